@@ -1,0 +1,1 @@
+"""Proximal policy optimization; README.md is the spec. Nothing is imported here on purpose."""

@@ -1,0 +1,111 @@
+"""PPO's configuration and its reference values. Decision tags point into README.md."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Literal
+
+from tiebreak.core.errors import UsageError
+from tiebreak.core.types import EnvSpec
+
+
+@dataclass(frozen=True)
+class Config:
+    """All of PPO's settings; the defaults are the discrete reference (CartPole)."""
+
+    total_steps: int = 500_000
+    """Environment steps of the whole run, over all environments; the learning rate reaches 0 there."""
+    num_envs: int = 4
+    """Environments stepped side by side."""
+    num_steps: int = 128
+    """Steps per environment between updates: one iteration has num_envs * num_steps steps."""
+    num_minibatches: int = 4
+    """Minibatches per epoch; must divide num_envs * num_steps."""
+    num_epochs: int = 4
+    """Passes over the collected steps per iteration."""
+    learning_rate: float = 2.5e-4
+    """Adam's step size at the start."""
+    anneal_lr: bool = True
+    """Lower the learning rate linearly to 0 over total_steps, once per iteration (D9)."""
+    gamma: float = 0.99
+    """Discount per step."""
+    gae_lambda: float = 0.95
+    """λ of generalized advantage estimation (Schulman et al. 2016)."""
+    clip: float = 0.2
+    """ε of the clipped surrogate, and the range of the value clip."""
+    clip_value: bool = True
+    """Clip the value's change as well (D6)."""
+    entropy_coef: float = 0.01
+    """Weight of the entropy bonus."""
+    value_coef: float = 0.5
+    """Weight of the value loss, which itself carries a factor 1/2 (D6)."""
+    max_grad_norm: float = 0.5
+    """Global gradient norm above which gradients are scaled down (D8)."""
+    normalize_advantage: bool = True
+    """Zero mean, unit std within each minibatch (D5)."""
+    adam_eps: float = 1e-5
+    """Adam's ε, added to the bias-corrected √v (D7)."""
+    optimizer: Literal["adam", "sgd"] = "adam"
+    """`sgd` (no momentum) exists for proofs: Adam's first step hides wrong factors."""
+    hidden_sizes: tuple[int, ...] = (64, 64)
+    """Widths of the hidden layers, the same for policy and value."""
+    activation: Literal["tanh", "relu"] = "tanh"
+    """After every hidden layer."""
+    log_std_init: float = 0.0
+    """Initial log standard deviation of the Gaussian policy; continuous actions only (D3)."""
+    normalize_obs: bool = False
+    """Observations to zero mean, unit variance by running statistics (D10)."""
+    normalize_reward: bool = False
+    """Rewards divided by the running std of the discounted return (D11)."""
+    truncation: Literal["bootstrap", "terminal"] = "bootstrap"
+    """Whether a time limit keeps the value of what would follow (D4); `terminal` reproduces the
+    mistake of several public codes, to show the difference."""
+
+    @property
+    def batch_size(self) -> int:
+        """Environment steps per iteration."""
+        return self.num_envs * self.num_steps
+
+    @property
+    def num_iterations(self) -> int:
+        """Iterations in the whole run, at least 1."""
+        return max(1, self.total_steps // self.batch_size)
+
+    @property
+    def updates_per_iteration(self) -> int:
+        """Gradient steps per iteration."""
+        return self.num_epochs * self.num_minibatches
+
+
+def reference(spec: EnvSpec) -> Config:
+    """The reference settings of "The 37 Implementation Details of PPO" for this action space."""
+    if spec.discrete:
+        return Config()
+    return Config(
+        total_steps=1_000_000,
+        num_envs=1,
+        num_steps=2048,
+        num_minibatches=32,
+        num_epochs=10,
+        learning_rate=3e-4,
+        entropy_coef=0.0,
+        normalize_obs=True,
+        normalize_reward=True,
+    )
+
+
+def check(config: Config) -> Config:
+    """Raise UsageError where settings contradict one another; return `config`."""
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if field.type == "int" and value < 1:
+            raise UsageError(f"{field.name} is {value}; it must be at least 1")
+    if config.batch_size % config.num_minibatches:
+        raise UsageError(
+            f"num_minibatches ({config.num_minibatches}) must divide num_envs * num_steps "
+            f"({config.num_envs} * {config.num_steps} = {config.batch_size})"
+        )
+    if any(n < 1 for n in config.hidden_sizes):
+        raise UsageError(f"hidden_sizes {config.hidden_sizes} has a width below 1")
+    return config

@@ -1,0 +1,226 @@
+"""PPO's oracle: the equations of README.md in plain float64 NumPy, written to be read.
+
+It shares no arithmetic with the five implementations, so that agreeing with it means something.
+Its state is the canonical dictionary itself; no function changes what it is given. T, N, B, A as
+in data.py, O is the observation size, P the width of the policy's output.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tiebreak.algorithms.ppo.config import Config
+from tiebreak.algorithms.ppo.data import Act, Metrics, Minibatch, Noise, Rollout, Terms
+from tiebreak.core.types import EnvSpec
+from tiebreak.ops.numpy_ops import (
+    Weights,
+    adam,
+    log_softmax,
+    merge_moments,
+    mlp,
+    mlp_backward,
+    sgd,
+)
+
+LOG_2PI = np.log(2 * np.pi)
+
+
+def trained(weights: Weights) -> list[str]:
+    """The names of what the optimizer changes."""
+    return [k for k in weights if k.startswith(("actor/", "critic/"))]
+
+
+# --- networks -------------------------------------------------------------------------------------
+
+
+def forward(config: Config, weights: Weights, x: np.ndarray):
+    """Normalized observations [B, O] -> logits or mean [B, P], value [B]."""
+    out, _ = mlp(weights, "actor", x, config.activation)
+    value, _ = mlp(weights, "critic", x, config.activation)
+    return out, value[:, 0]
+
+
+def log_prob_entropy(spec: EnvSpec, weights: Weights, out: np.ndarray, action: np.ndarray):
+    """Logits or mean [B, P], action [B] or [B, A] -> log π(action) [B], entropy [B]."""
+    if spec.discrete:
+        log_p = log_softmax(out)
+        taken = np.take_along_axis(log_p, action.astype(int)[:, None], axis=-1)[:, 0]
+        return taken, -(np.exp(log_p) * log_p).sum(axis=-1)
+    log_std = weights["actor/log_std"]
+    z = (action - out) / np.exp(log_std)
+    log_prob = (-0.5 * z**2 - log_std - 0.5 * LOG_2PI).sum(axis=-1)
+    return log_prob, np.full(len(out), (0.5 + 0.5 * LOG_2PI + log_std).sum())
+
+
+# --- acting ---------------------------------------------------------------------------------------
+
+
+def normalize_obs(config: Config, weights: Weights, obs: np.ndarray) -> np.ndarray:
+    """obs [..., *observation_shape] -> [rows, O], by the statistics in `weights` (D10)."""
+    x = np.asarray(obs, np.float64).reshape(-1, weights["obs_moments/mean"].size)
+    if not config.normalize_obs:
+        return x
+    scaled = (x - weights["obs_moments/mean"]) / np.sqrt(weights["obs_moments/var"] + 1e-8)
+    return np.clip(scaled, -10.0, 10.0)
+
+
+def act(spec: EnvSpec, config: Config, weights: Weights, obs: np.ndarray, noise: np.ndarray) -> Act:
+    """obs [N, *obs], noise [N, A] -> Act; zero noise is the greedy action (D1)."""
+    out, value = forward(config, weights, normalize_obs(config, weights, obs))
+    if spec.discrete:
+        raw = action = np.argmax(out + noise, axis=-1)
+    else:
+        raw = out + np.exp(weights["actor/log_std"]) * noise
+        low, high = np.array(spec.action_low), np.array(spec.action_high)
+        action = low + (np.clip(raw, -1.0, 1.0) + 1.0) / 2.0 * (high - low)  # D3
+    log_prob, _ = log_prob_entropy(spec, weights, out, raw)
+    return Act(action, raw, log_prob, value)
+
+
+# --- preparing a rollout --------------------------------------------------------------------------
+
+
+def scale_rewards(config: Config, weights: Weights, rollout: Rollout):
+    """Rewards [T, N] over the running std of the discounted return (D11), and what changed."""
+    goes_on = ~(rollout.terminated | rollout.truncated)
+    g, returns = weights["running_return"], []
+    for reward, on in zip(rollout.reward, goes_on, strict=True):
+        returns.append(config.gamma * g + reward)
+        g = on * returns[-1]  # the next episode starts from 0
+    changed = merge_moments(weights, "return_moments", np.reshape(returns, -1))
+    scale = np.sqrt(changed["return_moments/var"] + 1e-8)
+    changed["running_return"] = g
+    return np.clip(rollout.reward / scale, -10.0, 10.0), changed
+
+
+def advantages(config: Config, rollout: Rollout, reward, next_value) -> np.ndarray:
+    """Generalized advantage estimates [T, N], from the last step backwards (D4)."""
+    goes_on = ~(rollout.terminated | rollout.truncated)
+    bootstraps = goes_on if config.truncation == "terminal" else ~rollout.terminated
+    delta = reward + config.gamma * bootstraps * next_value - rollout.value
+    out, following = np.zeros_like(delta), 0.0
+    for t in reversed(range(len(delta))):
+        following = delta[t] + config.gamma * config.gae_lambda * goes_on[t] * following
+        out[t] = following
+    return out
+
+
+def prepare(config: Config, weights: Weights, rollout: Rollout):
+    """Rollout -> weights with the normalizers moved on, and a Minibatch of all B = T * N rows."""
+    rollout = Rollout(*(np.asarray(x, np.float64 if x.dtype.kind == "f" else x.dtype)
+                        for x in rollout))  # fmt: skip
+    obs = normalize_obs(config, weights, rollout.obs)
+    next_obs = normalize_obs(config, weights, rollout.next_obs)
+    next_value = forward(config, weights, next_obs)[1].reshape(rollout.value.shape)  # D2
+    reward, changed = rollout.reward, {}
+    if config.normalize_reward:
+        reward, changed = scale_rewards(config, weights, rollout)
+    if config.normalize_obs:  # from the next iteration on
+        rows = rollout.obs.reshape(len(obs), -1)
+        changed.update(merge_moments(weights, "obs_moments", rows))
+    advantage = advantages(config, rollout, reward, next_value)
+    columns = (rollout.action, rollout.log_prob, rollout.value, advantage)
+    action, log_prob, value, advantage = (x.reshape(len(obs), *x.shape[2:]) for x in columns)
+    rows = Minibatch(obs, action, log_prob, value, advantage, advantage + value)
+    return {**weights, **changed}, rows
+
+
+# --- the loss and its gradient --------------------------------------------------------------------
+
+
+def gradients(spec: EnvSpec, config: Config, weights: Weights, batch: Minibatch):
+    """Minibatch -> Terms, and d loss / d weight by name; advantage and target are constants."""
+    out, actor_inputs = mlp(weights, "actor", batch.obs, config.activation)
+    value, critic_inputs = mlp(weights, "critic", batch.obs, config.activation)
+    log_prob, entropy = log_prob_entropy(spec, weights, out, batch.action)
+    policy_loss, d_log_prob, ratio = policy_term(config, log_prob, batch)
+    value_loss, d_value = value_term(config, value[:, 0], batch)
+    d_entropy = np.full(len(entropy), -config.entropy_coef / len(entropy))
+    d_out, grads = policy_backward(spec, weights, out, batch.action, d_log_prob, d_entropy)
+    grads.update(mlp_backward(weights, "actor", actor_inputs, d_out, config.activation))
+    d_value = (config.value_coef * d_value)[:, None]
+    grads.update(mlp_backward(weights, "critic", critic_inputs, d_value, config.activation))
+    loss = policy_loss + config.value_coef * value_loss - config.entropy_coef * entropy.mean()
+    approx_kl = (ratio - 1.0 - np.log(ratio)).mean()
+    clip_fraction = (np.abs(ratio - 1.0) > config.clip).mean()
+    return Terms(loss, policy_loss, value_loss, entropy.mean(), approx_kl, clip_fraction), grads
+
+
+def policy_term(config: Config, log_prob: np.ndarray, batch: Minibatch):
+    """log π(a) [B] -> policy loss, its derivative in log π(a) [B], and the ratio ρ [B]."""
+    advantage = batch.advantage
+    if config.normalize_advantage:
+        advantage = (advantage - advantage.mean()) / (advantage.std() + 1e-8)  # D5
+    ratio = np.exp(log_prob - batch.log_prob)
+    plain = -advantage * ratio
+    clipped = -advantage * np.clip(ratio, 1.0 - config.clip, 1.0 + config.clip)
+    inside = np.abs(ratio - 1.0) <= config.clip
+    slope = np.where((plain >= clipped) | inside, -advantage * ratio, 0.0)  # dρ / d log π = ρ
+    return np.maximum(plain, clipped).mean(), slope / len(ratio), ratio
+
+
+def value_term(config: Config, value: np.ndarray, batch: Minibatch):
+    """V [B] -> value loss and its derivative in V [B] (D6)."""
+    plain = value - batch.target
+    if not config.clip_value:
+        return 0.5 * (plain**2).mean(), plain / len(value)
+    change = value - batch.value
+    clipped = batch.value + np.clip(change, -config.clip, config.clip) - batch.target
+    inside = np.abs(change) <= config.clip
+    slope = np.where(inside | (plain**2 >= clipped**2), plain, 0.0)
+    return 0.5 * np.maximum(plain**2, clipped**2).mean(), slope / len(value)
+
+
+def policy_backward(spec: EnvSpec, weights: Weights, out, action, d_log_prob, d_entropy):
+    """d loss / d log π(a) and / d entropy, both [B] -> d loss / d out [B, P], / d log_std."""
+    if spec.discrete:
+        log_p = log_softmax(out)
+        p = np.exp(log_p)
+        onehot = np.eye(out.shape[-1])[action.astype(int)]
+        entropy = -(p * log_p).sum(axis=-1, keepdims=True)
+        return d_log_prob[:, None] * (onehot - p) - d_entropy[:, None] * p * (log_p + entropy), {}
+    std = np.exp(weights["actor/log_std"])
+    z = (action - out) / std
+    d_log_std = (d_log_prob[:, None] * (z**2 - 1.0)).sum(axis=0) + d_entropy.sum()
+    return d_log_prob[:, None] * z / std, {"actor/log_std": d_log_std}
+
+
+# --- the optimizer --------------------------------------------------------------------------------
+
+
+def learning_rate(config: Config, count: int) -> float:
+    """The step size after `count` updates (D9)."""
+    if not config.anneal_lr:
+        return config.learning_rate
+    iteration = int(count) // config.updates_per_iteration
+    return config.learning_rate * max(0.0, 1.0 - iteration / config.num_iterations)
+
+
+def optimize(config: Config, weights: Weights, grads: Weights):
+    """Clip by global norm (D8), then Adam (D7) or SGD -> weights, norm before clipping."""
+    norm = np.sqrt(sum((g**2).sum() for g in grads.values()))
+    scale = config.max_grad_norm / max(norm, config.max_grad_norm)
+    clipped = {name: g * scale for name, g in grads.items()}
+    rate = learning_rate(config, weights["adam/count"])
+    if config.optimizer == "sgd":
+        return sgd(weights, clipped, rate), norm
+    return adam(weights, clipped, rate, config.adam_eps), norm
+
+
+def update(spec: EnvSpec, config: Config, weights: Weights, batch: Minibatch):
+    """One gradient step -> weights, Metrics."""
+    terms, grads = gradients(spec, config, weights, batch)
+    weights, norm = optimize(config, weights, grads)
+    return weights, Metrics(*terms, norm)
+
+
+def step(spec: EnvSpec, config: Config, weights: Weights, rollout: Rollout, noise: Noise):
+    """One iteration -> weights, Metrics averaged over its updates."""
+    weights, rows = prepare(config, weights, rollout)
+    history = []
+    for order in noise.permutation:
+        for picked in np.split(order, config.num_minibatches):
+            batch = Minibatch(*(column[picked] for column in rows))
+            weights, metrics = update(spec, config, weights, batch)
+            history.append(metrics)
+    return weights, Metrics(*(np.mean(column) for column in zip(*history, strict=True)))

@@ -1,0 +1,132 @@
+"""The contract between algorithms, runtimes and loops."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tiebreak.core.errors import UsageError
+
+Array = Any  # NumPy's or a runtime's own
+State = Any  # opaque to everything but the agent that made it
+Tree = Any  # nested NamedTuples of arrays
+
+
+@dataclass(frozen=True)
+class EnvSpec:
+    """Shapes and bounds of one environment's observations and actions.
+
+    Exactly one of `num_actions` (discrete) and `action_low`/`action_high` (a box, one number per
+    action dimension) is set. Use `EnvSpec.make`, which checks.
+    """
+
+    observation_shape: tuple[int, ...]
+    num_actions: int | None = None
+    action_low: tuple[float, ...] | None = None
+    action_high: tuple[float, ...] | None = None
+
+    @classmethod
+    def make(
+        cls,
+        *,
+        observation_shape: Sequence[int],
+        num_actions: int | None = None,
+        action_low: Sequence[float] | None = None,
+        action_high: Sequence[float] | None = None,
+    ) -> EnvSpec:
+        """Check and build; raises UsageError for anything but one valid kind of action space."""
+        shape = tuple(int(n) for n in observation_shape)
+        if any(n < 1 for n in shape):
+            raise UsageError(f"observation_shape {shape} has a size below 1")
+        if num_actions is not None:
+            if action_low is not None or action_high is not None:
+                raise UsageError("give num_actions or action_low and action_high, not both")
+            if num_actions < 1:
+                raise UsageError(f"num_actions is {num_actions}; it must be at least 1")
+            return cls(shape, num_actions=int(num_actions))
+        if action_low is None or action_high is None:
+            raise UsageError("give num_actions (discrete) or action_low and action_high (a box)")
+        low, high = (tuple(float(x) for x in np.ravel(b)) for b in (action_low, action_high))
+        if (
+            len(low) != len(high)
+            or not low
+            or not all(
+                math.isfinite(a) and math.isfinite(b) and a < b
+                for a, b in zip(low, high, strict=True)
+            )
+        ):
+            raise UsageError(f"action bounds must be finite with low < high, got {low} and {high}")
+        return cls(shape, action_low=low, action_high=high)
+
+    @property
+    def discrete(self) -> bool:
+        """Whether actions are integers in [0, num_actions)."""
+        return self.num_actions is not None
+
+    @property
+    def observation_size(self) -> int:
+        """Numbers in one observation; networks see it flattened."""
+        return math.prod(self.observation_shape)
+
+    @property
+    def action_size(self) -> int:
+        """Number of discrete actions, or dimensions of the box: the policy network's outputs."""
+        return self.num_actions if self.num_actions is not None else len(self.action_low or ())
+
+
+class Agent(NamedTuple):
+    """An algorithm in one framework, as functions: state in, state out."""
+
+    init: Callable[[int], State]
+    """Seed -> state, with weights from the one NumPy initialiser."""
+    act: Callable[[State, Array, Array], Any]
+    """State, obs [N, *obs], noise [N, action_size] -> the algorithm's Act; zero noise is greedy."""
+    step: Callable[[State, Any, Any], tuple[State, Any]]
+    """State, batch, noise -> state, metrics. One update (PPO: one iteration).
+
+    The state passed in is consumed: use only the one returned.
+    """
+    dump: Callable[[State], dict[str, np.ndarray]]
+    """Canonical names and layout: weights, optimizer moments, counters, normalisers."""
+    load: Callable[[Mapping[str, np.ndarray]], State]
+    """What `dump` wrote, from any framework -> state."""
+
+
+class Build(NamedTuple):
+    """What a runtime tells an agent about how it will be executed."""
+
+    dtype: str = "float32"
+    """Name of the floating type of weights and arithmetic: float32 or float64."""
+    device: str = "cpu"
+    """Device name as the runtime spells it."""
+    compile: Callable[[Callable], Callable] = lambda fn: fn
+    """Compiles one function in the mode at hand. Only for agents whose step cannot be compiled as
+    one program (torch's PPO: its epochs and minibatches are a Python loop)."""
+
+
+class EnvStep(NamedTuple):
+    """What one vectorised environment step returns; arrays have a leading axis N."""
+
+    obs: Array
+    """[N, *obs]: what the next action is chosen from; after an automatic reset, the first one."""
+    reward: Array
+    """[N] float32"""
+    terminated: Array
+    """[N] bool: the task itself ended; nothing follows."""
+    truncated: Array
+    """[N] bool: cut from outside (a time limit); the value of what would follow still counts."""
+    final_obs: Array
+    """[N, *obs]: the observation that the action led to, *before* any automatic reset.
+    Equal to `obs` wherever nothing ended."""
+
+
+class Moments(NamedTuple):
+    """Running mean and (biased) variance over `count` samples; count 0: mean 0, variance 1."""
+
+    count: Array
+    mean: Array
+    var: Array

@@ -1,0 +1,84 @@
+"""Canonical weights: one dictionary of names, one initialiser, one file format (safetensors).
+
+Names are paths such as `actor/0/kernel` ([in, out]) and `actor/0/bias` ([out]). Every framework
+loads and dumps this form, so any of them reads any other's file.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from tiebreak.core.errors import UsageError
+
+Weights = dict[str, np.ndarray]
+
+
+def orthogonal(rng: np.random.Generator, rows: int, columns: int, gain: float) -> np.ndarray:
+    """A (semi-)orthogonal [rows, columns] float32 matrix times `gain` (Saxe et al. 2014)."""
+    tall = rng.standard_normal((max(rows, columns), min(rows, columns)))
+    q, r = np.linalg.qr(tall)
+    q = q * np.sign(np.diag(r))  # makes the distribution uniform and the result unique
+    return np.ascontiguousarray(gain * (q if rows >= columns else q.T), dtype=np.float32)
+
+
+def init_mlp(
+    rng: np.random.Generator, name: str, sizes: Sequence[int], gains: Sequence[float]
+) -> Weights:
+    """Orthogonal kernels and zero biases for an MLP with layer widths `sizes`.
+
+    `gains` has one number per layer, that is len(sizes) - 1.
+    """
+    weights: Weights = {}
+    for i, (fan_in, fan_out, gain) in enumerate(zip(sizes[:-1], sizes[1:], gains, strict=True)):
+        weights[f"{name}/{i}/kernel"] = orthogonal(rng, fan_in, fan_out, gain)
+        weights[f"{name}/{i}/bias"] = np.zeros(fan_out, np.float32)
+    return weights
+
+
+def with_adam(weights: Mapping[str, np.ndarray], trained: Sequence[str]) -> Weights:
+    """`weights` plus zeroed Adam moments (`adam/mu/…`, `adam/nu/…`) and the count `adam/count`."""
+    out = dict(weights)
+    for moment in ("mu", "nu"):
+        out.update({f"adam/{moment}/{k}": np.zeros_like(weights[k]) for k in trained})
+    out["adam/count"] = np.zeros((), np.int32)
+    return out
+
+
+def save(
+    path: str | Path, weights: Mapping[str, np.ndarray], metadata: Mapping[str, object]
+) -> None:
+    """Write safetensors with `metadata` as JSON, atomically: an interrupted save keeps the old."""
+    from safetensors.numpy import save as to_bytes
+
+    arrays = {k: np.asarray(v, order="C") for k, v in weights.items()}
+    data = to_bytes(arrays, metadata={"tiebreak": json.dumps(metadata, sort_keys=True)})
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def load(path: str | Path) -> tuple[Weights, dict]:
+    """Read what `save` wrote: weights and metadata. Raises UsageError for anything else."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(str(path), framework="numpy") as file:
+            metadata = json.loads((file.metadata() or {}).get("tiebreak", "{}"))
+            return {k: file.get_tensor(k) for k in file}, metadata
+    except (SafetensorError, OSError, ValueError) as error:
+        raise UsageError(f"cannot read weights from {str(path)!r}: {error}") from error

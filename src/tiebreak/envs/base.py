@@ -1,0 +1,78 @@
+"""The two kinds of vectorised environment, and how a task's name becomes one."""
+
+from __future__ import annotations
+
+import abc
+from typing import Any
+
+from tiebreak import registry
+from tiebreak.core.errors import UsageError, unknown
+from tiebreak.core.types import Array, EnvSpec, EnvStep, Tree
+
+
+class HostEnv(abc.ABC):
+    """N environments driven from Python; arrays are NumPy, or a runtime's own behind the bridge.
+
+    Automatic reset within the same step: `obs` starts the next episode, `final_obs` ends the last.
+    """
+
+    spec: EnvSpec
+    num_envs: int
+
+    @abc.abstractmethod
+    def reset(self) -> Array:
+        """Start every environment from the seed given at construction: obs [N, *obs]."""
+
+    @abc.abstractmethod
+    def step(self, action: Array) -> EnvStep:
+        """One step of every environment; action [N] int or [N, A] within the bounds."""
+
+    def close(self) -> None:  # noqa: B027 - most engines hold nothing
+        """Release what the engine holds."""
+
+
+class DeviceEnv(abc.ABC):
+    """N environments as pure JAX functions; all randomness is drawn beforehand, in one batch.
+
+    Drawing a whole rollout's reset states at once replaces "reset every environment at every
+    step", which dominates small programs.
+    """
+
+    spec: EnvSpec
+    num_envs: int
+
+    @abc.abstractmethod
+    def reset(self, key: Array) -> tuple[Tree, Array]:
+        """Key -> (state, obs [N, *obs])."""
+
+    @abc.abstractmethod
+    def draw(self, key: Array, num_steps: int) -> Tree:
+        """Everything random that `num_steps` steps can consume; leaves are [num_steps, N, …]."""
+
+    @abc.abstractmethod
+    def step(self, state: Tree, action: Array, noise: Tree) -> tuple[Tree, EnvStep]:
+        """One step; `noise` is one row of `draw`."""
+
+
+def parse_task(task: str) -> tuple[str, str]:
+    """`engine/name` -> (engine, name); raises UsageError with the nearest valid engine."""
+    engine, slash, name = task.partition("/")
+    if not slash or not name:
+        raise UsageError(f"a task is written engine/name, e.g. gymnax/CartPole-v1; got {task!r}")
+    if engine not in registry.ENGINES:
+        raise unknown("engine", engine, registry.ENGINES)
+    return engine, name
+
+
+def make_env(task: str, num_envs: int = 1, seed: int = 0) -> Any:
+    """A HostEnv or DeviceEnv for `engine/name`, e.g. `gymnasium/HalfCheetah-v4`.
+
+    A user's own Gymnasium id works, also as `gymnasium/module:EnvId-v0`, which imports the module.
+    Raises UsageError for unknown names and MissingDependency for a missing engine.
+    """
+    engine, name = parse_task(task)
+    if num_envs < 1:
+        raise UsageError(f"num_envs is {num_envs}; it must be at least 1")
+    row = registry.ENGINES[engine]
+    registry.require(f"engine {engine!r}", row.packages, row.extra)
+    return registry.load(row.module).make(name, num_envs, seed)

@@ -1,0 +1,141 @@
+"""What every loop offers, and how one is made for an algorithm, a framework and a task."""
+
+from __future__ import annotations
+
+import abc
+from typing import Any, NamedTuple
+
+from tiebreak import registry
+from tiebreak.core.errors import UsageError
+from tiebreak.core.types import Array, Tree
+from tiebreak.envs.base import DeviceEnv, make_env, parse_task
+
+KINDS = ("host", "fused")
+
+
+class Progress(NamedTuple):
+    """What one `run` tells; leaves may still be under way on the device."""
+
+    metrics: Any
+    """The algorithm's Metrics, scalars: means over the run's iterations."""
+    episodes: Array
+    """Episodes that ended in this run."""
+    return_sum: Array
+    """Sum of their undiscounted returns."""
+    length_sum: Array
+    """Sum of their lengths, in steps."""
+
+
+class Draws(NamedTuple):
+    """All randomness of one on-policy iteration; drawn from (seed, iteration) alone."""
+
+    act: Any
+    """[T, N, A]"""
+    step: Any
+    """The algorithm's Noise."""
+
+
+class Loop(abc.ABC):
+    """An agent, an environment, and the counters that prove the work."""
+
+    kind: str
+    runtime: Any
+    agent: Any
+    raw_agent: Any
+    env: Any
+    spec: Any
+    config: Any
+    state: Tree
+    steps: int = 0
+    """Environment steps so far, over all environments."""
+    updates: int = 0
+    """Gradient steps so far."""
+    iterations_per_run: int = 1
+
+    @abc.abstractmethod
+    def run(self) -> Progress:
+        """Collect and learn, `iterations_per_run` times. Synchronises only where Python must
+        see an action.
+        """
+
+    @abc.abstractmethod
+    def collect(self) -> Tree:
+        """Interact only: one rollout with the current policy."""
+
+    def close(self) -> None:
+        """Release the environments."""
+        if hasattr(self.env, "close"):
+            self.env.close()
+
+
+def draws_of(algorithm: str, spec: Any, config: Any) -> Draws:
+    """The randomness of one iteration, as a tree of `Draw`."""
+    data = registry.data_module(algorithm)
+    act = data.act_noise(spec, config.num_envs)
+    return Draws(act._replace(shape=(config.num_steps, *act.shape)), data.step_noise(config))
+
+
+def choose_kind(framework: str, task: str, kind: str | None) -> str:
+    """`fused` where it can be, unless asked otherwise; UsageError where it cannot."""
+    engine, _ = parse_task(task)
+    jax_framework = registry.framework(framework).runtime == "jax"
+    device_engine = registry.ENGINES[engine].kind == "device"
+    if kind is None:
+        return "fused" if jax_framework and device_engine else "host"
+    if kind not in KINDS:
+        raise UsageError(f"unknown loop {kind!r} (valid: {', '.join(KINDS)})")
+    if kind == "fused" and not jax_framework:
+        jax_ones = [k for k, row in registry.FRAMEWORKS.items() if row.runtime == "jax"]
+        raise UsageError(
+            f"loop 'fused' compiles environment and agent into one JAX program; {framework!r} "
+            f"cannot run it (valid: {', '.join(jax_ones)}, or --loop host)"
+        )
+    if kind == "fused" and not device_engine:
+        engines = [k for k, row in registry.ENGINES.items() if row.kind == "device"]
+        raise UsageError(
+            f"loop 'fused' needs an engine that runs on the device (valid: {', '.join(engines)}); "
+            f"{engine!r} does not; use --loop host"
+        )
+    return kind
+
+
+def make_loop(
+    algorithm: str,
+    framework: str,
+    task: str,
+    *,
+    mode: str | None = None,
+    loop: str | None = None,
+    config: Any = None,
+    precision: str = "float32",
+    device: str = "cpu",
+    seed: int = 0,
+    chunk: int | None = None,
+) -> Loop:
+    """A loop ready to run. `loop=None` is `fused` where possible, else `host`.
+
+    `chunk`: iterations per `run` of a fused loop (default: about 10k environment steps).
+    """
+    registry.algorithm(algorithm)
+    kind = choose_kind(framework, task, loop)
+    if kind == "fused" and registry.mode(framework, mode) == "eager":
+        raise UsageError("loop 'fused' is one compiled program; mode 'eager' needs --loop host")
+    runtime = registry.make_runtime(framework, mode, precision, device)
+    if config is None:
+        config = registry.reference_config(algorithm, make_env(task).spec)
+    env = make_env(task, config.num_envs, seed)
+    raw = registry.make_raw_agent(algorithm, env.spec, config, runtime)
+    arguments = (algorithm, runtime, raw, env, config, seed)
+    if kind == "fused":
+        from tiebreak.loops.fused_on_policy import FusedOnPolicy
+
+        return FusedOnPolicy(*arguments, chunk or max(1, 10_000 // config.batch_size))
+    from tiebreak.loops.host_on_policy import HostOnPolicy
+
+    if isinstance(env, DeviceEnv):
+        from tiebreak.envs.bridge import BridgeEnv
+
+        impl = getattr(runtime, "prng", None)
+        env = BridgeEnv(env, runtime, seed, config.num_steps, impl)
+        arguments = (algorithm, runtime, raw, env, config, seed)
+    return HostOnPolicy(*arguments)

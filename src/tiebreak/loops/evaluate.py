@@ -1,0 +1,40 @@
+"""Greedy evaluation on fresh environments: zero noise, any framework, any engine."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tiebreak.core.seeding import derive
+from tiebreak.core.types import Agent, State
+from tiebreak.envs.base import DeviceEnv, make_env
+from tiebreak.runtimes.base import Runtime
+
+CHUNK_STEPS = 128
+
+
+def evaluate_policy(
+    runtime: Runtime, raw_agent: Agent, state: State, task: str, episodes: int, seed: int
+) -> list[float]:
+    """Undiscounted returns of `episodes` greedy episodes, one fresh environment each."""
+    env: Any = make_env(task, episodes, derive(seed, "evaluation"))
+    if isinstance(env, DeviceEnv):
+        from tiebreak.envs.bridge import BridgeEnv
+
+        env = BridgeEnv(env, runtime, derive(seed, "evaluation"), CHUNK_STEPS)
+    agent = runtime.agent(raw_agent)
+    noise = runtime.asarray(np.zeros((episodes, env.spec.action_size), np.float32))
+    obs, returns = env.reset(), np.zeros(episodes)
+    on_device, running = not isinstance(obs, np.ndarray), np.ones(episodes, bool)
+    while running.any():
+        act = agent.act(state, obs, noise)
+        out = env.step(act.action if on_device else runtime.to_numpy(act).action)
+        obs = out.obs
+        seen = out.reward, out.terminated, out.truncated
+        reward, terminated, truncated = runtime.to_numpy(seen) if on_device else seen
+        returns += np.where(running, reward, 0.0)
+        running &= ~(terminated | truncated)
+    if hasattr(env, "close"):
+        env.close()
+    return returns.tolist()

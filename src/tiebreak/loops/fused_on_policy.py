@@ -1,0 +1,140 @@
+"""On-policy training as one compiled program: rollout, advantages, epochs and minibatches.
+
+Only JAX frameworks on device engines. A call runs a chunk of iterations, whose number is an
+argument of the program: any chunk, the last one included, is the same compilation.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from tiebreak import registry
+from tiebreak.core.seeding import derive
+from tiebreak.core.types import Agent, Array, State, Tree
+from tiebreak.envs.base import DeviceEnv
+from tiebreak.envs.device_keys import chunk_key, env_keys
+from tiebreak.loops.base import Loop, Progress, draws_of
+from tiebreak.ops.jax_ops import recurrence
+from tiebreak.runtimes.jax_noise import draw_tree
+from tiebreak.runtimes.jax_runtime import Runtime
+
+
+class Carry(NamedTuple):
+    """What travels between iterations beside the agent's state."""
+
+    env_state: Tree
+    obs: Array
+    episode_return: Array
+    """[N]: return so far of the episode under way"""
+    episode_length: Array
+    """[N]"""
+    iteration: Array
+
+
+class FusedOnPolicy(Loop):
+    """Same numbers as HostOnPolicy from the same seed, in one program."""
+
+    kind = "fused"
+
+    def __init__(
+        self,
+        algorithm: str,
+        runtime: Runtime,
+        raw: Agent,
+        env: DeviceEnv,
+        config: Any,
+        seed: int,
+        chunk: int,
+    ):
+        self.runtime, self.raw_agent, self.env = runtime, raw, env
+        self.spec, self.config, self.iterations_per_run = env.spec, config, chunk
+        self.agent = runtime.agent(raw)
+        self._transition = registry.data_module(algorithm).transition
+        self._draws = draws_of(algorithm, env.spec, config)
+        self._noise_key = jax.random.key(derive(seed, "noise"), impl=runtime.prng)
+        reset_key, self._steps_key = env_keys(seed, runtime.prng)
+        self.state = self.agent.init(derive(seed, "weights"))
+        env_state, obs = jax.jit(env.reset)(reset_key)
+        zeros = jnp.zeros(env.num_envs)
+        carry = Carry(env_state, obs, zeros, jnp.zeros_like(zeros), jnp.zeros((), jnp.int32))
+        # Committed to the device like everything that `run` returns: else the second call compiles.
+        self._carry = jax.device_put(carry, runtime._device)
+        self._run = runtime.transform(self._chunk)
+        self._collect = runtime.transform(self._collect_once, keep=True)
+
+    def run(self) -> Progress:
+        self.state, (self._carry, progress) = self._run(
+            self.state, self._carry, self._keys, np.int32(self.iterations_per_run)
+        )
+        self.steps += self.iterations_per_run * self.config.batch_size
+        self.updates += self.iterations_per_run * self.config.updates_per_iteration
+        return progress
+
+    def collect(self) -> Tree:
+        self.state, (self._carry, batch) = self._collect(self.state, self._carry, self._keys)
+        self.steps += self.config.batch_size
+        return batch
+
+    @property
+    def _keys(self) -> tuple[Array, Array]:
+        return self._noise_key, self._steps_key
+
+    def _chunk(
+        self, state: State, carry: Carry, keys: tuple, iterations: Array
+    ) -> tuple[State, tuple[Carry, Progress]]:
+        def body(_, loop):
+            state, carry, total = loop
+            state, carry, progress = self._iteration(state, carry, keys)
+            return state, carry, jax.tree.map(jnp.add, total, progress)
+
+        shapes = jax.eval_shape(lambda *a: self._iteration(*a)[2], state, carry, keys)
+        total = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
+        state, carry, total = jax.lax.fori_loop(0, iterations, body, (state, carry, total))
+        metrics = jax.tree.map(lambda x: x / iterations, total.metrics)
+        return state, (carry, total._replace(metrics=metrics))
+
+    def _iteration(self, state: State, carry: Carry, keys: tuple) -> tuple[State, Carry, Progress]:
+        carry, batch, noise = self._rollout(state, carry, keys)
+        state, metrics = self.raw_agent.step(state, batch, noise)
+        carry, episodes = _episodes(carry, batch)
+        return state, carry, Progress(metrics, *episodes)
+
+    def _collect_once(self, state: State, carry: Carry, keys: tuple) -> tuple[State, Any]:
+        carry, batch, _ = self._rollout(state, carry, keys)
+        return state, (carry, batch)
+
+    def _rollout(self, state: State, carry: Carry, keys: tuple) -> tuple[Carry, Tree, Tree]:
+        noise_key, steps_key = keys
+        noise = draw_tree(self._draws, jax.random.fold_in(noise_key, carry.iteration))
+        env_noise = self.env.draw(chunk_key(steps_key, carry.iteration), self.config.num_steps)
+
+        def body(carry, row):
+            env_state, obs = carry
+            act = self.raw_agent.act(state, obs, row[0])
+            env_state, outcome = self.env.step(env_state, act.action, row[1])
+            return (env_state, outcome.obs), self._transition(obs, act, outcome)
+
+        start = carry.env_state, carry.obs
+        (env_state, obs), batch = jax.lax.scan(body, start, (noise.act, env_noise))
+        carry = carry._replace(env_state=env_state, obs=obs, iteration=carry.iteration + 1)
+        return carry, batch, noise.step
+
+
+def _episodes(carry: Carry, batch: Tree) -> tuple[Carry, tuple[Array, Array, Array]]:
+    """Number, return sum and length sum of the episodes that ended in a rollout [T, N]."""
+    ended = (batch.terminated | batch.truncated).astype(jnp.float32)
+    going = jnp.concatenate([jnp.ones_like(ended[:1]), 1.0 - ended[:-1]])
+
+    def running(per_step, before):
+        per_step = per_step.at[0].add(before)
+        return recurrence(per_step, going.at[0].set(0.0))
+
+    returns = running(batch.reward.astype(jnp.float32), carry.episode_return)
+    lengths = running(jnp.ones_like(ended), carry.episode_length)
+    rest = 1.0 - ended[-1]
+    carry = carry._replace(episode_return=returns[-1] * rest, episode_length=lengths[-1] * rest)
+    return carry, (ended.sum(), (returns * ended).sum(), (lengths * ended).sum())

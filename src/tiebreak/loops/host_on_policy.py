@@ -1,0 +1,85 @@
+"""On-policy training driven from Python: any framework, any engine."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tiebreak import registry
+from tiebreak.core.seeding import derive
+from tiebreak.core.types import Agent, Tree
+from tiebreak.envs.base import HostEnv
+from tiebreak.loops.base import Loop, Progress, draws_of
+from tiebreak.runtimes.base import Runtime, numpy_stack
+
+
+class HostOnPolicy(Loop):
+    """Rollout by rollout: act, step the environments, then one iteration of learning.
+
+    With a host engine rows are NumPy and cross to the device once per rollout; behind the bridge
+    they are the runtime's own arrays and never leave it.
+    """
+
+    kind = "host"
+
+    def __init__(
+        self, algorithm: str, runtime: Runtime, raw: Agent, env: HostEnv, config: Any, seed: int
+    ):
+        self.runtime, self.raw_agent, self.env = runtime, raw, env
+        self.spec, self.config = env.spec, config
+        self.agent, self._actor = runtime.agent(raw), runtime.actor(raw)
+        self._transition = registry.data_module(algorithm).transition
+        self._draws, self._noise_seed = draws_of(algorithm, env.spec, config), derive(seed, "noise")
+        self.state = self.agent.init(derive(seed, "weights"))
+        self._on_device = not isinstance(obs := env.reset(), np.ndarray)
+        self._obs, self._episodes = obs, Episodes(env.num_envs)
+
+    def collect(self) -> Tree:
+        batch, _ = self._rollout()
+        return batch
+
+    def run(self) -> Progress:
+        batch, noise = self._rollout()
+        self.state, metrics = self.agent.step(self.state, batch, noise)
+        self.updates += self.config.updates_per_iteration
+        seen = batch.reward, batch.terminated, batch.truncated
+        reward, terminated, truncated = self.runtime.to_numpy(seen) if self._on_device else seen
+        return Progress(metrics, *self._episodes.take(reward, terminated | truncated))
+
+    def _rollout(self) -> tuple[Tree, Tree]:
+        batch_index = self.steps // self.config.batch_size
+        noise = self.runtime.draw(self._draws, self._noise_seed, batch_index)
+        rows = [self._one_step(noise.act, t) for t in range(self.config.num_steps)]
+        self.steps += self.config.batch_size
+        stack = self.runtime.stack if self._on_device else numpy_stack
+        return stack(rows), noise.step
+
+    def _one_step(self, noise: Tree, t: int) -> Tree:
+        act = self._actor(self.state, self._obs, noise, t)
+        if not self._on_device:
+            act = self.runtime.to_numpy(act)
+        outcome = self.env.step(act.action)
+        row = self._transition(self._obs, act, outcome)
+        self._obs = outcome.obs
+        return row
+
+
+class Episodes:
+    """Returns and lengths of the episodes of N environments, fed one rollout at a time."""
+
+    def __init__(self, num_envs: int):
+        self._return, self._length = np.zeros(num_envs), np.zeros(num_envs, np.int64)
+
+    def take(self, reward: np.ndarray, ended: np.ndarray) -> tuple[int, float, int]:
+        """reward, ended [T, N] -> number of episodes that ended, sum of returns, of lengths."""
+        episodes, return_sum, length_sum = 0, 0.0, 0
+        for row, over in zip(reward, ended, strict=True):
+            self._return += row
+            self._length += 1
+            if over.any():
+                episodes += int(over.sum())
+                return_sum += float(self._return[over].sum())
+                length_sum += int(self._length[over].sum())
+                self._return[over], self._length[over] = 0.0, 0
+        return episodes, return_sum, length_sum

@@ -1,0 +1,151 @@
+"""Shared arithmetic in JAX, for Linen, NNX and Equinox."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from tiebreak.core.types import Array, Moments
+
+
+class Categorical(NamedTuple):
+    """Distribution over actions 0 … K−1."""
+
+    logits: Array
+    """[…, K], unnormalised"""
+
+    def sample(self, noise: Array) -> Array:
+        """Gumbel-max; noise […, K] -> int32 […]; zero noise is the mode."""
+        return jnp.argmax(self.logits + noise, axis=-1).astype(jnp.int32)
+
+    def log_prob(self, action: Array) -> Array:
+        """[…] int -> […]"""
+        log_p = jax.nn.log_softmax(self.logits)
+        return jnp.take_along_axis(log_p, action[..., None], axis=-1)[..., 0]
+
+    def entropy(self) -> Array:
+        """[…], in nats"""
+        log_p = jax.nn.log_softmax(self.logits)
+        return -jnp.sum(jnp.exp(log_p) * log_p, axis=-1)
+
+
+class Gaussian(NamedTuple):
+    """Diagonal normal distribution over vectors."""
+
+    mean: Array
+    """[…, A]"""
+    log_std: Array
+    """Broadcastable to `mean`."""
+
+    def sample(self, noise: Array) -> Array:
+        """Standard normal noise […, A] -> […, A]; zero noise is the mean."""
+        return self.mean + jnp.exp(self.log_std) * noise
+
+    def log_prob(self, action: Array) -> Array:
+        """[…, A] -> log density […], summed over dimensions."""
+        z = (action - self.mean) * jnp.exp(-self.log_std)
+        return jnp.sum(-0.5 * z * z - self.log_std - 0.5 * np.log(2 * np.pi), axis=-1)
+
+    def entropy(self) -> Array:
+        """[…], in nats"""
+        log_std = jnp.broadcast_to(self.log_std, self.mean.shape)
+        return jnp.sum(log_std + 0.5 * np.log(2 * np.pi * np.e), axis=-1)
+
+
+def fit_to_bounds(raw: Array, low: Array, high: Array) -> Array:
+    """[-1, 1]^A, clipped, onto the box [low, high]."""
+    return low + 0.5 * (jnp.clip(raw, -1.0, 1.0) + 1.0) * (high - low)
+
+
+def recurrence(value: Array, coefficient: Array, reverse: bool = False) -> Array:
+    """y_t = value_t + coefficient_t · y_{t−1} along axis 0 (y_{t+1} if reverse); both [T, …].
+
+    By doubling: ⌈log₂ T⌉ rounds over whole arrays instead of T small steps (Hillis & Steele 1986).
+    """
+    shift = 1
+    while shift < value.shape[0]:
+        value = value + coefficient * _shifted(value, shift, reverse)
+        coefficient = coefficient * _shifted(coefficient, shift, reverse)
+        shift *= 2
+    return value
+
+
+def gae(
+    reward: Array,
+    value: Array,
+    next_value: Array,
+    keep: Array,
+    trace: Array,
+    gamma: float,
+    gae_lambda: float,
+) -> Array:
+    """Generalized advantage estimates (Schulman et al. 2016, eq. 16); all arrays [T, N].
+
+    `keep` is 1 where `next_value` counts, `trace` is 1 where the episode goes on.
+    """
+    delta = reward + gamma * keep * next_value - value
+    return recurrence(delta, gamma * gae_lambda * trace, reverse=True)
+
+
+def normalize(x: Array, moments: Moments, clip: float = 10.0) -> Array:
+    """(x − mean) / √(var + 1e-8), clipped to ±clip; x […, D]."""
+    return jnp.clip((x - moments.mean) / jnp.sqrt(moments.var + 1e-8), -clip, clip)
+
+
+def merge_moments(moments: Moments, x: Array) -> Moments:
+    """Take in x [B, …] (Chan et al. 1983); a count of 0 means that nothing was seen."""
+    mean, var, n = jnp.mean(x, axis=0), jnp.var(x, axis=0), x.shape[0]
+    total = moments.count + n
+    delta, share = mean - moments.mean, n / total
+    spread = delta * delta * share * (moments.count / total)
+    return Moments(
+        total,
+        moments.mean + delta * share,
+        moments.var * (moments.count / total) + var * share + spread,
+    )
+
+
+def global_norm(tree: Any) -> Array:
+    """√ of the sum of squares over all leaves."""
+    return optax.global_norm(tree)
+
+
+def _shifted(x: Array, shift: int, reverse: bool) -> Array:
+    pad = jnp.zeros((shift, *x.shape[1:]), x.dtype)
+    return jnp.concatenate([x[shift:], pad] if reverse else [pad, x[:-shift]])
+
+
+def make_optimizer(
+    kind: str, schedule: Callable[[Array], Array], eps: float, max_grad_norm: float
+) -> optax.GradientTransformation:
+    """Clip by global norm, then Adam (or plain SGD, which leaves the moments zero)."""
+    direction = optax.scale_by_adam(eps=eps) if kind == "adam" else _unscaled()
+    return optax.chain(
+        optax.clip_by_global_norm(max_grad_norm), direction, optax.scale_by_learning_rate(schedule)
+    )
+
+
+def _unscaled() -> optax.GradientTransformation:
+    adam = optax.scale_by_adam()
+
+    def update(grads, state, params=None):
+        del params
+        return grads, state._replace(count=state.count + 1)
+
+    return optax.GradientTransformation(adam.init, update)
+
+
+def scan(body: Callable, carry: Any, xs: Any) -> tuple[Any, Any]:
+    """`lax.scan` where something is traced; a Python loop where not, so that eager means eager."""
+    if any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves((carry, xs))):
+        return jax.lax.scan(body, carry, xs)
+    outputs = []
+    for i in range(len(jax.tree.leaves(xs)[0])):
+        carry, out = body(carry, jax.tree.map(lambda x, i=i: x[i], xs))
+        outputs.append(out)
+    return carry, jax.tree.map(lambda *leaves: jnp.stack(leaves), *outputs)

@@ -1,0 +1,215 @@
+"""Shared arithmetic in TensorFlow; mirrors jax_ops.py.
+
+All weights of an optimizer live in one flat vector, cut up by `unpack` where they are used: clipping
+and Adam are then one kernel each instead of one per layer, in every mode and on every device.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from tiebreak.core.types import Array, Moments
+
+BETA1, BETA2 = 0.9, 0.999
+Layout = Mapping[str, tuple[int, ...]]  # canonical names and shapes, in order
+
+
+class Categorical(NamedTuple):
+    """Distribution over actions 0 … K−1."""
+
+    logits: Array
+    """[…, K], unnormalised"""
+
+    def sample(self, noise: Array) -> Array:
+        """Gumbel-max; noise […, K] -> int32 […]; zero noise is the mode."""
+        return tf.argmax(self.logits + noise, axis=-1, output_type=tf.int32)
+
+    def log_prob(self, action: Array) -> Array:
+        """[…] int -> […]"""
+        return -tf.nn.sparse_softmax_cross_entropy_with_logits(action, self.logits)
+
+    def entropy(self) -> Array:
+        """[…], in nats"""
+        log_p = tf.nn.log_softmax(self.logits)
+        return -tf.reduce_sum(tf.exp(log_p) * log_p, axis=-1)
+
+
+class Gaussian(NamedTuple):
+    """Diagonal normal distribution over vectors."""
+
+    mean: Array
+    """[…, A]"""
+    log_std: Array
+    """Broadcastable to `mean`."""
+
+    def sample(self, noise: Array) -> Array:
+        """Standard normal noise […, A] -> […, A]; zero noise is the mean."""
+        return self.mean + tf.exp(self.log_std) * noise
+
+    def log_prob(self, action: Array) -> Array:
+        """[…, A] -> log density […], summed over dimensions."""
+        z = (action - self.mean) * tf.exp(-self.log_std)
+        return tf.reduce_sum(-0.5 * z * z - self.log_std - 0.5 * np.log(2 * np.pi), axis=-1)
+
+    def entropy(self) -> Array:
+        """[…], in nats"""
+        log_std = tf.broadcast_to(self.log_std, self.mean.shape)
+        return tf.reduce_sum(log_std + 0.5 * np.log(2 * np.pi * np.e), axis=-1)
+
+
+def fit_to_bounds(raw: Array, low: Array, high: Array) -> Array:
+    """[-1, 1]^A, clipped, onto the box [low, high]."""
+    return low + 0.5 * (tf.clip_by_value(raw, -1.0, 1.0) + 1.0) * (high - low)
+
+
+def recurrence(value: Array, coefficient: Array, reverse: bool = False) -> Array:
+    """y_t = value_t + coefficient_t · y_{t−1} along axis 0 (y_{t+1} if reverse); both [T, …].
+
+    By doubling: ⌈log₂ T⌉ rounds over whole arrays instead of T small steps (Hillis & Steele 1986).
+    """
+    shift = 1
+    while shift < value.shape[0]:
+        value = value + coefficient * _shifted(value, shift, reverse)
+        coefficient = coefficient * _shifted(coefficient, shift, reverse)
+        shift *= 2
+    return value
+
+
+def gae(
+    reward: Array,
+    value: Array,
+    next_value: Array,
+    keep: Array,
+    trace: Array,
+    gamma: float,
+    gae_lambda: float,
+) -> Array:
+    """Generalized advantage estimates (Schulman et al. 2016, eq. 16); all arrays [T, N].
+
+    `keep` is 1 where `next_value` counts, `trace` is 1 where the episode goes on.
+    """
+    delta = reward + gamma * keep * next_value - value
+    return recurrence(delta, gamma * gae_lambda * trace, reverse=True)
+
+
+def normalize(x: Array, moments: Moments, clip: float = 10.0) -> Array:
+    """(x − mean) / √(var + 1e-8), clipped to ±clip; x […, D]."""
+    return tf.clip_by_value((x - moments.mean) / tf.sqrt(moments.var + 1e-8), -clip, clip)
+
+
+def merge_moments(moments: Moments, x: Array) -> Moments:
+    """Take in x [B, …] (Chan et al. 1983); a count of 0 means that nothing was seen."""
+    mean, var, n = tf.reduce_mean(x, 0), tf.math.reduce_variance(x, 0), float(x.shape[0])
+    total = moments.count + n
+    delta, share = mean - moments.mean, n / total
+    spread = delta * delta * share * (moments.count / total)
+    return Moments(
+        total,
+        moments.mean + delta * share,
+        moments.var * (moments.count / total) + var * share + spread,
+    )
+
+
+def global_norm(flat: Array) -> Array:
+    """√ of the sum of squares of a flat vector."""
+    return tf.sqrt(2.0 * tf.nn.l2_loss(flat))
+
+
+def _shifted(x: Array, shift: int, reverse: bool) -> Array:
+    pad = tf.zeros((shift, *x.shape[1:]), x.dtype)
+    return tf.concat([x[shift:], pad] if reverse else [pad, x[:-shift]], axis=0)
+
+
+class Adam(NamedTuple):
+    """Adam's state: variables of the same layout as the weights."""
+
+    mu: Array
+    nu: Array
+    count: Array
+    """int64: TensorFlow keeps 32-bit integers off the GPU, where XLA could not reach them."""
+
+
+def make_optimizer(
+    kind: str, schedule: Callable[[Array], Array], eps: float, max_grad_norm: float
+) -> Callable[[Array, Adam, Array], None]:
+    """Clip by global norm, then Adam (or plain SGD, which leaves the moments zero), in place."""
+
+    def update(grads: Array, state: Adam, weights: Array) -> None:
+        grads = grads * (max_grad_norm / tf.maximum(global_norm(grads), max_grad_norm))
+        rate = tf.cast(schedule(state.count), grads.dtype)
+        state.count.assign_add(1)
+        if kind == "adam":
+            adam(grads, state, weights, rate, eps)
+        else:
+            weights.assign_sub(rate * grads)
+
+    return update
+
+
+def adam(grads: Array, state: Adam, weights: Array, rate: Array, eps: float) -> None:
+    """One step of Adam by TensorFlow's fused kernel; `state.count` has been moved on already.
+
+    The kernel adds its epsilon to the *uncorrected* √v (Kingma & Ba 2015, end of section 2), so
+    it is given ε·√(1 − β₂ᵗ): the result is that of ε added to the corrected √v.
+    """
+    count = tf.cast(state.count, grads.dtype)
+    power1, power2 = tf.pow(tf.cast(BETA1, count.dtype), count), tf.pow(
+        tf.cast(BETA2, count.dtype), count
+    )
+    tf.raw_ops.ResourceApplyAdam(
+        var=weights.handle,
+        m=state.mu.handle,
+        v=state.nu.handle,
+        beta1_power=power1,
+        beta2_power=power2,
+        lr=rate,
+        beta1=tf.cast(BETA1, count.dtype),
+        beta2=tf.cast(BETA2, count.dtype),
+        epsilon=eps * tf.sqrt(1.0 - power2),
+        grad=grads,
+    )
+
+
+def scan(body: Callable[[Array], Array], xs: Array, width: int, dtype: str) -> Array:
+    """Call `body` (row -> [width]) on each row of xs, in order; the mean of what it returned.
+
+    A while loop where something is traced; a Python loop where not, so that eager means eager.
+    """
+    rows = xs.shape[0]
+    _, total = tf.while_loop(
+        lambda i, _: i < rows,
+        lambda i, total: (i + 1, total + body(xs[i])),
+        (0, tf.zeros(width, dtype)),
+    )
+    return total / rows
+
+
+def assign(variables: Any, values: Any) -> None:
+    """Write a tree of values into a like tree of variables."""
+    tf.nest.map_structure(lambda variable, value: variable.assign(value), variables, values)
+
+
+def pack(arrays: Mapping[str, np.ndarray], layout: Layout) -> np.ndarray:
+    """Named arrays -> one flat vector; `unpack` is its inverse."""
+    parts = [np.ravel(arrays[name]) for name in layout]
+    return np.concatenate([np.pad(part, (0, -len(part) % ALIGN)) for part in parts])
+
+
+def unpack(flat: Array, layout: Layout) -> dict[str, Array]:
+    """Flat vector -> named tensors; on the CPU they share its memory."""
+    sizes = [math.prod(shape) for shape in layout.values()]
+    parts = tf.split(flat, [size + -size % ALIGN for size in sizes])
+    return {
+        name: tf.reshape(part[:size] if size % ALIGN else part, shape)
+        for (name, shape), size, part in zip(layout.items(), sizes, parts, strict=True)
+    }
+
+
+ALIGN = 16
+"""Every weight starts at a multiple of this many elements (64 bytes or more): TensorFlow's split
+then hands out views instead of copies."""

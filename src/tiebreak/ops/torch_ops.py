@@ -1,0 +1,122 @@
+"""Shared arithmetic in PyTorch: the same names as jax_ops.py, in the same order."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+
+from tiebreak.core.types import Array, Moments
+
+
+class Categorical(NamedTuple):
+    """Distribution over actions 0 … K−1."""
+
+    logits: Array
+    """[…, K], unnormalised"""
+
+    def sample(self, noise: Array) -> Array:
+        """Gumbel-max; noise […, K] -> int32 […]; zero noise is the mode."""
+        return torch.argmax(self.logits + noise, dim=-1).to(torch.int32)
+
+    def log_prob(self, action: Array) -> Array:
+        """[…] int -> […]"""
+        log_p = torch.log_softmax(self.logits, dim=-1)
+        return log_p.gather(-1, action[..., None])[..., 0]
+
+    def entropy(self) -> Array:
+        """[…], in nats"""
+        log_p = torch.log_softmax(self.logits, dim=-1)
+        return -(log_p.exp() * log_p).sum(-1)
+
+
+class Gaussian(NamedTuple):
+    """Diagonal normal distribution over vectors."""
+
+    mean: Array
+    """[…, A]"""
+    log_std: Array
+    """Broadcastable to `mean`."""
+
+    def sample(self, noise: Array) -> Array:
+        """Standard normal noise […, A] -> […, A]; zero noise is the mean."""
+        return self.mean + self.log_std.exp() * noise
+
+    def log_prob(self, action: Array) -> Array:
+        """[…, A] -> log density […], summed over dimensions."""
+        z = (action - self.mean) * torch.exp(-self.log_std)
+        return (-0.5 * z * z - self.log_std - 0.5 * math.log(2 * math.pi)).sum(-1)
+
+    def entropy(self) -> Array:
+        """[…], in nats"""
+        log_std = self.log_std.expand_as(self.mean)
+        return (log_std + 0.5 * math.log(2 * math.pi * math.e)).sum(-1)
+
+
+def fit_to_bounds(raw: Array, low: Array, high: Array) -> Array:
+    """[-1, 1]^A, clipped, onto the box [low, high]."""
+    return low + 0.5 * (raw.clamp(-1.0, 1.0) + 1.0) * (high - low)
+
+
+def recurrence(value: Array, coefficient: Array, reverse: bool = False) -> Array:
+    """y_t = value_t + coefficient_t · y_{t−1} along axis 0 (y_{t+1} if reverse); both [T, …].
+
+    By doubling: ⌈log₂ T⌉ rounds over whole arrays instead of T small steps (Hillis & Steele 1986).
+    """
+    y, shift = value.clone(), 1
+    coefficient = coefficient[:-1] if reverse else coefficient[1:]
+    while shift < len(y):
+        here, there = (y[:-shift], y[shift:]) if reverse else (y[shift:], y[:-shift])
+        here += coefficient * there  # the product is complete before anything is overwritten
+        coefficient = coefficient[shift:] * coefficient[:-shift]
+        shift *= 2
+    return y
+
+
+def gae(
+    reward: Array, value: Array, next_value: Array, keep: Array, trace: Array,
+    gamma: float, gae_lambda: float,
+) -> Array:  # fmt: skip
+    """Generalized advantage estimates (Schulman et al. 2016, eq. 16); all arrays [T, N].
+
+    `keep` is 1 where `next_value` counts, `trace` is 1 where the episode goes on.
+    """
+    delta = reward + gamma * keep * next_value - value
+    return recurrence(delta, gamma * gae_lambda * trace, reverse=True)
+
+
+def normalize(x: Array, moments: Moments, clip: float = 10.0) -> Array:
+    """(x − mean) / √(var + 1e-8), clipped to ±clip; x […, D]."""
+    return ((x - moments.mean) / torch.sqrt(moments.var + 1e-8)).clamp(-clip, clip)
+
+
+def merge_moments(moments: Moments, x: Array) -> Moments:
+    """Take in x [B, …] (Chan et al. 1983); a count of 0 means that nothing was seen."""
+    var, mean = torch.var_mean(x, dim=0, correction=0)
+    total = moments.count + len(x)
+    delta, share = mean - moments.mean, len(x) / total
+    spread = delta * delta * share * (moments.count / total)
+    return Moments(
+        total,
+        moments.mean + delta * share,
+        moments.var * (moments.count / total) + var * share + spread,
+    )
+
+
+def global_norm(tensors: Sequence[Array]) -> Array:
+    """√ of the sum of squares over all tensors."""
+    return torch.cat([x.reshape(-1) for x in tensors]).norm()
+
+
+def adam(
+    params: Sequence[Array], grads: Sequence[Array], mu: Sequence[Array], nu: Sequence[Array],
+    count: Array, lr: Array | float, eps: float,
+) -> None:  # fmt: skip
+    """One Adam step in place, as torch.optim.Adam(fused=True); `count` includes this step."""
+    steps = [count.to(torch.float32)] * len(params)
+    torch._fused_adam_(
+        params, grads, mu, nu, [], steps,
+        lr=lr, beta1=0.9, beta2=0.999, eps=eps, weight_decay=0.0, amsgrad=False, maximize=False,
+    )  # fmt: skip

@@ -1,0 +1,199 @@
+"""What there is: literal tables, and the one place that imports an implementation by name.
+
+Adding a framework or an algorithm means adding rows here and the files they name; a hygiene test
+holds tables and files together in both directions.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tiebreak.core.errors import MissingDependency, UsageError, unknown
+from tiebreak.core.types import Agent, EnvSpec
+
+
+class Framework(NamedTuple):
+    """One row of FRAMEWORKS."""
+
+    runtime: str
+    """The array library under it."""
+    packages: tuple[str, ...]
+    """Importable names that must be there."""
+    extra: str
+    """The extra of this package that installs them."""
+    modes: tuple[str, ...]
+    """How it can execute, slowest first."""
+    default_mode: str
+    """The mode meant when none is named: the best one on a CPU, see docs/decisions."""
+
+
+FRAMEWORKS = {
+    "torch": Framework("torch", ("torch",), "torch", ("eager", "compile", "cudagraph"), "compile"),
+    "tensorflow": Framework(
+        "tensorflow", ("tensorflow",), "tensorflow", ("eager", "function", "xla"), "xla"
+    ),
+    "linen": Framework("jax", ("jax", "flax", "optax"), "jax", ("eager", "jit"), "jit"),
+    "nnx": Framework(
+        "jax", ("jax", "flax", "optax"), "jax", ("eager", "jit", "cached", "split"), "split"
+    ),
+    "equinox": Framework(
+        "jax", ("jax", "equinox", "optax"), "jax", ("eager", "jit", "flat"), "flat"
+    ),
+}
+
+ALGORITHMS = {"ppo": "tiebreak.algorithms.ppo"}
+
+IMPLEMENTATIONS = {
+    ("ppo", "torch"): "tiebreak.algorithms.ppo.ppo_torch",
+    ("ppo", "tensorflow"): "tiebreak.algorithms.ppo.ppo_tensorflow",
+    ("ppo", "linen"): "tiebreak.algorithms.ppo.ppo_linen",
+    ("ppo", "nnx"): "tiebreak.algorithms.ppo.ppo_nnx",
+    ("ppo", "equinox"): "tiebreak.algorithms.ppo.ppo_equinox",
+}
+
+RUNTIMES = {
+    "torch": "tiebreak.runtimes.torch_runtime",
+    "tensorflow": "tiebreak.runtimes.tensorflow_runtime",
+    "jax": "tiebreak.runtimes.jax_runtime",
+}
+
+
+class Engine(NamedTuple):
+    """One row of ENGINES."""
+
+    module: str
+    kind: str
+    """`host` (NumPy in, NumPy out) or `device` (pure JAX)."""
+    packages: tuple[str, ...]
+    extra: str
+
+
+ENGINES = {
+    "gymnasium": Engine(
+        "tiebreak.envs.gymnasium_engine", "host", ("gymnasium", "mujoco"), "gymnasium"
+    ),
+    "gymnax": Engine("tiebreak.envs.gymnax_engine", "device", ("jax", "gymnax"), "gymnax"),
+}
+
+PRECISIONS = ("float32", "tf32", "bfloat16", "float64")
+"""float64 is for proofs."""
+
+
+def algorithm(name: str) -> str:
+    """Check an algorithm's name; returns its package."""
+    if name not in ALGORITHMS:
+        raise unknown("algorithm", name, ALGORITHMS)
+    return ALGORITHMS[name]
+
+
+def framework(name: str) -> Framework:
+    """Check a framework's name; returns its row."""
+    if name not in FRAMEWORKS:
+        raise unknown("framework", name, FRAMEWORKS)
+    return FRAMEWORKS[name]
+
+
+def mode(framework_name: str, name: str | None) -> str:
+    """Check a mode against its framework; None means the default."""
+    row = framework(framework_name)
+    if name is None:
+        return row.default_mode
+    if name not in row.modes:
+        raise UsageError(
+            f"framework {framework_name!r} has no mode {name!r} (valid: {', '.join(row.modes)})"
+        )
+    return name
+
+
+def missing(packages: tuple[str, ...]) -> list[str]:
+    """Those of `packages` that are not installed; nothing is imported."""
+    return [p for p in packages if importlib.util.find_spec(p) is None]
+
+
+def require(what: str, packages: tuple[str, ...], extra: str) -> None:
+    """Raise MissingDependency, with the command that helps, unless all packages are there."""
+    if absent := missing(packages):
+        raise MissingDependency(
+            f"{what} needs {', '.join(absent)}, not installed here: pip install 'tiebreak[{extra}]'"
+        )
+
+
+def load(path: str) -> ModuleType:
+    """The one importlib call."""
+    return importlib.import_module(path)
+
+
+def config_module(algorithm_name: str) -> ModuleType:
+    """`config.py` of an algorithm: Config, reference, check. Imports no framework."""
+    return load(f"{algorithm(algorithm_name)}.config")
+
+
+def data_module(algorithm_name: str) -> ModuleType:
+    """`data.py` of an algorithm: what travels, and sample_batch. Imports no framework."""
+    return load(f"{algorithm(algorithm_name)}.data")
+
+
+def reference_config(algorithm_name: str, spec: EnvSpec) -> Any:
+    """The reference configuration of an algorithm for this kind of action space."""
+    return config_module(algorithm_name).reference(spec)
+
+
+def sample_batch(
+    algorithm_name: str, spec: EnvSpec, config: Any = None, rng: np.random.Generator | None = None
+) -> tuple[Any, Any]:
+    """A random valid batch and its noise, NumPy: what the parity proofs feed to every framework.
+
+    `config=None` is the reference configuration; `rng=None` is seeded with 0.
+    """
+    config = reference_config(algorithm_name, spec) if config is None else config
+    rng = np.random.default_rng(0) if rng is None else rng
+    return data_module(algorithm_name).sample_batch(spec, config, rng)
+
+
+def make_runtime(
+    framework_name: str,
+    mode_name: str | None = None,
+    precision: str = "float32",
+    device: str = "cpu",
+) -> Any:
+    """The runtime under a framework, set to a mode, a precision and a device."""
+    row = framework(framework_name)
+    chosen = mode(framework_name, mode_name)
+    if precision not in PRECISIONS:
+        raise unknown("precision", precision, PRECISIONS)
+    require(f"framework {framework_name!r}", row.packages, row.extra)
+    return load(RUNTIMES[row.runtime]).Runtime(framework_name, chosen, precision, device)
+
+
+def make_raw_agent(algorithm_name: str, spec: EnvSpec, config: Any, runtime: Any) -> Agent:
+    """The agent's own functions, as written: not compiled, on the runtime's arrays."""
+    algorithm(algorithm_name)
+    config = reference_config(algorithm_name, spec) if config is None else config
+    config = config_module(algorithm_name).check(config)
+    module = load(IMPLEMENTATIONS[algorithm_name, runtime.framework])
+    return module.make_agent(spec, config, runtime.build())
+
+
+def make_agent(
+    algorithm_name: str,
+    framework_name: str,
+    spec: EnvSpec,
+    config: Any = None,
+    *,
+    mode: str | None = None,
+    precision: str = "float32",
+    device: str = "cpu",
+) -> Agent:
+    """An agent as five functions: init, act, step, dump, load (see core.types.Agent).
+
+    They run in `mode`, accept NumPy arrays or the runtime's own, and `dump` returns NumPy.
+    Raises UsageError for unknown names and MissingDependency for a missing package.
+    """
+    algorithm(algorithm_name)
+    runtime = make_runtime(framework_name, mode, precision, device)
+    return runtime.agent(make_raw_agent(algorithm_name, spec, config, runtime))

@@ -1,0 +1,233 @@
+"""TensorFlow: how each mode executes the same functions.
+
+`function` is `tf.function` over all of `act` and all of `step`, `xla` the same with
+`jit_compile=True`. Calls go straight to the traced graph: see `_Function`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tiebreak.core.errors import UsageError
+from tiebreak.core.noise import Draw
+from tiebreak.core.types import Agent, Array, Build, State, Tree
+from tiebreak.runtimes.base import Runtime as Base
+
+_traces = 0
+
+
+class Runtime(Base):
+    """TensorFlow in one of its modes."""
+
+    name = "tensorflow"
+
+    def __init__(self, framework: str, mode: str, precision: str, device: str):
+        super().__init__(framework, mode, precision, device)
+        _configure(precision)
+        self._device = _find_device(device)
+        self._dtype = "float64" if precision == "float64" else "float32"
+
+    def build(self) -> Build:
+        return Build(self._dtype, self._device)
+
+    def agent(self, raw: Agent) -> Agent:
+        act, step = self.transform(raw.act), self.transform(lambda *args: raw.step(*args)[1])
+        return Agent(
+            init=self._placed(raw.init),
+            act=act,
+            step=lambda state, batch, noise: (state, step(state, batch, noise)),
+            dump=raw.dump,
+            load=self._placed(raw.load),
+        )
+
+    def actor(self, raw: Agent) -> Callable[[State, Array, Array, int], Any]:
+        act = self.transform(lambda state, obs, noise, t: raw.act(state, obs, noise[t]))
+        index = functools.cache(self._tensor)
+        return lambda state, obs, noise, t: act(state, obs, noise, index(t))
+
+    def transform(self, fn: Callable) -> Callable:
+        """`fn(state, *args) -> out` in this mode; the state's variables change in place."""
+        if self.mode == "eager":
+            return self._placed(lambda state, *args: fn(state, *args))
+        return _Function(self, fn, self.mode == "xla")
+
+    def draw(self, draws: Tree, seed: int, index: int) -> Tree:
+        return _draw_function(draws, self._device)(tf.constant([seed, index], tf.int64))
+
+    def asarray(self, array: Array) -> Array:
+        return self._placed(self._tensor)(array)
+
+    def from_dlpack(self, array: Array) -> Array:
+        return tf.experimental.dlpack.from_dlpack(array.__dlpack__())
+
+    def to_dlpack(self, array: Array) -> Array:
+        """A tensor as an object with `__dlpack__` and `__dlpack_device__`, for other libraries."""
+        return array
+
+    def to_numpy(self, tree: Tree) -> Tree:
+        if isinstance(tree, (tuple, list)):
+            leaves = [self.to_numpy(x) for x in tree]
+            return type(tree)(*leaves) if hasattr(tree, "_fields") else type(tree)(leaves)
+        if isinstance(tree, dict):
+            return {k: self.to_numpy(v) for k, v in tree.items()}
+        return np.asarray(tree)
+
+    def stack(self, trees: list[Tree]) -> Tree:
+        return tf.nest.map_structure(lambda *leaves: tf.stack(leaves), *trees)
+
+    def sync(self, tree: Tree) -> None:
+        tf.test.experimental.sync_devices()
+
+    def compile_count(self) -> int:
+        return _traces
+
+    def memory(self) -> dict[str, int]:
+        if "GPU" not in self._device:
+            return {}
+        info = tf.config.experimental.get_memory_info(self._device.lstrip("/"))
+        return {"live_bytes": info["current"], "peak_bytes": info["peak"]}
+
+    def settings(self) -> dict[str, Any]:
+        return {
+            "device": self._device,
+            "intra_op_threads": tf.config.threading.get_intra_op_parallelism_threads(),
+            "inter_op_threads": tf.config.threading.get_inter_op_parallelism_threads(),
+            "tf32": tf.config.experimental.tensor_float_32_execution_enabled(),
+            "jit": str(tf.config.optimizer.get_jit()),
+            "xla_flags": os.environ.get("XLA_FLAGS", ""),
+            "tf_xla_flags": os.environ.get("TF_XLA_FLAGS", ""),
+            "onednn": os.environ.get("TF_ENABLE_ONEDNN_OPTS", "default"),
+            "precision": self.precision,
+        }
+
+    def set_threads(self, threads: int) -> None:
+        # Once anything has run the pools are fixed: `settings` then says what they are.
+        with contextlib.suppress(RuntimeError):
+            tf.config.threading.set_intra_op_parallelism_threads(threads)
+            tf.config.threading.set_inter_op_parallelism_threads(1)
+
+    def _tensor(self, x: Array) -> Array:
+        if isinstance(x, tf.Tensor):
+            return x
+        x = np.asarray(x)
+        return tf.constant(x, self._dtype if x.dtype.kind == "f" else None)
+
+    def _placed(self, fn: Callable) -> Callable:
+        """`fn` with this device as the place where new tensors and variables go."""
+
+        def call(*args):
+            with tf.device(self._device):
+                return fn(*args)
+
+        return call
+
+
+class _Function:
+    """`fn(state, *args) -> out` traced once for each set of shapes and types in `args`.
+
+    tf.function spends 100 to 200 µs of Python on every call: it sorts out arguments, defaults
+    and gradients. Here the graph is called with flat tensors at once. A state enters as the handles of
+    its variables, so that any number of like states share one trace.
+    """
+
+    def __init__(self, runtime: Runtime, fn: Callable, xla: bool):
+        self._runtime, self._fn, self._xla = runtime, fn, xla
+        self._graphs: dict[Any, tuple[Any, Tree]] = {}
+
+    def __call__(self, state: State, *args: Any) -> Any:
+        flat = [self._runtime._tensor(x) for x in tf.nest.flatten(args)]
+        key = tuple([(x.shape, x.dtype) for x in flat])
+        if key not in self._graphs:
+            self._graphs[key] = self._trace(state, args, flat)
+        graph, structure = self._graphs[key]
+        handles = [variable.handle for variable in tf.nest.flatten(state)]
+        outputs = graph.inference_fn.call_flat(*handles, *flat, *graph.captured_inputs)
+        return tf.nest.pack_sequence_as(structure, outputs)
+
+    def _trace(self, state: State, args: tuple, flat: list[Array]) -> tuple[Any, Tree]:
+        structure = None
+
+        def traced(variables, tensors):
+            global _traces
+            nonlocal structure
+            _traces += 1
+            out = self._fn(
+                tf.nest.pack_sequence_as(state, variables), *tf.nest.pack_sequence_as(args, tensors)
+            )
+            structure = tf.nest.map_structure(lambda _: 0, out)
+            return tf.nest.flatten(out)
+
+        function = tf.function(traced, jit_compile=self._xla, autograph=False)
+        with tf.device(self._runtime._device):
+            specs = [tf.TensorSpec(x.shape, x.dtype) for x in flat]
+            return function.get_concrete_function(tf.nest.flatten(state), specs), structure
+
+
+def _configure(precision: str) -> None:
+    tf.get_logger().setLevel("ERROR")
+    if precision == "bfloat16":
+        raise UsageError("precision 'bfloat16' is not there for ppo (valid: float32, tf32)")
+    tf.config.experimental.enable_tensor_float_32_execution(precision == "tf32")
+
+
+def _find_device(name: str) -> str:
+    kind, _, index = name.partition(":")
+    kind = {"cuda": "GPU"}.get(kind, kind.upper())
+    there = [d.name.removeprefix("/physical_device:") for d in tf.config.list_physical_devices()]
+    if f"{kind}:{index or 0}" not in there:
+        seen = ", ".join(d.lower() for d in there)
+        raise UsageError(f"TensorFlow sees no device {name!r} here (it sees: {seen})")
+    return f"/{kind}:{index or 0}"
+
+
+def _draw(draw: Draw, seed: Array) -> Array:
+    if draw.kind == "permutation":
+        return permutations(seed, draw.shape)
+    if draw.kind == "normal":
+        return tf.random.stateless_normal(draw.shape, seed)
+    uniform = tf.random.stateless_uniform(draw.shape, seed)
+    if draw.kind == "gumbel":
+        return -tf.math.log(-tf.math.log(tf.maximum(uniform, np.finfo(np.float32).tiny)))
+    return uniform
+
+
+def permutations(seed: Array, shape: tuple[int, ...]) -> Array:
+    """int32 of this shape; each row of the last axis an independent permutation of its range.
+
+    Shuffling row by row is three times as fast on the CPU as one argsort of random keys.
+    """
+    rows = int(np.prod(shape[:-1], dtype=int))
+    seeds = [tf.random.experimental.stateless_fold_in(seed, row) for row in range(rows)]
+    shuffle, order = tf.random.experimental.stateless_shuffle, tf.range(shape[-1])
+    return tf.reshape(tf.stack([shuffle(order, row_seed) for row_seed in seeds]), shape)
+
+
+@functools.cache
+def _draw_function(draws: Tree, device: str) -> Callable:
+    """Compiled once for each tree of draws. Never by XLA: its sort and its Philox run 3 to 15
+    times as long as TensorFlow's kernels on the CPU."""
+
+    def draw(seed):
+        global _traces
+        _traces += 1
+        with tf.device(device):
+            seeds = [
+                tf.random.experimental.stateless_fold_in(seed, i) for i in range(len(leaves))
+            ]
+            return [_draw(d, s) for d, s in zip(leaves, seeds, strict=True)]
+
+    leaves = [draws] if isinstance(draws, Draw) else list(draws)
+    function = tf.function(draw, autograph=False, input_signature=[tf.TensorSpec(2, tf.int64)])
+
+    def call(seed):
+        out = function(seed)
+        return out[0] if isinstance(draws, Draw) else type(draws)(*out)
+
+    return call
