@@ -79,6 +79,7 @@ def load(path: str | Path) -> tuple[Weights, dict]:
     try:
         with safe_open(str(path), framework="numpy") as file:
             metadata = json.loads((file.metadata() or {}).get("tiebreak", "{}"))
-            return {k: file.get_tensor(k) for k in file}, metadata
+            names = file.keys()  # the file itself is not iterable
+            return {k: file.get_tensor(k) for k in names}, metadata
     except (SafetensorError, OSError, ValueError) as error:
         raise UsageError(f"cannot read weights from {str(path)!r}: {error}") from error

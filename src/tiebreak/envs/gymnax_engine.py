@@ -114,17 +114,22 @@ def tasks() -> list[str]:
 
 def _env_spec(name: str, obs: Any, action: Any) -> EnvSpec:
     if not isinstance(obs, spaces.Box):
-        raise UsageError(
-            f"task 'gymnax/{name}' has {type(obs).__name__} observations; supported: Box"
-        )
+        raise _unsupported(name, f"{type(obs).__name__} observations")
     if isinstance(action, spaces.Discrete):
         return EnvSpec.make(observation_shape=obs.shape, num_actions=int(action.n))
     if not isinstance(action, spaces.Box):
-        raise UsageError(
-            f"task 'gymnax/{name}' has {type(action).__name__} actions; supported: Discrete, Box"
-        )
-    low, high = (np.broadcast_to(b, action.shape) for b in (action.low, action.high))
+        raise _unsupported(name, f"{type(action).__name__} actions")
+    low, high = (np.broadcast_to(bound, action.shape) for bound in (action.low, action.high))
+    if not np.isfinite([low, high]).all():
+        raise _unsupported(name, "unbounded actions")
     return EnvSpec.make(observation_shape=obs.shape, action_low=low, action_high=high)
+
+
+def _unsupported(name: str, what: str) -> UsageError:
+    return UsageError(
+        f"task 'gymnax/{name}' has {what}; supported: Box observations with Discrete or bounded "
+        "Box actions"
+    )
 
 
 def _where(ended: Array, new: Array, old: Array) -> Array:

@@ -1,4 +1,4 @@
-"""What every oracle is made of, in plain float64 NumPy: networks with their gradients, moments, Adam.
+"""What every oracle is made of, in plain float64 NumPy: networks with gradients, moments, Adam.
 
 Weights are canonical dictionaries; no function changes what it is given.
 """

@@ -141,7 +141,7 @@ def make_optimizer(
 
     def update(grads: Array, state: Adam, weights: Array) -> None:
         grads = grads * (max_grad_norm / tf.maximum(global_norm(grads), max_grad_norm))
-        rate = tf.cast(schedule(state.count), grads.dtype)
+        rate = tf.cast(tf.convert_to_tensor(schedule(state.count), tf.float64), grads.dtype)
         state.count.assign_add(1)
         if kind == "adam":
             adam(grads, state, weights, rate, eps)
@@ -158,9 +158,8 @@ def adam(grads: Array, state: Adam, weights: Array, rate: Array, eps: float) -> 
     it is given ε·√(1 − β₂ᵗ): the result is that of ε added to the corrected √v.
     """
     count = tf.cast(state.count, grads.dtype)
-    power1, power2 = tf.pow(tf.cast(BETA1, count.dtype), count), tf.pow(
-        tf.cast(BETA2, count.dtype), count
-    )
+    beta1, beta2 = (tf.constant(beta, grads.dtype) for beta in (BETA1, BETA2))
+    power1, power2 = tf.pow(beta1, count), tf.pow(beta2, count)
     tf.raw_ops.ResourceApplyAdam(
         var=weights.handle,
         m=state.mu.handle,
@@ -168,8 +167,8 @@ def adam(grads: Array, state: Adam, weights: Array, rate: Array, eps: float) -> 
         beta1_power=power1,
         beta2_power=power2,
         lr=rate,
-        beta1=tf.cast(BETA1, count.dtype),
-        beta2=tf.cast(BETA2, count.dtype),
+        beta1=beta1,
+        beta2=beta2,
         epsilon=eps * tf.sqrt(1.0 - power2),
         grad=grads,
     )

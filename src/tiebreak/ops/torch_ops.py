@@ -10,6 +10,9 @@ import torch
 
 from tiebreak.core.types import Array, Moments
 
+BETA1, BETA2 = 0.9, 0.999
+"""Adam's."""
+
 
 class Categorical(NamedTuple):
     """Distribution over actions 0 … K−1."""
@@ -24,7 +27,7 @@ class Categorical(NamedTuple):
     def log_prob(self, action: Array) -> Array:
         """[…] int -> […]"""
         log_p = torch.log_softmax(self.logits, dim=-1)
-        return log_p.gather(-1, action[..., None])[..., 0]
+        return log_p.gather(-1, action[..., None].long())[..., 0]
 
     def entropy(self) -> Array:
         """[…], in nats"""
@@ -111,12 +114,26 @@ def global_norm(tensors: Sequence[Array]) -> Array:
 
 
 def adam(
-    params: Sequence[Array], grads: Sequence[Array], mu: Sequence[Array], nu: Sequence[Array],
-    count: Array, lr: Array | float, eps: float,
+    params: list[Array], grads: Sequence[Array], mu: list[Array], nu: list[Array],
+    count: Array, rate: Array | float, eps: float,
 ) -> None:  # fmt: skip
-    """One Adam step in place, as torch.optim.Adam(fused=True); `count` includes this step."""
-    steps = [count.to(torch.float32)] * len(params)
-    torch._fused_adam_(
-        params, grads, mu, nu, [], steps,
-        lr=lr, beta1=0.9, beta2=0.999, eps=eps, weight_decay=0.0, amsgrad=False, maximize=False,
+    """One Adam step in place, ε added to the bias-corrected √v; `count` includes this step."""
+    if torch.compiler.is_compiling():
+        return _adam(params, grads, mu, nu, count, rate, eps)
+    # The kernel under torch.optim.Adam(fused=True): one call instead of ten per parameter.
+    return torch._fused_adam_(
+        params, grads, mu, nu, [], [count.to(torch.float32)] * len(params),
+        lr=rate, beta1=BETA1, beta2=BETA2, eps=eps, weight_decay=0.0, amsgrad=False, maximize=False,
     )  # fmt: skip
+
+
+def _adam(params, grads, mu, nu, count, rate, eps) -> None:
+    """The same, spelled out for Inductor, which cannot look into the fused kernel."""
+    steps = count.to(params[0].dtype)
+    # expm1: 1 − 0.999ⁿ loses four of float32's seven digits while n is small.
+    rate = rate / -torch.expm1(steps * math.log(BETA1))
+    correction = -torch.expm1(steps * math.log(BETA2))
+    for p, g, m, v in zip(params, grads, mu, nu, strict=True):
+        m.lerp_(g, 1.0 - BETA1)
+        v.mul_(BETA2).addcmul_(g, g, value=1.0 - BETA2)
+        p.sub_(rate * m / ((v / correction).sqrt() + eps))

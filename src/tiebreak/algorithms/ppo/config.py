@@ -15,7 +15,7 @@ class Config:
     """All of PPO's settings; the defaults are the discrete reference (CartPole)."""
 
     total_steps: int = 500_000
-    """Environment steps of the whole run, over all environments; the learning rate reaches 0 there."""
+    """Environment steps of the whole run, all environments together."""
     num_envs: int = 4
     """Environments stepped side by side."""
     num_steps: int = 128

@@ -210,7 +210,7 @@ def dump(static: Static, state: State) -> dict[str, np.ndarray]:
     for name, moments in (("obs", state.obs_moments), ("return", state.return_moments)):
         out.update({f"{name}_moments/{k}": v for k, v in moments._asdict().items()})
     out["running_return"] = state.running_return
-    return {k: np.array(v) for k, v in out.items()}
+    return {k: np.array(v.numpy()) for k, v in out.items()}
 
 
 def load(static: Static, weights: Mapping[str, np.ndarray]) -> State:

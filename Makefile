@@ -1,0 +1,71 @@
+# Two commands on a fresh machine: `make bench` and `make test`. Each makes .venv and installs the
+# tested set into it when needed, and says in one line what it lacks.
+
+PYTHON ?= python3
+TEST_ARGS ?= -n 2
+
+VENV := .venv
+PY := $(VENV)/bin/python
+MINIMUM := import sys; sys.exit(sys.version_info < (3, 11))
+HEADERS := import sysconfig, os; h = sysconfig.get_paths()["include"]; exit(not os.path.exists(h + "/Python.h"))
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help bench test lint format verify compiler clean-venv
+
+help:  ## show this list
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' $(MAKEFILE_LIST) | expand -t 20
+
+bench: $(VENV)/.tiebreak-all compiler  ## install, prove the frameworks equal, race them here, print table and report
+	@$(VENV)/bin/tiebreak run quick
+
+test: $(VENV)/.tiebreak-dev compiler  ## install, run the tests (slow ones: a sample drawn by a printed seed)
+	@$(PY) -m pytest -q $(TEST_ARGS)
+
+verify: $(VENV)/.tiebreak-all compiler  ## install, prove that the frameworks compute the same numbers
+	@$(VENV)/bin/tiebreak verify
+
+lint: $(VENV)/.tiebreak-dev  ## check style and types; changes nothing
+	@$(PY) -m ruff check && $(PY) -m ruff format --check && $(PY) -m pyright
+
+format: $(VENV)/.tiebreak-dev  ## put the code into the one format
+	@$(PY) -m ruff check --fix --quiet; $(PY) -m ruff format
+
+clean-venv:  ## remove .venv; the next command makes it anew
+	@rm -rf $(VENV)
+
+compiler: $(PY)
+	@set -- $${CXX:-g++}; command -v "$$1" >/dev/null 2>&1 || \
+	  echo "note: no C++ compiler ($${CXX:-g++}) here: torch's mode compile cannot run, its mode eager can"
+	@$(PY) -c '$(HEADERS)' || \
+	  echo "note: no Python.h here (package python3-dev): torch's mode compile cannot run, its mode eager can"
+
+$(VENV)/.tiebreak-all: pyproject.toml constraints.txt | $(PY)
+	$(call install,all)
+
+$(VENV)/.tiebreak-dev: pyproject.toml constraints.txt | $(PY)
+	$(call install,all$(comma)dev)
+	@touch $(VENV)/.tiebreak-all
+
+$(PY):
+	@command -v "$(PYTHON)" >/dev/null || \
+	  { echo "$(PYTHON) not found: install Python 3.11 or newer, or name one: make PYTHON=python3.12 …" >&2; exit 1; }
+	@"$(PYTHON)" -c '$(MINIMUM)' || \
+	  { echo "$(PYTHON) is $$("$(PYTHON)" -V 2>&1); tiebreak needs 3.11 or newer: make PYTHON=python3.12 …" >&2; exit 1; }
+	@echo "making $(VENV) with $$("$(PYTHON)" -V)"
+	@"$(PYTHON)" -m venv $(VENV) || \
+	  { echo "cannot make $(VENV): Python's venv module is incomplete (Debian, Ubuntu: package python3-venv)" >&2; exit 1; }
+
+comma := ,
+# $(call install,EXTRAS): into .venv, whoever made it; exactly the tested versions.
+define install
+	@$(PY) -c '$(MINIMUM)' || \
+	  { echo "$(VENV) is $$($(PY) -V 2>&1); tiebreak needs 3.11 or newer: make clean-venv, then again" >&2; exit 1; }
+	@$(PY) -m pip --version >/dev/null 2>&1 || $(PY) -m ensurepip >/dev/null 2>&1 || \
+	  { echo "$(VENV) has no pip and cannot get it (Debian, Ubuntu: package python3-venv)" >&2; exit 1; }
+	@echo "installing tiebreak[$(1)] into $(VENV): 3.5 GB, one to a few minutes, only when versions change"
+	@$(PY) -m pip install --quiet --no-input --disable-pip-version-check \
+	  -e '.[$(1)]' -c constraints.txt || \
+	  { echo "the installation failed: see pip's message above" >&2; exit 1; }
+	@touch $@
+endef

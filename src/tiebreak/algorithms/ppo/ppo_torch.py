@@ -1,0 +1,285 @@
+"""PPO in PyTorch; README.md is the spec."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from tiebreak.algorithms.ppo.config import Config
+from tiebreak.algorithms.ppo.data import (
+    Act,
+    Metrics,
+    Minibatch,
+    Noise,
+    Rollout,
+    Terms,
+    initial_weights,
+)
+from tiebreak.core.types import Agent, Array, Build, EnvSpec, Moments
+from tiebreak.networks.torch_networks import Policy, Value
+from tiebreak.ops import torch_ops as ops
+
+
+def policy_loss(ratio: Array, advantage: Array, config: Config) -> Array:
+    """The clipped surrogate (Schulman et al. 2017, eq. 7), negated; [B], [B] -> scalar."""
+    if config.normalize_advantage:
+        advantage = (advantage - advantage.mean()) / (advantage.std(correction=0) + 1e-8)  # D5
+    clipped = ratio.clamp(1.0 - config.clip, 1.0 + config.clip)
+    return torch.maximum(-advantage * ratio, -advantage * clipped).mean()
+
+
+def value_loss(value: Array, old_value: Array, target: Array, config: Config) -> Array:
+    """Half the mean squared error, pessimistically clipped; [B], [B], [B] -> scalar."""
+    error = torch.square(value - target)
+    if config.clip_value:  # D6
+        moved = old_value + (value - old_value).clamp(-config.clip, config.clip)
+        error = torch.maximum(error, torch.square(moved - target))
+    return 0.5 * error.mean()
+
+
+def ppo_loss(policy: Callable, value: Callable, minibatch: Minibatch, config: Config) -> Terms:
+    """All terms of the loss on one minibatch."""
+    distribution = policy(minibatch.obs)
+    log_ratio = distribution.log_prob(minibatch.action) - minibatch.log_prob
+    ratio = torch.exp(log_ratio)
+    entropy = distribution.entropy().mean()
+    actor = policy_loss(ratio, minibatch.advantage, config)
+    critic = value_loss(value(minibatch.obs), minibatch.value, minibatch.target, config)
+    loss = actor + config.value_coef * critic - config.entropy_coef * entropy
+    log_ratio, ratio = log_ratio.detach(), ratio.detach()
+    approx_kl = (ratio - 1.0 - log_ratio).mean()
+    clip_fraction = ((ratio - 1.0).abs() > config.clip).to(ratio.dtype).mean()
+    return Terms(loss, actor, critic, entropy, approx_kl, clip_fraction)
+
+
+def learning_rate(config: Config, count: Array) -> Array | float:
+    """The step size after `count` updates; constant within an iteration."""
+    if not config.anneal_lr:
+        return config.learning_rate
+    iteration = (count // config.updates_per_iteration).double()
+    return config.learning_rate * (1.0 - iteration / config.num_iterations).clamp(min=0.0)  # D9
+
+
+def scale_rewards(
+    batch: Rollout, running_return: Array, moments: Moments, config: Config
+) -> tuple[Array, Array, Moments]:
+    """Rewards [T, N] over the std of the discounted return; the new running return and moments."""
+    going = 1.0 - torch.logical_or(batch.terminated, batch.truncated).to(batch.reward.dtype)
+    first = batch.reward[:1] + config.gamma * running_return
+    before = torch.cat([torch.zeros_like(going[:1]), going[:-1]])
+    rewards = torch.cat([first, batch.reward[1:]])
+    returns = ops.recurrence(rewards, config.gamma * before)
+    moments = ops.merge_moments(moments, returns.reshape(-1))
+    scaled = (batch.reward / torch.sqrt(moments.var + 1e-8)).clamp(-10.0, 10.0)  # D11
+    return scaled, returns[-1] * going[-1], moments
+
+
+def advantages(batch: Rollout, reward: Array, next_value: Array, config: Config) -> Array:
+    """Generalized advantage estimates [T, N] of a rollout."""
+    going_on = 1.0 - torch.logical_or(batch.terminated, batch.truncated).to(reward.dtype)
+    not_terminated = 1.0 - batch.terminated.to(reward.dtype)
+    keep = not_terminated if config.truncation == "bootstrap" else going_on  # D4
+    return ops.gae(
+        reward, batch.value, next_value, keep, going_on, config.gamma, config.gae_lambda
+    )
+
+
+class Static(NamedTuple):
+    """What never changes during training."""
+
+    spec: EnvSpec
+    config: Config
+    dtype: torch.dtype
+    device: torch.device
+    low: Array
+    high: Array
+    prepare: Callable
+    body: Callable
+
+
+class State(NamedTuple):
+    """What training changes: tensors in lists and modules in place, the others by new ones."""
+
+    policy: Policy
+    value: Value
+    params: list[Array]
+    mu: list[Array]
+    nu: list[Array]
+    count: list[Array]
+    obs_moments: Moments
+    return_moments: Moments
+    running_return: Array
+
+
+def make_static(spec: EnvSpec, config: Config, build: Build) -> Static:
+    """Bounds, and the two functions that an iteration is made of, compiled; no weights."""
+
+    def body(static, state, data, rows):
+        _, metrics = update(static, state, Minibatch(*(x.index_select(0, rows) for x in data)))
+        return torch.stack(metrics)
+
+    dtype, device = getattr(torch, build.dtype), torch.device(build.device)
+    low, high = (torch.tensor(b, dtype=dtype, device=device) for b in _bounds(spec))
+    compiled = build.compile(prepare), build.compile(body)
+    return Static(spec, config, dtype, device, low, high, *compiled)
+
+
+def init(static: Static, seed: int) -> State:
+    """A new state with the canonical initial weights (D12)."""
+    return load(static, initial_weights(static.spec, static.config, seed))  # D12
+
+
+@torch.no_grad()
+def act(static: Static, state: State, obs: Array, noise: Array) -> Act:
+    """obs [N, *obs], noise [N, action_size] -> Act; zero noise is greedy."""
+    obs = _features(static, state, obs)
+    distribution = state.policy(obs)
+    raw = action = distribution.sample(_cast(noise, static))  # D1
+    if not static.spec.discrete:  # D3
+        action = ops.fit_to_bounds(raw, static.low, static.high)
+    return Act(action, raw, distribution.log_prob(raw), state.value(obs))
+
+
+@torch.no_grad()
+def prepare(static: Static, state: State, batch: Rollout) -> tuple[State, Minibatch]:
+    """Advantages and targets of a rollout, flattened to B rows; normalizers take it in."""
+    config, rows = static.config, batch.reward.numel()
+    batch = Rollout(*(_cast(x, static) for x in batch))
+    reward, running_return, return_moments = batch.reward, state.running_return, state.return_moments
+    if config.normalize_reward:
+        reward, running_return, return_moments = scale_rewards(
+            batch, running_return, return_moments, config
+        )
+    next_value = state.value(_features(static, state, batch.next_obs.reshape(rows, -1)))  # D2
+    advantage = advantages(batch, reward, next_value.reshape(reward.shape), config)
+    raw_obs = batch.obs.reshape(rows, -1)
+    data = Minibatch(
+        _features(static, state, raw_obs),
+        batch.action.reshape(rows, *batch.action.shape[2:]),
+        *(x.reshape(rows) for x in (batch.log_prob, batch.value, advantage)),
+        (advantage + batch.value).reshape(rows),
+    )
+    obs_moments = state.obs_moments
+    if config.normalize_obs:
+        obs_moments = ops.merge_moments(obs_moments, raw_obs)  # D10
+    state = state._replace(
+        obs_moments=obs_moments, return_moments=return_moments, running_return=running_return
+    )
+    return state, data
+
+
+def gradients(static: Static, state: State, minibatch: Minibatch) -> tuple[Terms, list[Array]]:
+    """Loss terms and the raw gradient in the weights."""
+    terms = ppo_loss(state.policy, state.value, minibatch, static.config)
+    grads = torch.autograd.grad(terms.loss, state.params)
+    return Terms(*(x.detach() for x in terms)), list(grads)
+
+
+@torch.no_grad()
+def update(static: Static, state: State, minibatch: Minibatch) -> tuple[State, Metrics]:
+    """One gradient step."""
+    config, count = static.config, state.count[0]
+    with torch.enable_grad():
+        terms, grads = gradients(static, state, minibatch)
+    norm = ops.global_norm(grads)
+    grads = torch._foreach_mul(grads, config.max_grad_norm / norm.clamp(min=config.max_grad_norm))  # D8
+    rate = learning_rate(config, count)
+    count += 1
+    if config.optimizer == "adam":  # D7
+        ops.adam(state.params, grads, state.mu, state.nu, count, rate, config.adam_eps)
+    else:
+        torch._foreach_sub_(state.params, torch._foreach_mul(grads, rate))
+    return state, Metrics(*terms, norm)
+
+
+def step(
+    static: Static, state: State, batch: Rollout, noise: Noise
+) -> tuple[State, Metrics]:
+    """One iteration: prepare, then every epoch's minibatches."""
+    state, data = static.prepare(static, state, batch)
+    size = static.config.batch_size // static.config.num_minibatches
+    rows = noise.permutation.reshape(-1, size)
+    metrics = torch.stack([static.body(static, state, data, r) for r in rows.unbind()])
+    return state, Metrics(*metrics.mean(0).unbind())
+
+
+def named(static: Static, tree: list[Array]) -> dict[str, Array]:
+    """Tensors in the order of the parameters -> canonical names and layout ([in, out])."""
+    names = _names(static)
+    return {k: x.T if k.endswith("kernel") else x for k, x in zip(names, tree, strict=True)}
+
+
+def dump(static: Static, state: State) -> dict[str, np.ndarray]:
+    """Everything in the state, under canonical names."""
+    out = named(static, state.params)
+    out.update({f"adam/mu/{k}": v for k, v in named(static, state.mu).items()})
+    out.update({f"adam/nu/{k}": v for k, v in named(static, state.nu).items()})
+    out["adam/count"] = state.count[0]
+    for name, moments in (("obs", state.obs_moments), ("return", state.return_moments)):
+        out.update({f"{name}_moments/{k}": v for k, v in moments._asdict().items()})
+    out["running_return"] = state.running_return
+    # A copy: training goes on in the same memory.
+    return {k: np.array(v.detach().cpu().numpy(), order="C") for k, v in out.items()}
+
+
+def load(static: Static, weights: Mapping[str, np.ndarray]) -> State:
+    """What `dump` wrote, in any framework -> state."""
+
+    def array(name):
+        return torch.tensor(np.asarray(weights[name]), dtype=static.dtype, device=static.device)
+
+    spec, config = static.spec, static.config
+    arguments = config.hidden_sizes, config.activation, static.dtype, static.device
+    policy, value = Policy(spec, *arguments), Value(spec, *arguments)
+    params = [*policy.parameters(), *value.parameters()]
+    with torch.no_grad():
+        torch._foreach_copy_(params, _unnamed(static, weights, ""))
+    return State(
+        policy,
+        value,
+        params,
+        _unnamed(static, weights, "adam/mu/"),
+        _unnamed(static, weights, "adam/nu/"),
+        [torch.tensor(int(weights["adam/count"]), dtype=torch.int32, device=static.device)],
+        *(Moments(*(array(f"{m}_moments/{k}") for k in Moments._fields)) for m in ("obs", "return")),
+        array("running_return"),
+    )
+
+
+def make_agent(spec: EnvSpec, config: Config, build: Build) -> Agent:
+    """The five functions of the contract."""
+    static = make_static(spec, config, build)
+    return Agent(*(partial(fn, static) for fn in (init, act, step, dump, load)))
+
+
+def _features(static: Static, state: State, obs: Array) -> Array:
+    obs = _cast(obs, static).reshape(len(obs), -1)
+    return ops.normalize(obs, state.obs_moments) if static.config.normalize_obs else obs
+
+
+def _bounds(spec: EnvSpec) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    return spec.action_low or (), spec.action_high or ()
+
+
+def _cast(x: Array, static: Static) -> Array:
+    return x.to(static.dtype) if x.is_floating_point() else x
+
+
+def _names(static: Static) -> list[str]:
+    """Canonical names in the order of Module.parameters: a module's own come first."""
+    layers = range(len(static.config.hidden_sizes) + 1)
+    names = [f"{n}/{i}/{k}" for n in ("actor", "critic") for i in layers for k in ("kernel", "bias")]
+    return names if static.spec.discrete else ["actor/log_std", *names]
+
+
+def _unnamed(static: Static, weights: Mapping[str, np.ndarray], prefix: str) -> list[Array]:
+    def array(name):
+        value = np.asarray(weights[prefix + name])
+        value = np.array(value.T if name.endswith("kernel") else value, order="C")
+        return torch.from_numpy(value).to(static.device, static.dtype)
+
+    return [array(name) for name in _names(static)]

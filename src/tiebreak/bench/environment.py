@@ -1,0 +1,121 @@
+"""The probe `env`: an environment alone under random actions, the ceiling of every framework."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from tiebreak import registry
+from tiebreak.bench.probes import Probe
+from tiebreak.core.seeding import derive
+from tiebreak.core.types import EnvSpec
+
+STEPS = 64
+"""Environment steps of each environment in one call."""
+
+
+class Environment:
+    """A subject without an agent: NumPy only on host engines, JAX on device engines."""
+
+    def __init__(self, job: Mapping[str, Any]):
+        self.cell, self.seed = job["cells"][0], job["seed"]
+        self.on_device = self.cell["framework"] == "jax"
+        self.steps = 0
+
+    def load(self) -> None:
+        """Import the engine."""
+        registry.load(registry.ENGINES[self.cell["task"].partition("/")[0]].module)
+
+    def build(self) -> None:
+        """Make the environments."""
+        from tiebreak.envs.base import make_env
+
+        self.env = make_env(self.cell["task"], self.cell["num_envs"], self.seed)
+
+    def probe(self, name: str) -> Probe:
+        """The probe `env`."""
+        call = self._device() if self.on_device else self._host()
+        steps = STEPS * self.cell["num_envs"]
+
+        def counting() -> Any:
+            self.steps += steps
+            return call()
+
+        return Probe(
+            "env steps",
+            steps,
+            counting,
+            expected={"env_steps": steps},
+            counted=lambda: {"env_steps": self.steps},
+            numbers=lambda reward: {"reward": float(np.sum(np.asarray(reward)))},
+        )
+
+    def sync(self, tree: Any) -> None:
+        """Wait for JAX; NumPy has finished when it returns."""
+        if self.on_device:
+            import jax
+
+            jax.block_until_ready(tree)
+
+    def compile_count(self) -> int:
+        """Programs compiled by the device engine so far."""
+        return self._compiled._cache_size() if self.on_device else 0
+
+    def settings(self) -> dict[str, Any]:
+        """There is nothing to read back but the environment variable."""
+        return {"omp_num_threads": os.environ.get("OMP_NUM_THREADS", "")}
+
+    def memory(self) -> dict[str, int]:
+        """Nothing beyond what the system says."""
+        return {}
+
+    def close(self) -> None:
+        """Release the environments."""
+        if not self.on_device:
+            self.env.close()
+
+    def _host(self) -> Any:
+        env = self.env
+        actions = _actions(env.spec, (STEPS, env.num_envs), derive(self.seed, "actions"))
+        env.reset()
+
+        def call() -> list[np.ndarray]:
+            return [np.array(env.step(action).reward) for action in actions]
+
+        return call
+
+    def _device(self) -> Any:
+        import jax
+
+        env = self.env
+        actions = _actions(env.spec, (STEPS, env.num_envs), derive(self.seed, "actions"))
+
+        @jax.jit
+        def steps(state: Any, key: Any, actions: Any) -> Any:
+            key, drawn = jax.random.split(key)
+            body = lambda s, x: (lambda s, out: (s, out.reward))(*env.step(s, *x))  # noqa: E731
+            state, rewards = jax.lax.scan(body, state, (actions, env.draw(drawn, STEPS)))
+            return state, key, rewards
+
+        key = jax.random.key(self.seed)
+        carry = [env.reset(key)[0], key]
+        actions = jax.device_put(actions)
+        self._compiled = steps
+
+        def call() -> Any:
+            *carry[:], rewards = steps(*carry, actions)
+            return rewards
+
+        return call
+
+
+def _actions(spec: EnvSpec, shape: tuple[int, ...], seed: int) -> np.ndarray:
+    """Uniform random actions, drawn beforehand: drawing is not what is measured."""
+    rng = np.random.default_rng(seed)
+    if spec.discrete:
+        return rng.integers(spec.action_size, size=shape, dtype=np.int32)
+    low, high = np.array(spec.action_low), np.array(spec.action_high)
+    return rng.uniform(low, high, (*shape, spec.action_size)).astype(np.float32)

@@ -1,0 +1,110 @@
+"""What one line of records.jsonl is: its kinds, its hash, and the check of what a worker sent.
+
+Schema history
+1: kinds visit, calibration, machine, canary, certificate.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+SCHEMA = 1
+KINDS = ("visit", "calibration", "machine", "canary", "certificate")
+STATUSES = ("ok", "failed", "timeout", "crash", "missing")
+
+Record = dict[str, Any]
+
+FAILED: Record = {
+    "phases_s": {},
+    "samples_s": [],
+    "units_per_sample": 0,
+    "calls_per_sample": 0,
+    "unit": "",
+    "value_s": None,
+    "memory": {},
+    "work": {},
+    "flags": {},
+    "settings": {},
+}
+"""The fields of a visit that measured nothing; `status` and `error` say why."""
+
+
+class BadLine(ValueError):
+    """A line that is no intact record; the message says what is wrong with it."""
+
+
+def dumps(record: Mapping[str, Any]) -> str:
+    """The one JSON form that is hashed; raises ValueError for NaN and infinities."""
+    return json.dumps(record, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def seal(record: Mapping[str, Any]) -> bytes:
+    """A record as the line that is stored, schema and hash added, newline included."""
+    content = {"schema": SCHEMA, **record}
+    content.pop("hash", None)
+    digest = hashlib.sha256(dumps(content).encode()).hexdigest()
+    return dumps({**content, "hash": digest}).encode() + b"\n"
+
+
+def unseal(line: bytes) -> Record:
+    """What `seal` wrote; raises BadLine for anything else."""
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise BadLine(f"not JSON: {error}") from error
+    if not isinstance(record, dict) or "hash" not in record:
+        raise BadLine("not a record")
+    content = {k: v for k, v in record.items() if k != "hash"}
+    try:
+        intact = hashlib.sha256(dumps(content).encode()).hexdigest() == record["hash"]
+    except ValueError as error:
+        raise BadLine(f"not a record: {error}") from error
+    if not intact:
+        raise BadLine("its hash does not match its content")
+    return record
+
+
+def check_result(result: Any) -> str:
+    """What is wrong with a worker's result, in one line; empty if nothing is."""
+    if not isinstance(result, dict):
+        return "the result is not a JSON object"
+    if result.get("status") not in ("ok", "failed"):
+        return f"the result has status {result.get('status')!r}"
+    if not isinstance(result.get("flags"), dict):
+        return "the result has no flags"
+    try:
+        dumps(result)
+    except (ValueError, RecursionError):
+        return "the result holds a number that is not finite"
+    if result["status"] == "failed":
+        return "" if isinstance(result.get("error"), str) else "the failure has no reason"
+    samples = result.get("samples_s")
+    if not isinstance(samples, list) or not samples or not all(map(_positive, samples)):
+        return "the result has no list of positive samples"
+    for field in ("value_s", "units_per_sample", "calls_per_sample"):
+        if not _positive(result.get(field)):
+            return f"the result's {field} is not a positive number"
+    return ""
+
+
+def _positive(value: Any) -> bool:
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return number and math.isfinite(value) and value > 0
+
+
+def finite(value: Any) -> Any:
+    """`value` with None for every number in it that JSON has no word for."""
+    if isinstance(value, dict):
+        return {k: finite(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [finite(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def one_line(text: str, limit: int = 300) -> str:
+    """Whatever a failing process said, as one line of at most `limit` characters."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())[:limit]

@@ -1,0 +1,162 @@
+"""Makes one visit and stores what comes of it: a record for each of its cells, whatever happens."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import statistics
+import tempfile
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from tiebreak import registry
+from tiebreak.bench import machine
+from tiebreak.bench.clock import utc_now
+from tiebreak.bench.plan import Cell, Plan, Visit
+from tiebreak.bench.process import Worker
+from tiebreak.bench.record import FAILED, Record
+from tiebreak.bench.store import Store, read_records, read_suite
+from tiebreak.core.seeding import derive
+
+CALIBRATION = -1
+"""The number of the block whose visits only fix how many calls a sample has."""
+
+
+class Visitor:
+    """Holds the results folder, and what earlier visits have shown."""
+
+    def __init__(self, plan: Plan, folder: Path, subject: str = ""):
+        self.plan, self.subject = plan, subject
+        self.fingerprint, self.machine = machine.fingerprint()
+        self.cpus = machine.affinity()
+        self.run_id = read_suite(folder)["run_id"]
+        earlier = read_records(folder)
+        self.certified = any(r["kind"] == "certificate" for r in earlier)
+        measured = [r for r in earlier if r["kind"] in ("visit", "calibration")]
+        self.done = {(r["block"], r["cell_id"]) for r in measured if r["status"] != "missing"}
+        """(block, cell) of every measurement stored; a missing package is no measurement."""
+        self.calls = {r["cell_id"]: r["calls_per_sample"] for r in measured if r["status"] == "ok"}
+        """Calls in a sample, frozen for each cell by its first good visit."""
+        self.wall_s: dict[str, float] = {}
+        """Seconds that the last visit took, by row."""
+        self.store = Store(folder)
+        self.temporary = Path(tempfile.mkdtemp(prefix="tiebreak-"))  # made with mode 0700
+
+    def close(self) -> None:
+        """Release the folder, remove the temporary one."""
+        self.store.close()
+        shutil.rmtree(self.temporary, ignore_errors=True)
+
+    def append(self, kind: str, **content: Any) -> None:
+        """Store one record of this run."""
+        about = {"run_id": self.run_id, "suite": self.plan.suite, "scale": self.plan.scale}
+        where = {"fingerprint": self.fingerprint}
+        self.store.append({"kind": kind, **about, **where, "at": utc_now(), **content})
+
+    def expected_s(self, visit: Visit) -> float:
+        """Seconds that a visit will take, going by earlier ones; 0 if nothing is known."""
+        known = self.wall_s.values()
+        return self.wall_s.get(self._key(visit), statistics.mean(known) if known else 0.0)
+
+    def visit(self, visit: Visit) -> list[tuple[Cell, Record]]:
+        """Make a visit, or find that a package is not there; its cells with their results."""
+        packages, extra = needs(visit.cells[0])
+        if not (absent := registry.missing(packages)):
+            return self._measure(visit, packages)
+        reason = f"{', '.join(absent)} not installed: pip install 'tiebreak[{extra}]'"
+        result = {**FAILED, "status": "missing", "error": reason, "started_at": utc_now()}
+        for cell in visit.cells:
+            self._store(visit, cell, result)
+        return [(cell, result) for cell in visit.cells]
+
+    def _measure(self, visit: Visit, packages: tuple[str, ...]) -> list[tuple[Cell, Record]]:
+        cells = {cell.id: cell for cell in visit.cells}
+        out: list[tuple[Cell, Record]] = []
+        job, started = self._job(visit, packages), utc_now()
+
+        def keep(cell_id: str, result: Record) -> None:
+            about = {"started_at": started, "hash_seed": job["hash_seed"], "cache_files": cached}
+            out.append((cells[cell_id], {**result, **about}))
+            self._store(visit, *out[-1])
+
+        with self._folders(visit.cells[0].cache) as (folder, cache):
+            cached = sum(len(files) for _, _, files in os.walk(cache))
+            worker = Worker(job, folder, cache, keep)
+            status, reason = worker.run(self.plan.settings.timeout_s)
+        self.wall_s[self._key(visit)] = worker.wall_s
+        for cell_id in sorted(worker.waiting):
+            flags = {status: round(worker.wall_s, 3)}
+            keep(cell_id, {**FAILED, "status": status, "error": reason, "flags": flags})
+        if any(result["status"] != "ok" for _, result in out):
+            self._keep_log(visit, worker.log)
+        return out
+
+    def _job(self, visit: Visit, packages: tuple[str, ...]) -> dict[str, Any]:
+        """All that a worker is told."""
+        seed = derive(self.plan.seed, "visit", visit.block, visit.cells[0].task)
+        ids = [cell.id for cell in visit.cells]
+        return {
+            "cells": [{**asdict(cell), "id": cell.id} for cell in visit.cells],
+            "calls": {i: self.calls[i] for i in ids if i in self.calls},
+            "effort": asdict(self.plan.settings.effort),
+            "packages": list(packages),
+            "threads": len(self.cpus),
+            "cpus": self.cpus,
+            "seed": seed,
+            "hash_seed": derive(seed, "hash", *ids),
+            "subject": self.subject,
+        }
+
+    def _store(self, visit: Visit, cell: Cell, result: Record) -> None:
+        if result["status"] == "ok":
+            self.calls.setdefault(cell.id, result["calls_per_sample"])
+        if result["status"] != "missing":
+            self.done.add((visit.block, cell.id))
+        self.append(
+            "calibration" if visit.block == CALIBRATION else "visit",
+            block=visit.block,
+            position=visit.position,
+            group=cell.group,
+            cell_id=cell.id,
+            cell=asdict(cell),
+            shared_process=self.plan.settings.share_process,
+            order=[c.probe for c in visit.cells],
+            **result,
+        )
+
+    @contextlib.contextmanager
+    def _folders(self, cache: str) -> Iterator[tuple[Path, Path]]:
+        """A private folder for one visit, and the compile cache: the run's own if it is warm."""
+        folder = Path(tempfile.mkdtemp(dir=self.temporary, prefix="visit-"))
+        compiled = (self.temporary if cache == "warm" else folder) / "cache"
+        compiled.mkdir(mode=0o700, exist_ok=True)
+        try:
+            yield folder, compiled
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _keep_log(self, visit: Visit, log: bytes) -> None:
+        """What a failing worker printed, beside the records."""
+        if not log:
+            return
+        folder = self.store.folder / "logs"
+        folder.mkdir(exist_ok=True)
+        name = f"block{visit.block}-{visit.position}-{visit.cells[0].framework}.log"
+        (folder / name).write_bytes(log)
+
+    def _key(self, visit: Visit) -> str:
+        cell = visit.cells[0]
+        return cell.row if self.plan.settings.share_process else cell.id
+
+
+def needs(cell: Cell) -> tuple[tuple[str, ...], str]:
+    """(packages that a cell's process may and must import, the extras that install them)."""
+    engine = registry.ENGINES[cell.task.partition("/")[0]]
+    if cell.framework not in registry.FRAMEWORKS:  # an environment alone
+        return engine.packages, engine.extra
+    row = registry.framework(cell.framework)
+    extras = dict.fromkeys((row.extra, engine.extra))
+    return tuple(dict.fromkeys((*row.packages, *engine.packages))), ",".join(extras)

@@ -1,0 +1,191 @@
+"""The fresh process of one visit: `python -m tiebreak.bench.worker JOB FD`, started by process.py.
+
+JOB is a JSON file that says what to measure, FD the open pipe for results: one JSON line per cell.
+Order matters: affinity and fence before any import, import before threads, threads before use.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import statistics
+import sys
+import traceback
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tiebreak import registry
+from tiebreak.bench import steady
+from tiebreak.bench.clock import Timer
+from tiebreak.bench.machine import Contention, affinity, contended
+from tiebreak.bench.record import FAILED, dumps, one_line
+from tiebreak.bench.steady import Effort, Timed
+from tiebreak.core import fence
+
+SUBJECT = "tiebreak.bench.probes:make_subject"
+
+
+def main(arguments: list[str]) -> int:
+    """Do the job; every cell gets a result, or the process a traceback."""
+    job = json.loads(Path(arguments[0]).read_text(encoding="utf-8"))
+    fd = int(arguments[1])
+    _die_with_parent(job["manager_pid"])
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, job["cpus"])
+    fence.install(job["packages"])
+    done: list[str] = []
+    try:
+        _visit(job, lambda cell_id, result: (_send(fd, cell_id, result), done.append(cell_id)))
+    except Exception as error:
+        traceback.print_exc()
+        reason = one_line(f"{type(error).__name__}: {error}")
+        for cell in job["cells"]:
+            if cell["id"] not in done:
+                _send(fd, cell["id"], {**FAILED, "status": "failed", "error": reason})
+        return 1
+    return 0
+
+
+def _visit(job: Mapping[str, Any], send: Any) -> None:
+    timer = Timer()
+    module, _, name = (job["subject"] or SUBJECT).partition(":")
+    subject = getattr(registry.load(module), name)(job)
+    subject.load()
+    phases = {"import": timer.lap_s()}
+    subject.build()
+    phases["build"] = timer.lap_s()
+    effort = Effort(**job["effort"])
+    for cell in job["cells"]:
+        calls = job["calls"].get(cell["id"])
+        result = measure(subject, cell["probe"], effort, calls)
+        result["phases_s"] = {**phases, **result["phases_s"]}
+        parity(result, cell, job["threads"])
+        send(cell["id"], result)
+    subject.close()
+
+
+def measure(subject: Any, name: str, effort: Effort, calls: int | None) -> dict[str, Any]:
+    """One probe, from its first call to its proof of work, as a result.
+
+    `calls` is the number of calls in a sample, frozen by an earlier visit; None calibrates.
+    """
+    probe = subject.probe(name)
+    made, output = [0], [None]
+
+    def call() -> Any:
+        made[0] += 1
+        output[0] = probe.call()
+        return output[0]
+
+    counted, before = probe.counted(), _checksum(probe)
+    timed = Timed(call, probe.held, subject.sync)
+    warmup = steady.warm_up(timed, subject.compile_count, effort)
+    n = calls or steady.calibrate(timed, effort)
+    compiled, others, total = subject.compile_count(), Contention(), Timer()
+    samples = steady.sample(timed, n, effort)
+    seconds, shares = total.elapsed_s(), others.read()
+    flags = steady.flags(samples, effort)
+    if recompiled := subject.compile_count() - compiled + (warmup.silent == 0):
+        flags["recompiled"] = recompiled
+    if share := contended(shares):
+        flags["contended"] = round(share, 4)
+    result = {
+        **FAILED,
+        "phases_s": {
+            "first_call": warmup.first_call_s, "warmup": warmup.rest_s, "steady": seconds,
+        },
+        "samples_s": samples,
+        "calls_per_sample": n,
+        "warmup_calls": warmup.calls,
+        "units_per_sample": n * probe.units_per_call,
+        "unit": probe.unit,
+        "value_s": statistics.median(samples) / (n * probe.units_per_call),
+        "contention": shares,
+        "memory": {"rss_peak_bytes": _peak_bytes(), **subject.memory()},
+        "flags": flags,
+        "settings": subject.settings(),
+        "status": "ok",
+        "error": "",
+    }  # fmt: skip
+    prove(result, probe, made[0], counted, before, output[0])
+    return result
+
+
+def prove(
+    result: dict[str, Any],
+    probe: Any,
+    calls: int,
+    counted: Mapping[str, int],
+    before: str,
+    output: Any,
+) -> None:
+    """Compare the work that was counted with the work that was asked for; into `result`."""
+    work = {k: v - counted[k] for k, v in probe.counted().items()}
+    missing = {k: work[k] - calls * n for k, n in probe.expected.items() if work[k] != calls * n}
+    after = _checksum(probe)
+    numbers = probe.numbers(output)
+    bad = [name for name, value in numbers.items() if value - value != 0]
+    result["work"] = {
+        **work, "calls": calls, "weights_sha256": after,
+        **{k: None if k in bad else v for k, v in numbers.items()},
+    }  # fmt: skip
+    reason = ""
+    if missing:
+        name, short = next(iter(missing.items()))
+        result["flags"]["work_mismatch"] = short
+        reason = f"{name} differ by {short} from what {calls} calls should have done"
+    elif probe.learns and after == before:
+        result["flags"]["work_mismatch"] = 0
+        reason = f"{calls} calls left the weights as they were"
+    elif bad:
+        result["flags"]["nan"] = len(bad)
+        reason = f"not finite: {', '.join(bad)}"
+    if reason:
+        result.update(status="failed", error=reason, samples_s=[], value_s=None)
+
+
+def parity(result: dict[str, Any], cell: Mapping[str, Any], threads: int) -> None:
+    """Flag settings that, read back, are not what was asked for."""
+    settings = result["settings"]
+    asked = {name: threads for name in ("threads", "intra_op_threads")}
+    asked |= {name: 1 for name in ("interop_threads", "inter_op_threads")}
+    asked["precision"] = cell["precision"]
+    wrong = {k: settings[k] for k, v in asked.items() if settings.get(k, v) != v}
+    if len(affinity()) != threads:
+        wrong["affinity"] = len(affinity())
+    if wrong:
+        result["flags"]["parity_mismatch"] = ", ".join(f"{k} {v}" for k, v in wrong.items())
+
+
+def _checksum(probe: Any) -> str:
+    from tiebreak.bench.probes import checksum
+
+    weights = probe.weights()
+    return checksum(weights) if weights else ""
+
+
+def _peak_bytes() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def _send(fd: int, cell_id: str, result: Mapping[str, Any]) -> None:
+    data = memoryview(dumps({"cell_id": cell_id, "result": result}).encode() + b"\n")
+    while data:
+        data = data[os.write(fd, data) :]
+
+
+def _die_with_parent(manager_pid: int) -> None:
+    """Linux: end with the manager, however that ends."""
+    if sys.platform == "linux":
+        import ctypes
+        import signal
+
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+        if os.getppid() != manager_pid:
+            os._exit(1)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

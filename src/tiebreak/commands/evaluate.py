@@ -1,0 +1,64 @@
+"""`tiebreak evaluate`."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from tiebreak import registry
+from tiebreak.commands.options import Parser, print_json
+
+
+def parser() -> Parser:
+    """What `tiebreak evaluate` takes."""
+    out = Parser(
+        "evaluate",
+        "Run a trained policy greedily, in the framework that trained it or in any other.",
+        [
+            "tiebreak evaluate runs/ppo-nnx-gymnax-CartPole-v1-s0",
+            "tiebreak evaluate runs/ppo-nnx-gymnax-CartPole-v1-s0 --framework torch",
+            "tiebreak evaluate runs/wide --episodes 100 --seed 7 --json",
+        ],
+    )
+    out.add_argument("directory", metavar="DIR", help="a folder that `tiebreak train` wrote")
+    out.add_argument("--framework", help=f"{', '.join(registry.FRAMEWORKS)}; else the training's")
+    out.add_argument("--mode", help="how the framework executes; see `tiebreak list`")
+    out.add_argument("--episodes", type=int, default=16, metavar="N")
+    out.add_argument("--seed", type=int, help="of the environments; else the training's")
+    out.add_argument("--task", help="another task with the same shapes; else the training's")
+    out.add_argument("--device", default="cpu")
+    out.add_json()
+    return out
+
+
+def run(args: argparse.Namespace) -> int:
+    """Evaluate and print the returns."""
+    from tiebreak.training.evaluate import evaluate
+
+    result = evaluate(
+        args.directory,
+        framework=args.framework,
+        mode=args.mode,
+        episodes=args.episodes,
+        seed=args.seed,
+        task=args.task,
+        device=args.device,
+    )
+    if args.json:
+        print_json(result._asdict())
+        return 0
+    _print(result)
+    return 0
+
+
+def _print(result: Any) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    title = f"{result.algorithm} · {result.task} · {result.framework} {result.mode}"
+    table = Table("episode", "greedy return", title=title)
+    for number, value in enumerate(result.returns):
+        table.add_row(str(number), f"{value:.2f}")
+    console = Console()
+    console.print(table)
+    console.print(f"mean {result.mean:.2f} ± {result.std:.2f} over {len(result.returns)} episodes")

@@ -1,0 +1,77 @@
+"""`tiebreak train`."""
+
+from __future__ import annotations
+
+import argparse
+
+from tiebreak import registry
+from tiebreak.commands.options import Failure, Parser, quoted
+from tiebreak.core.config import parse_assignments
+
+
+def parser() -> Parser:
+    """What `tiebreak train` takes."""
+    out = Parser(
+        "train",
+        "Train one agent, evaluate it greedily, and keep log and policy in a folder.",
+        [
+            "tiebreak train ppo --framework nnx --task gymnax/CartPole-v1",
+            "tiebreak train ppo --framework torch --task gymnasium/HalfCheetah-v4 --seed 1",
+            "tiebreak train ppo --framework linen --task gymnax/CartPole-v1 --loop host \\\n"
+            "      --set num_envs=64 --set total_steps=1e6 --out runs/wide",
+        ],
+    )
+    out.add_argument("algorithm", help=", ".join(registry.ALGORITHMS))
+    out.add_argument("--framework", required=True, help=", ".join(registry.FRAMEWORKS))
+    out.add_argument("--task", required=True, help="engine/name; see `tiebreak list --tasks`")
+    out.add_argument("--mode", help="how the framework executes; see `tiebreak list`")
+    out.add_argument("--loop", help="host or fused (JAX frameworks on device engines)")
+    out.add_argument("--seed", type=int, default=0)
+    out.add_argument("--out", metavar="DIR", help="a new or empty folder; else one under runs/")
+    out.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        dest="assignments",
+        help="change one setting of the algorithm, e.g. total_steps=1e6; may be repeated",
+    )
+    out.add_argument("--eval-episodes", type=int, default=16, metavar="N", help="0: no evaluation")
+    out.add_argument("--precision", default="float32", help=", ".join(registry.PRECISIONS))
+    out.add_argument(
+        "--device", default="cpu", help="cpu, or e.g. gpu where the framework sees one"
+    )
+    return out
+
+
+def run(args: argparse.Namespace) -> int:
+    """Train and say in two lines what came out."""
+    from tiebreak.training.session import TrainingFailed
+    from tiebreak.training.train import train
+
+    try:
+        result = train(
+            args.algorithm,
+            args.framework,
+            args.task,
+            mode=args.mode,
+            loop=args.loop,
+            seed=args.seed,
+            out=args.out,
+            overrides=parse_assignments(args.assignments),
+            precision=args.precision,
+            device=args.device,
+            eval_episodes=args.eval_episodes,
+        )
+    except TrainingFailed as error:
+        raise Failure(str(error)) from error
+    print(
+        f"{result.steps:,} steps in {result.wall_s:.1f} s: {result.steps_per_s:,.0f} steps/s "
+        f"after the first {result.first_s:.1f} s, which compile"
+    )
+    if result.returns:
+        mean = sum(result.returns) / len(result.returns)
+        spread = f"{min(result.returns):.1f} to {max(result.returns):.1f}"
+        print(f"greedy return {mean:.1f} over {len(result.returns)} episodes ({spread})")
+    print(f"policy and log: {result.out}   (tiebreak evaluate {quoted(result.out)})")
+    return 0

@@ -1,0 +1,120 @@
+"""Results folders -> one HTML page that needs no network and can run no script but its own."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tiebreak.core.errors import UsageError
+from tiebreak.report import charts, words
+from tiebreak.report.contents import Run, read_run
+
+TEMPLATES = Path(__file__).parent / "templates"
+
+DRAW = """
+for (const place of document.querySelectorAll('[data-chart]')) {
+  const spec = JSON.parse(document.getElementById(place.dataset.chart).textContent);
+  const actions = {export: true, source: false, compiled: false, editor: false};
+  vegaEmbed(place, spec, {mode: 'vega-lite', renderer: 'svg', ast: true, actions,
+    logLevel: 1})
+    .catch((error) => { place.textContent = 'This chart could not be drawn: ' + error.message; });
+}
+"""
+
+
+def write_report(dirs: Sequence[Path], out: Path) -> Path:
+    """Write the page for one or several results folders, side by side and never pooled.
+
+    Raises UsageError for a folder without bench results, or an `out` that cannot be written.
+    """
+    if not dirs:
+        raise UsageError("a report needs at least one results folder: tiebreak report DIR")
+    text = render([read_run(Path(folder)) for folder in dirs])
+    out = Path(out)
+    try:
+        _write(out, text)
+    except OSError as error:
+        raise UsageError(f"cannot write the report to {str(out)!r}: {error.strerror}") from error
+    return out
+
+
+def render(runs: Sequence[Run]) -> str:
+    """The page as text."""
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    scripts = [charts.script(), DRAW]
+    return environment.get_template("report.html.j2").render(
+        runs=[_view(run, number) for number, run in enumerate(runs)],
+        style=(TEMPLATES / "report.css").read_text(encoding="utf-8"),
+        scripts=scripts,
+        policy=" ".join(f"'sha256-{_hash(script)}'" for script in scripts),
+        words=words,
+        colors=charts.COLORS,
+        phases=charts.PHASE_COLORS,
+    )
+
+
+def _view(run: Run, number: int) -> dict[str, Any]:
+    """A run with its charts, whose ids are unique on the page."""
+    titles = words.titles(run.groups)
+    groups = [
+        {
+            "id": f"run{number}-group{index}",
+            "title": title,
+            "summary": group,
+            "ratio": _embedded(charts.ratio_chart(group)) if group.reference else "",
+            "phases": _embedded(charts.phase_chart(group)) if group.reference else "",
+        }
+        for index, (group, title) in enumerate(zip(run.groups, titles, strict=True))
+    ]
+    compared = [g for g in run.groups if g.reference]
+    overview = _embedded(charts.overview_chart(compared)) if len(compared) > 1 else ""
+    frameworks = {c.cell["framework"] for g in compared for c in g.cells}
+    return {
+        "id": f"run{number}",
+        "run": run,
+        "groups": groups,
+        "overview": overview,
+        "legend": [(f, color) for f, color in charts.COLORS.items() if f in frameworks],
+    }
+
+
+def _embedded(spec: dict[str, Any]) -> str:
+    """A chart as JSON that cannot end the element it stands in."""
+    text = json.dumps(spec, allow_nan=False)
+    for character in "<>&":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return text
+
+
+def _hash(script: str) -> str:
+    return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+
+
+def _write(path: Path, text: str) -> None:
+    """Atomically: a reader sees the old page or the new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise

@@ -1,0 +1,102 @@
+"""Summaries as terminal tables, one per group, and as JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from tiebreak.report import words
+from tiebreak.stats.summaries import CellSummary, GroupSummary
+
+STYLES = {"FASTER": "green", "SLOWER": "red", "SAME": "cyan", "reference": "dim"}
+PLAIN_WIDTH = 100
+
+
+def print_summary(summaries: Sequence[GroupSummary], console: Console) -> None:
+    """A table, a headline and notes for every group. Plain text when not a terminal."""
+    width = console.width
+    if not console.is_terminal:
+        console.width = max(width, PLAIN_WIDTH)  # nobody's screen: a file must lose nothing
+    try:
+        several = len({s.fingerprint for s in summaries}) > 1
+        for summary in summaries:
+            machine = f" · machine {summary.fingerprint}" if several else ""
+            console.print(Text(summary.group + machine, style="bold"))
+            console.print(_table(summary))
+            for line in _notes(summary):
+                console.print(line)
+            console.print()
+    finally:
+        console.width = width
+
+
+def to_json(summaries: Sequence[GroupSummary]) -> list[dict[str, Any]]:
+    """Summaries as JSON-ready values, each with its headline; what is not finite becomes None."""
+    return [{**_plain(dataclasses.asdict(s)), "headline": words.headline(s)} for s in summaries]
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if hasattr(value, "_asdict"):
+        return _plain(value._asdict())
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _table(group: GroupSummary) -> Table:
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    table.add_column("#", justify="right", style="dim")
+    table.add_column("cell", min_width=16, overflow="fold")
+    per_s = f"{group.unit}/s".replace(" ", "\n", 1)
+    for head in (per_s, "time per\nunit", "ratio [95 %]", "verdict", "first\ncall", "peak\nmemory"):
+        justify = "left" if head == "verdict" else "right"
+        table.add_column(head, justify=justify, no_wrap=True)
+    for rank, summary in enumerate(group.cells, 1):
+        table.add_row(*_row(rank, summary, group))
+    return table
+
+
+def _row(rank: int, summary: CellSummary, group: GroupSummary) -> list[Text]:
+    name = Text(words.name(summary), style="bold" if summary.cell_id == group.leader else "")
+    if summary.flags:
+        name.append("\u00a0⚑", style="yellow")
+    verdict = words.verdict(summary, group)
+    if summary.cell_id == group.reference:
+        ratio = "1"
+    else:
+        ratio = words.ratio(summary.comparison) if summary.comparison else words.DASH
+    return [
+        Text(str(rank) if summary.visits else words.DASH),
+        name,
+        Text(words.si(summary.units_per_s) if summary.units_per_s else words.DASH),
+        Text(words.duration(summary.seconds_per_unit)),
+        Text(ratio),
+        Text(verdict, style=STYLES.get(verdict, "yellow")),
+        Text(words.duration(summary.phases_s.get("first_call"))),
+        Text(words.size(summary.memory_bytes)),
+    ]
+
+
+def _notes(group: GroupSummary) -> list[Text]:
+    """Headline, power, flags and failures."""
+    notes = [
+        Text(f"→ {words.headline(group)}", style="bold"),
+        Text(f"  {words.confidence(group)}", style="dim"),
+    ]
+    for summary in group.cells:
+        if summary.flags:
+            text = f"  ⚑ {words.name(summary)}: {words.flags(summary)}"
+            notes.append(Text(text, style="yellow"))
+        for failure in summary.failures:
+            text = f"  ✗ {words.name(summary)}: {words.failure(failure)}"
+            notes.append(Text(text, style="red"))
+    return notes

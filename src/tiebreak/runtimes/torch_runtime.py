@@ -1,0 +1,253 @@
+"""PyTorch: eager, compiled by Inductor, or compiled and replayed as CUDA graphs."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import sys
+import types
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+
+from tiebreak.core.errors import UsageError
+from tiebreak.core.noise import Draw
+from tiebreak.core.seeding import derive
+from tiebreak.core.types import Agent, Array, Build, State, Tree
+from tiebreak.runtimes.base import Runtime as Base
+
+
+class Runtime(Base):
+    """PyTorch in one of its modes.
+
+    What a mode compiles: `act`, and the functions that an agent hands to `Build.compile`. The
+    loop over epochs and minibatches stays Python.
+    """
+
+    name = "torch"
+
+    def __init__(self, framework: str, mode: str, precision: str, device: str):
+        super().__init__(framework, mode, precision, device)
+        self._device = _find_device(device)
+        self._dtype = torch.float64 if precision == "float64" else torch.float32
+        _set_precision(precision)
+        if mode == "cudagraph" and self._device.type != "cuda":
+            raise UsageError(
+                "mode 'cudagraph' needs a CUDA device; give --device cuda, or use mode 'compile'"
+            )
+        if mode != "eager":
+            _require_compiler(mode)
+            _set_dynamo()
+        self._generator = torch.Generator(self._device)
+        self._acts: dict[Callable, Callable] = {}
+
+    def build(self) -> Build:
+        return Build(str(self._dtype).removeprefix("torch."), str(self._device), self.compile)
+
+    def agent(self, raw: Agent) -> Agent:
+        act, asarray = self._compiled_act(raw), self.asarray
+        return Agent(
+            init=lambda seed: self._pin(raw.init(seed)),
+            act=lambda state, obs, noise: act(state, asarray(obs), asarray(noise)),
+            step=lambda state, *args: raw.step(state, *(_map(asarray, x) for x in args)),
+            dump=raw.dump,
+            load=lambda weights: self._pin(raw.load(weights)),
+        )
+
+    def actor(self, raw: Agent) -> Callable[[State, Array, Array, int], Any]:
+        act, asarray = self._compiled_act(raw), self.asarray
+        # noise[t] is a view, made on the host: no kernel to save by taking it inside.
+        return lambda state, obs, noise, t: act(state, asarray(obs), noise[t])
+
+    def compile(self, fn: Callable) -> Callable:
+        """`fn` in this mode; shapes are static, and whatever is no tensor must never change."""
+        if self.mode == "eager":
+            return fn
+        on_cpu, graphs = self._device.type == "cpu", self.mode == "cudagraph"
+        options = {
+            "guard_filter_fn": _keep_guards,
+            "cpp_wrapper": on_cpu,  # kernels called from C++: 15 % off a minibatch on a CPU
+            "triton.cudagraphs": graphs,
+        }
+        # torch before 2.10 breaks the graph at autograd.grad
+        whole = hasattr(torch._dynamo.config, "trace_autograd_ops")
+        compiled = torch.compile(_own(fn), fullgraph=whole, dynamic=False, options=options)
+        return _outliving(compiled) if graphs else compiled
+
+    def draw(self, draws: Tree, seed: int, index: int) -> Tree:
+        self._generator.manual_seed(derive(seed, index))
+        return _map(self._draw, draws, leaf=Draw)
+
+    def _draw(self, draw: Draw) -> Array:
+        at = {"generator": self._generator, "device": self._device}
+        if draw.kind == "permutation":
+            return self._permutations(draw.shape, at)
+        if draw.kind == "gumbel":
+            return torch.empty(draw.shape, device=self._device).exponential_(
+                generator=self._generator
+            ).log_().neg_()  # fmt: skip
+        return {"normal": torch.randn, "uniform": torch.rand}[draw.kind](draw.shape, **at)
+
+    def _permutations(self, shape: tuple[int, ...], at: dict) -> Array:
+        if self._device.type == "cpu":  # a shuffle per row: 5 times faster than sorting
+            rows = range(int(np.prod(shape[:-1], dtype=int)))
+            each = [torch.randperm(shape[-1], dtype=torch.int32, **at) for _ in rows]
+            return torch.stack(each).reshape(shape)
+        return torch.rand(shape, dtype=torch.float64, **at).argsort(-1).to(torch.int32)
+
+    def asarray(self, array: Array) -> Array:
+        if not isinstance(array, torch.Tensor):
+            array = np.asarray(array)
+            # torch shares memory with NumPy, and has no read-only tensors.
+            array = torch.from_numpy(array if array.flags.writeable else array.copy())
+        dtype = self._dtype if array.dtype == torch.float64 else array.dtype
+        return array.to(self._device, dtype, non_blocking=True)
+
+    def from_dlpack(self, array: Array) -> Array:
+        return array if isinstance(array, torch.Tensor) else torch.from_dlpack(array)
+
+    def to_numpy(self, tree: Tree) -> Tree:
+        if self._device.type == "cuda":
+            # Into pinned memory, all under way at once.
+            tree = _map(_to_host, tree)
+            torch.cuda.current_stream(self._device).synchronize()
+        return _map(_numpy, tree)
+
+    def stack(self, trees: list[Tree]) -> Tree:
+        return _map(lambda *leaves: torch.stack(leaves), *trees)
+
+    def sync(self, tree: Tree) -> None:
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)
+
+    def compile_count(self) -> int:
+        dynamo = sys.modules.get("torch._dynamo.utils")
+        return dynamo.counters["stats"]["unique_graphs"] if dynamo else 0
+
+    def memory(self) -> dict[str, int]:
+        if self._device.type != "cuda":
+            return {}
+        return {
+            "live_bytes": torch.cuda.memory_allocated(self._device),
+            "peak_bytes": torch.cuda.max_memory_allocated(self._device),
+        }
+
+    def settings(self) -> dict[str, Any]:
+        cuda = self._device.type == "cuda"
+        return {
+            "device": str(self._device),
+            "device_kind": torch.cuda.get_device_name(self._device) if cuda else "cpu",
+            "threads": torch.get_num_threads(),
+            "interop_threads": torch.get_num_interop_threads(),
+            "precision": self.precision,
+            "matmul_precision": torch.get_float32_matmul_precision(),
+            "cuda_matmul_tf32": torch.backends.cuda.matmul.allow_tf32,
+            "cudnn_tf32": torch.backends.cudnn.allow_tf32,
+            "cudnn_benchmark": torch.backends.cudnn.benchmark,
+            "deterministic": torch.are_deterministic_algorithms_enabled(),
+            "flush_denormal": False,  # never set here; torch cannot be asked
+        }
+
+    def set_threads(self, threads: int) -> None:
+        torch.set_num_threads(threads)
+        if torch.get_num_interop_threads() != 1:
+            with contextlib.suppress(RuntimeError):  # too late; `settings` will say so
+                torch.set_num_interop_threads(1)
+
+    def _compiled_act(self, raw: Agent) -> Callable:
+        """One compiled `act` per agent, however many loops ask for it."""
+        if raw.act not in self._acts:
+            self._acts[raw.act] = self.compile(raw.act)
+        return self._acts[raw.act]
+
+    def _pin(self, state: State) -> State:
+        """Tell CUDA graphs which tensors are updated in place: those that a state has in lists."""
+        if self.mode == "cudagraph":
+            for part in state:
+                for tensor in part if isinstance(part, list) else ():
+                    torch._dynamo.mark_static_address(tensor)
+        return state
+
+
+def _find_device(name: str) -> torch.device:
+    kinds = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
+    name = {"gpu": "cuda"}.get(name, name)
+    if name not in kinds and not (name == "cuda" and len(kinds) > 1):
+        raise UsageError(f"torch sees no device {name!r} here (it sees: {', '.join(kinds)})")
+    return torch.device(name)
+
+
+def _set_precision(precision: str) -> None:
+    if precision == "bfloat16":
+        raise UsageError("precision 'bfloat16' is not there for ppo (valid: float32, tf32)")
+    tf32 = precision == "tf32"
+    torch.set_float32_matmul_precision("high" if tf32 else "highest")
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
+
+
+def _require_compiler(mode: str) -> None:
+    named = os.environ.get("CXX")
+    if not any(map(shutil.which, [named] if named else ["g++", "clang++"])):
+        raise UsageError(
+            f"mode {mode!r} needs a C++ compiler (g++ or clang++), and none is on the PATH: "
+            "install one (apt install g++), or use mode 'eager'"
+        )
+
+
+def _set_dynamo() -> None:
+    import torch._dynamo.config as config
+
+    # Else the ninth shape would silently run eager.
+    config.fail_on_recompile_limit_hit = True
+    if hasattr(config, "trace_autograd_ops"):
+        config.trace_autograd_ops = True
+
+
+def _keep_guards(entries: list) -> list[bool]:
+    """Check inputs at every call, but not the agent's own modules and settings: nobody changes
+    them, and the checks are a seventh of the time of `act`."""
+    kept = "TENSOR_MATCH", "DUPLICATE_INPUT"
+    return [e.guard_type in kept and not isinstance(e.value, torch.nn.Parameter) for e in entries]
+
+
+def _own(fn: Callable) -> Callable:
+    """`fn` behind a code object of its own, by which Dynamo files what it compiled: without guards
+    on `fn`, two agents must not find each other's."""
+
+    def call(*args):
+        return fn(*args)
+
+    return types.FunctionType(call.__code__.replace(), globals(), closure=call.__closure__)
+
+
+def _outliving(compiled: Callable) -> Callable:
+    """A CUDA graph's next run overwrites its outputs: copy them. Lists hold the state itself."""
+
+    def call(*args):
+        torch.compiler.cudagraph_mark_step_begin()
+        return _map(lambda x: x.clone() if isinstance(x, torch.Tensor) else x, compiled(*args))
+
+    return call
+
+
+def _to_host(x: Any) -> Any:
+    """Towards the CPU, not waiting; counters of host loops are plain numbers already."""
+    return x.detach().to("cpu", non_blocking=True) if isinstance(x, torch.Tensor) else x
+
+
+def _numpy(x: Any) -> np.ndarray:
+    return x.detach().numpy() if isinstance(x, torch.Tensor) else np.asarray(x)
+
+
+def _map(fn: Callable, *trees: Tree, leaf: type | None = None) -> Tree:
+    """`fn` on the leaves of like trees of tuples, NamedTuples and dictionaries."""
+    first = trees[0]
+    if isinstance(first, dict):
+        return {k: _map(fn, *(t[k] for t in trees), leaf=leaf) for k in first}
+    if not isinstance(first, tuple) or (leaf and isinstance(first, leaf)):
+        return fn(*trees)
+    parts = [_map(fn, *branches, leaf=leaf) for branches in zip(*trees, strict=True)]
+    return type(first)(*parts) if hasattr(first, "_fields") else tuple(parts)

@@ -1,0 +1,113 @@
+"""What a training run leaves on disk, written so that a crash never leaves half a file.
+
+A run is a folder: `config.json` (what was asked for, resolved), `metrics.jsonl` (trackers.py),
+`policy.safetensors` (weights, with all that is needed to load them) and `result.json`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import re
+import tempfile
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tiebreak import registry
+from tiebreak.core import config as configs
+from tiebreak.core import weights
+from tiebreak.core.errors import UsageError
+from tiebreak.core.types import EnvSpec
+
+POLICY = "policy.safetensors"
+
+
+class Policy(NamedTuple):
+    """A stored policy, ready for `make_raw_agent` and `load` in any framework."""
+
+    weights: weights.Weights
+    algorithm: str
+    spec: EnvSpec
+    config: Any
+    metadata: dict
+    """As stored: also task, framework, mode, seed, steps."""
+
+
+def choose_folder(out: str | Path | None, name: str) -> Path:
+    """`out`, or a new `runs/<name>`; nothing is created. UsageError if it is in use or a file."""
+    if out is None:
+        return _unused(Path("runs") / re.sub(r"[^A-Za-z0-9._-]+", "-", name)[:80])
+    folder = Path(out)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        what = "is not empty" if folder.is_dir() else "is a file"
+        raise UsageError(f"--out {str(folder)!r} {what}; name a new or an empty folder")
+    there = next(p for p in (folder, *folder.absolute().parents) if p.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        raise UsageError(f"cannot write to {str(there)!r}; name another folder with --out")
+    return folder
+
+
+def _unused(folder: Path) -> Path:
+    number, candidate = 1, folder
+    while candidate.exists():
+        number += 1
+        candidate = folder.with_name(f"{folder.name}-{number}")
+    return candidate
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Whole file or none: written beside, synced, then renamed over `path`."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(json.dumps(value, indent=2, allow_nan=False, default=str) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def save_policy(
+    folder: Path, arrays: weights.Weights, algorithm: str, spec: EnvSpec, config: Any, **more: Any
+) -> Path:
+    """Write `policy.safetensors`; `more` (task, framework, seed, …) goes into its metadata."""
+    about = {"schema": 1, "algorithm": algorithm, "spec": dataclasses.asdict(spec), **more}
+    about["config"] = configs.to_dict(config)
+    weights.save(folder / POLICY, arrays, about)
+    return folder / POLICY
+
+
+def load_policy(folder: str | Path) -> Policy:
+    """Read and check a run's policy. UsageError for a folder that is not a training run."""
+    path = Path(folder) / POLICY
+    if not path.is_file():
+        what = f"has no {POLICY}" if Path(folder).is_dir() else "is not a folder"
+        raise UsageError(
+            f"{str(folder)!r} is not a training run: it {what}; give the folder that "
+            "`tiebreak train` wrote"
+        )
+    arrays, about = weights.load(path)
+    algorithm = about.get("algorithm") if isinstance(about, dict) else None
+    if algorithm not in registry.ALGORITHMS:
+        raise UsageError(f"{str(path)!r} holds no policy of an algorithm known here: {algorithm!r}")
+    try:
+        spec = EnvSpec.make(**about["spec"])
+        config = configs.from_dict(registry.config_module(algorithm).Config, about["config"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise UsageError(f"the description in {str(path)!r} cannot be read: {error}") from error
+    _check_arrays(path, arrays, registry.data_module(algorithm).initial_weights(spec, config, 0))
+    return Policy(arrays, algorithm, spec, config, about)
+
+
+def _check_arrays(path: Path, found: weights.Weights, expected: weights.Weights) -> None:
+    for name, array in expected.items():
+        if name not in found:
+            raise UsageError(f"{str(path)!r} lacks the array {name!r} that its description implies")
+        if found[name].shape != array.shape:
+            raise UsageError(
+                f"{name!r} in {str(path)!r} has shape {found[name].shape}, not {array.shape} as "
+                "its description implies"
+            )

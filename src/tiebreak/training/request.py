@@ -1,0 +1,101 @@
+"""What a training run was asked for: checked before anything is imported, resolved, described."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import shlex
+from collections.abc import Mapping
+from typing import Any
+
+from tiebreak import registry
+from tiebreak.core import config as configs
+from tiebreak.core.errors import UsageError, unknown
+from tiebreak.envs.base import make_env, parse_task
+from tiebreak.loops.base import choose_kind
+from tiebreak.training.versions import of_run
+
+
+def check(
+    algorithm: str,
+    framework: str,
+    task: str,
+    mode: str | None = None,
+    loop: str | None = None,
+    precision: str = "float32",
+    seed: int = 0,
+) -> str:
+    """Everything that can be known to be wrong before anything is imported; returns the mode."""
+    registry.algorithm(algorithm)
+    row, mode = registry.framework(framework), registry.mode(framework, mode)
+    engine, _ = parse_task(task)
+    choose_kind(framework, task, loop)
+    if not 0 <= seed < 2**31:
+        raise UsageError(f"seed is {seed}; it must be in 0 to {2**31 - 1}")
+    if precision not in registry.PRECISIONS:
+        raise unknown("precision", precision, registry.PRECISIONS)
+    registry.require(f"framework {framework!r}", row.packages, row.extra)
+    env = registry.ENGINES[engine]
+    registry.require(f"engine {engine!r}", env.packages, env.extra)
+    return mode
+
+
+def resolve_config(
+    algorithm: str, task: str, config: Any, overrides: Mapping[str, Any] | None
+) -> Any:
+    """`config`, or the reference for the task, with `overrides` put in and checked.
+
+    None where nothing is asked for: the loop then takes the reference itself.
+    """
+    if not overrides:
+        return config
+    module = registry.config_module(algorithm)
+    configs.override(module.Config(), overrides)  # wrong names and types: before a task is made
+    if config is None:
+        env = make_env(task)
+        config = module.reference(env.spec)
+        getattr(env, "close", lambda: None)()
+    return module.check(configs.override(config, overrides))
+
+
+def describe(
+    algorithm: str, framework: str, task: str, loop: Any, seed: int, eval_episodes: int
+) -> dict[str, Any]:
+    """Everything that decides what a run does, resolved, and the command that repeats it."""
+    runtime, reference = loop.runtime, registry.reference_config(algorithm, loop.spec)
+    request = {
+        "algorithm": algorithm,
+        "framework": framework,
+        "task": task,
+        "mode": runtime.mode,
+        "loop": loop.kind,
+        "seed": seed,
+        "precision": runtime.precision,
+        "device": runtime.device,
+        "eval_episodes": eval_episodes,
+        "config": configs.to_dict(loop.config),
+    }
+    return {
+        "schema": 1,
+        **request,
+        "config_hash": configs.digest(request),
+        "spec": dataclasses.asdict(loop.spec),
+        "command": command(request, configs.to_dict(reference)),
+        "versions": of_run(framework, parse_task(task)[0]),
+        "started_at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }
+
+
+def command(request: dict[str, Any], reference: dict[str, Any]) -> str:
+    """The command line that makes this run again, wherever it was started from."""
+    words = ["tiebreak", "train", request["algorithm"]]
+    for name in ("framework", "task", "mode", "loop", "seed"):
+        words += [f"--{name}", str(request[name])]
+    for name, usual in (("precision", "float32"), ("device", "cpu"), ("eval_episodes", 16)):
+        if request[name] != usual:
+            words += [f"--{name.replace('_', '-')}", str(request[name])]
+    for name, value in request["config"].items():
+        if value != reference[name]:
+            text = ",".join(map(str, value)) + "," if isinstance(value, list) else str(value)
+            words += ["--set", f"{name}={text}"]
+    return shlex.join(words)

@@ -1,0 +1,113 @@
+"""What a training run tells meanwhile: lines of metrics.jsonl, and a display for people."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TextIO
+
+import numpy as np
+
+LINE_EVERY_S = 10.0
+"""How often the display writes a line where there is no terminal."""
+
+
+class MetricsFile:
+    """`metrics.jsonl`: one whole line per logging interval, in the file when `write` returns."""
+
+    def __init__(self, path: Path):
+        self.lines = 0
+        self._handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+
+    def write(self, line: dict[str, Any]) -> None:
+        """Append one line; numbers that JSON cannot say (NaN, infinity) become null."""
+        values = {k: _finite(v) for k, v in line.items()}
+        os.write(self._handle, (json.dumps(values, allow_nan=False) + "\n").encode())
+        self.lines += 1
+
+    def close(self) -> None:
+        """Make sure it is on the disk."""
+        os.fsync(self._handle)
+        os.close(self._handle)
+
+
+def _finite(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def summarize(parts: Sequence[Any]) -> dict[str, Any]:
+    """Progress of some runs, as NumPy -> episodes, means over them, and each metric's mean.
+
+    `mean_return` and `mean_length` are None while no episode has ended.
+    """
+    episodes = int(sum(np.sum(p.episodes) for p in parts))
+    out: dict[str, Any] = {"episodes": episodes, "mean_return": None, "mean_length": None}
+    if episodes:
+        out["mean_return"] = float(sum(np.sum(p.return_sum) for p in parts)) / episodes
+        out["mean_length"] = float(sum(np.sum(p.length_sum) for p in parts)) / episodes
+    for name in parts[0].metrics._fields:
+        values = [np.ravel(getattr(p.metrics, name)) for p in parts]
+        out[name] = float(np.mean(np.concatenate(values), dtype=np.float64))
+    return out
+
+
+class Display:
+    """A progress bar on a terminal, a line now and then elsewhere; always on stderr."""
+
+    def __init__(
+        self, title: str, total_steps: int, shown: bool = True, file: TextIO | None = None
+    ):
+        self._title, self._total = title, total_steps
+        self._file = file or sys.stderr
+        self._last_s, self._return = time.perf_counter(), "–"
+        self._bar = _bar(self._file) if shown and self._file.isatty() else None
+        self._shown = shown
+        if self._bar:
+            self._bar.start()
+            self._task = self._bar.add_task(f"{title}: first call", total=total_steps, info="")
+
+    def update(self, line: dict[str, Any]) -> None:
+        """Show the state after one logging interval (a line of metrics.jsonl)."""
+        if not self._shown:
+            return
+        if line["mean_return"] is not None:
+            self._return = f"{line['mean_return']:.1f}"
+        info = f"return {self._return} · {line['steps_per_s']:,.0f} steps/s"
+        if self._bar:
+            self._bar.update(
+                self._task, completed=line["steps"], description=self._title, info=info
+            )
+        elif time.perf_counter() - self._last_s >= LINE_EVERY_S:
+            self._last_s = time.perf_counter()
+            done = f"{line['steps']:,} of {self._total:,} steps"
+            print(f"{self._title}: {done} · {info}", file=self._file, flush=True)
+
+    def say(self, text: str) -> None:
+        """Replace the bar's title, e.g. by `stopping`."""
+        if self._bar:
+            self._bar.update(self._task, description=text)
+
+    def close(self) -> None:
+        """End the bar and leave the terminal clean."""
+        if self._bar:
+            self._bar.stop()
+
+
+def _bar(file: TextIO) -> Any:
+    from rich import progress
+    from rich.console import Console
+
+    return progress.Progress(
+        progress.TextColumn("{task.description}"),
+        progress.BarColumn(),
+        progress.TaskProgressColumn(),
+        progress.TimeRemainingColumn(),
+        progress.TextColumn("{task.fields[info]}"),
+        console=Console(file=file),
+        transient=True,
+    )

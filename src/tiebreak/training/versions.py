@@ -1,0 +1,37 @@
+"""Installed versions, read from package metadata: nothing is imported."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+from collections.abc import Iterable
+
+import tiebreak
+from tiebreak import registry
+
+_DISTRIBUTIONS = {"tensorflow": ("tensorflow", "tensorflow-cpu", "tensorflow-macos")}
+"""Names that a package goes by on the index, where they are not its import name."""
+_BESIDE = ("jaxlib", "keras", "numpy", "safetensors")
+
+
+def version(package: str) -> str | None:
+    """The installed version of an importable package; None where there is none."""
+    for name in _DISTRIBUTIONS.get(package, (package,)):
+        try:
+            return importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return None
+
+
+def versions(packages: Iterable[str]) -> dict[str, str]:
+    """Package -> version, of those that are installed."""
+    found = {package: version(package) for package in packages}
+    return {package: number for package, number in found.items() if number}
+
+
+def of_run(framework: str, engine: str) -> dict[str, str]:
+    """Every version that a training run depends on, Python and Tiebreak included."""
+    row, env = registry.FRAMEWORKS[framework], registry.ENGINES[engine]
+    found = versions(sorted({*row.packages, *env.packages, *_BESIDE}))
+    return {"tiebreak": tiebreak.__version__, "python": platform.python_version(), **found}

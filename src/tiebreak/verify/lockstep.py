@@ -1,0 +1,73 @@
+"""L2: a hundred updates on recorded batches, step for step beside the oracle."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tiebreak import registry
+from tiebreak.algorithms.ppo import ppo_numpy as oracle
+from tiebreak.ops.numpy_ops import to_float64
+from tiebreak.verify import cases
+from tiebreak.verify.cases import Case
+from tiebreak.verify.compare import CONTROL_FACTOR, Book, tree_error
+from tiebreak.verify.parity import cast, group
+
+UPDATES = 100
+
+
+def record(case: Case, weights: dict) -> tuple[list, dict]:
+    """The batches of a run of UPDATES updates, made along the oracle's path, and where it ends."""
+    batches, exact = [], to_float64(weights)
+    for index in range(UPDATES // case.config.updates_per_iteration):
+        batch = cases.rollout_near(case, exact, index)
+        exact, _ = oracle.step(case.spec, case.config, exact, *batch)
+        batches.append(batch)
+    return batches, exact
+
+
+def follow(agent: Any, weights: dict, batches: list, precision: str) -> dict[str, np.ndarray]:
+    """The dump after stepping through `batches` from `weights`."""
+    state = agent.load(cast(weights, precision))
+    for batch in batches:
+        state, _ = agent.step(state, *cast(batch, precision))
+    return agent.dump(state)
+
+
+def check_lockstep(book: Book, runtime: Any, case: Case) -> None:
+    """Float64: the distance to the oracle. Float32: that, over the distance of a control.
+
+    The control is the same framework, started one ulp away in every weight: the farthest of three.
+    """
+    agent = runtime.agent(registry.make_raw_agent("ppo", case.spec, case.config, runtime))
+    weights = cases.perturbed_weights(case)
+    batches, want = record(case, weights)
+    got = follow(agent, weights, batches, runtime.precision)
+    quantity = f"{UPDATES} updates"
+    if runtime.precision == "float64":
+        book.compare(runtime.mode, case, "L2", quantity, got, want, "lockstep")
+        return
+    worst, reason = None, ""
+    try:
+        worst = tree_error(got, want) / _control(agent, weights, batches, got)
+    except (ValueError, ZeroDivisionError) as problem:
+        reason = str(problem)
+    book.enter(runtime.mode, case, "L2", f"{quantity} / control", worst, CONTROL_FACTOR, reason)
+
+
+def _control(agent: Any, weights: dict, batches: list, got: dict) -> float:
+    """How far one ulp in every weight (all up, all down, mixed) carries this framework alone."""
+    rng, distances = np.random.default_rng(0), []
+    for sign in (
+        lambda shape: 1.0,
+        lambda shape: -1.0,
+        lambda shape: rng.choice([-1.0, 1.0], shape),
+    ):
+        moved = {
+            k: np.nextafter(v, np.float32(np.inf) * np.float32(sign(v.shape)))
+            for k, v in group(weights, "weights").items()
+        }
+        end = follow(agent, {**weights, **moved}, batches, "float32")
+        distances.append(tree_error(end, got))
+    return max(distances)

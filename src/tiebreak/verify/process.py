@@ -1,0 +1,65 @@
+"""Starts one worker of the certificate and ends it with all that it started."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from tiebreak import registry
+from tiebreak.verify.cases import fixed
+from tiebreak.verify.compare import Book
+from tiebreak.verify.worker import Request
+
+TIME_LIMIT_S = 900
+INHERITED = (
+    "CC", "CXX", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "LD_LIBRARY_PATH", "PATH", "PYTHONPATH",
+    "SYSTEMROOT", "TMPDIR", "TZ", "VIRTUAL_ENV",
+)  # fmt: skip
+"""What a worker gets of this process's environment: no tokens, no flags that change arithmetic."""
+
+
+def start(request: Request) -> dict:
+    """Run one worker to its end; a worker that fails becomes one failed row."""
+    with tempfile.TemporaryDirectory(prefix="tiebreak-verify-") as folder:
+        result, log = Path(folder, "result.json"), Path(folder, "log")
+        reason = _run(request, result, log)
+        if not reason:
+            return json.loads(result.read_text())
+        book = Book(request.algorithm, request.framework, request.precision)
+        mode = registry.framework(request.framework).default_mode
+        book.enter(mode, fixed("discrete"), "L0", "worker", None, 0.0, reason)
+        return {"rows": list(book.rows.values()), "skipped": [], "weights": {}, "packages": {}}
+
+
+def _run(request: Request, result: Path, log: Path) -> str:
+    """Start, wait, end the process group; returns what went wrong, or nothing."""
+    env = {k: os.environ[k] for k in INHERITED if k in os.environ}
+    env |= {"CUDA_VISIBLE_DEVICES": "", "JAX_PLATFORMS": "cpu", "TF_CPP_MIN_LOG_LEVEL": "2"}
+    command = [sys.executable, "-m", "tiebreak.verify.worker"]
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [*command, json.dumps(request._asdict()), str(result)],
+            stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=env, start_new_session=True,
+        )  # fmt: skip
+        try:
+            status = process.wait(timeout=TIME_LIMIT_S)
+        except subprocess.TimeoutExpired:
+            return f"no result within {TIME_LIMIT_S} s"
+        finally:
+            _end(process)
+    if status == 0 and result.exists():
+        return ""
+    lines = log.read_text(errors="replace").strip().splitlines() or ["it said nothing"]
+    return f"worker ended with status {status}: {lines[-1][:300]}"
+
+
+def _end(process: subprocess.Popen) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)  # the group: compilers that it may have left
+    process.wait()

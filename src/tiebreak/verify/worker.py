@@ -1,0 +1,142 @@
+"""One framework at one precision in a process of its own: all checks, written as one JSON file.
+
+`python -m tiebreak.verify.worker '{"framework": …}' OUT`; certify.py starts it.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tiebreak import registry
+from tiebreak.core import fence
+from tiebreak.core.errors import UsageError
+from tiebreak.verify import cases, lockstep, parity
+from tiebreak.verify.cases import Case
+from tiebreak.verify.compare import Book
+
+ACTIONS = ("discrete", "continuous")
+SLOW_MODES = ("compile", "cudagraph")
+"""Modes that take tens of seconds per shape: they get the fixed cases only."""
+
+
+class Request(NamedTuple):
+    """What one worker is asked to do."""
+
+    algorithm: str
+    framework: str
+    precision: str
+    seed: int
+    """The first seed of the drawn cases."""
+    quick: bool
+    """Only the default mode and the fixed cases, without L0 and L2."""
+
+
+class Job(NamedTuple):
+    """One check of one case in one mode."""
+
+    mode: str
+    case: Case
+    check: Callable[[Book, Any, Case], Any]
+
+
+def parts_mode(framework: str) -> str:
+    """The mode in which the parts of a step are looked at: the first cheap one per shape."""
+    modes = registry.framework(framework).modes
+    return "jit" if "jit" in modes else modes[0]
+
+
+def plan(request: Request) -> Iterator[Job]:
+    """Every check that a request stands for."""
+    row, inner = registry.framework(request.framework), parts_mode(request.framework)
+    modes = (row.default_mode,) if request.quick else row.modes
+    if not request.quick:
+        yield Job(inner, cases.fixed("discrete"), parity.check_knobs)
+    for actions in ACTIONS:
+        fixed = cases.fixed(actions)
+        drawn = [] if request.quick else _drawn(request, actions, len(modes))
+        for case in (fixed, *drawn[:2]) if request.precision == "float64" else (fixed,):
+            yield Job(inner, case, parity.check_parts)
+            if not request.quick:
+                yield Job(inner, case, parity.check_updates)
+        for index, mode in enumerate(modes):
+            yield Job(mode, fixed, parity.check_public)
+            traced_per_op = row.runtime == "jax" and mode == "eager"
+            if drawn and mode not in SLOW_MODES and not traced_per_op:
+                yield Job(mode, drawn[index], parity.check_public)
+        if not request.quick:
+            yield Job(row.default_mode, fixed, lockstep.check_lockstep)
+
+
+def _drawn(request: Request, actions: str, count: int) -> list[Case]:
+    return cases.draws(request.seed, actions, request.precision, count)
+
+
+def run(request: Request) -> dict:
+    """Do the plan; returns rows, skipped modes and the weights after the fixed cases' step."""
+    book = Book(request.algorithm, request.framework, request.precision)
+    runtimes: dict[str, Any] = {}
+    skipped: dict[str, str] = {}
+    weights: dict[str, dict] = {}
+    default = registry.framework(request.framework).default_mode
+    for job in plan(request):
+        if job.mode in skipped:
+            continue
+        try:
+            if job.mode not in runtimes:
+                runtimes[job.mode] = registry.make_runtime(
+                    request.framework, job.mode, request.precision
+                )
+        except UsageError as problem:
+            skipped[job.mode] = str(problem)
+            continue
+        dump = attempt(book, runtimes[job.mode], job)
+        if dump is not None and job.mode == default and job.case == cases.fixed(job.case.actions):
+            weights[job.case.actions] = {k: v.tolist() for k, v in dump.items()}
+    return {
+        "rows": list(book.rows.values()),
+        "skipped": [
+            {"framework": request.framework, "mode": mode, "reason": reason}
+            for mode, reason in skipped.items()
+        ],
+        "weights": weights,
+        "packages": versions(request.framework),
+    }
+
+
+def attempt(book: Book, runtime: Any, job: Job) -> dict | None:
+    """Run one check; an exception becomes a failed row that names it."""
+    try:
+        return job.check(book, runtime, job.case)
+    except Exception as problem:
+        reason = f"{type(problem).__name__}: {problem}".splitlines()[0][:300]
+        book.enter(job.mode, job.case, "L1", job.check.__name__, None, 0.0, reason)
+        return None
+
+
+def versions(framework: str) -> dict[str, str]:
+    """Installed versions of what the framework needs, NumPy included."""
+    out = {}
+    for package in ("numpy", *registry.framework(framework).packages):
+        for name in (package, f"{package}-cpu"):
+            try:
+                out[package] = importlib.metadata.version(name)
+                break
+            except importlib.metadata.PackageNotFoundError:
+                continue
+    return out
+
+
+def main() -> None:
+    """Read the request, raise the fence, write the result."""
+    request = Request(**json.loads(sys.argv[1]))
+    fence.install(registry.framework(request.framework).packages)
+    Path(sys.argv[2]).write_text(json.dumps(run(request), allow_nan=False))
+
+
+if __name__ == "__main__":
+    main()

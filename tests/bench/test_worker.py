@@ -1,0 +1,136 @@
+"""Workers that fail in every way: the reason is recorded, others go on, nothing survives."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+import pytest
+from bench import fakes
+
+from tiebreak.bench import process
+from tiebreak.bench.manager import run_suite
+from tiebreak.bench.store import read_records
+
+SUBJECT = "bench.fakes:make_subject"
+
+
+@pytest.fixture(autouse=True)
+def _importable(monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).resolve().parents[1]))
+
+
+def race(folder, *labels, **options):
+    suite = fakes.suite(folder, *labels, **options)
+    return run_suite(suite, folder / "out", "smoke", progress=False, subject=SUBJECT)
+
+
+def visits(folder):
+    return [r for r in read_records(folder) if r["kind"] == "visit"]
+
+
+FAULTS = {
+    "raises": ("failed", "ValueError: this row raises"),
+    "wrong": ("failed", "updates differ by"),
+    "nan": ("failed", "not finite: loss"),
+    "exits": ("crash", "ended with status 3 and no result: last words"),
+    "segfaults": ("crash", "ended by SIGSEGV"),
+    "floods": ("crash", "ended with status 4"),
+    "floods-results": ("crash", "sent more than"),
+    "garbage": ("crash", "sent something that is no result"),
+    "half": ("crash", "breaks off in the middle"),
+    "not-finite": ("crash", "not finite"),
+}
+
+
+@pytest.fixture(scope="module")
+def faulty(tmp_path_factory):
+    """One run of every fault, and a row that does its work."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(Path(__file__).resolve().parents[1]))
+        return race(tmp_path_factory.mktemp("faults"), "fine", "recompiles", *FAULTS)
+
+
+def by_label(records):
+    out = {}
+    for record in records:
+        out.setdefault(record["cell"]["label"], []).append(record)
+    return out
+
+
+@pytest.mark.parametrize("label", FAULTS)
+def test_a_fault_is_recorded_with_its_reason(faulty, label):
+    records = by_label(visits(faulty))[label]
+    status, reason = FAULTS[label]
+    assert len(records) == 4  # two probes, two blocks
+    for record in records:
+        assert record["status"] == status
+        assert reason in record["error"]
+        assert "\n" not in record["error"]
+        assert record["samples_s"] == []
+
+
+def test_the_other_rows_are_complete(faulty):
+    records = by_label(visits(faulty))["fine"]
+    assert [r["status"] for r in records] == ["ok"] * 4
+    assert all(r["value_s"] > 0 and len(r["samples_s"]) >= 3 for r in records)
+
+
+def test_work_mismatch_recompilation_and_nan_are_flagged_with_values(faulty):
+    records = by_label(visits(faulty))
+    assert all(r["flags"]["recompiled"] > 0 for r in records["recompiles"])
+    assert not any("recompiled" in r["flags"] for r in records["fine"])
+    assert all(
+        r["flags"]["work_mismatch"] == r["work"]["calls"] for r in records["wrong"]
+    )  # one too many a call
+    assert all(r["flags"]["nan"] == 1 and r["work"]["loss"] is None for r in records["nan"])
+
+
+def test_output_is_kept_and_capped(faulty):
+    logs = list((faulty / "logs").iterdir())
+    assert any(b"last words" in log.read_bytes() for log in logs)
+    assert max(log.stat().st_size for log in logs) == process.LOG_BYTES
+
+
+def test_the_size_of_a_sample_is_frozen_after_the_first_visit(faulty):
+    calls = {}
+    for record in by_label(visits(faulty))["fine"]:
+        calls.setdefault(record["cell_id"], set()).add(record["calls_per_sample"])
+    assert len(calls) == 2
+    assert all(len(n) == 1 for n in calls.values())
+
+
+def test_what_hangs_is_ended_with_its_children(tmp_path, monkeypatch):
+    monkeypatch.setattr(process, "GRACE_S", 0.3)
+    folder = race(tmp_path, "leaves-a-child", "fine", probes=["update"], timeout_s=2)
+    records = by_label(visits(folder))
+    assert {r["status"] for r in records["fine"]} == {"ok"}
+    for record in records["leaves-a-child"]:
+        assert record["status"] == "timeout"
+        assert record["error"] == "no result within 2 s"
+        assert record["flags"]["timeout"] >= 2
+    logs = "".join(log.read_text() for log in (folder / "logs").iterdir())
+    children = re.findall(r"child (\d+)", logs)
+    assert len(children) == 2
+    assert not any(_runs(int(child)) for child in children)
+
+
+def _runs(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().split(") ")[1][0] != "Z"
+    except OSError:
+        return False
+
+
+def test_workers_see_an_allow_list_of_the_environment(tmp_path, monkeypatch):
+    monkeypatch.setenv("SECRET_TOKEN", "abc")
+    monkeypatch.setenv("XLA_FLAGS", "--slow")
+    job = {"threads": 2, "hash_seed": 5, "cells": [{"device": "cpu"}]}
+    env = process.environment(job, tmp_path, tmp_path / "cache")
+    assert not {"SECRET_TOKEN", "XLA_FLAGS"} & set(env)
+    assert env["OMP_NUM_THREADS"] == env["TF_NUM_INTRAOP_THREADS"] == "2"
+    assert env["PYTHONHASHSEED"] == "5"
+    assert env["TORCHINDUCTOR_CACHE_DIR"].startswith(str(tmp_path / "cache"))
+    assert os.stat(env["TMPDIR"]).st_mode & 0o777 == 0o700
+    assert all(os.path.isabs(entry) for entry in env["PYTHONPATH"].split(os.pathsep))

@@ -1,0 +1,134 @@
+"""Rooms and doors: which part may import which (docs/adding.md has the picture)."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from hygiene import tree
+
+FLOORS = (
+    {"core", "ops", "stats"},
+    {"networks", "envs", "runtimes", "replay", "registry"},
+    {"algorithms", "loops", "verify"},
+    {"training"},
+    {"bench"},
+    {"report"},
+    {"cli", "commands"},
+)
+"""Bottom first. A part imports from lower floors and from itself."""
+
+SAME_FLOOR = {
+    ("ops", "core"),  # array functions may use the words
+    ("stats", "core"),
+    ("envs", "registry"),  # the registry is tables; it lies at the very bottom of its floor
+    ("runtimes", "registry"),
+    ("verify", "algorithms"),  # the oracle, and what travels; no framework's file
+    ("cli", "commands"),
+}
+"""The few imports within a floor; none of them has its reverse."""
+
+JAX = {"jax", "jaxlib", "optax"}
+MAY_LOAD = {
+    "torch": {"torch"},
+    "tensorflow": {"tensorflow", "keras"},
+    "linen": JAX | {"flax"},
+    "nnx": JAX | {"flax"},
+    "equinox": JAX | {"equinox"},
+    "jax": JAX,
+}
+"""Array libraries open to a file whose name declares this framework or runtime."""
+
+ALSO = {
+    "runtimes/jax_runtime.py": {"flax", "equinox"},  # holds the modes of all three
+    "envs/gymnax_engine.py": {"jax", "gymnax"},
+    "envs/bridge.py": {"jax"},
+    "envs/device_keys.py": {"jax"},
+    "bench/environment.py": {"jax"},  # in a worker only: a device engine without an agent
+    "commands/probe.py": {"jax", "tensorflow", "torch"},  # one each, in a process of its own
+}
+"""Files that load libraries which their name does not declare."""
+
+MODULES = [p for p in tree.files() if p != tree.SRC / "__init__.py"]
+
+
+def part(module: str) -> str:
+    """The folder or top-level module of a dotted name: `tiebreak.core.types` -> core."""
+    return module.split(".")[1] if "." in module else ""
+
+
+def own_part(path: Path) -> str:
+    return path.relative_to(tree.SRC).parts[0].removesuffix(".py")
+
+
+def floor(name: str) -> int:
+    found = [i for i, names in enumerate(FLOORS) if name in names]
+    assert found, f"{name} lies on no floor: add it to FLOORS"
+    return found[0]
+
+
+def allowed(own: str, other: str) -> bool:
+    return own == other or (own, other) in SAME_FLOOR or floor(other) < floor(own)
+
+
+def inside(path: Path) -> list[tree.Import]:
+    """What a file imports of this package; the package itself (its version) is free."""
+    return [i for i in tree.imports(path) if i.target.startswith("tiebreak.")]
+
+
+@pytest.mark.parametrize("path", MODULES, ids=tree.name)
+def test_imports_run_downwards(path):
+    own = own_part(path)
+    floor(own)
+    wrong = [f"line {i.line}: {i.target}" for i in inside(path) if not allowed(own, part(i.target))]
+    assert not wrong, f"{tree.name(path)} ({own}) imports sideways or upwards: {wrong}"
+
+
+def door(path: Path, target: str) -> bool:
+    """Whether a file of an algorithm may see `target`."""
+    words = target.split(".")
+    if words[1] == "algorithms":
+        return words[2] == path.parent.name
+    if words[1] in ("networks", "ops") and len(words) > 2:
+        framework = tree.framework(path)
+        own_ops = framework if framework in ("torch", "tensorflow", "numpy") else "jax"
+        return words[2].split("_")[0] in (framework, own_ops)
+    return words[1] == "core"
+
+
+AGENTS = [p for p in MODULES if own_part(p) == "algorithms"]
+
+
+@pytest.mark.parametrize("path", AGENTS, ids=tree.name)
+def test_algorithms_see_core_their_framework_and_their_folder(path):
+    wrong = [f"line {i.line}: {i.target}" for i in inside(path) if not door(path, i.target)]
+    assert not wrong, f"{tree.name(path)} goes through a closed door: {wrong}"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=tree.name)
+def test_only_files_named_for_a_library_import_it(path):
+    where = path.relative_to(tree.SRC).as_posix()
+    may = MAY_LOAD.get(tree.framework(path) or "", set()) | ALSO.get(where, set())
+    if path.stem.startswith("fused_"):
+        may = {"jax"}  # one compiled program: what rollout and update share is JAX
+    extra = tree.libraries(path) - may
+    assert not extra, f"{where} imports {sorted(extra)}; its name opens {sorted(may) or 'none'}"
+
+
+BY_NAME = {
+    "__init__.py": "the public names, resolved when first used",
+    "registry.py": "implementations, runtimes and engines",
+    "cli.py": "its own table of commands",
+    "envs/gymnasium_engine.py": "a user's module, in `gymnasium/module:EnvId-v0`",
+}
+"""The files that import a module by a name in a variable, and what."""
+
+
+def test_few_places_import_by_name():
+    users = {
+        path.relative_to(tree.SRC).as_posix()
+        for path in tree.files()
+        if re.search(r"import_module\(|__import__\(", path.read_text(encoding="utf-8"))
+    }
+    assert users <= set(BY_NAME), sorted(users - set(BY_NAME))

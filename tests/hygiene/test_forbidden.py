@@ -1,0 +1,84 @@
+"""What must stand nowhere: pickles, clocks in agents, jit in agents, places only we can reach."""
+
+from __future__ import annotations
+
+import ast
+import re
+
+import pytest
+from hygiene import tree
+
+AGENTS = [p for p in tree.files(tree.SRC / "algorithms") if tree.framework(p)]
+COMPILERS = {
+    "jit",
+    "filter_jit",
+    "pmap",
+    "cached_partial",
+    "function",
+    "script",
+    "block_until_ready",
+}
+"""Attributes that compile or synchronise: the runtime's business. `build.compile` is not here."""
+OUTSIDE = {"time", "timeit", "gymnasium", "gymnax", "datetime"}
+UNSAFE_MODULES = {"pickle", "cloudpickle", "dill", "marshal", "shelve", "joblib"}
+UNSAFE_CALLS = {"yaml.load", "yaml.unsafe_load", "torch.load", "torch.save", "pd.read_pickle"}
+UNSAFE_NAMES = {"eval", "exec"}
+
+# Written in halves, so that this file does not find itself.
+PLACES = [
+    "/wo" + "rk/", "../sha" + "red", "py" + "pi.org", "python" + "hosted", "down" + "load.pytorch",
+    "index" + "-url", "find" + "-links", "trusted" + "-host", "/opt/" + "wheels", "+" + "cpu",
+]  # fmt: skip
+
+
+def dotted(node: ast.AST) -> str:
+    """`a.b.c` of an attribute chain or name; "" for anything else."""
+    if isinstance(node, ast.Name):
+        return node.id
+    if isinstance(node, ast.Attribute):
+        return f"{dotted(node.value)}.{node.attr}"
+    return ""
+
+
+def nodes(path):
+    return ast.walk(tree.syntax(path))
+
+
+@pytest.mark.parametrize("path", AGENTS, ids=tree.name)
+def test_agents_hold_no_jit_clock_or_environment(path):
+    modules = {i.target.partition(".")[0] for i in tree.imports(path)} & OUTSIDE
+    compilers = {dotted(n) for n in nodes(path) if isinstance(n, ast.Attribute)}
+    compilers = {name for name in compilers if name.rpartition(".")[2] in COMPILERS}
+    compilers |= {i.target for i in tree.imports(path) if i.target.rpartition(".")[2] in COMPILERS}
+    assert not modules | compilers, f"{tree.name(path)} uses {sorted(modules | compilers)}"
+
+
+@pytest.mark.parametrize("path", tree.files(), ids=tree.name)
+def test_nothing_is_pickled_or_evaluated(path):
+    found = {i.target for i in tree.imports(path) if i.target.partition(".")[0] in UNSAFE_MODULES}
+    for call in (n for n in nodes(path) if isinstance(n, ast.Call)):
+        name = dotted(call.func)
+        if name in UNSAFE_CALLS or name in UNSAFE_NAMES:
+            found.add(name)
+        found |= {"allow_pickle" for k in call.keywords if k.arg == "allow_pickle"}
+    assert not found, f"{tree.name(path)} uses {sorted(found)}"
+
+
+def test_published_files_name_no_private_place():
+    pattern = re.compile("|".join(re.escape(place) for place in PLACES))
+    found = []
+    for path in tree.published():
+        try:
+            text = path.read_text(encoding="utf-8")
+        except UnicodeDecodeError:
+            continue  # pictures and weights
+        found += [
+            f"{tree.name(path)}:{text.count(chr(10), 0, match.start()) + 1}: {match.group()}"
+            for match in pattern.finditer(text)
+        ]
+    assert not found, "\n".join(found)
+
+
+def test_nothing_published_is_huge():
+    big = [tree.name(p) for p in tree.published() if p.stat().st_size > 5 * 2**20]
+    assert not big, f"over 5 MiB: {big}"

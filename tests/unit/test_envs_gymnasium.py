@@ -1,0 +1,212 @@
+"""The Gymnasium engine against loops by hand and Gymnasium's own vector environment."""
+
+from __future__ import annotations
+
+import sys
+
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium import spaces
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
+
+from tiebreak import make_env
+from tiebreak.core.errors import MissingDependency, UsageError
+from tiebreak.core.seeding import derive
+
+
+class Count(gymnasium.Env):
+    """Observes (a random number of the episode, time); ends itself after `length` steps.
+
+    It returns the same array every time, as environments are free to do.
+    """
+
+    observation_space = spaces.Box(-1e3, 1e3, (2,), np.float64)
+    action_space = spaces.Discrete(3, start=-1)
+
+    def __init__(self, length: int = 1000):
+        self.length, self.obs = length, np.zeros(2)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.obs[:] = self.np_random.uniform(), 0
+        return self.obs, {}
+
+    def step(self, action):
+        assert action in (-1, 0, 1)
+        self.obs[1] += 1
+        return self.obs, 10 * action + self.obs[1], bool(self.obs[1] >= self.length), False, {}
+
+
+class Odd(gymnasium.Env):
+    """Spaces outside what is supported."""
+
+    def __init__(self, observation_space=None, action_space=None):
+        self.observation_space = observation_space or spaces.Box(-1, 1, (2,))
+        self.action_space = action_space or spaces.Discrete(2)
+
+
+@pytest.fixture(autouse=True)
+def registered():
+    before = dict(gymnasium.registry)
+    register = gymnasium.register
+    register("Cut-v0", Count, max_episode_steps=3)
+    register("End-v0", Count, kwargs={"length": 3})
+    register("Both-v0", Count, max_episode_steps=3, kwargs={"length": 3})
+    register("OddDict-v0", Odd, kwargs={"observation_space": spaces.Dict(a=spaces.Discrete(2))})
+    register("OddMulti-v0", Odd, kwargs={"action_space": spaces.MultiDiscrete([2, 3])})
+    register("OddInf-v0", Odd, kwargs={"action_space": spaces.Box(-np.inf, np.inf, (2,))})
+    yield
+    gymnasium.registry.clear()
+    gymnasium.registry.update(before)
+
+
+def by_hand(name, num_envs, seed, actions):
+    """One environment at a time, as the documentation of EnvStep says it: [T, N] per field."""
+    columns = []
+    for i in range(num_envs):
+        env = gymnasium.make(name)
+        env.reset(seed=derive(seed, "env", i))
+        rows = []
+        for action in actions[:, i]:
+            final_obs, reward, terminated, truncated, _ = env.step(action)
+            obs = final_obs = final_obs.astype(np.float32)
+            if terminated or truncated:
+                obs = env.reset()[0].astype(np.float32)
+            rows.append(
+                (obs, np.float32(reward), terminated, truncated and not terminated, final_obs)
+            )
+        columns.append([np.stack(field) for field in zip(*rows, strict=True)])
+    return [np.stack(field, axis=1) for field in zip(*columns, strict=True)]
+
+
+def rollout(env, actions):
+    env.reset()
+    steps = [env.step(action) for action in actions]
+    return [np.stack(field) for field in zip(*steps, strict=True)]
+
+
+def assert_same(ours, theirs):
+    for a, b in zip(ours, theirs, strict=True):
+        assert a.dtype == b.dtype
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("name", ["Cut-v0", "End-v0", "Both-v0"])
+def test_ends_of_episodes_are_told_apart_and_keep_their_observation(name):
+    actions = np.random.default_rng(0).integers(3, size=(8, 2))
+    obs, reward, terminated, truncated, final_obs = ours = rollout(
+        make_env(f"gymnasium/{name}", 2, seed=5), actions
+    )
+    assert_same(ours, by_hand(name, 2, 5, actions - 1))
+    ends = np.arange(8) % 3 == 2
+    assert ((ends & (name != "Cut-v0")) == terminated.T).all()
+    assert ((ends & (name == "Cut-v0")) == truncated.T).all()
+    assert (np.arange(8) % 3 + 1 == final_obs[..., 1].T).all()
+    assert ((np.arange(8) + 1) % 3 == obs[..., 1].T).all()
+    np.testing.assert_array_equal(obs[~ends], final_obs[~ends])
+    assert (reward == 10 * (actions - 1) + final_obs[..., 1]).all()
+
+
+@pytest.mark.parametrize("name", ["CartPole-v1", "HalfCheetah-v4", "Hopper-v5"])
+def test_same_trajectories_as_gymnasium_s_own_vector_environment(name):
+    env = make_env(f"gymnasium/{name}", 3, seed=1)
+    vector = SyncVectorEnv(
+        [lambda: gymnasium.make(name)] * 3, autoreset_mode=AutoresetMode.SAME_STEP
+    )
+    vector.action_space.seed(0)
+    first = vector.reset(seed=[derive(1, "env", i) for i in range(3)])[0]
+    np.testing.assert_array_equal(env.reset(), first.astype(np.float32))
+    ended = 0
+    for _ in range(60):
+        action = vector.action_space.sample()
+        obs, reward, terminated, truncated, infos = vector.step(action)
+        final_obs = obs.copy()
+        for i in np.flatnonzero(terminated | truncated):
+            final_obs[i], ended = infos["final_obs"][i], ended + 1
+        theirs = obs, reward, terminated, truncated, final_obs
+        f32 = [x if x.dtype == np.bool_ else x.astype(np.float32) for x in theirs]
+        assert_same(env.step(action), f32)
+    assert ended > 0 or name == "HalfCheetah-v4"
+
+
+def test_a_seed_is_a_trajectory():
+    actions = np.random.default_rng(0).integers(2, size=(50, 2))
+    runs = [rollout(make_env("gymnasium/CartPole-v1", 2, seed), actions) for seed in (3, 3, 4)]
+    assert_same(runs[0], runs[1])
+    assert not np.array_equal(runs[0][0], runs[2][0])
+    assert not np.array_equal(runs[0][0][0, 0], runs[0][0][0, 1])
+    env = make_env("gymnasium/CartPole-v1", 2, 3)
+    np.testing.assert_array_equal(env.reset(), env.reset())
+
+
+def test_results_are_not_overwritten_by_the_next_step():
+    env = make_env("gymnasium/CartPole-v1", 2, 0)
+    first = env.reset()
+    kept, step = first.copy(), env.step(np.array([0, 1]))
+    frozen = [field.copy() for field in step]
+    env.step(np.array([1, 1]))
+    assert_same([first, *step], [kept, *frozen])
+
+
+def test_a_user_s_own_module_in_the_working_folder(tmp_path, monkeypatch):
+    (tmp_path / "my_tasks_of_test.py").write_text(
+        "import gymnasium\n"
+        "gymnasium.register('Mine-v0', 'gymnasium.envs.classic_control:PendulumEnv')\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    path = list(sys.path)
+    env = make_env("gymnasium/my_tasks_of_test:Mine-v0", 2, 0)
+    assert sys.path == path
+    sys.modules.pop("my_tasks_of_test")
+    assert env.spec.action_low == (-2.0,)
+    assert env.reset().shape == (2, 3)
+    with pytest.raises(UsageError, match="did you mean 'gymnasium/json:Mine-v0'"):
+        make_env("gymnasium/json:Mine-v1", 1, 0)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("HalfCheeta-v4", "unknown task .* did you mean 'gymnasium/HalfCheetah-v4'"),
+        ("HalfCheetah", "did you mean 'gymnasium/HalfCheetah-v"),
+        ("HalfCheetah-v3", "cannot run here: .*gymnasium-robotics"),
+        ("no_such_module:Foo-v0", "importing 'no_such_module' failed"),
+        ("OddDict-v0", "observations Dict.*supported: Box obs.*FlattenObservation"),
+        ("OddMulti-v0", "actions MultiDiscrete.*supported: Box obs.*TransformAction"),
+        ("OddInf-v0", "unbounded actions.*RescaleAction"),
+    ],
+)
+def test_wrong_names_and_spaces_are_one_clear_line(name, message):
+    with pytest.raises(UsageError, match=message) as caught:
+        make_env(f"gymnasium/{name}", 2, 0)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_package_is_named():
+    def needs_more():
+        import no_such_package
+
+        return no_such_package
+
+    gymnasium.register("Needy-v0", needs_more)
+    with pytest.raises(MissingDependency, match=r"gymnasium/Needy-v0': .*no_such_package"):
+        make_env("gymnasium/Needy-v0", 1, 0)
+
+
+def test_nothing_is_printed_and_no_log_is_left(tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    env = make_env("gymnasium/HalfCheetah-v4", 2, 0)
+    env.reset()
+    env.step(np.zeros((2, 6), np.float32))
+    env.close()
+    assert capfd.readouterr() == ("", "")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_list_of_tasks_holds_what_can_work():
+    from tiebreak.envs import gymnasium_engine
+
+    listed = gymnasium_engine.tasks()
+    assert {"CartPole-v1", "HalfCheetah-v4", "HalfCheetah-v5", "Cut-v0"} <= set(listed)
+    assert not {"HalfCheetah-v3", "FrozenLake-v1"} & set(listed)

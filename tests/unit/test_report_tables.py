@@ -1,0 +1,112 @@
+"""The terminal's tables: nothing lost at 100 columns, plain when nobody watches."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+
+import pytest
+from rich.console import Console
+from unit import synthetic
+
+from tiebreak.report import tables, words
+from tiebreak.stats.ratios import summarize
+
+
+def printed(records: list[dict], **options) -> str:
+    file = io.StringIO()
+    console = Console(file=file, **options)
+    tables.print_summary(summarize(records), console)
+    return file.getvalue()
+
+
+def test_a_terminal_of_100_columns_shows_everything():
+    text = printed(synthetic.typical(), width=100, force_terminal=True, color_system=None)
+    lines = text.splitlines()
+    assert max(map(len, lines)) <= 100
+    assert "…" not in text
+    for part in ("nnx split · fused", "tensorflow xla · bridge", "412 MB", "4.10 s", "FASTER",
+                 "ppo · gymnasium/HalfCheetah-v4 · update · num_envs 4", "reference"):  # fmt: skip
+        assert part in text
+    row = next(line for line in lines if "tensorflow xla · bridge" in line)
+    assert "SLOWER" in row
+    assert "412 MB" in row
+
+
+def test_flags_failures_and_power_are_said():
+    text = printed(synthetic.typical(), width=100)
+    assert "⚑ linen jit: noisy 0.081 (3 of 10 visits), recompiled 2 (3 of 10 visits)" in text
+    assert "✗ tensorflow xla: crash: worker ended by signal 9 (blocks 0, 1," in text
+    assert "10 blocks; a difference of 2." in text
+
+
+def test_a_file_gets_plain_text_of_full_width():
+    text = printed(synthetic.typical(), width=60)
+    assert "\x1b" not in text
+    assert "3.00× [2.98, 3.02]" in text
+    assert any(len(line.rstrip()) > 60 for line in text.splitlines())
+
+
+def test_labels_are_text_and_never_markup():
+    records = synthetic.race({"torch compile": 1.0, "nnx [bold]x[/bold]": 2.0}, blocks=2)
+    assert "nnx [bold]x[/bold]" in printed(records, width=100, force_terminal=True)
+
+
+def test_json_holds_the_headline_and_only_finite_numbers():
+    records = synthetic.typical()
+    for r in records:
+        r.get("flags", {}).update({"drift": float("inf")} if r.get("block") == 1 else {})
+    value = json.loads(json.dumps(tables.to_json(summarize(records)), allow_nan=False))
+    assert len(value) == 3
+    assert value[0]["cells"][0]["comparison"]["ratio"] > 1
+    assert value[0]["cells"][0]["flags"] == [{"name": "drift", "value": None, "visits": 1}]
+    assert value[0]["headline"].startswith("No headline")
+
+
+@pytest.mark.parametrize(
+    ("speeds", "blocks", "noise", "expected"),
+    [
+        ({"torch a": 1.0, "nnx b": 2.0, "linen c": 1.5}, 10, 0.005,
+         r"nnx b is fastest: 2\.0\d× \[.*\] as fast as torch a\."),
+        ({"torch a": 2.0, "nnx b": 1.0}, 10, 0.005,
+         r"torch a is fastest: 2\.0\d× \[.*\] as fast as nnx b\."),
+        ({"torch a": 1.0, "nnx b": 2.0, "linen c": 2.0}, 20, 0.005,
+         r"\w+ \w is among the fastest: .* as fast as torch a; \w+ \w: the same within 2 %\."),
+        ({"torch a": 1.0, "nnx b": 2.0, "linen c": 1.99}, 4, 0.05,
+         r"is among the fastest: .*; (linen c|nnx b): not told apart\."),
+        ({"torch a": 1.0, "nnx b": 1.001}, 30, 0.005, r"and \w+ \w are equally fast within 2 %\."),
+        ({"torch a": 1.0, "nnx b": 1.001}, 3, 0.1, r"came out first, .*, but the two are not told"),
+        ({"torch a": 1.0, "nnx b": 2.0}, 1, 0.01, r"nnx b came out first, \d\.\d\d× as fast as t"),
+        ({f"nnx {c}": 2.0 for c in "abcdefgh"} | {"torch a": 1.0}, 2, 0.02,
+         r"came out first, .*, which 2 blocks do not make certain"),
+        ({"torch a": 1.0}, 5, 0.01, r"torch a: [\d.]+k env steps/s; nothing to compare with\."),
+    ],
+)  # fmt: skip
+def test_the_headline_says_no_more_than_is_known(speeds, blocks, noise, expected):
+    task = "ppo · gymnasium/HalfCheetah-v4 · train · num_envs 4"
+    (group,) = summarize(synthetic.race(speeds, blocks=blocks, noise=noise, seed=3, group=task))
+    assert re.search(expected, words.headline(group)), words.headline(group)
+
+
+def test_nobody_flagged_or_failed_is_named():
+    flagged = [{**r, "flags": {"contended": 0.2}} for r in synthetic.race(blocks=3)]
+    assert words.headline(summarize(flagged)[0]) == (
+        "No headline: every cell that finished is flagged (contended)."
+    )
+    failed = summarize([synthetic.failed("nnx split", 0)])[0]
+    assert words.headline(failed) == "No headline: no cell finished."
+
+
+def test_numbers_in_words():
+    assert [words.si(x) for x in (149_400, 2_512, 999_700, 86.04, 4.1e9)] == [
+        "149k", "2.51k", "1.00M", "86.0", "4.10G",
+    ]  # fmt: skip
+    assert [words.duration(x) for x in (6.714e-6, 2.4, 0.01, 9.9996e-4, 5e-9)] == [
+        "6.71 µs", "2.40 s", "10.0 ms", "1.00 ms", "5.00 ns",
+    ]  # fmt: skip
+    assert [words.size(x) for x in (412_000_000, 1_200_000_000, None)] == [
+        "412 MB", "1.20 GB", "–",
+    ]  # fmt: skip
+    assert [words.share(x) for x in (0.042, 11.0, float("inf"))] == ["4.2 %", "12×", "> 1000×"]
+    assert words.join(["a", "b", "c"]) == "a, b and c"
