@@ -140,6 +140,16 @@ def test_planned_but_unvisited_cells_are_missing(tmp_path):
     assert "missing: planned, but never visited" in found.text
 
 
+def test_what_the_scale_costs_is_said(tmp_path):
+    shared = {"settings": {"share_process": True}, "scale": "smoke"}
+    found = page(tmp_path / "smoke", synthetic.race(blocks=1), **shared)
+    assert "its numbers mean nothing" in found.text
+    assert "at this scale it measures all probes" in found.text
+    other = page(tmp_path / "full", synthetic.race(blocks=1))
+    assert "its numbers mean nothing" not in other.text
+    assert "at this scale it measures all probes" not in other.text
+
+
 def test_nothing_finished_is_still_a_page(tmp_path):
     found = page(tmp_path, [synthetic.failed("torch compile", 0)])
     assert "No headline: no cell finished." in found.text

@@ -159,6 +159,12 @@ def test_an_error_in_the_loop_is_noted_and_passed_on(loop, tmp_path):
     assert loop.closed
 
 
+def test_an_impossible_loop_is_refused_before_any_task_is_made(loop, monkeypatch):
+    monkeypatch.setattr(request, "make_env", lambda task: pytest.fail("made a task"))
+    with pytest.raises(UsageError, match="'tensorflow' cannot run it"):
+        training.train("ppo", "tensorflow", ASKED[2], loop="fused", overrides={"num_envs": 2})
+
+
 def test_default_folders_are_new_each_time(loop, tmp_path):
     name = "ppo-linen-gymnax-CartPole-v1-s0"
     assert [train(out=None).out.name for _ in range(3)] == [name, f"{name}-2", f"{name}-3"]

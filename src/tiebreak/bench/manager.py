@@ -21,7 +21,6 @@ from tiebreak.bench.record import finite
 from tiebreak.bench.visits import CALIBRATION, Visitor
 from tiebreak.core.errors import UsageError
 
-
 RESULTS = "bench-results"
 """Where a run goes that names no folder, below the current one."""
 

@@ -100,15 +100,15 @@ class Worker:
             while not _has_ended(process):
                 if timer.elapsed_s() > timeout_s:
                     return False
-                for key, _ in selector.select(0.1):
-                    if not self._read(key.fd, readers[key.fd]):
-                        selector.unregister(key.fd)
+                ready = [key.fd for key, _ in selector.select(0.1)]
+                for fd in [fd for fd in ready if not self._read(fd, readers[fd])]:
+                    selector.unregister(fd)  # closed at the other end
                 if self._received > RESULT_BYTES:
                     return True
         for fd, reader in readers.items():
-            for _ in range(64):  # bounded: a child left behind may go on writing
-                if not self._read(fd, reader):
-                    break
+            left = 64  # bounded: a child left behind may go on writing
+            while left and self._read(fd, reader):
+                left -= 1
         return True
 
     def _read(self, fd: int, reader: Callable[[bytes], None]) -> bool:

@@ -83,34 +83,36 @@ def measure(subject: Any, name: str, effort: Effort, calls: int | None) -> dict[
     timed = Timed(call, probe.held, subject.sync)
     warmup = steady.warm_up(timed, subject.compile_count, effort)
     n = calls or steady.calibrate(timed, effort)
-    compiled, others, total = subject.compile_count(), Contention(), Timer()
+    result = {**FAILED, "status": "ok", "error": "", "unit": probe.unit, "calls_per_sample": n}
+    result |= _sample(timed, subject.compile_count, effort, n)
+    if warmup.silent == 0:
+        result["flags"]["recompiled"] = result["flags"].get("recompiled", 0) + 1
+    times = {"first_call": warmup.first_call_s, "warmup": warmup.rest_s}
+    result["phases_s"] = {**times, **result["phases_s"]}
+    units = n * probe.units_per_call
+    result |= {
+        "warmup_calls": warmup.calls,
+        "units_per_sample": units,
+        "value_s": statistics.median(result["samples_s"]) / units,
+        "memory": {"rss_peak_bytes": _peak_bytes(), **subject.memory()},
+        "settings": subject.settings(),
+    }
+    prove(result, probe, made[0], counted, before, output[0])
+    return result
+
+
+def _sample(timed: Timed, compile_count: Any, effort: Effort, n: int) -> dict[str, Any]:
+    """The steady phase: samples, and what disturbed them."""
+    compiled, others, timer = compile_count(), Contention(), Timer()
     samples = steady.sample(timed, n, effort)
-    seconds, shares = total.elapsed_s(), others.read()
+    seconds, shares = timer.elapsed_s(), others.read()
     flags = steady.flags(samples, effort)
-    if recompiled := subject.compile_count() - compiled + (warmup.silent == 0):
+    if recompiled := compile_count() - compiled:
         flags["recompiled"] = recompiled
     if share := contended(shares):
         flags["contended"] = round(share, 4)
-    result = {
-        **FAILED,
-        "phases_s": {
-            "first_call": warmup.first_call_s, "warmup": warmup.rest_s, "steady": seconds,
-        },
-        "samples_s": samples,
-        "calls_per_sample": n,
-        "warmup_calls": warmup.calls,
-        "units_per_sample": n * probe.units_per_call,
-        "unit": probe.unit,
-        "value_s": statistics.median(samples) / (n * probe.units_per_call),
-        "contention": shares,
-        "memory": {"rss_peak_bytes": _peak_bytes(), **subject.memory()},
-        "flags": flags,
-        "settings": subject.settings(),
-        "status": "ok",
-        "error": "",
-    }  # fmt: skip
-    prove(result, probe, made[0], counted, before, output[0])
-    return result
+    phases = {"steady": seconds}
+    return {"samples_s": samples, "phases_s": phases, "flags": flags, "contention": shares}
 
 
 def prove(
@@ -149,8 +151,8 @@ def prove(
 def parity(result: dict[str, Any], cell: Mapping[str, Any], threads: int) -> None:
     """Flag settings that, read back, are not what was asked for."""
     settings = result["settings"]
-    asked = {name: threads for name in ("threads", "intra_op_threads")}
-    asked |= {name: 1 for name in ("interop_threads", "inter_op_threads")}
+    asked = dict.fromkeys(("threads", "intra_op_threads"), threads)
+    asked |= dict.fromkeys(("interop_threads", "inter_op_threads"), 1)
     asked["precision"] = cell["precision"]
     wrong = {k: settings[k] for k, v in asked.items() if settings.get(k, v) != v}
     if len(affinity()) != threads:

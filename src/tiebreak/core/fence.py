@@ -9,6 +9,8 @@ from __future__ import annotations
 import importlib.abc
 import sys
 from collections.abc import Iterable, Sequence
+from importlib.machinery import ModuleSpec
+from types import ModuleType
 from typing import Any
 
 GUARDED = frozenset(
@@ -28,18 +30,30 @@ class FenceError(ModuleNotFoundError):
     """An import that the fence refused; to the importing library it looks like `not installed`."""
 
 
-class Fence(importlib.abc.MetaPathFinder):
-    """Refuses the guarded packages that are not in `allowed`."""
+class Fence(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Refuses the guarded packages that are not in `allowed`.
+
+    It refuses the import, not the search: torch asks `importlib.util.find_spec("tensorflow")` only
+    to learn where it lies, and takes no exception for an answer.
+    """
 
     def __init__(self, allowed: frozenset[str]):
         self.refused = GUARDED - allowed
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None = None, target: Any = None
-    ) -> None:
-        """Raise FenceError for a refused package; None leaves the name to the other finders."""
+    ) -> ModuleSpec | None:
+        """A spec that cannot be loaded for a refused package; None leaves it to other finders."""
         if fullname.partition(".")[0] in self.refused:
-            raise FenceError(f"the import fence refuses {fullname!r} here", name=fullname)
+            return ModuleSpec(fullname, self)
+        return None
+
+    def create_module(self, spec: ModuleSpec) -> None:
+        """Raise FenceError."""
+        raise FenceError(f"the import fence refuses {spec.name!r} here", name=spec.name)
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Never reached."""
 
 
 def install(packages: Iterable[str]) -> Fence:

@@ -11,7 +11,6 @@ import importlib
 import importlib.util
 import os
 import sys
-import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -179,19 +178,11 @@ def _unsupported(name: str, what: str, wrapper: str) -> UsageError:
 
 @contextlib.contextmanager
 def _quiet(entry_point: str) -> Iterator[None]:
-    """No advice to a newcomer about v4 being older than v5, from Gymnasium or from MuJoCo.
+    """No advice to a newcomer about MuJoCo's older model files, and no MUJOCO_LOG.TXT for it.
 
-    MuJoCo would also write MUJOCO_LOG.TXT into the working folder. Warnings that arise while
-    stepping (an unstable simulation, say) are left alone.
+    Warnings that arise while stepping (an unstable simulation, say) are left alone.
     """
-    with warnings.catch_warnings(), _mujoco_quiet("mujoco" in entry_point):
-        warnings.filterwarnings("ignore", message=".*is out of date")
-        yield
-
-
-@contextlib.contextmanager
-def _mujoco_quiet(used: bool) -> Iterator[None]:
-    if not used or importlib.util.find_spec("mujoco") is None:
+    if "mujoco" not in entry_point or importlib.util.find_spec("mujoco") is None:
         yield
         return
     import mujoco

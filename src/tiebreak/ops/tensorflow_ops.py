@@ -182,7 +182,7 @@ def scan(body: Callable[[Array], Array], xs: Array, width: int, dtype: str) -> A
     rows = xs.shape[0]
     _, total = tf.while_loop(
         lambda i, _: i < rows,
-        lambda i, total: (i + 1, total + body(xs[i])),
+        lambda i, total: (i + 1, total + body(tf.gather(xs, i))),
         (0, tf.zeros(width, dtype)),
     )
     return total / rows

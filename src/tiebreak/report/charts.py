@@ -54,7 +54,9 @@ def overview_chart(groups: Sequence[GroupSummary]) -> Spec:
     for group, title in zip(groups, titles, strict=True):
         found = _ratio_rows(group)
         rows += [{**row, "group": title, "rank": rank} for rank, row in enumerate(found)]
-    return _ratio_layers(rows, "group", titles, "speed relative to the reference", step=13)
+    most = max((row["rank"] for row in rows), default=0) + 1
+    step = max(13, 40 // most)  # a row holds its name's two lines
+    return _ratio_layers(rows, "group", titles, "speed relative to the reference", step)
 
 
 def phase_chart(group: GroupSummary) -> Spec:

@@ -10,7 +10,7 @@ import contextlib
 import functools
 import os
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -48,7 +48,7 @@ class Runtime(Base):
         )
 
     def actor(self, raw: Agent) -> Callable[[State, Array, Array, int], Any]:
-        act = self.transform(lambda state, obs, noise, t: raw.act(state, obs, noise[t]))
+        act = self.transform(lambda state, obs, noise, t: raw.act(state, obs, tf.gather(noise, t)))
         index = functools.cache(self._tensor)
         return lambda state, obs, noise, t: act(state, obs, noise, index(t))
 
@@ -130,44 +130,52 @@ class Runtime(Base):
 
 
 class _Function:
-    """`fn(state, *args) -> out` traced once for each set of shapes and types in `args`.
+    """`fn(state, *args) -> NamedTuple of tensors`, traced once for the shapes and types of `args`.
 
     tf.function spends 100 to 200 µs of Python on every call: it sorts out arguments, defaults
-    and gradients. Here the graph is called with flat tensors at once. A state enters as the handles of
-    its variables, so that any number of like states share one trace.
+    and gradients. Here the graph is called with flat tensors at once. The variables that it uses
+    are inputs, so that any number of like states share one trace.
     """
 
     def __init__(self, runtime: Runtime, fn: Callable, xla: bool):
         self._runtime, self._fn, self._xla = runtime, fn, xla
-        self._graphs: dict[Any, tuple[Any, Tree]] = {}
+        self._traces: dict[Any, _Trace] = {}
 
     def __call__(self, state: State, *args: Any) -> Any:
         flat = [self._runtime._tensor(x) for x in tf.nest.flatten(args)]
         key = tuple([(x.shape, x.dtype) for x in flat])
-        if key not in self._graphs:
-            self._graphs[key] = self._trace(state, args, flat)
-        graph, structure = self._graphs[key]
-        handles = [variable.handle for variable in tf.nest.flatten(state)]
-        outputs = graph.inference_fn.call_flat(*handles, *flat, *graph.captured_inputs)
-        return tf.nest.pack_sequence_as(structure, outputs)
+        trace = self._traces.get(key)
+        if trace is None:
+            trace = self._traces[key] = self._trace(state, args, flat)
+        variables = tf.nest.flatten(state)
+        used = [variables[i].handle for i in trace.variables]
+        return trace.kind(*trace.call(*flat, *used, *trace.constants))
 
-    def _trace(self, state: State, args: tuple, flat: list[Array]) -> tuple[Any, Tree]:
-        structure = None
+    def _trace(self, state: State, args: tuple, flat: list[Array]) -> _Trace:
+        kind: list[type] = []
 
-        def traced(variables, tensors):
+        def traced(*tensors):
             global _traces
-            nonlocal structure
             _traces += 1
-            out = self._fn(
-                tf.nest.pack_sequence_as(state, variables), *tf.nest.pack_sequence_as(args, tensors)
-            )
-            structure = tf.nest.map_structure(lambda _: 0, out)
-            return tf.nest.flatten(out)
+            out = self._fn(state, *tf.nest.pack_sequence_as(args, tensors))
+            kind[:] = [type(out)]
+            return list(out)
 
         function = tf.function(traced, jit_compile=self._xla, autograph=False)
         with tf.device(self._runtime._device):
-            specs = [tf.TensorSpec(x.shape, x.dtype) for x in flat]
-            return function.get_concrete_function(tf.nest.flatten(state), specs), structure
+            graph = function.get_concrete_function(*(tf.TensorSpec(x.shape, x.dtype) for x in flat))
+        order = {id(v.handle): i for i, v in enumerate(tf.nest.flatten(state))}
+        inputs = [order.get(id(x)) for x in graph.captured_inputs]
+        print(inputs)
+        return _Trace(graph, graph.inference_fn.call_flat, [i for i in inputs if i is not None], [], kind[0])
+
+
+class _Trace(NamedTuple):
+    graph: Any
+    call: Callable
+    variables: list[int]
+    constants: list[Array]
+    kind: type
 
 
 def _configure(precision: str) -> None:

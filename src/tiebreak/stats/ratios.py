@@ -26,8 +26,8 @@ def summarize(records: Iterable[dict], reference: str | None = None) -> list[Gro
     """Records -> summaries, in the order in which groups appear.
 
     reference: label or framework of the cell to compare with, in the groups that have it;
-    otherwise torch's, otherwise the first by label. Holm's family is every comparison with a
-    reference in this call. Raises UsageError for a reference that no group has.
+    otherwise torch's, otherwise the first by label. Holm's family is a group's comparisons with its
+    reference. Raises UsageError for a reference that no group has.
     """
     grouped = visits.group(records)
     cells = {key: [visits.summary(rows) for rows in part.values()] for key, part in grouped.items()}
@@ -36,23 +36,22 @@ def summarize(records: Iterable[dict], reference: str | None = None) -> list[Gro
     if reference is not None and names and reference not in names:
         raise unknown("reference", reference, sorted(names))
     chosen = {key: _reference(part, reference) for key, part in cells.items()}
-    raw = {
-        (key, c.cell_id): _pair(timed[key][base], timed[key][c.cell_id], c.cell_id)
-        for key, part in cells.items()
-        if (base := chosen[key]) is not None
-        for c in part
-        if c.cell_id != base
-    }
-    final = _judge(raw, family=len(raw))
-    return [
-        _summary(
-            key,
-            [replace(c, comparison=final.get((key, c.cell_id))) for c in part],
-            timed[key],
-            chosen[key],
-        )
-        for key, part in cells.items()
-    ]
+    summaries = []
+    for key, part in cells.items():
+        final = _against(timed[key], [c.cell_id for c in part], chosen[key])
+        compared = [replace(c, comparison=final.get(c.cell_id)) for c in part]
+        summaries.append(_summary(key, compared, timed[key], chosen[key]))
+    return summaries
+
+
+def _against(
+    timed: Mapping[str, Visits], cells: Sequence[str], reference: str | None
+) -> dict[str, Comparison]:
+    """A group's cells against its reference, as one family."""
+    if reference is None:
+        return {}
+    raw = {c: _pair(timed[reference], timed[c], c) for c in cells if c != reference}
+    return _judge(raw, family=len(raw))
 
 
 class Paired(NamedTuple):

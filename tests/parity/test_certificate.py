@@ -1,0 +1,139 @@
+"""The certificate as a whole: workers, failures, the spread between frameworks, the table."""
+
+from __future__ import annotations
+
+import io
+import json
+
+import pytest
+from rich.console import Console
+
+from tiebreak import registry
+from tiebreak.core.errors import UsageError
+from tiebreak.verify import certify as certify_module
+from tiebreak.verify import process
+from tiebreak.verify.cases import draw, draws, fixed, well_conditioned
+from tiebreak.verify.compare import NOT_COMPARABLE, Book, error, tree_error
+from tiebreak.verify.worker import ACTIONS, Request, plan
+
+REQUEST = Request("ppo", "torch", "float64", 3, False)
+
+
+def answer(weight: float = 1.0, worst: float = 0.0) -> dict:
+    """What a worker returns, made up."""
+    book = Book("ppo", "torch", "float64")
+    book.enter("eager", fixed("discrete"), "L1", "gradients", worst, 1e-10)
+    weights = {"discrete": {"actor/0/bias": [weight], "adam/count": 3, "running_return": [0.0]}}
+    rows = list(book.rows.values())
+    return {"rows": rows, "skipped": [], "weights": weights, "packages": {"numpy": "2"}}
+
+
+def shown(certificate: dict) -> str:
+    """The table as text."""
+    out = io.StringIO()
+    certify_module.print_certificate(certificate, Console(file=out, width=160))
+    return out.getvalue()
+
+
+@pytest.fixture
+def installed(monkeypatch):
+    """Every framework counts as installed; `answers` maps a framework to what its worker says."""
+    answers: dict[str, dict] = {}
+    monkeypatch.setattr(registry, "missing", lambda packages: [])
+    monkeypatch.setattr(certify_module, "start", lambda request: answers[request.framework])
+    return answers
+
+
+def test_green_needs_every_row(installed, tmp_path):
+    installed.update(torch=answer(), nnx=answer())
+    certificate = certify_module.certify(["ppo"], ["torch", "nnx"], out=tmp_path / "a" / "c.json")
+    assert certificate["green"]
+    assert json.loads((tmp_path / "a" / "c.json").read_text()) == certificate
+    assert "green" in shown(certificate)
+    installed["nnx"] = answer(worst=1e-9)
+    certificate = certify_module.certify(["ppo"], ["torch", "nnx"])
+    assert not certificate["green"]
+    assert "seed 0, discrete: obs 5" in shown(certificate)
+
+
+def test_frameworks_that_part_from_one_another_are_not_green(installed):
+    installed.update(torch=answer(1.0), nnx=answer(1.0 + 1e-9))
+    certificate = certify_module.certify(["ppo"], ["torch", "nnx"])
+    bad = [row for row in certificate["rows"] if not row["ok"]]
+    assert {(row["framework"], row["mode"], row["quantity"]) for row in bad} == {
+        ("any two", "torch and nnx", "step: weights")
+    }
+    assert not certificate["green"]
+
+
+def test_a_missing_framework_is_skipped_with_its_remedy_and_nothing_is_not_green(monkeypatch):
+    monkeypatch.setattr(registry, "missing", lambda packages: ["torch"])
+    certificate = certify_module.certify(["ppo"], ["torch"])
+    assert "pip install 'tiebreak[torch]'" in certificate["skipped"][0]["reason"]
+    assert not certificate["green"]
+    assert "pip install" in shown(certificate)
+
+
+def test_a_worker_that_fails_is_a_failed_row():
+    result = process.start(REQUEST._replace(algorithm="none"))
+    (row,) = result["rows"]
+    assert not row["ok"]
+    assert row["quantity"] == "worker"
+    assert "status 1" in row["reason"]
+
+
+def test_unknown_names_are_refused():
+    with pytest.raises(UsageError, match="did you mean 'torch'"):
+        certify_module.certify(["ppo"], ["torhc"])
+    with pytest.raises(UsageError, match="unknown algorithm"):
+        certify_module.certify(["pp0"], ["torch"])
+
+
+@pytest.mark.parametrize("framework", registry.FRAMEWORKS)
+def test_the_full_plan_covers_every_mode_and_kind_of_actions(framework):
+    jobs = list(plan(REQUEST._replace(framework=framework)))
+    public = {(j.mode, j.case.actions) for j in jobs if j.check.__name__ == "check_public"}
+    assert public == {(m, a) for m in registry.FRAMEWORKS[framework].modes for a in ACTIONS}
+    checks = {j.check.__name__ for j in jobs}
+    assert checks == {
+        "check_knobs", "check_parts", "check_updates", "check_public", "check_lockstep",
+    }  # fmt: skip
+    assert {j.case.seed for j in jobs} > {0, 3}
+    quick = list(plan(REQUEST._replace(framework=framework, quick=True)))
+    assert {j.case.seed for j in quick} == {0}
+
+
+def test_cases_are_the_same_again_from_the_same_seed():
+    assert draw(5, "continuous") == draw(5, "continuous")
+    assert draw(5, "continuous").spec != draw(6, "continuous").spec
+    chosen = draws(0, "discrete", "float32", 5)
+    assert all(well_conditioned(case) for case in chosen)
+
+
+def test_error_is_absolute_below_one_and_relative_above():
+    assert error([0.0, 0.5], [0.0, 0.25]) == 0.25
+    assert error([300.0], [200.0]) == 0.5
+    for bad in ([1.0, 2.0], [float("nan")]):
+        with pytest.raises(ValueError, match=r"shape|finite"):
+            error(bad, [1.0])
+    with pytest.raises(ValueError, match="names differ: b"):
+        tree_error({"a": 1.0, "b": 2.0}, {"a": 1.0})
+
+
+def test_what_cannot_be_compared_is_the_worst():
+    book = Book("ppo", "torch", "float64")
+    for got in ([0.0, 0.0], [float("nan")], [0.0]):
+        book.compare("eager", fixed("discrete"), "L1", "x", got, [0.0], "forward")
+    (row,) = book.rows.values()
+    assert (row["ok"], row["worst"]) == (False, NOT_COMPARABLE)
+    assert row["reason"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("framework", registry.FRAMEWORKS)
+def test_quick_certificate_is_green(framework):
+    if registry.missing(registry.FRAMEWORKS[framework].packages):
+        pytest.skip(f"{framework} is not installed")
+    certificate = certify_module.certify(["ppo"], [framework], quick=True)
+    assert [r for r in certificate["rows"] if not r["ok"]] == []
+    assert certificate["green"]
