@@ -75,13 +75,14 @@ def draws_of(algorithm: str, spec: Any, config: Any) -> Draws:
     return Draws(act._replace(shape=(config.num_steps, *act.shape)), data.step_noise(config))
 
 
-def choose_kind(framework: str, task: str, kind: str | None) -> str:
+def choose_kind(framework: str, task: str, kind: str | None, mode: str | None = None) -> str:
     """`fused` where it can be, unless asked otherwise; UsageError where it cannot."""
     engine, _ = parse_task(task)
+    eager = registry.mode(framework, mode) == "eager"
     jax_framework = registry.framework(framework).runtime == "jax"
     device_engine = registry.ENGINES[engine].kind == "device"
     if kind is None:
-        return "fused" if jax_framework and device_engine else "host"
+        return "fused" if jax_framework and device_engine and not eager else "host"
     if kind not in KINDS:
         raise UsageError(f"unknown loop {kind!r} (valid: {', '.join(KINDS)})")
     if kind == "fused" and not jax_framework:
@@ -96,6 +97,8 @@ def choose_kind(framework: str, task: str, kind: str | None) -> str:
             f"loop 'fused' needs an engine that runs on the device (valid: {', '.join(engines)}); "
             f"{engine!r} does not; use --loop host"
         )
+    if kind == "fused" and eager:
+        raise UsageError("loop 'fused' is one compiled program; mode 'eager' needs --loop host")
     return kind
 
 
@@ -117,9 +120,7 @@ def make_loop(
     `chunk`: iterations per `run` of a fused loop (default: about 10k environment steps).
     """
     registry.algorithm(algorithm)
-    kind = choose_kind(framework, task, loop)
-    if kind == "fused" and registry.mode(framework, mode) == "eager":
-        raise UsageError("loop 'fused' is one compiled program; mode 'eager' needs --loop host")
+    kind = choose_kind(framework, task, loop, mode)
     runtime = registry.make_runtime(framework, mode, precision, device)
     if config is None:
         config = registry.reference_config(algorithm, make_env(task).spec)

@@ -43,20 +43,21 @@ class Runtime(Base):
             init=self._placed(raw.init),
             act=act,
             step=lambda state, batch, noise: (state, step(state, batch, noise)),
-            dump=raw.dump,
+            dump=self._placed(raw.dump),
             load=self._placed(raw.load),
         )
 
     def actor(self, raw: Agent) -> Callable[[State, Array, Array, int], Any]:
+        # With `noise[t]` XLA would compile once for every t: it takes bounds of slices as constants.
         act = self.transform(lambda state, obs, noise, t: raw.act(state, obs, tf.gather(noise, t)))
         index = functools.cache(self._tensor)
         return lambda state, obs, noise, t: act(state, obs, noise, index(t))
 
     def transform(self, fn: Callable) -> Callable:
-        """`fn(state, *args) -> out` in this mode; the state's variables change in place."""
+        """`fn(state, *args) -> NamedTuple` in this mode; the state's variables change in place."""
         if self.mode == "eager":
-            return self._placed(lambda state, *args: fn(state, *args))
-        return _Function(self, fn, self.mode == "xla")
+            return self._placed(fn)
+        return self._placed(_Function(self, fn, self.mode == "xla"))
 
     def draw(self, draws: Tree, seed: int, index: int) -> Tree:
         return _draw_function(draws, self._device)(tf.constant([seed, index], tf.int64))
@@ -65,11 +66,15 @@ class Runtime(Base):
         return self._placed(self._tensor)(array)
 
     def from_dlpack(self, array: Array) -> Array:
+        if isinstance(array, tf.Tensor):
+            return array
+        if hasattr(array, "block_until_ready"):  # JAX: the two share no stream on a GPU
+            array.block_until_ready()
         return tf.experimental.dlpack.from_dlpack(array.__dlpack__())
 
     def to_dlpack(self, array: Array) -> Array:
-        """A tensor as an object with `__dlpack__` and `__dlpack_device__`, for other libraries."""
-        return array
+        """A tensor as an object that other libraries' `from_dlpack` take, on every device."""
+        return _Exported(array)
 
     def to_numpy(self, tree: Tree) -> Tree:
         if isinstance(tree, (tuple, list)):
@@ -120,13 +125,28 @@ class Runtime(Base):
         return tf.constant(x, self._dtype if x.dtype.kind == "f" else None)
 
     def _placed(self, fn: Callable) -> Callable:
-        """`fn` with this device as the place where new tensors and variables go."""
+        """`fn` with new tensors and variables on this device, if they would not go there anyway."""
+        if self._device == _default_device():
+            return fn
 
         def call(*args):
             with tf.device(self._device):
                 return fn(*args)
 
         return call
+
+
+class _Exported:
+    """JAX asks for its own stream on a GPU, which TensorFlow refuses; exporting waits instead."""
+
+    def __init__(self, tensor: Array):
+        self._tensor = tensor
+
+    def __dlpack__(self, **_: Any) -> Any:
+        return self._tensor.__dlpack__()
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return self._tensor.__dlpack_device__()
 
 
 class _Function:
@@ -149,7 +169,7 @@ class _Function:
             trace = self._traces[key] = self._trace(state, args, flat)
         variables = tf.nest.flatten(state)
         used = [variables[i].handle for i in trace.variables]
-        return trace.kind(*trace.call(*flat, *used, *trace.constants))
+        return trace.kind(*trace.call(*flat, *used))
 
     def _trace(self, state: State, args: tuple, flat: list[Array]) -> _Trace:
         kind: list[type] = []
@@ -165,17 +185,20 @@ class _Function:
         with tf.device(self._runtime._device):
             graph = function.get_concrete_function(*(tf.TensorSpec(x.shape, x.dtype) for x in flat))
         order = {id(v.handle): i for i, v in enumerate(tf.nest.flatten(state))}
-        inputs = [order.get(id(x)) for x in graph.captured_inputs]
-        print(inputs)
-        return _Trace(graph, graph.inference_fn.call_flat, [i for i in inputs if i is not None], [], kind[0])
+        variables = [order[id(handle)] for handle in graph.captured_inputs]
+        return _Trace(graph, graph.inference_fn.call_flat, variables, kind[0])
 
 
 class _Trace(NamedTuple):
+    """A traced graph and how to call it."""
+
     graph: Any
     call: Callable
+    """Flat tensors in, then variables' handles; flat tensors out."""
     variables: list[int]
-    constants: list[Array]
+    """Which of the state's variables, in order of `tf.nest.flatten`."""
     kind: type
+    """Of the NamedTuple that the outputs make up."""
 
 
 def _configure(precision: str) -> None:
@@ -193,6 +216,10 @@ def _find_device(name: str) -> str:
         seen = ", ".join(d.lower() for d in there)
         raise UsageError(f"TensorFlow sees no device {name!r} here (it sees: {seen})")
     return f"/{kind}:{index or 0}"
+
+
+def _default_device() -> str:
+    return "/GPU:0" if tf.config.list_physical_devices("GPU") else "/CPU:0"
 
 
 def _draw(draw: Draw, seed: Array) -> Array:
@@ -226,9 +253,7 @@ def _draw_function(draws: Tree, device: str) -> Callable:
         global _traces
         _traces += 1
         with tf.device(device):
-            seeds = [
-                tf.random.experimental.stateless_fold_in(seed, i) for i in range(len(leaves))
-            ]
+            seeds = [tf.random.experimental.stateless_fold_in(seed, i) for i in range(len(leaves))]
             return [_draw(d, s) for d, s in zip(leaves, seeds, strict=True)]
 
     leaves = [draws] if isinstance(draws, Draw) else list(draws)

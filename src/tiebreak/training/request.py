@@ -29,7 +29,7 @@ def check(
     registry.algorithm(algorithm)
     row, mode = registry.framework(framework), registry.mode(framework, mode)
     engine, _ = parse_task(task)
-    choose_kind(framework, task, loop)
+    choose_kind(framework, task, loop, mode)
     if not 0 <= seed < 2**31:
         raise UsageError(f"seed is {seed}; it must be in 0 to {2**31 - 1}")
     if precision not in registry.PRECISIONS:
