@@ -113,6 +113,11 @@ class Bad(Fine):
     def raises(self):
         raise ValueError("this row\nraises")
 
+    def raises_once(self):
+        if self.calls == 0:
+            self.calls = 1
+            raise ValueError("this probe raises")
+
     def exits(self):
         print("last words", file=sys.stderr)
         os._exit(3)

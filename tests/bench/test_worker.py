@@ -49,7 +49,7 @@ def faulty(tmp_path_factory):
     """One run of every fault, and a row that does its work."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(Path(__file__).resolve().parents[1]))
-        return race(tmp_path_factory.mktemp("faults"), "fine", "recompiles", *FAULTS)
+        return race(tmp_path_factory.mktemp("faults"), "fine", "recompiles", "raises-once", *FAULTS)
 
 
 def by_label(records):
@@ -75,6 +75,11 @@ def test_the_other_rows_are_complete(faulty):
     records = by_label(visits(faulty))["fine"]
     assert [r["status"] for r in records] == ["ok"] * 4
     assert all(r["value_s"] > 0 and len(r["samples_s"]) >= 3 for r in records)
+
+
+def test_one_probe_that_raises_leaves_the_others_of_its_visit(faulty):
+    records = by_label(visits(faulty))["raises-once"]
+    assert [r["status"] for r in records] == ["failed", "ok"] * 2
 
 
 def test_work_mismatch_recompilation_and_nan_are_flagged_with_values(faulty):

@@ -109,7 +109,8 @@ def test_ends_of_episodes_are_told_apart_and_keep_their_observation(name):
 
 
 @pytest.mark.parametrize("name", ["CartPole-v1", "HalfCheetah-v4", "Hopper-v5"])
-def test_same_trajectories_as_gymnasium_s_own_vector_environment(name):
+def test_same_trajectories_as_gymnasium_s_own_vector_environment(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # MuJoCo leaves a log of warnings behind
     env = make_env(f"gymnasium/{name}", 3, seed=1)
     vector = SyncVectorEnv(
         [lambda: gymnasium.make(name)] * 3, autoreset_mode=AutoresetMode.SAME_STEP

@@ -35,20 +35,28 @@ def main(arguments: list[str]) -> int:
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, job["cpus"])
     fence.install(job["packages"])
-    done: list[str] = []
     try:
-        _visit(job, lambda cell_id, result: (_send(fd, cell_id, result), done.append(cell_id)))
+        subject, phases = _prepare(job)
     except Exception as error:
-        traceback.print_exc()
-        reason = one_line(f"{type(error).__name__}: {error}")
         for cell in job["cells"]:
-            if cell["id"] not in done:
-                _send(fd, cell["id"], {**FAILED, "status": "failed", "error": reason})
+            _send(fd, cell["id"], _failure(error))
         return 1
+    for cell in job["cells"]:  # one probe that fails leaves the others their chance
+        try:
+            result = measure(
+                subject, cell["probe"], Effort(**job["effort"]), job["calls"].get(cell["id"])
+            )
+            result["phases_s"] = {**phases, **result["phases_s"]}
+            parity(result, cell, job["threads"])
+        except Exception as error:
+            result = _failure(error)
+        _send(fd, cell["id"], result)
+    subject.close()
     return 0
 
 
-def _visit(job: Mapping[str, Any], send: Any) -> None:
+def _prepare(job: Mapping[str, Any]) -> tuple[Any, dict[str, float]]:
+    """The subject, imported and built, and the seconds that each took."""
     timer = Timer()
     module, _, name = (job["subject"] or SUBJECT).partition(":")
     subject = getattr(registry.load(module), name)(job)
@@ -56,14 +64,13 @@ def _visit(job: Mapping[str, Any], send: Any) -> None:
     phases = {"import": timer.lap_s()}
     subject.build()
     phases["build"] = timer.lap_s()
-    effort = Effort(**job["effort"])
-    for cell in job["cells"]:
-        calls = job["calls"].get(cell["id"])
-        result = measure(subject, cell["probe"], effort, calls)
-        result["phases_s"] = {**phases, **result["phases_s"]}
-        parity(result, cell, job["threads"])
-        send(cell["id"], result)
-    subject.close()
+    return subject, phases
+
+
+def _failure(error: Exception) -> dict[str, Any]:
+    """A result that says in one line what went wrong; the traceback goes to the log."""
+    traceback.print_exception(error)
+    return {**FAILED, "status": "failed", "error": one_line(f"{type(error).__name__}: {error}")}
 
 
 def measure(subject: Any, name: str, effort: Effort, calls: int | None) -> dict[str, Any]:

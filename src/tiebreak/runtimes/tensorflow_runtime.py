@@ -16,9 +16,9 @@ import numpy as np
 import tensorflow as tf
 
 from tiebreak.core.errors import UsageError
-from tiebreak.core.noise import Draw
 from tiebreak.core.types import Agent, Array, Build, State, Tree
 from tiebreak.runtimes.base import Runtime as Base
+from tiebreak.runtimes.tensorflow_noise import draw_tree
 
 _traces = 0
 
@@ -48,7 +48,7 @@ class Runtime(Base):
         )
 
     def actor(self, raw: Agent) -> Callable[[State, Array, Array, int], Any]:
-        # With `noise[t]` XLA would compile once for every t: it takes bounds of slices as constants.
+        # With `noise[t]` XLA would compile once for every t: to it, bounds of slices are constants.
         act = self.transform(lambda state, obs, noise, t: raw.act(state, obs, tf.gather(noise, t)))
         index = functools.cache(self._tensor)
         return lambda state, obs, noise, t: act(state, obs, noise, index(t))
@@ -60,7 +60,7 @@ class Runtime(Base):
         return self._placed(_Function(self, fn, self.mode == "xla"))
 
     def draw(self, draws: Tree, seed: int, index: int) -> Tree:
-        return _draw_function(draws, self._device)(tf.constant([seed, index], tf.int64))
+        return _draw_function(self._device, draws)(tf.constant([seed, index], tf.int64))
 
     def asarray(self, array: Array) -> Array:
         return self._placed(self._tensor)(array)
@@ -201,6 +201,20 @@ class _Trace(NamedTuple):
     """Of the NamedTuple that the outputs make up."""
 
 
+@functools.cache
+def _draw_function(device: str, draws: Tree) -> Callable[[Array], Tree]:
+    """`draws` from a seed [2], compiled once; not by XLA, which is slower at it (see draw_tree)."""
+
+    @tf.function(autograph=False, input_signature=[tf.TensorSpec(2, tf.int64)])
+    def draw(seed):
+        global _traces
+        _traces += 1
+        with tf.device(device):
+            return draw_tree(draws, seed)
+
+    return draw
+
+
 def _configure(precision: str) -> None:
     tf.get_logger().setLevel("ERROR")
     if precision == "bfloat16":
@@ -220,47 +234,3 @@ def _find_device(name: str) -> str:
 
 def _default_device() -> str:
     return "/GPU:0" if tf.config.list_physical_devices("GPU") else "/CPU:0"
-
-
-def _draw(draw: Draw, seed: Array) -> Array:
-    if draw.kind == "permutation":
-        return permutations(seed, draw.shape)
-    if draw.kind == "normal":
-        return tf.random.stateless_normal(draw.shape, seed)
-    uniform = tf.random.stateless_uniform(draw.shape, seed)
-    if draw.kind == "gumbel":
-        return -tf.math.log(-tf.math.log(tf.maximum(uniform, np.finfo(np.float32).tiny)))
-    return uniform
-
-
-def permutations(seed: Array, shape: tuple[int, ...]) -> Array:
-    """int32 of this shape; each row of the last axis an independent permutation of its range.
-
-    Shuffling row by row is three times as fast on the CPU as one argsort of random keys.
-    """
-    rows = int(np.prod(shape[:-1], dtype=int))
-    seeds = [tf.random.experimental.stateless_fold_in(seed, row) for row in range(rows)]
-    shuffle, order = tf.random.experimental.stateless_shuffle, tf.range(shape[-1])
-    return tf.reshape(tf.stack([shuffle(order, row_seed) for row_seed in seeds]), shape)
-
-
-@functools.cache
-def _draw_function(draws: Tree, device: str) -> Callable:
-    """Compiled once for each tree of draws. Never by XLA: its sort and its Philox run 3 to 15
-    times as long as TensorFlow's kernels on the CPU."""
-
-    def draw(seed):
-        global _traces
-        _traces += 1
-        with tf.device(device):
-            seeds = [tf.random.experimental.stateless_fold_in(seed, i) for i in range(len(leaves))]
-            return [_draw(d, s) for d, s in zip(leaves, seeds, strict=True)]
-
-    leaves = [draws] if isinstance(draws, Draw) else list(draws)
-    function = tf.function(draw, autograph=False, input_signature=[tf.TensorSpec(2, tf.int64)])
-
-    def call(seed):
-        out = function(seed)
-        return out[0] if isinstance(draws, Draw) else type(draws)(*out)
-
-    return call

@@ -14,11 +14,13 @@ from typing import Any, NamedTuple
 
 from tiebreak import registry
 from tiebreak.core import fence
-from tiebreak.core.errors import UsageError
+from tiebreak.core.errors import UsageError, unknown
 from tiebreak.verify import cases, lockstep, parity
 from tiebreak.verify.cases import Case
 from tiebreak.verify.compare import Book
 
+CHECKED = ("ppo",)
+"""Algorithms that there are checks for."""
 ACTIONS = ("discrete", "continuous")
 SLOW_MODES = ("compile", "cudagraph")
 """Modes that take tens of seconds per shape: they get the fixed cases only."""
@@ -52,6 +54,8 @@ def parts_mode(framework: str) -> str:
 
 def plan(request: Request) -> Iterator[Job]:
     """Every check that a request stands for."""
+    if request.algorithm not in CHECKED:
+        raise unknown("algorithm to verify", request.algorithm, CHECKED)
     row, inner = registry.framework(request.framework), parts_mode(request.framework)
     modes = (row.default_mode,) if request.quick else row.modes
     if not request.quick:

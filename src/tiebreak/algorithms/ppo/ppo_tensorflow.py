@@ -131,7 +131,8 @@ def act(static: Static, state: State, obs: Array, noise: Array) -> Act:
     distribution = static.policy(params, obs)
     raw = action = distribution.sample(_cast(noise, static.dtype))  # D1
     if not static.spec.discrete:  # D3
-        low, high = (tf.constant(b, static.dtype) for b in _bounds(static.spec))
+        bounds = static.spec.action_low, static.spec.action_high
+        low, high = (tf.constant(b, static.dtype) for b in bounds)
         action = ops.fit_to_bounds(raw, low, high)
     value = static.value(params, obs)
     return Act(action, raw, distribution.log_prob(raw), value)
@@ -143,11 +144,8 @@ def prepare(static: Static, state: State, batch: Rollout) -> tuple[State, Miniba
     batch = Rollout(*(_cast(x, static.dtype) for x in batch))
     rows, reward = batch.reward.shape.num_elements(), batch.reward
     if config.normalize_reward:
-        reward, running_return, return_moments = scale_rewards(
-            batch, state.running_return, state.return_moments, config
-        )
-        ops.assign(state.running_return, running_return)
-        ops.assign(state.return_moments, return_moments)
+        reward, *moved = scale_rewards(batch, state.running_return, state.return_moments, config)
+        ops.assign([state.running_return, state.return_moments], moved)
     next_obs = _features(static, state, tf.reshape(batch.next_obs, (rows, -1)))
     next_value = static.value(named(static, state.params), next_obs)  # D2
     advantage = advantages(batch, reward, tf.reshape(next_value, reward.shape), config)
@@ -215,22 +213,16 @@ def dump(static: Static, state: State) -> dict[str, np.ndarray]:
 
 def load(static: Static, weights: Mapping[str, np.ndarray]) -> State:
     """What `dump` wrote, in any framework -> state."""
+
+    def variable(name, dtype=static.dtype):
+        return tf.Variable(weights[name], dtype=dtype)
+
+    def moments(name):
+        return Moments(*(variable(f"{name}_moments/{k}") for k in Moments._fields))
+
     flat = partial(_unnamed, static, weights)
-    count = tf.Variable(weights["adam/count"], dtype=tf.int64)
-    return State(
-        flat(""),
-        ops.Adam(flat("adam/mu/"), flat("adam/nu/"), count),
-        *(
-            Moments(
-                *(
-                    tf.Variable(weights[f"{m}_moments/{k}"], dtype=static.dtype)
-                    for k in Moments._fields
-                )
-            )
-            for m in ("obs", "return")
-        ),
-        tf.Variable(weights["running_return"], dtype=static.dtype),
-    )
+    adam = ops.Adam(flat("adam/mu/"), flat("adam/nu/"), variable("adam/count", tf.int64))
+    return State(flat(""), adam, moments("obs"), moments("return"), variable("running_return"))
 
 
 def make_agent(spec: EnvSpec, config: Config, build: Build) -> Agent:
@@ -243,10 +235,6 @@ def _features(static: Static, state: State, obs: Array) -> Array:
     obs = _cast(obs, static.dtype)
     obs = tf.reshape(obs, (obs.shape[0], -1))
     return ops.normalize(obs, state.obs_moments) if static.config.normalize_obs else obs
-
-
-def _bounds(spec: EnvSpec) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    return spec.action_low or (), spec.action_high or ()
 
 
 def _cast(x: Array, dtype: str) -> Array:
