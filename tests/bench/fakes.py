@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+import tiebreak
 from tiebreak.bench.probes import Probe
 
 SUITE = """
@@ -39,6 +40,12 @@ def suite(folder: Path, *labels: str, probes=("update", "train"), timeout_s=20) 
     path = folder / "fake.toml"
     path.write_text(SUITE.format(rows=rows, probes=list(probes), timeout_s=timeout_s))
     return str(path)
+
+
+def python_path() -> str:
+    """PYTHONPATH for processes that have to find this package, as imported here, and this file."""
+    here = Path(__file__).resolve().parents[1]
+    return os.pathsep.join([str(Path(tiebreak.__file__).resolve().parents[1]), str(here)])
 
 
 def make_subject(job):
@@ -130,7 +137,9 @@ class Bad(Fine):
         time.sleep(600)
 
     def leaves_a_child(self):
-        child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+        deaf = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)"
+        child = subprocess.Popen([sys.executable, "-c", deaf])
+        time.sleep(0.5)  # until it is deaf
         print(f"child {child.pid}")
         self.hangs()
 

@@ -17,13 +17,12 @@ from tiebreak.bench import manager, store, visits
 from tiebreak.bench.manager import Interrupted, run_suite
 from tiebreak.core.errors import UsageError
 
-TESTS = Path(__file__).resolve().parents[1]
 SUBJECT = "bench.fakes:make_subject"
 
 
 @pytest.fixture(autouse=True)
 def _importable(monkeypatch):
-    monkeypatch.setenv("PYTHONPATH", str(TESTS))
+    monkeypatch.setenv("PYTHONPATH", fakes.python_path())
 
 
 @pytest.fixture

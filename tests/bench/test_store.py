@@ -95,6 +95,9 @@ def test_a_full_disk_leaves_no_half_record(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="space"):
         writer.append({"kind": "canary", "number": 2})
     monkeypatch.undo()
+    assert numbers(tmp_path) == [1]
+    assert (tmp_path / store.RECORDS).read_bytes().count(b"\n") == 1
+    assert (tmp_path / store.RECORDS).read_bytes().endswith(b"\n")
     writer.append({"kind": "canary", "number": 3})
     writer.close()
     assert store.read_log(tmp_path).corrupt == []

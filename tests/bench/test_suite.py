@@ -83,6 +83,14 @@ def test_every_row_takes_every_position(tmp_path):
     assert len(firsts) == 6
 
 
+def test_the_order_of_probes_is_drawn_too():
+    orders = set()
+    for seed in range(20):
+        (visits, _) = suite.load("quick", "quick", seed).block(0)
+        orders |= {tuple(c.probe for c in v.cells) for v in visits if len(v.cells) == 4}
+    assert len(orders) > 12
+
+
 def test_a_visit_holds_one_cell_or_a_row():
     for scale, probes in (("full", 1), ("quick", 4)):
         (cheetah, *_) = suite.load("quick", scale, 0).block(0)

@@ -18,7 +18,7 @@ SUBJECT = "bench.fakes:make_subject"
 
 @pytest.fixture(autouse=True)
 def _importable(monkeypatch):
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).resolve().parents[1]))
+    monkeypatch.setenv("PYTHONPATH", fakes.python_path())
 
 
 def race(folder, *labels, **options):
@@ -48,7 +48,7 @@ FAULTS = {
 def faulty(tmp_path_factory):
     """One run of every fault, and a row that does its work."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", str(Path(__file__).resolve().parents[1]))
+        patch.setenv("PYTHONPATH", fakes.python_path())
         return race(tmp_path_factory.mktemp("faults"), "fine", "recompiles", "raises-once", *FAULTS)
 
 

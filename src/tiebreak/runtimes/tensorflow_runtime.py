@@ -32,6 +32,7 @@ class Runtime(Base):
         super().__init__(framework, mode, precision, device)
         _configure(precision)
         self._device = _find_device(device)
+        self._is_default = self._device == _default_device()
         self._dtype = "float64" if precision == "float64" else "float32"
 
     def build(self) -> Build:
@@ -126,7 +127,7 @@ class Runtime(Base):
 
     def _placed(self, fn: Callable) -> Callable:
         """`fn` with new tensors and variables on this device, if they would not go there anyway."""
-        if self._device == _default_device():
+        if self._is_default:
             return fn
 
         def call(*args):
