@@ -103,7 +103,7 @@ class Environment:
         key = jax.random.key(self.seed)
         carry = [env.reset(key)[0], key]
         actions = jax.device_put(actions)
-        self._compiled = steps
+        self._compiled: Any = steps
 
         def call() -> Any:
             *carry[:], rewards = steps(*carry, actions)

@@ -95,7 +95,7 @@ def canary() -> dict[str, float]:
     for _ in range(5):
         timer = Timer()
         for _ in range(10):
-            matrix @ matrix
+            _ = matrix @ matrix
         out["numpy_product"].append(timer.lap_s())
         total = 0
         for i in range(50_000):

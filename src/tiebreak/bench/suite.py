@@ -114,7 +114,11 @@ def _race(common: Mapping[str, Any], race: Any, scale: str) -> list[Cell]:
         if probe not in PROBES:
             raise unknown("probe", str(probe), PROBES)
         if probe == "env":  # the same for every framework, so it is measured once
-            alone = {"framework": ALONE[engine.kind], "mode": "", "loop": engine.kind}
+            alone: dict[str, Any] = {
+                "framework": ALONE[engine.kind],
+                "mode": "",
+                "loop": engine.kind,
+            }
             cells.append(Cell(**shared, **alone, probe=probe, label="environment alone"))
             continue
         cells += [Cell(**shared, **_row(row, engine), probe=probe) for row in race["rows"]]
@@ -139,7 +143,7 @@ def _settings(algorithm: str, settings: Mapping[str, Any]) -> dict[str, Any]:
     return dict(settings)
 
 
-def _row(row: Any, engine: registry.Engine) -> dict[str, str]:
+def _row(row: Any, engine: registry.Engine) -> dict[str, Any]:
     """A row's framework, mode, loop and label; each has the best of its framework as default."""
     _check_keys("a row", row, {"framework", "mode", "loop", "label"})
     framework = str(row.get("framework", ""))

@@ -158,9 +158,8 @@ def prove(
 def parity(result: dict[str, Any], cell: Mapping[str, Any], threads: int) -> None:
     """Flag settings that, read back, are not what was asked for."""
     settings = result["settings"]
-    asked = dict.fromkeys(("threads", "intra_op_threads"), threads)
-    asked |= dict.fromkeys(("interop_threads", "inter_op_threads"), 1)
-    asked["precision"] = cell["precision"]
+    asked: dict[str, Any] = dict.fromkeys(("threads", "intra_op_threads"), threads)
+    asked |= {"interop_threads": 1, "inter_op_threads": 1, "precision": cell["precision"]}
     wrong = {k: settings[k] for k, v in asked.items() if settings.get(k, v) != v}
     if len(affinity()) != threads:
         wrong["affinity"] = len(affinity())
