@@ -121,6 +121,6 @@ def test_ops_have_the_same_functions_in_the_same_order(runtime):
 @pytest.mark.parametrize("framework", [f for f in tree.FRAMEWORKS if f != "linen"])
 def test_networks_have_the_same_classes_in_the_same_order(framework):
     def found(name: str) -> list[str]:
-        return tree.top_level_names(tree.SRC / "networks" / f"{name}_networks.py")
+        return public(tree.top_level_names(tree.SRC / "networks" / f"{name}_networks.py"))
 
     assert found(framework) == found("linen")

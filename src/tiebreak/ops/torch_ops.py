@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -113,27 +113,58 @@ def global_norm(tensors: Sequence[Array]) -> Array:
     return torch.cat([x.reshape(-1) for x in tensors]).norm()
 
 
+class Adam(NamedTuple):
+    """The optimizer's state; lists hold tensors that are updated in place."""
+
+    mu: list[Array]
+    nu: list[Array]
+    count: list[Array]
+    """One int32 scalar: updates so far."""
+
+
+def make_optimizer(
+    kind: str, schedule: Callable[[Array], Array | float], eps: float, max_grad_norm: float
+) -> Callable[[list[Array], Sequence[Array], Adam], Array]:
+    """Clip by global norm, then Adam (or plain SGD, which leaves the moments zero), in place.
+
+    The function that is returned takes parameters, gradients and state; it returns the norm.
+    """
+
+    @torch.no_grad()
+    def update(params, grads, state):
+        norm = global_norm(grads)
+        grads = torch._foreach_mul(grads, max_grad_norm / norm.clamp(min=max_grad_norm))
+        rate = schedule(state.count[0])
+        state.count[0].add_(1)
+        if kind == "adam":
+            adam(params, grads, state, rate, eps)
+        else:
+            torch._foreach_sub_(params, torch._foreach_mul(grads, rate))
+        return norm
+
+    return update
+
+
 def adam(
-    params: list[Array], grads: Sequence[Array], mu: list[Array], nu: list[Array],
-    count: Array, rate: Array | float, eps: float,
-) -> None:  # fmt: skip
-    """One Adam step in place, ε added to the bias-corrected √v; `count` includes this step."""
+    params: list[Array], grads: Sequence[Array], state: Adam, rate: Array | float, eps: float
+) -> None:
+    """One Adam step in place, ε added to the bias-corrected √v; the count includes it already."""
     if torch.compiler.is_compiling():
-        return _adam(params, grads, mu, nu, count, rate, eps)
+        return _adam(params, grads, state, rate, eps)
     # The kernel under torch.optim.Adam(fused=True): one call instead of ten per parameter.
     return torch._fused_adam_(
-        params, grads, mu, nu, [], [count.to(torch.float32)] * len(params),
-        lr=rate, beta1=BETA1, beta2=BETA2, eps=eps, weight_decay=0.0, amsgrad=False, maximize=False,
+        params, grads, state.mu, state.nu, [], [state.count[0].float()] * len(params), lr=rate,
+        beta1=BETA1, beta2=BETA2, eps=eps, weight_decay=0.0, amsgrad=False, maximize=False,
     )  # fmt: skip
 
 
-def _adam(params, grads, mu, nu, count, rate, eps) -> None:
+def _adam(params, grads, state, rate, eps) -> None:
     """The same, spelled out for Inductor, which cannot look into the fused kernel."""
-    steps = count.to(params[0].dtype)
+    steps = state.count[0].to(params[0].dtype)
     # expm1: 1 − 0.999ⁿ loses four of float32's seven digits while n is small.
     rate = rate / -torch.expm1(steps * math.log(BETA1))
     correction = -torch.expm1(steps * math.log(BETA2))
-    for p, g, m, v in zip(params, grads, mu, nu, strict=True):
+    for p, g, m, v in zip(params, grads, state.mu, state.nu, strict=True):
         m.lerp_(g, 1.0 - BETA1)
         v.mul_(BETA2).addcmul_(g, g, value=1.0 - BETA2)
         p.sub_(rate * m / ((v / correction).sqrt() + eps))

@@ -148,7 +148,6 @@ class Runtime(Base):
             "cudnn_tf32": torch.backends.cudnn.allow_tf32,
             "cudnn_benchmark": torch.backends.cudnn.benchmark,
             "deterministic": torch.are_deterministic_algorithms_enabled(),
-            "flush_denormal": False,  # never set here; torch cannot be asked
         }
 
     def set_threads(self, threads: int) -> None:
@@ -166,9 +165,7 @@ class Runtime(Base):
     def _pin(self, state: State) -> State:
         """Tell CUDA graphs which tensors are updated in place: those that a state has in lists."""
         if self.mode == "cudagraph":
-            for part in state:
-                for tensor in part if isinstance(part, list) else ():
-                    torch._dynamo.mark_static_address(tensor)
+            _map(_mark_static, state)
         return state
 
 
@@ -206,16 +203,23 @@ def _set_dynamo() -> None:
         config.trace_autograd_ops = True
 
 
+def _mark_static(part: Any) -> None:
+    for tensor in part if isinstance(part, list) else ():
+        torch._dynamo.mark_static_address(tensor)
+
+
 def _keep_guards(entries: list) -> list[bool]:
     """Check inputs at every call, but not the agent's own modules and settings: nobody changes
-    them, and the checks are a seventh of the time of `act`."""
+    them, and the checks are a seventh of the time of `act`.
+    """
     kept = "TENSOR_MATCH", "DUPLICATE_INPUT"
     return [e.guard_type in kept and not isinstance(e.value, torch.nn.Parameter) for e in entries]
 
 
 def _own(fn: Callable) -> Callable:
     """`fn` behind a code object of its own, by which Dynamo files what it compiled: without guards
-    on `fn`, two agents must not find each other's."""
+    on `fn`, two agents must not find each other's.
+    """
 
     def call(*args):
         return fn(*args)

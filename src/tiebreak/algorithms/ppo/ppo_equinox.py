@@ -136,12 +136,12 @@ def step(static: Static, state: State, batch: Rollout, noise: Noise) -> tuple[St
 
 
 def named(static: Static, tree: Any) -> dict[str, Array]:
-    """A tree shaped like the weights -> canonical names; kernels become [in, out]."""
+    """A tree shaped like the weights -> canonical names."""
     del static
     out = {}
     for network in ("actor", "critic"):
         for i, layer in enumerate(tree[network].mlp.layers):
-            out[f"{network}/{i}/kernel"] = layer.weight.T
+            out[f"{network}/{i}/kernel"] = layer.kernel
             out[f"{network}/{i}/bias"] = layer.bias
     if tree["actor"].log_std is not None:
         out["actor/log_std"] = tree["actor"].log_std
@@ -209,17 +209,14 @@ def _unnamed(static: Static, weights: Mapping[str, np.ndarray], prefix: str) -> 
     spec, config, dtype, _ = static
     args = (spec, config.hidden_sizes, config.activation, dtype)
 
-    def build(key):
-        return {"actor": Policy(*args, key), "critic": Value(*args, key)}
-
     def array(name):
         return jnp.array(weights[prefix + name], dtype)
 
-    networks = eqx.filter_eval_shape(build, jax.random.key(0))
+    networks = {"actor": Policy(*args), "critic": Value(*args)}
     for name, network in networks.items():
         layers = range(len(network.mlp.layers))
-        pairs = [(array(f"{name}/{i}/kernel").T, array(f"{name}/{i}/bias")) for i in layers]
-        network = eqx.tree_at(_layers, network, [x for pair in pairs for x in pair])
+        values = [array(f"{name}/{i}/{part}") for i in layers for part in ("kernel", "bias")]
+        network = eqx.tree_at(_layers, network, values)
         if name == "actor" and not spec.discrete:
             network = eqx.tree_at(lambda p: p.log_std, network, array("actor/log_std"))
         networks[name] = network
@@ -227,4 +224,4 @@ def _unnamed(static: Static, weights: Mapping[str, np.ndarray], prefix: str) -> 
 
 
 def _layers(network: Policy | Value) -> list[Array]:
-    return [x for layer in network.mlp.layers for x in (layer.weight, layer.bias)]
+    return [x for layer in network.mlp.layers for x in (layer.kernel, layer.bias)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import NamedTuple
@@ -83,9 +84,7 @@ def advantages(batch: Rollout, reward: Array, next_value: Array, config: Config)
     going_on = 1.0 - torch.logical_or(batch.terminated, batch.truncated).to(reward.dtype)
     not_terminated = 1.0 - batch.terminated.to(reward.dtype)
     keep = not_terminated if config.truncation == "bootstrap" else going_on  # D4
-    return ops.gae(
-        reward, batch.value, next_value, keep, going_on, config.gamma, config.gae_lambda
-    )
+    return ops.gae(reward, batch.value, next_value, keep, going_on, config.gamma, config.gae_lambda)
 
 
 class Static(NamedTuple):
@@ -95,8 +94,10 @@ class Static(NamedTuple):
     config: Config
     dtype: torch.dtype
     device: torch.device
-    low: Array
-    high: Array
+    networks: tuple[Policy, Value]
+    names: list[str]
+    optimizer: Callable[[list[Array], list[Array], ops.Adam], Array]
+    bounds: list[Array]
     prepare: Callable
     body: Callable
 
@@ -107,25 +108,31 @@ class State(NamedTuple):
     policy: Policy
     value: Value
     params: list[Array]
-    mu: list[Array]
-    nu: list[Array]
-    count: list[Array]
+    opt_state: ops.Adam
     obs_moments: Moments
     return_moments: Moments
     running_return: Array
 
 
 def make_static(spec: EnvSpec, config: Config, build: Build) -> Static:
-    """Bounds, and the two functions that an iteration is made of, compiled; no weights."""
+    """Networks (without memory) and optimizer for a spec; what an iteration compiles."""
 
     def body(static, state, data, rows):
         _, metrics = update(static, state, Minibatch(*(x.index_select(0, rows) for x in data)))
         return torch.stack(metrics)
 
     dtype, device = getattr(torch, build.dtype), torch.device(build.device)
-    low, high = (torch.tensor(b, dtype=dtype, device=device) for b in _bounds(spec))
+    sizes = config.hidden_sizes, config.activation, dtype
+    networks = Policy(spec, *sizes), Value(spec, *sizes)
+    names = [name for network in networks for name in network.names()]
+    schedule = partial(learning_rate, config)
+    optimizer = ops.make_optimizer(
+        config.optimizer, schedule, config.adam_eps, config.max_grad_norm
+    )  # D7 D8
+    box = spec.action_low or (), spec.action_high or ()
+    bounds = [torch.tensor(b, dtype=dtype, device=device) for b in box]
     compiled = build.compile(prepare), build.compile(body)
-    return Static(spec, config, dtype, device, low, high, *compiled)
+    return Static(spec, config, dtype, device, networks, names, optimizer, bounds, *compiled)
 
 
 def init(static: Static, seed: int) -> State:
@@ -138,9 +145,9 @@ def act(static: Static, state: State, obs: Array, noise: Array) -> Act:
     """obs [N, *obs], noise [N, action_size] -> Act; zero noise is greedy."""
     obs = _features(static, state, obs)
     distribution = state.policy(obs)
-    raw = action = distribution.sample(_cast(noise, static))  # D1
+    raw = action = distribution.sample(noise.to(static.dtype))  # D1
     if not static.spec.discrete:  # D3
-        action = ops.fit_to_bounds(raw, static.low, static.high)
+        action = ops.fit_to_bounds(raw, *static.bounds)
     return Act(action, raw, distribution.log_prob(raw), state.value(obs))
 
 
@@ -148,15 +155,16 @@ def act(static: Static, state: State, obs: Array, noise: Array) -> Act:
 def prepare(static: Static, state: State, batch: Rollout) -> tuple[State, Minibatch]:
     """Advantages and targets of a rollout, flattened to B rows; normalizers take it in."""
     config, rows = static.config, batch.reward.numel()
-    batch = Rollout(*(_cast(x, static) for x in batch))
-    reward, running_return, return_moments = batch.reward, state.running_return, state.return_moments
+    batch = Rollout(*(x.to(static.dtype) if x.is_floating_point() else x for x in batch))
+    reward, return_moments = batch.reward, state.return_moments
+    running_return = state.running_return
     if config.normalize_reward:
         reward, running_return, return_moments = scale_rewards(
             batch, running_return, return_moments, config
         )
     next_value = state.value(_features(static, state, batch.next_obs.reshape(rows, -1)))  # D2
     advantage = advantages(batch, reward, next_value.reshape(reward.shape), config)
-    raw_obs = batch.obs.reshape(rows, -1)
+    raw_obs = batch.obs.to(static.dtype).reshape(rows, -1)
     data = Minibatch(
         _features(static, state, raw_obs),
         batch.action.reshape(rows, *batch.action.shape[2:]),
@@ -179,26 +187,14 @@ def gradients(static: Static, state: State, minibatch: Minibatch) -> tuple[Terms
     return Terms(*(x.detach() for x in terms)), list(grads)
 
 
-@torch.no_grad()
 def update(static: Static, state: State, minibatch: Minibatch) -> tuple[State, Metrics]:
     """One gradient step."""
-    config, count = static.config, state.count[0]
-    with torch.enable_grad():
-        terms, grads = gradients(static, state, minibatch)
-    norm = ops.global_norm(grads)
-    grads = torch._foreach_mul(grads, config.max_grad_norm / norm.clamp(min=config.max_grad_norm))  # D8
-    rate = learning_rate(config, count)
-    count += 1
-    if config.optimizer == "adam":  # D7
-        ops.adam(state.params, grads, state.mu, state.nu, count, rate, config.adam_eps)
-    else:
-        torch._foreach_sub_(state.params, torch._foreach_mul(grads, rate))
-    return state, Metrics(*terms, norm)
+    terms, grads = gradients(static, state, minibatch)
+    grad_norm = static.optimizer(state.params, grads, state.opt_state)
+    return state, Metrics(*terms, grad_norm)
 
 
-def step(
-    static: Static, state: State, batch: Rollout, noise: Noise
-) -> tuple[State, Metrics]:
+def step(static: Static, state: State, batch: Rollout, noise: Noise) -> tuple[State, Metrics]:
     """One iteration: prepare, then every epoch's minibatches."""
     state, data = static.prepare(static, state, batch)
     size = static.config.batch_size // static.config.num_minibatches
@@ -209,45 +205,39 @@ def step(
 
 def named(static: Static, tree: list[Array]) -> dict[str, Array]:
     """Tensors in the order of the parameters -> canonical names and layout ([in, out])."""
-    names = _names(static)
-    return {k: x.T if k.endswith("kernel") else x for k, x in zip(names, tree, strict=True)}
+    return {k: x.T if x.ndim == 2 else x for k, x in zip(static.names, tree, strict=True)}
 
 
 def dump(static: Static, state: State) -> dict[str, np.ndarray]:
-    """Everything in the state, under canonical names."""
+    """Everything in the state, under canonical names; copies."""
+    adam = state.opt_state
     out = named(static, state.params)
-    out.update({f"adam/mu/{k}": v for k, v in named(static, state.mu).items()})
-    out.update({f"adam/nu/{k}": v for k, v in named(static, state.nu).items()})
-    out["adam/count"] = state.count[0]
+    out.update({f"adam/mu/{k}": v for k, v in named(static, adam.mu).items()})
+    out.update({f"adam/nu/{k}": v for k, v in named(static, adam.nu).items()})
+    out["adam/count"] = adam.count[0]
     for name, moments in (("obs", state.obs_moments), ("return", state.return_moments)):
         out.update({f"{name}_moments/{k}": v for k, v in moments._asdict().items()})
     out["running_return"] = state.running_return
-    # A copy: training goes on in the same memory.
     return {k: np.array(v.detach().cpu().numpy(), order="C") for k, v in out.items()}
 
 
 def load(static: Static, weights: Mapping[str, np.ndarray]) -> State:
     """What `dump` wrote, in any framework -> state."""
 
-    def array(name):
-        return torch.tensor(np.asarray(weights[name]), dtype=static.dtype, device=static.device)
+    def tensor(name, dtype=static.dtype):
+        return torch.tensor(weights[name], dtype=dtype, device=static.device)
 
-    spec, config = static.spec, static.config
-    arguments = config.hidden_sizes, config.activation, static.dtype, static.device
-    policy, value = Policy(spec, *arguments), Value(spec, *arguments)
+    def moments(name):
+        return Moments(*(tensor(f"{name}_moments/{k}") for k in Moments._fields))
+
+    policy, value = (copy.deepcopy(x).to_empty(device=static.device) for x in static.networks)
     params = [*policy.parameters(), *value.parameters()]
     with torch.no_grad():
         torch._foreach_copy_(params, _unnamed(static, weights, ""))
-    return State(
-        policy,
-        value,
-        params,
-        _unnamed(static, weights, "adam/mu/"),
-        _unnamed(static, weights, "adam/nu/"),
-        [torch.tensor(int(weights["adam/count"]), dtype=torch.int32, device=static.device)],
-        *(Moments(*(array(f"{m}_moments/{k}") for k in Moments._fields)) for m in ("obs", "return")),
-        array("running_return"),
-    )
+    moving = (_unnamed(static, weights, f"adam/{k}/") for k in ("mu", "nu"))
+    adam = ops.Adam(*moving, [tensor("adam/count", torch.int32)])
+    obs, returns, running = moments("obs"), moments("return"), tensor("running_return")
+    return State(policy, value, params, adam, obs, returns, running)
 
 
 def make_agent(spec: EnvSpec, config: Config, build: Build) -> Agent:
@@ -257,29 +247,10 @@ def make_agent(spec: EnvSpec, config: Config, build: Build) -> Agent:
 
 
 def _features(static: Static, state: State, obs: Array) -> Array:
-    obs = _cast(obs, static).reshape(len(obs), -1)
+    obs = obs.to(static.dtype).reshape(len(obs), -1)
     return ops.normalize(obs, state.obs_moments) if static.config.normalize_obs else obs
 
 
-def _bounds(spec: EnvSpec) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    return spec.action_low or (), spec.action_high or ()
-
-
-def _cast(x: Array, static: Static) -> Array:
-    return x.to(static.dtype) if x.is_floating_point() else x
-
-
-def _names(static: Static) -> list[str]:
-    """Canonical names in the order of Module.parameters: a module's own come first."""
-    layers = range(len(static.config.hidden_sizes) + 1)
-    names = [f"{n}/{i}/{k}" for n in ("actor", "critic") for i in layers for k in ("kernel", "bias")]
-    return names if static.spec.discrete else ["actor/log_std", *names]
-
-
 def _unnamed(static: Static, weights: Mapping[str, np.ndarray], prefix: str) -> list[Array]:
-    def array(name):
-        value = np.asarray(weights[prefix + name])
-        value = np.array(value.T if name.endswith("kernel") else value, order="C")
-        return torch.from_numpy(value).to(static.device, static.dtype)
-
-    return [array(name) for name in _names(static)]
+    tree = [torch.tensor(weights[prefix + k], dtype=static.dtype) for k in static.names]
+    return [(x.T.contiguous() if x.ndim == 2 else x).to(static.device) for x in tree]
