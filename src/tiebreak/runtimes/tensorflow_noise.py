@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-import tensorflow as tf
 
 from tiebreak.core.noise import Draw
 from tiebreak.core.types import Array, Tree
+from tiebreak.runtimes.tensorflow_quietly import tf
 
 TINY = float(np.finfo(np.float32).tiny)
 

@@ -13,12 +13,12 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
-import tensorflow as tf
 
 from tiebreak.core.errors import UsageError
 from tiebreak.core.types import Agent, Array, Build, State, Tree
 from tiebreak.runtimes.base import Runtime as Base
 from tiebreak.runtimes.tensorflow_noise import draw_tree
+from tiebreak.runtimes.tensorflow_quietly import tf, without_stderr
 
 _traces = 0
 
@@ -36,6 +36,8 @@ class Runtime(Base):
         self._dtype = "float64" if precision == "float64" else "float32"
 
     def build(self) -> Build:
+        with without_stderr():
+            tf.zeros(())  # starts the runtime, after the threads are set: it logs then as well
         return Build(self._dtype, self._device)
 
     def agent(self, raw: Agent) -> Agent:

@@ -86,9 +86,8 @@ class Runtime(Base):
         if draw.kind == "permutation":
             return self._permutations(draw.shape, at)
         if draw.kind == "gumbel":
-            return torch.empty(draw.shape, device=self._device).exponential_(
-                generator=self._generator
-            ).log_().neg_()  # fmt: skip
+            waits = torch.empty(draw.shape, device=self._device)
+            return waits.exponential_(generator=self._generator).log_().neg_()
         return {"normal": torch.randn, "uniform": torch.rand}[draw.kind](draw.shape, **at)
 
     def _permutations(self, shape: tuple[int, ...], at: dict) -> Array:

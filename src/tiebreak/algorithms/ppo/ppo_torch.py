@@ -125,9 +125,8 @@ def make_static(spec: EnvSpec, config: Config, build: Build) -> Static:
     sizes = config.hidden_sizes, config.activation, dtype
     networks = Policy(spec, *sizes), Value(spec, *sizes)
     names = [name for network in networks for name in network.names()]
-    schedule = partial(learning_rate, config)
     optimizer = ops.make_optimizer(
-        config.optimizer, schedule, config.adam_eps, config.max_grad_norm
+        config.optimizer, partial(learning_rate, config), config.adam_eps, config.max_grad_norm
     )  # D7 D8
     box = spec.action_low or (), spec.action_high or ()
     bounds = [torch.tensor(b, dtype=dtype, device=device) for b in box]
@@ -156,12 +155,9 @@ def prepare(static: Static, state: State, batch: Rollout) -> tuple[State, Miniba
     """Advantages and targets of a rollout, flattened to B rows; normalizers take it in."""
     config, rows = static.config, batch.reward.numel()
     batch = Rollout(*(x.to(static.dtype) if x.is_floating_point() else x for x in batch))
-    reward, return_moments = batch.reward, state.return_moments
-    running_return = state.running_return
+    reward, running, moments = batch.reward, state.running_return, state.return_moments
     if config.normalize_reward:
-        reward, running_return, return_moments = scale_rewards(
-            batch, running_return, return_moments, config
-        )
+        reward, running, moments = scale_rewards(batch, running, moments, config)
     next_value = state.value(_features(static, state, batch.next_obs.reshape(rows, -1)))  # D2
     advantage = advantages(batch, reward, next_value.reshape(reward.shape), config)
     raw_obs = batch.obs.to(static.dtype).reshape(rows, -1)
@@ -171,12 +167,9 @@ def prepare(static: Static, state: State, batch: Rollout) -> tuple[State, Miniba
         *(x.reshape(rows) for x in (batch.log_prob, batch.value, advantage)),
         (advantage + batch.value).reshape(rows),
     )
-    obs_moments = state.obs_moments
+    state = state._replace(return_moments=moments, running_return=running)
     if config.normalize_obs:
-        obs_moments = ops.merge_moments(obs_moments, raw_obs)  # D10
-    state = state._replace(
-        obs_moments=obs_moments, return_moments=return_moments, running_return=running_return
-    )
+        state = state._replace(obs_moments=ops.merge_moments(state.obs_moments, raw_obs))  # D10
     return state, data
 
 
@@ -197,9 +190,8 @@ def update(static: Static, state: State, minibatch: Minibatch) -> tuple[State, M
 def step(static: Static, state: State, batch: Rollout, noise: Noise) -> tuple[State, Metrics]:
     """One iteration: prepare, then every epoch's minibatches."""
     state, data = static.prepare(static, state, batch)
-    size = static.config.batch_size // static.config.num_minibatches
-    rows = noise.permutation.reshape(-1, size)
-    metrics = torch.stack([static.body(static, state, data, r) for r in rows.unbind()])
+    rows = noise.permutation.reshape(static.config.updates_per_iteration, -1).unbind()
+    metrics = torch.stack([static.body(static, state, data, picked) for picked in rows])
     return state, Metrics(*metrics.mean(0).unbind())
 
 
