@@ -54,7 +54,9 @@ class Policy(nn.Module):
     def forward(self, obs: Array) -> Categorical | Gaussian:
         """The distribution over actions."""
         out = self.mlp(obs)
-        return Categorical(out) if self.log_std is None else Gaussian(out, self.log_std)
+        if self.log_std is None:
+            return Categorical(torch.log_softmax(out, dim=-1))
+        return Gaussian(out, self.log_std)
 
     def names(self) -> list[str]:
         """Canonical names in the order of `parameters`: a module's own come before its parts'."""

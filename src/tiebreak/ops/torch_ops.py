@@ -17,22 +17,20 @@ BETA1, BETA2 = 0.9, 0.999
 class Categorical(NamedTuple):
     """Distribution over actions 0 … K−1."""
 
-    logits: Array
-    """[…, K], unnormalised"""
+    log_p: Array
+    """[…, K], normalised once: eager torch would do it again in each method"""
 
     def sample(self, noise: Array) -> Array:
         """Gumbel-max; noise […, K] -> int32 […]; zero noise is the mode."""
-        return torch.argmax(self.logits + noise, dim=-1).to(torch.int32)
+        return torch.argmax(self.log_p + noise, dim=-1).to(torch.int32)
 
     def log_prob(self, action: Array) -> Array:
         """[…] int -> […]"""
-        log_p = torch.log_softmax(self.logits, dim=-1)
-        return log_p.gather(-1, action[..., None].long())[..., 0]
+        return self.log_p.gather(-1, action[..., None].long())[..., 0]
 
     def entropy(self) -> Array:
         """[…], in nats"""
-        log_p = torch.log_softmax(self.logits, dim=-1)
-        return -(log_p.exp() * log_p).sum(-1)
+        return -(self.log_p.exp() * self.log_p).sum(-1)
 
 
 class Gaussian(NamedTuple):

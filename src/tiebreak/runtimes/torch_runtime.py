@@ -35,9 +35,7 @@ class Runtime(Base):
         self._dtype = torch.float64 if precision == "float64" else torch.float32
         _set_precision(precision)
         if mode == "cudagraph" and self._device.type != "cuda":
-            raise UsageError(
-                "mode 'cudagraph' needs a CUDA device; give --device cuda, or use mode 'compile'"
-            )
+            raise UsageError("mode 'cudagraph' needs a CUDA device; use mode 'compile' on a CPU")
         if mode != "eager":
             _require_compiler(mode)
             _set_dynamo()
@@ -129,10 +127,8 @@ class Runtime(Base):
     def memory(self) -> dict[str, int]:
         if self._device.type != "cuda":
             return {}
-        return {
-            "live_bytes": torch.cuda.memory_allocated(self._device),
-            "peak_bytes": torch.cuda.max_memory_allocated(self._device),
-        }
+        live, peak = torch.cuda.memory_allocated, torch.cuda.max_memory_allocated
+        return {"live_bytes": live(self._device), "peak_bytes": peak(self._device)}
 
     def settings(self) -> dict[str, Any]:
         cuda = self._device.type == "cuda"
@@ -157,9 +153,7 @@ class Runtime(Base):
 
     def _compiled_act(self, raw: Agent) -> Callable:
         """One compiled `act` per agent, however many loops ask for it."""
-        if raw.act not in self._acts:
-            self._acts[raw.act] = self.compile(raw.act)
-        return self._acts[raw.act]
+        return self._acts.setdefault(raw.act, self.compile(raw.act))
 
     def _pin(self, state: State) -> State:
         """Tell CUDA graphs which tensors are updated in place: those that a state has in lists."""
@@ -208,9 +202,7 @@ def _mark_static(part: Any) -> None:
 
 
 def _keep_guards(entries: list) -> list[bool]:
-    """Check inputs at every call, but not the agent's own modules and settings: nobody changes
-    them, and the checks are a seventh of the time of `act`.
-    """
+    """Check inputs, not the agent's own modules and settings: a seventh of the time of `act`."""
     kept = "TENSOR_MATCH", "DUPLICATE_INPUT"
     return [e.guard_type in kept and not isinstance(e.value, torch.nn.Parameter) for e in entries]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -78,6 +79,19 @@ class Config:
         return self.num_epochs * self.num_minibatches
 
 
+RANGES = {
+    "learning_rate": (0.0, math.inf),
+    "gamma": (0.0, 1.0),
+    "gae_lambda": (0.0, 1.0),
+    "clip": (0.0, math.inf),
+    "entropy_coef": (0.0, math.inf),
+    "value_coef": (0.0, math.inf),
+    "max_grad_norm": (1e-12, math.inf),
+    "adam_eps": (0.0, math.inf),
+}
+"""Lowest and highest valid values of the numbers that are not counts."""
+
+
 def reference(spec: EnvSpec) -> Config:
     """The reference settings of "The 37 Implementation Details of PPO" for this action space."""
     if spec.discrete:
@@ -101,6 +115,10 @@ def check(config: Config) -> Config:
         value = getattr(config, field.name)
         if field.type == "int" and value < 1:
             raise UsageError(f"{field.name} is {value}; it must be at least 1")
+    for name, (low, high) in RANGES.items():
+        if not low <= getattr(config, name) <= high:
+            span = f"in [{low:g}, {high:g}]" if high < math.inf else f"at least {low:g}"
+            raise UsageError(f"{name} is {getattr(config, name)}; it must be {span}")
     if config.batch_size % config.num_minibatches:
         raise UsageError(
             f"num_minibatches ({config.num_minibatches}) must divide num_envs * num_steps "
