@@ -149,7 +149,10 @@ def adam(
     """One Adam step in place, ε added to the bias-corrected √v; the count includes it already."""
     if torch.compiler.is_compiling():
         return _adam(params, grads, state, rate, eps)
-    # The kernel under torch.optim.Adam(fused=True): one call instead of ten per parameter.
+    # The kernel under torch.optim.Adam(fused=True): one call instead of ten per parameter. On CUDA
+    # it reads a rate that is a tensor as float32, on the device.
+    if isinstance(rate, torch.Tensor) and rate.is_cuda:
+        rate = rate.float()
     return torch._fused_adam_(
         params, grads, state.mu, state.nu, [], [state.count[0].float()] * len(params), lr=rate,
         beta1=BETA1, beta2=BETA2, eps=eps, weight_decay=0.0, amsgrad=False, maximize=False,

@@ -70,7 +70,7 @@ class Runtime(Base):
             "cpp_wrapper": on_cpu,  # kernels called from C++: 15 % off a minibatch on a CPU
             "triton.cudagraphs": graphs,
         }
-        # torch before 2.10 breaks the graph at autograd.grad
+        # Older torch cannot trace autograd.grad, and breaks the graph there.
         whole = hasattr(torch._dynamo.config, "trace_autograd_ops")
         compiled = torch.compile(_own(fn), fullgraph=whole, dynamic=False, options=options)
         return _outliving(compiled) if graphs else compiled
