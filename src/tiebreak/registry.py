@@ -74,9 +74,7 @@ class Engine(NamedTuple):
 
 
 ENGINES = {
-    "gymnasium": Engine(
-        "tiebreak.envs.gymnasium_engine", "host", ("gymnasium",), "gymnasium"
-    ),
+    "gymnasium": Engine("tiebreak.envs.gymnasium_engine", "host", ("gymnasium",), "gymnasium"),
     "gymnax": Engine("tiebreak.envs.gymnax_engine", "device", ("jax", "gymnax"), "gymnax"),
 }
 
