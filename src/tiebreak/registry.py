@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -113,11 +114,19 @@ def missing(packages: tuple[str, ...]) -> list[str]:
     return [p for p in packages if importlib.util.find_spec(p) is None]
 
 
+def install_command(*extras: str) -> str:
+    """What to type to get these extras: from the checkout that this runs in, if it is one."""
+    checkout = Path(__file__).parents[2]
+    editable = (checkout / "pyproject.toml").exists()
+    what = f"{checkout if editable else 'tiebreak'}[{','.join(extras)}]"
+    return f"pip install {'-e ' if editable else ''}'{what}'"
+
+
 def require(what: str, packages: tuple[str, ...], extra: str) -> None:
     """Raise MissingDependency, with the command that helps, unless all packages are there."""
     if absent := missing(packages):
         raise MissingDependency(
-            f"{what} needs {', '.join(absent)}, not installed here: pip install 'tiebreak[{extra}]'"
+            f"{what} needs {', '.join(absent)}, not installed here: {install_command(extra)}"
         )
 
 

@@ -45,23 +45,30 @@ def test_the_fingerprint_imports_no_framework():
 @pytest.mark.parametrize(
     ("shares", "value"),
     [
-        ({"run_queue": 0.019, "steal": 0.009}, 0.0),
-        ({"run_queue": 0.03, "steal": 0.0}, 0.03),
-        ({"run_queue": 0.01, "steal": 0.02}, 0.02),
+        ({"others": 0.049, "steal": 0.009}, 0.0),
+        ({"others": 0.06, "steal": 0.0}, 0.06),
+        ({"others": 0.01, "steal": 0.02}, 0.02),
     ],
 )
 def test_contention_is_flagged_from_its_thresholds_on(shares, value):
     assert machine.contended(shares) == value
 
 
-def test_contention_is_read_as_shares_of_wall_time(monkeypatch):
-    waited, stolen = iter([0, 250_000_000]), iter([0, 10])
+def test_contention_is_what_others_took(monkeypatch):
+    waited, own = iter([0, 250_000_000]), iter([1.0, 1.5])
+    ticks = iter([(100, 0), (180, 10)])  # 0.8 s busy, of which 0.5 s were ours
     monkeypatch.setattr(machine, "_run_queue_ns", lambda: next(waited))
-    monkeypatch.setattr(machine, "_steal", lambda: next(stolen))
+    monkeypatch.setattr(machine, "_own_s", lambda: next(own))
+    monkeypatch.setattr(machine, "_ticks", lambda: next(ticks))
     monkeypatch.setattr(machine.Timer, "elapsed_s", lambda self: 1.0)
     monkeypatch.setattr(machine.os, "cpu_count", lambda: 2)
     monkeypatch.setattr(machine.os, "sysconf", lambda name: 100)
-    assert machine.Contention().read() == {"run_queue": 0.25, "steal": 0.05}
+    shares = machine.Contention().read()
+    assert shares == pytest.approx({"others": 0.15, "steal": 0.05, "run_queue": 0.25})
+
+
+def test_a_waiting_thread_alone_is_not_contention():
+    assert machine.contended({"others": 0.01, "steal": 0.0, "run_queue": 0.5}) == 0.0
 
 
 def test_the_canary_measures_both_of_its_songs():

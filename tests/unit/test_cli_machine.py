@@ -12,6 +12,7 @@ import pytest
 from tiebreak import cli, registry
 from tiebreak.commands import checks, doctor, probe
 from tiebreak.commands.checks import findings
+from tiebreak.core import compiler
 
 LIBRARIES = ("jax", "torch", "tensorflow", "flax", "equinox", "gymnasium", "gymnax")
 
@@ -50,7 +51,7 @@ def test_list_says_everything_that_the_registry_holds(capsys):
 def test_list_gives_the_command_for_what_is_missing(capsys, monkeypatch):
     monkeypatch.setattr(registry, "missing", lambda names: [n for n in names if n == "tensorflow"])
     out = run(capsys, "list").out
-    assert out.count("pip install 'tiebreak[tensorflow]'") == 1
+    assert out.count(registry.install_command("tensorflow")) == 1
     assert "[compile]" in out  # not taken for markup
 
 
@@ -145,11 +146,11 @@ def test_variables_that_change_timings_are_named(tmp_path, monkeypatch):
 
 
 def test_the_compiler_is_the_one_that_torch_will_take(monkeypatch):
-    monkeypatch.setattr(checks.shutil, "which", {"clang++": "/bin/clang++"}.get)
+    monkeypatch.setattr(compiler.shutil, "which", {"clang++": "/bin/clang++"}.get)
     monkeypatch.delenv("CXX", raising=False)
-    assert checks.compiler() == "/bin/clang++"
+    assert compiler.find() == "/bin/clang++"
     monkeypatch.setenv("CXX", "icpx")
-    assert checks.compiler() is None
+    assert compiler.find() is None
 
 
 SEEN = {"devices": ["cpu"], "threads": "2", "matmul_precision": "highest", "blas": "x"}
@@ -160,10 +161,10 @@ def test_doctor_shows_what_is_there_and_names_what_does_not_start(capsys, monkey
     monkeypatch.setattr(probe, "ask", lambda name: answers.get(name, SEEN))
     monkeypatch.setattr(registry, "missing", lambda names: [n for n in names if n == "torch"])
     monkeypatch.setattr(doctor.checks, "findings", list)
-    monkeypatch.setattr(doctor.machine, "CONTENDED", {"steal": 2.0, "run_queue": 2.0})
+    monkeypatch.setattr(doctor.machine, "CONTENDED", {"steal": 2.0, "others": 2.0})
     captured = run(capsys, "doctor", "--json", status=1)
     found = json.loads(captured.out)
-    assert found["frameworks"]["torch"]["install"] == "pip install 'tiebreak[torch]'"
+    assert found["frameworks"]["torch"]["install"] == registry.install_command("torch")
     assert found["frameworks"]["equinox"]["devices"] == ["cpu"]
     assert found["findings"] == []
     assert captured.err.strip().endswith("does not start: nnx: ImportError: no jaxlib [cuda]")
@@ -173,7 +174,7 @@ def test_doctor_shows_what_is_there_and_names_what_does_not_start(capsys, monkey
 
 def test_a_missing_compiler_is_one_finding(capsys, monkeypatch):
     monkeypatch.setattr(probe, "ask", lambda name: SEEN)
-    monkeypatch.setattr(doctor.checks, "compiler", lambda: None)
+    monkeypatch.setattr(compiler, "find", lambda: None)
     found = json.loads(run(capsys, "doctor", "--json").out)["findings"]
     assert [f["remedy"] for f in found if "no C++ compiler" in f["what"]]
 

@@ -29,8 +29,8 @@ PACKAGES = (
 PASSING = ("boot_id", "commit", "load_average")
 """What is noted but no part of the identity: it changes without the machine being another."""
 
-CONTENDED = {"run_queue": 0.02, "steal": 0.01}
-"""Shares of wall time from which on a visit is flagged as contended."""
+CONTENDED = {"others": 0.05, "steal": 0.01}
+"""Shares of all CPU time from which on a visit is flagged as contended."""
 
 
 def fingerprint() -> tuple[str, dict[str, Any]]:
@@ -105,25 +105,29 @@ def canary() -> dict[str, float]:
 
 
 class Contention:
-    """How much of the time since its construction this process was kept from the CPU."""
+    """What others took of the CPUs since its construction, and how long this process waited."""
 
     def __init__(self) -> None:
         self.timer = Timer()
-        self.waited_ns, self.stolen = _run_queue_ns(), _steal()
+        self.waited_ns, self.own_s, (self.busy, self.stolen) = _run_queue_ns(), _own_s(), _ticks()
 
     def read(self) -> dict[str, float]:
-        """Shares of wall time: the main thread runnable but waiting; the CPUs stolen by a host."""
+        """Shares: of all CPU time, used by other processes and stolen by a host; of wall time, the
+        main thread runnable but waiting (for its own threads, too: a reading, not a reason).
+        """
         seconds = max(self.timer.elapsed_s(), 1e-9)
-        ticks = os.sysconf("SC_CLK_TCK") * (os.cpu_count() or 1)
+        per_s, cpus, (busy, stolen) = os.sysconf("SC_CLK_TCK"), os.cpu_count() or 1, _ticks()
+        others_s = (busy - self.busy) / per_s - (_own_s() - self.own_s)
         return {
+            "others": max(0.0, others_s) / cpus / seconds,
+            "steal": (stolen - self.stolen) / per_s / cpus / seconds,
             "run_queue": (_run_queue_ns() - self.waited_ns) / 1e9 / seconds,
-            "steal": (_steal() - self.stolen) / ticks / seconds,
         }
 
 
 def contended(shares: dict[str, float]) -> float:
     """The largest share that exceeds its threshold, or 0."""
-    return max((v for k, v in shares.items() if v > CONTENDED[k]), default=0.0)
+    return max((shares[k] for k, limit in CONTENDED.items() if shares[k] > limit), default=0.0)
 
 
 def _run_queue_ns() -> int:
@@ -131,9 +135,18 @@ def _run_queue_ns() -> int:
     return int(fields[1]) if len(fields) > 1 else 0
 
 
-def _steal() -> int:
-    fields = _read("/proc/stat").partition("\n")[0].split()
-    return int(fields[8]) if len(fields) > 8 else 0
+def _own_s() -> float:
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
+
+
+def _ticks() -> tuple[int, int]:
+    """Clock ticks of all CPUs so far: (spent in any process or the kernel, stolen by a host)."""
+    fields = _read("/proc/stat").partition("\n")[0].split()[1:]
+    if len(fields) < 8:
+        return 0, 0
+    user, nice, system, _idle, _iowait, irq, softirq, steal = map(int, fields[:8])
+    return user + nice + system + irq + softirq, steal
 
 
 def affinity() -> list[int]:

@@ -14,7 +14,7 @@ from typing import Any
 
 from tiebreak.bench.clock import Clock, time_calls
 
-NOISY, UNSTEADY = 0.10, 0.05
+NOISY, UNSTEADY = 0.10, 0.10
 """Flag when the samples' spread (1.4826 MAD / median), or the step from the median of their first
 half to that of their second, is larger. Starting values; see docs/decisions."""
 

@@ -19,6 +19,7 @@ from tiebreak.bench.plan import Cell, Plan, Visit
 from tiebreak.bench.process import Worker
 from tiebreak.bench.record import FAILED, Record
 from tiebreak.bench.store import Store, read_records, read_suite
+from tiebreak.core import compiler
 from tiebreak.core.seeding import derive
 
 CALIBRATION = -1
@@ -62,11 +63,12 @@ class Visitor:
         return self.wall_s.get(self._key(visit), statistics.mean(known) if known else 0.0)
 
     def visit(self, visit: Visit) -> list[tuple[Cell, Record]]:
-        """Make a visit, or find that a package is not there; its cells with their results."""
-        packages, extra = needs(visit.cells[0])
-        if not (absent := registry.missing(packages)):
+        """Make a visit, or find that something is not there; its cells with their results."""
+        packages, extras = needs(visit.cells[0])
+        if absent := registry.missing(packages):
+            reason = f"{', '.join(absent)} not installed: {registry.install_command(*extras)}"
+        elif not (reason := compiler.lacking(visit.cells[0].framework, visit.cells[0].mode)):
             return self._measure(visit, packages)
-        reason = f"{', '.join(absent)} not installed: pip install 'tiebreak[{extra}]'"
         result = {**FAILED, "status": "missing", "error": reason, "started_at": utc_now()}
         for cell in visit.cells:
             self._store(visit, cell, result)
@@ -152,11 +154,11 @@ class Visitor:
         return cell.row if self.plan.settings.share_process else cell.id
 
 
-def needs(cell: Cell) -> tuple[tuple[str, ...], str]:
+def needs(cell: Cell) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """(packages that a cell's process may and must import, the extras that install them)."""
     engine = registry.ENGINES[cell.task.partition("/")[0]]
     if cell.framework not in registry.FRAMEWORKS:  # an environment alone
-        return engine.packages, engine.extra
+        return engine.packages, (engine.extra,)
     row = registry.framework(cell.framework)
-    extras = dict.fromkeys((row.extra, engine.extra))
-    return tuple(dict.fromkeys((*row.packages, *engine.packages))), ",".join(extras)
+    extras = tuple(dict.fromkeys((row.extra, engine.extra)))
+    return tuple(dict.fromkeys((*row.packages, *engine.packages))), extras

@@ -23,8 +23,6 @@ TIMING_VARIABLES = (
 )  # fmt: skip
 """Environment variables that change how fast a framework runs, or what it runs."""
 
-COMPILERS = ("g++", "clang++", "c++")
-
 
 class Finding(NamedTuple):
     """One thing that disturbs timings, and what to do about it."""
@@ -36,12 +34,6 @@ class Finding(NamedTuple):
 def variables() -> dict[str, str]:
     """Those of TIMING_VARIABLES that are set."""
     return {name: os.environ[name] for name in TIMING_VARIABLES if name in os.environ}
-
-
-def compiler() -> str | None:
-    """The C++ compiler that `torch.compile` will find; None if it will find none."""
-    named = os.environ.get("CXX")
-    return shutil.which(named) if named else next(filter(None, map(shutil.which, COMPILERS)), None)
 
 
 def caches() -> dict[str, str]:

@@ -9,6 +9,7 @@ from tiebreak import registry
 from tiebreak.bench import machine
 from tiebreak.commands import checks, listing, probe
 from tiebreak.commands.options import Failure, Parser, print_json
+from tiebreak.core import compiler
 
 
 def parser() -> Parser:
@@ -50,8 +51,8 @@ def collect() -> dict[str, Any]:
                 "nothing from inside: use a dedicated machine, or trust interleaved runs only",
             )
         )
-    compiler = checks.compiler()
-    if not compiler and not registry.missing(("torch",)):
+    cxx = compiler.find()
+    if not cxx and not registry.missing(("torch",)):
         findings.append(
             checks.Finding(
                 "no C++ compiler: torch cannot run in mode compile on the CPU",
@@ -60,7 +61,7 @@ def collect() -> dict[str, Any]:
         )
     return {
         "fingerprint": identity,
-        "machine": {**about, "blas_numpy": _numpy_blas(), "cxx": compiler},
+        "machine": {**about, "blas_numpy": _numpy_blas(), "cxx": cxx},
         "frameworks": frameworks,
         "variables": checks.variables(),
         "caches": checks.caches(),

@@ -92,7 +92,7 @@ def _installed(packages: tuple[str, ...], extra: str) -> dict[str, Any]:
         "installed": not absent,
         "versions": versions(packages),
         "missing": absent,
-        "install": f"pip install 'tiebreak[{extra}]'" if absent else None,
+        "install": registry.install_command(extra) if absent else None,
     }
 
 

@@ -81,7 +81,8 @@ def _jax() -> dict[str, Any]:
     return {
         "devices": [f"{d.platform}:{d.id} {d.device_kind}" for d in jax.devices()],
         "threads": f"{_usable_cpus()}, by affinity",
-        "matmul_precision": str(jax.config.jax_default_matmul_precision or "the device's default"),
+        "matmul_precision": getattr(jax.config, "jax_default_matmul_precision", None)
+        or "the device's default",
         "blas": "XLA (Eigen)" if jax.default_backend() == "cpu" else "XLA",
     }
 

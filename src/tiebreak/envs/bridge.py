@@ -82,7 +82,7 @@ def _step(
     return (state, (t + 1) % chunk_steps), out
 
 
-def _find_device(name: str) -> jax.Device:
+def _find_device(name: str) -> Any:
     """JAX's device at the place where the runtime's arrays are: `cpu`, `cuda`, `cuda:1`, `gpu`."""
     kind, _, index = name.lower().partition(":")
     try:

@@ -108,7 +108,7 @@ class Runtime(Base):
             "device": str(self._device),
             "device_kind": self._device.device_kind,
             "x64": bool(jax.config.jax_enable_x64),
-            "matmul_precision": str(jax.config.jax_default_matmul_precision),
+            "matmul_precision": str(getattr(jax.config, "jax_default_matmul_precision", None)),
             "prng": self.prng,
             "precision": self.precision,
         }

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import shutil
 import sys
 import types
 from collections.abc import Callable
@@ -13,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from tiebreak.core import compiler
 from tiebreak.core.errors import UsageError
 from tiebreak.core.noise import Draw
 from tiebreak.core.seeding import derive
@@ -37,7 +36,8 @@ class Runtime(Base):
         if mode == "cudagraph" and self._device.type != "cuda":
             raise UsageError("mode 'cudagraph' needs a CUDA device; use mode 'compile' on a CPU")
         if mode != "eager":
-            _require_compiler(mode)
+            if self._device.type == "cpu" and (reason := compiler.lacking("torch", mode)):
+                raise UsageError(reason)
             _set_dynamo()
         self._generator = torch.Generator(self._device)
         self._acts: dict[Callable, Callable] = {}
@@ -176,15 +176,6 @@ def _set_precision(precision: str) -> None:
     tf32 = precision == "tf32"
     torch.set_float32_matmul_precision("high" if tf32 else "highest")
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
-
-
-def _require_compiler(mode: str) -> None:
-    named = os.environ.get("CXX")
-    if not any(map(shutil.which, [named] if named else ["g++", "clang++"])):
-        raise UsageError(
-            f"mode {mode!r} needs a C++ compiler (g++ or clang++), and none is on the PATH: "
-            "install one (apt install g++), or use mode 'eager'"
-        )
 
 
 def _set_dynamo() -> None:

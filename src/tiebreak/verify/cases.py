@@ -50,8 +50,8 @@ def draw(seed: int, actions: str) -> Case:
     if actions == "discrete":
         spec = EnvSpec.make(observation_shape=shape, num_actions=int(rng.integers(2, 8)))
     else:
-        low = rng.uniform(-3.0, -0.1, size=rng.integers(1, 6))
-        high = low + rng.uniform(0.5, 4.0, size=len(low))
+        low = rng.uniform(-3.0, -0.1, size=rng.integers(1, 6)).tolist()
+        high = (low + rng.uniform(0.5, 4.0, size=len(low))).tolist()
         spec = EnvSpec.make(observation_shape=shape, action_low=low, action_high=high)
     minibatches, rows, envs = (int(n) for n in rng.integers((1, 3, 1), (4, 9, 5)))
     flags = rng.random(8) < 0.5

@@ -68,8 +68,8 @@ def check_act(book: Book, runtime: Any, agent: Agent, case: Case, weights: dict)
     def compare(quantity: str, noise: np.ndarray, fields: tuple[str, ...]) -> None:
         got = runtime.to_numpy(agent.act(state, obs, noise.astype(obs.dtype)))
         want = oracle.act(case.spec, case.config, exact, obs, noise)
-        pair = ({k: getattr(act, k) for k in fields} for act in (got, want))
-        book.compare(runtime.mode, case, "L1", quantity, *pair, "forward")
+        ours, exactly = ({k: getattr(act, k) for k in fields} for act in (got, want))
+        book.compare(runtime.mode, case, "L1", quantity, ours, exactly, "forward")
 
     compare("act: action", noise, ("action", "raw_action"))
     compare("act: log_prob", noise, ("log_prob",))

@@ -24,6 +24,9 @@ INHERITED = (
 """What a worker gets of this process's environment: no tokens, no flags that change arithmetic."""
 
 
+_running: set[subprocess.Popen] = set()
+
+
 def start(request: Request) -> dict:
     """Run one worker to its end; a worker that fails becomes one failed row."""
     with tempfile.TemporaryDirectory(prefix="tiebreak-verify-") as folder:
@@ -47,16 +50,24 @@ def _run(request: Request, result: Path, log: Path) -> str:
             [*command, json.dumps(request._asdict()), str(result)],
             stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=env, start_new_session=True,
         )  # fmt: skip
+        _running.add(process)
         try:
             status = process.wait(timeout=TIME_LIMIT_S)
         except subprocess.TimeoutExpired:
             return f"no result within {TIME_LIMIT_S} s"
         finally:
+            _running.discard(process)
             _end(process)
     if status == 0 and result.exists():
         return ""
     lines = log.read_text(errors="replace").strip().splitlines() or ["it said nothing"]
     return f"worker ended with status {status}: {lines[-1][:300]}"
+
+
+def stop_all() -> None:
+    """End every worker that still runs, so that the threads that wait for them return."""
+    for process in list(_running):
+        _end(process)
 
 
 def _end(process: subprocess.Popen) -> None:
