@@ -1,0 +1,26 @@
+"""PPO solves CartPole at the reference settings, in every framework."""
+
+from __future__ import annotations
+
+import pytest
+
+import tiebreak
+from tiebreak import registry
+
+
+@pytest.mark.learning
+@pytest.mark.parametrize("framework", registry.FRAMEWORKS)
+def test_cartpole_is_solved_and_the_policy_travels(framework, tmp_path):
+    result = tiebreak.train(
+        "ppo", framework, "gymnax/CartPole-v1", seed=0, out=tmp_path / "run", progress=False
+    )
+    assert sum(result.returns) / len(result.returns) >= 475
+    assert result.steps == 976 * 512  # whole iterations within 500k steps
+    other = "torch" if framework != "torch" else "nnx"
+    elsewhere = tiebreak.evaluate(tmp_path / "run", framework=other, mode=fast(other))
+    assert elsewhere.returns == pytest.approx(result.returns)
+
+
+def fast(framework: str) -> str:
+    """A mode that needs no long compilation."""
+    return "eager" if framework == "torch" else registry.FRAMEWORKS[framework].default_mode
