@@ -27,8 +27,10 @@ UNSAFE_NAMES = {"eval", "exec"}
 # Written in halves, so that this file does not find itself.
 PLACES = [
     "/wo" + "rk/", "../sha" + "red", "py" + "pi.org", "python" + "hosted", "down" + "load.pytorch",
-    "index" + "-url", "find" + "-links", "trusted" + "-host", "/opt/" + "wheels", "+" + "cpu",
+    "index" + "-url", "find" + "-links", "trusted" + "-host", "/opt/" + "wheels",
 ]  # fmt: skip
+LOCAL_BUILD = "+" + "cpu"
+"""What no requirement may ask for. Records under results/ do say that it was installed."""
 
 
 def dotted(node: ast.AST) -> str:
@@ -65,9 +67,10 @@ def test_nothing_is_pickled_or_evaluated(path):
 
 
 def test_published_files_name_no_private_place():
-    pattern = re.compile("|".join(re.escape(place) for place in PLACES))
     found = []
     for path in tree.published():
+        places = PLACES if "results" in path.parts else [*PLACES, LOCAL_BUILD]
+        pattern = re.compile("|".join(map(re.escape, places)))
         try:
             text = path.read_text(encoding="utf-8")
         except UnicodeDecodeError:
