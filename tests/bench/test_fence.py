@@ -32,7 +32,7 @@ def test_what_is_not_declared_is_refused():
 
 def test_a_fence_that_comes_too_late_says_so(monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", object())
-    with pytest.raises(RuntimeError, match="too late: .*torch"):
+    with pytest.raises(RuntimeError, match=r"too late: .*torch"):
         fence.install(["jax"])
     assert not any(isinstance(finder, fence.Fence) for finder in sys.meta_path)
 
