@@ -16,6 +16,7 @@ from tiebreak import registry
 from tiebreak.bench import manager, store, visits
 from tiebreak.bench.manager import Interrupted, run_suite
 from tiebreak.core.errors import UsageError
+from tiebreak.core.files import write_json
 
 SUBJECT = "bench.fakes:make_subject"
 
@@ -208,7 +209,7 @@ def test_no_block_starts_that_would_end_too_late(tmp_path, monkeypatch, budget_s
 
 def _new(plan, folder):
     store.Store(folder).close()
-    store.write_json(folder / store.SUITE, {"run_id": "1", "cells": []})
+    write_json(folder / store.SUITE, {"run_id": "1", "cells": []})
     return plan
 
 

@@ -125,15 +125,6 @@ def test_names_that_are_no_plain_names_are_refused(name):
     assert store.check_name("quick-20250131.1_b") == "quick-20250131.1_b"
 
 
-def test_an_interrupted_write_keeps_the_old_file(tmp_path):
-    path = tmp_path / "suite.json"
-    store.write_json(path, {"a": 1})
-    with pytest.raises(ValueError, match="JSON"):
-        store.write_json(path, {"a": float("nan")})
-    assert json.loads(path.read_text()) == {"a": 1}
-    assert os.listdir(tmp_path) == ["suite.json"]
-
-
 def test_no_number_that_is_not_finite_is_stored():
     with pytest.raises(ValueError, match="JSON"):
         dumps({"value_s": float("inf")})

@@ -181,15 +181,6 @@ def test_a_folder_in_use_is_left_alone(loop, tmp_path):
         train(out="run/thesis.txt")
 
 
-def test_an_interrupted_write_keeps_the_old_file(tmp_path):
-    path = tmp_path / "a.json"
-    checkpoints.write_json(path, {"x": 1})
-    with pytest.raises(ValueError, match="not JSON compliant"):
-        checkpoints.write_json(path, {"x": float("nan")})
-    assert json.loads(path.read_text()) == {"x": 1}
-    assert list(tmp_path.iterdir()) == [path]
-
-
 ABOUT = {"algorithm": "ppo", "spec": SPEC.__dict__, "config": configs.to_dict(CONFIG)}
 
 

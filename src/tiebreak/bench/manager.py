@@ -20,6 +20,7 @@ from tiebreak.bench.progress import Progress
 from tiebreak.bench.record import finite
 from tiebreak.bench.visits import CALIBRATION, Visitor
 from tiebreak.core.errors import UsageError
+from tiebreak.core.files import write_json
 
 RESULTS = "bench-results"
 """Where a run goes that names no folder, below the current one."""
@@ -79,7 +80,7 @@ def _prepare(
     about = {"version": __version__, "commit": machine.commit(), "created_at": utc_now()}
     about["run_id"] = secrets.token_hex(8)
     command = f"tiebreak run {suite} --scale {plan.scale} --out {folder}"
-    store.write_json(folder / store.SUITE, {**_resolved(plan), **about, "command": command})
+    write_json(folder / store.SUITE, {**_resolved(plan), **about, "command": command})
     return plan, folder
 
 

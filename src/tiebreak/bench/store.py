@@ -12,7 +12,6 @@ import fcntl
 import json
 import os
 import re
-import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -150,22 +149,6 @@ def _records_file(path: Path) -> Path:
     if not file.is_file():
         raise UsageError(f"{str(path)!r} is not a results folder: it has no {RECORDS} ({hint})")
     return file
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write a derived file so that a reader sees the old one or the new one, never half."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            json.dump(value, file, indent=1, sort_keys=True, allow_nan=False)
-            file.write("\n")
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
 
 
 def read_suite(folder: str | Path) -> dict[str, Any]:

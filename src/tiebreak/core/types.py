@@ -77,6 +77,11 @@ class EnvSpec:
         """Number of discrete actions, or dimensions of the box: the policy network's outputs."""
         return self.num_actions if self.num_actions is not None else len(self.action_low or ())
 
+    @property
+    def bounds(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Lowest and highest actions of the box; empty for discrete actions."""
+        return self.action_low or (), self.action_high or ()
+
 
 class Agent(NamedTuple):
     """An algorithm in one framework, as functions: state in, state out."""

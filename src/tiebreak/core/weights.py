@@ -7,14 +7,13 @@ loads and dumps this form, so any of them reads any other's file.
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from tiebreak.core.errors import UsageError
+from tiebreak.core.files import write_atomic
 
 Weights = dict[str, np.ndarray]
 
@@ -58,18 +57,7 @@ def save(
 
     arrays = {k: np.asarray(v, order="C") for k, v in weights.items()}
     data = to_bytes(arrays, metadata={"tiebreak": json.dumps(metadata, sort_keys=True)})
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    write_atomic(Path(path), data)
 
 
 def load(path: str | Path) -> tuple[Weights, dict]:

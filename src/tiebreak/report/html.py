@@ -5,13 +5,12 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from tiebreak.core.errors import UsageError
+from tiebreak.core.files import write_atomic
 from tiebreak.report import charts, words
 from tiebreak.report.contents import Run, read_run
 
@@ -38,7 +37,7 @@ def write_report(dirs: Sequence[Path], out: Path) -> Path:
     text = render([read_run(Path(folder)) for folder in dirs])
     out = Path(out)
     try:
-        _write(out, text)
+        write_atomic(out, text)
     except OSError as error:
         raise UsageError(f"cannot write the report to {str(out)!r}: {error.strerror}") from error
     return out
@@ -102,19 +101,3 @@ def _embedded(spec: dict[str, Any]) -> str:
 
 def _hash(script: str) -> str:
     return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-
-
-def _write(path: Path, text: str) -> None:
-    """Atomically: a reader sees the old page or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise

@@ -7,10 +7,8 @@ A run is a folder: `config.json` (what was asked for, resolved), `metrics.jsonl`
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import re
-import tempfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -54,20 +52,6 @@ def _unused(folder: Path) -> Path:
         number += 1
         candidate = folder.with_name(f"{folder.name}-{number}")
     return candidate
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Whole file or none: written beside, synced, then renamed over `path`."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(json.dumps(value, indent=2, allow_nan=False, default=str) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
 
 
 def save_policy(

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tiebreak.core.errors import UsageError
+from tiebreak.core.files import write_json
 from tiebreak.training import checkpoints
 from tiebreak.training.evaluate import evaluate
 from tiebreak.training.trackers import Display, MetricsFile, summarize
@@ -64,7 +65,7 @@ class Session:
         """Train, save, evaluate; whatever happens, the folder says how it ended."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            checkpoints.write_json(self.folder / "config.json", self.about)
+            write_json(self.folder / "config.json", self.about)
             metrics = MetricsFile(self.folder / "metrics.jsonl")
         except OSError as error:
             raise UsageError(f"cannot write to {str(self.folder)!r}: {error.strerror}") from error
@@ -168,7 +169,7 @@ class Session:
 
     def _end(self, status: str, lines: int, **more: Any) -> None:
         if lines or (self.folder / checkpoints.POLICY).exists():
-            checkpoints.write_json(self.folder / "result.json", {"status": status, **more})
+            write_json(self.folder / "result.json", {"status": status, **more})
             return
         for name in ("config.json", "metrics.jsonl"):
             (self.folder / name).unlink(missing_ok=True)
@@ -191,7 +192,7 @@ class Session:
         stored = {k: v for k, v in result._asdict().items() if k != "out"}
         if returns:
             stored |= {"return_mean": float(np.mean(returns)), "return_std": float(np.std(returns))}
-        checkpoints.write_json(self.folder / "result.json", {"status": "ok", **stored})
+        write_json(self.folder / "result.json", {"status": "ok", **stored})
         return result
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import datetime
 import itertools
-import json
-import os
 import secrets
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +13,7 @@ from typing import Any
 import tiebreak
 from tiebreak import registry
 from tiebreak.core.errors import MissingDependency, UsageError
+from tiebreak.core.files import write_json
 from tiebreak.verify.cases import fixed
 from tiebreak.verify.compare import Book
 from tiebreak.verify.parity import GROUPS, group
@@ -117,10 +116,7 @@ def _compare_dumps(book: Book, mode: str, one: dict, two: dict) -> None:
 
 def _write(path: Path, certificate: dict) -> None:
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        temporary.write_text(json.dumps(certificate, indent=1, allow_nan=False) + "\n")
-        os.replace(temporary, path)
+        write_json(path, certificate)
     except OSError as problem:
         raise UsageError(f"cannot write the certificate to {str(path)!r}: {problem}") from problem
 

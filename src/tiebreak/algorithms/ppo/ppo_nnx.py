@@ -75,7 +75,7 @@ def act(static: Static, state: State, obs: Array, noise: Array) -> Act:
     distribution = state.networks.actor(obs)
     raw = action = distribution.sample(jnp.asarray(noise, static.dtype))  # D1
     if not static.spec.discrete:  # D3
-        low, high = (jnp.asarray(b, static.dtype) for b in _bounds(static.spec))
+        low, high = (jnp.asarray(b, static.dtype) for b in static.spec.bounds)
         action = ops.fit_to_bounds(raw, low, high)
     value = state.networks.critic(obs)
     return Act(action, raw, distribution.log_prob(raw), value)
@@ -184,10 +184,6 @@ def _features(static: Static, state: State, obs: Array) -> Array:
     if not static.config.normalize_obs:
         return obs
     return ops.normalize(obs, state.obs_moments.get_value())
-
-
-def _bounds(spec: EnvSpec) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    return spec.action_low or (), spec.action_high or ()
 
 
 def _cast(x: Array, dtype: str) -> Array:

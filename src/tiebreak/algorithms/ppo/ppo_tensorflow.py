@@ -131,8 +131,7 @@ def act(static: Static, state: State, obs: Array, noise: Array) -> Act:
     distribution = static.policy(params, obs)
     raw = action = distribution.sample(_cast(noise, static.dtype))  # D1
     if not static.spec.discrete:  # D3
-        bounds = static.spec.action_low, static.spec.action_high
-        low, high = (tf.constant(b, static.dtype) for b in bounds)
+        low, high = (tf.constant(b, static.dtype) for b in static.spec.bounds)
         action = ops.fit_to_bounds(raw, low, high)
     value = static.value(params, obs)
     return Act(action, raw, distribution.log_prob(raw), value)

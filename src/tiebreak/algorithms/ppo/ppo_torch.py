@@ -128,8 +128,7 @@ def make_static(spec: EnvSpec, config: Config, build: Build) -> Static:
     optimizer = ops.make_optimizer(
         config.optimizer, partial(learning_rate, config), config.adam_eps, config.max_grad_norm
     )  # D7 D8
-    box = spec.action_low or (), spec.action_high or ()
-    bounds = [torch.tensor(b, dtype=dtype, device=device) for b in box]
+    bounds = [torch.tensor(b, dtype=dtype, device=device) for b in spec.bounds]
     compiled = build.compile(prepare), build.compile(body)
     return Static(spec, config, dtype, device, networks, names, optimizer, bounds, *compiled)
 
