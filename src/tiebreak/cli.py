@@ -24,6 +24,7 @@ COMMANDS = {
     "train": ("tiebreak.commands.train", "train one agent, evaluate it, keep its policy"),
     "evaluate": ("tiebreak.commands.evaluate", "run a trained policy greedily in any framework"),
     "run": ("tiebreak.commands.run", "race the frameworks: a suite of timed, interleaved visits"),
+    "compare": ("tiebreak.commands.compare", "set one folder of results against another"),
     "report": ("tiebreak.commands.report", "turn stored results into one offline HTML page"),
 }
 """Name -> (module with `parser()` and `run(args) -> status`, one line of help)."""

@@ -60,7 +60,7 @@ class Fine:
 
     def __init__(self, job):
         self.label, self.job = job["cells"][0]["label"], job
-        self.calls, self.compiled, self.value = 0, 1, 1.0
+        self.calls, self.compiled, self.value, self.more_threads = 0, 1, 1.0, 0
 
     def load(self):
         pass
@@ -92,7 +92,7 @@ class Fine:
         return self.compiled
 
     def settings(self):
-        return {"threads": self.job["threads"], "precision": "float32"}
+        return {"threads": self.job["threads"] + self.more_threads, "precision": "float32"}
 
     def memory(self):
         return {"live_bytes": 8}
@@ -116,6 +116,9 @@ class Bad(Fine):
 
     def nan(self):
         self.value = float("nan")
+
+    def other_threads(self):
+        self.more_threads = 1
 
     def raises(self):
         raise ValueError("this row\nraises")

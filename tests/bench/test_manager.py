@@ -1,22 +1,19 @@
-"""A run: resumed exactly, interrupted cleanly, in time, and without a framework in its process."""
+"""A run: complete, resumed exactly, never mixed, and without a framework in its process."""
 
 from __future__ import annotations
 
-import os
 import shutil
-import signal
 import subprocess
 import sys
-from pathlib import Path
+from dataclasses import replace
 
 import pytest
 from bench import fakes
 
 from tiebreak import registry
 from tiebreak.bench import manager, store, visits
-from tiebreak.bench.manager import Interrupted, run_suite
+from tiebreak.bench.manager import run_suite
 from tiebreak.core.errors import UsageError
-from tiebreak.core.files import write_json
 
 SUBJECT = "bench.fakes:make_subject"
 
@@ -108,109 +105,42 @@ def test_a_missing_package_is_said_without_a_visit_and_made_up_for_later(race, m
     assert {r["status"] for r in measured(folder)} == {"missing", "ok", "crash"}
 
 
-def test_an_interrupt_keeps_what_is_finished_and_says_how_to_go_on(race, monkeypatch, tmp_path):
-    run, calls = visits.Worker.run, []
+def test_a_plan_made_in_code_is_run(tmp_path):
+    plan = manager.suites.load(fakes.suite(tmp_path, "fine"), "smoke", 7)
+    folder = manager.run_plan(plan, tmp_path / "out", subject=SUBJECT, progress=False)
+    assert len(keys(folder)) == 4
+    assert {r["status"] for r in measured(folder)} == {"ok"}
+    assert not [r for r in store.read_records(folder) if r["kind"] == "certificate"]
+    assert store.read_suite(folder)["seed"] == 7
+    with pytest.raises(UsageError, match="holds results already"):
+        manager.run_plan(plan, tmp_path / "out", subject=SUBJECT, progress=False)
 
-    def interrupted(self, timeout_s):
-        calls.append(self)
-        if len(calls) == 2:
-            raise KeyboardInterrupt
+
+def test_a_run_that_had_only_begun_can_go_on(race, tmp_path):
+    plan = manager.suites.load(fakes.suite(tmp_path, "fine", "exits"), "smoke", 0)
+    for folder in (tmp_path / "out", tmp_path / "other"):
+        folder.mkdir()
+        (folder / store.RECORDS).touch()  # nothing is lost with it
+        manager._begin(plan, folder, "")
+    (tmp_path / "out" / store.RECORDS).unlink()  # killed before the file was made
+    assert len(keys(race(resume=True))) == 8
+
+
+def test_cold_cells_say_what_their_cache_held(tmp_path, monkeypatch):
+    suite = fakes.suite(tmp_path, "fine")
+    plan = manager.suites.load(suite, "smoke", 0)
+    plan = replace(plan, cells=tuple(replace(c, cache="cold") for c in plan.cells))
+    run = visits.Worker.run
+
+    def leave(self, timeout_s):
+        store_ = self.on_result
+        self.on_result = lambda *result: ((self.cache / "kernel").touch(), store_(*result))
         return run(self, timeout_s)
 
-    monkeypatch.setattr(visits.Worker, "run", interrupted)
-    with pytest.raises(Interrupted, match=r"2 measurements are kept.*--out .*out --resume"):
-        race()
-    assert len(measured(tmp_path / "out")) == 2
-    race(resume=True)
-    assert len(measured(tmp_path / "out")) == 8
-
-
-def test_ctrl_c_ends_the_worker_too(tmp_path):
-    suite = fakes.suite(tmp_path, "hangs")
-    code = (
-        "import sys; from pathlib import Path; from tiebreak.bench.manager import run_suite\n"
-        f"run_suite({suite!r}, Path({str(tmp_path / 'out')!r}), 'smoke', subject={SUBJECT!r})"
-    )
-    process = subprocess.Popen(
-        [sys.executable, "-c", code], stderr=subprocess.PIPE, start_new_session=True
-    )
-    worker = _wait_for_child(process.pid)
-    os.kill(process.pid, signal.SIGINT)
-    _, said = process.communicate(timeout=20)
-    assert b"go on with: tiebreak run" in said
-    assert not Path(f"/proc/{worker}").exists()
-
-
-def test_a_killed_manager_leaves_no_worker(tmp_path):
-    suite = fakes.suite(tmp_path, "hangs")
-    code = (
-        "import sys; from pathlib import Path; from tiebreak.bench.manager import run_suite\n"
-        f"run_suite({suite!r}, Path({str(tmp_path / 'out')!r}), 'smoke', False, False,"
-        f" subject={SUBJECT!r})"
-    )
-    process = subprocess.Popen([sys.executable, "-c", code])
-    worker = _wait_for_child(process.pid)
-    process.kill()
-    process.wait()
-    for _ in range(100):
-        if not _alive(worker):
-            return
-        os.sched_yield()
-        subprocess.run(["sleep", "0.1"], check=True)
-    os.kill(worker, signal.SIGKILL)
-    pytest.fail("the worker outlived its manager")
-
-
-def _wait_for_child(pid):
-    """The worker of this manager, once it has said what it is (its job is read)."""
-    children = Path(f"/proc/{pid}/task/{pid}/children")
-    for _ in range(300):
-        for child in children.read_text().split():
-            status = Path(f"/proc/{child}/status")
-            ignored = status.read_text().partition("SigIgn:")[2].split()[0]
-            if int(ignored, 16) & 1 << (signal.SIGTERM - 1):  # it has begun to hang
-                return int(child)
-        subprocess.run(["sleep", "0.1"], check=True)
-    raise AssertionError("no worker came up")
-
-
-def _alive(pid):
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().split(") ")[1][0] != "Z"
-    except OSError:
-        return False
-
-
-@pytest.mark.parametrize(
-    ("budget_s", "limit_s", "blocks"), [(None, None, 5), (100, 100, 3), (65, 100, 2), (40, 40, 1)]
-)
-def test_no_block_starts_that_would_end_too_late(tmp_path, monkeypatch, budget_s, limit_s, blocks):
-    """Each visit takes 15 simulated seconds, a block two of them."""
-    from dataclasses import replace
-
-    suite = fakes.suite(tmp_path, "fine", "other")
-    plan = manager.suites.load(suite, "smoke", 0)
-    settings = replace(plan.settings, blocks=5, least_blocks=2, budget_s=budget_s, limit_s=limit_s)
-    run = manager.Run(_new(replace(plan, settings=settings), tmp_path), tmp_path, "", False)
-    now = [0.0]
-    monkeypatch.setattr(run.timer, "elapsed_s", lambda: now[0])
-
-    def visit(one):
-        now[0] += 15
-        run.visitor.wall_s[run.visitor._key(one)] = 15.0
-        run.visitor.done |= {(one.block, cell.id) for cell in one.cells}
-        return []
-
-    monkeypatch.setattr(run.visitor, "visit", visit)
-    run.everything()
-    run.close()
-    assert {block for block, _ in run.visitor.done} == set(range(blocks))
-
-
-def _new(plan, folder):
-    store.Store(folder).close()
-    write_json(folder / store.SUITE, {"run_id": "1", "cells": []})
-    return plan
+    monkeypatch.setattr(visits.Worker, "run", leave)
+    folder = manager.run_plan(plan, tmp_path / "out", subject=SUBJECT, progress=False)
+    flags = [r["flags"].get("cache_not_cold") for r in measured(folder)]
+    assert flags == [None, 1, None, 1]  # of the two probes that share a process, the second
 
 
 def test_the_manager_imports_no_framework(tmp_path):

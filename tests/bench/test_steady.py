@@ -17,9 +17,22 @@ class Simulated(Clock):
     """Time passes only when work says so."""
 
     now = 0
+    cpu = 0
 
     def now_ns(self):
         return self.now
+
+    def cpu_ns(self):
+        return self.cpu
+
+    def pause(self, seconds):
+        for _ in range(round(seconds * 1000)):
+            self.now += MS
+            self.cpu += int(self.busy(self.now / MS) * MS)
+
+    def busy(self, ms):
+        """CPUs in use at this millisecond."""
+        return 0.004
 
 
 class Device:
@@ -42,6 +55,12 @@ def timed(work_ns, dispatch_ns=0):
     clock = Simulated()
     device = Device(clock, dispatch_ns, work_ns)
     return Timed(device.call, tuple, device.sync, clock), device
+
+
+def sampled(one, effort, **options):
+    samples = []
+    steady.sample(one, 1, effort, samples, **options)
+    return samples
 
 
 def test_work_that_is_still_under_way_is_waited_for():
@@ -104,17 +123,42 @@ def test_a_counter_that_is_never_silent_ends_the_warm_up_unsilenced():
 
 def test_samples_are_enough_in_number_and_in_time():
     fast, _ = timed(10 * MS)
-    assert len(steady.sample(fast, 1, Effort(samples=20, steady_s=2.0))) == 200
+    assert len(sampled(fast, Effort(samples=20, steady_s=2.0))) == 200
     slow, _ = timed(400 * MS)
-    assert len(steady.sample(slow, 1, Effort(samples=20, steady_s=2.0))) == 20
+    assert len(sampled(slow, Effort(samples=20, steady_s=2.0))) == 20
 
 
 def test_sampling_that_takes_too_long_ends_and_is_flagged():
     slow, _ = timed(400 * MS)
     effort = Effort(samples=20, longest_s=2.0)
-    samples = steady.sample(slow, 1, effort)
+    samples = sampled(slow, effort)
     assert len(samples) == 5
     assert steady.flags(samples, effort) == {"too_short": 5.0}
+
+
+@pytest.mark.parametrize(
+    ("busy", "running"),
+    [
+        (lambda ms: 0.004, False),  # what an idle interpreter uses
+        (lambda ms: 1.0 * (ms <= 12), False),  # OpenMP's threads spin
+        (lambda ms: 15.0 * (ms <= 12), False),  # on sixteen cores
+        (lambda ms: 0.2 * (ms <= 90), False),  # the same on a busy machine
+        (lambda ms: 1.0, True),
+        (lambda ms: 0.1, True),  # work that hardly gets a CPU
+        (lambda ms: 1.0 * (ms <= 80), True),  # a tail
+        (lambda ms: 0.2 * (ms % 25 < 8), True),  # by fits and starts
+    ],
+)
+def test_work_that_goes_on_after_the_clock_is_seen(busy, running):
+    clock = Simulated()
+    clock.busy = busy
+    assert bool(steady.still_running(clock)) is running
+
+
+def test_the_cpus_of_what_goes_on_are_measured():
+    clock = Simulated()
+    clock.busy = lambda ms: 1.5
+    assert steady.still_running(clock) == pytest.approx(1.5)
 
 
 EFFORT = Effort(sample_s=0.1, samples=20)
@@ -129,6 +173,10 @@ EFFORT = Effort(sample_s=0.1, samples=20)
         ([0.1, 0.101] * 5 + [0.107, 0.108] * 5, set()),
         ([0.01, 0.0101] * 10, {"too_short"}),
         ([0.1] * 19 + [3.0], set()),  # one outlier moves no median
+        ([0.1] * 18 + [0.3] * 2, {"heavy_tail"}),
+        ([0.1, 0.105] * 9 + [0.118] * 2, set()),  # late, but within the spread of the rest
+        ([0.1] * 58 + [0.3] * 2, set()),  # 3 %
+        ([0.1] * 7 + [0.3], {"too_short"}),
     ],
 )
 def test_flags(samples, flags):

@@ -11,7 +11,7 @@ import sys
 import pytest
 
 from tiebreak.bench import store
-from tiebreak.bench.record import BadLine, dumps, seal, unseal
+from tiebreak.bench.record import SCHEMA, BadLine, dumps, seal, unseal
 from tiebreak.core.errors import UsageError
 
 
@@ -30,7 +30,7 @@ def numbers(folder):
 def test_records_come_back_in_order(tmp_path):
     file = fill(tmp_path, 1, 2, 3)
     assert numbers(tmp_path) == numbers(file) == [1, 2, 3]
-    assert all(record["schema"] == 1 for record in store.read_records(file))
+    assert all(record["schema"] == SCHEMA == 2 for record in store.read_records(file))
 
 
 def test_a_tail_torn_at_any_byte_is_healed(tmp_path):
@@ -70,9 +70,10 @@ def test_a_hash_covers_every_field():
 def test_records_of_a_later_schema_are_counted_not_read(tmp_path):
     file = fill(tmp_path, 1)
     with open(file, "ab") as out:
-        out.write(seal({"schema": 2, "kind": "visit", "number": 9}))
+        out.write(seal({"schema": SCHEMA + 1, "kind": "visit", "number": 9}))
+        out.write(seal({"schema": 1, "kind": "canary", "number": 10}))
     log = store.read_log(tmp_path)
-    assert (len(log.records), log.newer, log.corrupt) == (1, 1, [])
+    assert ([r["number"] for r in log.records], log.newer, log.corrupt) == ([1, 10], 1, [])
 
 
 def test_several_writers_lose_and_tear_nothing(tmp_path):
@@ -102,6 +103,50 @@ def test_a_full_disk_leaves_no_half_record(tmp_path, monkeypatch):
     writer.close()
     assert store.read_log(tmp_path).corrupt == []
     assert numbers(tmp_path) == [1, 3]
+
+
+def test_a_full_disk_is_one_line_where_a_torn_tail_cannot_be_kept(tmp_path, monkeypatch):
+    file = fill(tmp_path, 1)
+    torn = file.read_bytes() + b'{"torn'
+    file.write_bytes(torn)
+    monkeypatch.setattr(store, "TORN", "nowhere/torn")
+    with pytest.raises(UsageError, match="cannot write results to"):
+        store.Store(tmp_path)
+    assert file.read_bytes() == torn  # what could not be kept was not cut off
+    assert numbers(tmp_path) == [1]
+
+
+def test_lines_that_are_deep_long_or_odd_are_bad_lines(tmp_path):
+    file = fill(tmp_path, 1)
+    odd = (b"[" * 100_000, b'{"hash": ' + b"[" * 50_000 + b"]" * 50_000 + b"}", b"9" * 10_000,
+           b'{"hash": NaN}', b"\xff\xfe", b"\0", b'{"hash": "\\ud800"}', b"null")  # fmt: skip
+    with open(file, "ab") as out:
+        out.write(b"\n".join(odd) + b"\n")
+    log = store.read_log(tmp_path)
+    assert [r["number"] for r in log.records] == [1]
+    assert len(log.corrupt) == len(odd)
+    fill(tmp_path, 2)
+    assert numbers(tmp_path) == [1, 2]
+
+
+def test_a_folder_is_held_by_one_process_at_a_time(tmp_path):
+    code = (
+        "import sys; from tiebreak.bench.store import hold\n"
+        "with hold(sys.argv[1]): print('held', flush=True); sys.stdin.read()"
+    )
+    holder = subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert holder.stdout.readline() == b"held\n"
+    with pytest.raises(UsageError, match="another process is measuring into"), store.hold(tmp_path):
+        pass
+    fill(tmp_path, 1)
+    holder.kill()
+    holder.communicate()
+    with store.hold(tmp_path):
+        fill(tmp_path, 2)
+    assert numbers(tmp_path) == [1, 2]
+    assert [file.name for file in tmp_path.iterdir()] == [store.RECORDS]  # nothing is left lying
 
 
 def test_what_is_no_results_folder_is_refused(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from hygiene.test_documents import blocks
 
 from tiebreak.bench import suite
 from tiebreak.core.errors import UsageError
@@ -97,38 +98,70 @@ def test_a_visit_holds_one_cell_or_a_row():
         assert max(len(visit.cells) for visits in [cheetah] for visit in visits) == probes
 
 
-WRONG = {
-    "unknown key in suite 'mine' 'sede'": "sede = 1\n" + MINIMAL,
-    "unknown key in a scale 'block'": MINIMAL.replace("blocks", "block"),
-    "unknown key in a race 'tasks'": MINIMAL.replace("task =", "tasks ="),
-    "unknown key in a row 'fw'": MINIMAL.replace("framework", "fw"),
-    "unknown framework 'torhc'; did you mean 'torch'": MINIMAL.replace("torch", "torhc"),
-    "unknown probe 'trian'; did you mean 'train'": MINIMAL.replace("train", "trian"),
-    "unknown engine 'gymnasim'; did you mean 'gymnasium'": MINIMAL.replace("nasium", "nasim"),
-    "has no mode 'jit'": MINIMAL.replace('"torch"', '"torch", mode = "jit"'),
-    "loop 'fused' needs": MINIMAL.replace('"torch"', '"torch", loop = "fused"'),
-    "unknown size 'xl'": 'size = "xl"\n' + MINIMAL,
-    "unknown setting 'gama'; did you mean 'gamma'": MINIMAL + "config = { gama = 0.9 }",
-    "num_envs is set by": MINIMAL + "config = { num_envs = 3 }",
-    "blocks takes a positive number": MINIMAL.replace("4", "0"),
-    "share_process takes true or false": MINIMAL.replace("blocks", "share_process"),
-    "names a cell twice": MINIMAL.replace("linen", "nnx"),
-    "a race needs rows": MINIMAL.partition("rows")[0],
-    "is not TOML": MINIMAL + "]",
-    "names no race": MINIMAL.partition("[[races]]")[0],
-    "with other settings": MINIMAL + MINIMAL.partition("[[races]]\n")[2].join(
-        ["[[races]]\nconfig = { gamma = 0.9 }\n", ""]
-    ).replace('"torch"', '"equinox"'),
-}  # fmt: skip
+RACE = MINIMAL.partition("[[races]]\n")[2]
 
 
-@pytest.mark.parametrize("message", WRONG)
-def test_what_is_wrong_in_a_suite_is_said(tmp_path, message):
-    load(tmp_path, MINIMAL)
-    with pytest.raises(UsageError) as caught:
-        load(tmp_path, WRONG[message])
-    assert message in str(caught.value)
-    assert "\n" not in str(caught.value)
+def test_a_wrong_scale_is_refused_whichever_is_run(tmp_path):
+    wrong = "[scales.full]\nblocks = 0\n" + MINIMAL
+    with pytest.raises(UsageError, match=r"mine.toml:2: blocks takes"):
+        load(tmp_path, wrong, "quick")
+
+
+def test_a_list_makes_a_race_for_each_combination(tmp_path):
+    text = MINIMAL.replace(
+        '"gymnasium/CartPole-v1"', '["gymnasium/CartPole-v1", "gymnax/CartPole-v1"]'
+    )
+    text = 'cache = ["cold", "warm"]\n' + text + 'num_envs = [16, 64]\nsize = "m"\n'
+    plan = load(tmp_path, text)
+    assert len(plan.cells) == 2 * 2 * 2 * 2 * 3
+    assert len(plan.groups()) == 2 * 2 * 2 * 2
+    assert {cell.size for cell in plan.cells} == {"m"}
+    assert {(c.task, c.num_envs, c.cache) for c in plan.cells} == {
+        (task, n, cache)
+        for task in ("gymnasium/CartPole-v1", "gymnax/CartPole-v1")
+        for n in (16, 64)
+        for cache in ("cold", "warm")
+    }
+    loops = {(c.framework, c.task.partition("/")[0]): c.loop for c in plan.cells}
+    assert loops["nnx", "gymnax"] == "fused"
+    assert loops["torch", "gymnax"] == loops["nnx", "gymnasium"] == "host"
+
+
+def test_a_race_has_the_suites_settings_unless_it_sets_its_own(tmp_path):
+    second = "[[races]]\n" + RACE + 'precision = "tf32"\n'
+    plan = load(tmp_path, 'precision = "bfloat16"\n' + MINIMAL + second)
+    assert {cell.precision for cell in plan.cells} == {"bfloat16", "tf32"}
+
+
+def test_a_setting_may_fit_one_kind_of_actions_only(tmp_path):
+    """Which kind a task has is known in the worker: 256 minibatches divide 2048 steps, not 128."""
+    load(tmp_path, MINIMAL + "config = { num_minibatches = 256 }")
+
+
+def test_stages_end_with_the_last_of_them(tmp_path):
+    settings = load(tmp_path, MINIMAL.replace("blocks = 4", "stages = [4, 8]")).settings
+    assert (settings.stages, settings.blocks) == ((4, 8), 8)
+    assert load(tmp_path, MINIMAL).settings.stages == ()
+
+
+def test_the_example_is_a_suite_and_no_built_in_one():
+    for scale in ("quick", "full"):
+        plan = suite.load(str(suite.EXAMPLE_FILE), scale, 0)
+        assert {cell.cache for cell in plan.cells} == {"cold", "warm"}
+    assert "example" not in suite.names()
+    first = suite.example().partition("\n")[0]
+    assert first == f"#:schema {suite.SCHEMA_FILE.as_uri()}"
+    assert suite.SCHEMA_FILE.is_file()
+
+
+def test_the_race_in_the_readme_loads(tmp_path):
+    (race,) = blocks("toml", "README.md")
+    plan = load(tmp_path, MINIMAL.partition("[[races]]")[0] + race)
+    assert len(plan.groups()) == 3 * 2 * 2 * 2
+
+
+def test_every_built_in_suite_says_what_it_is():
+    assert all(suite.descriptions().values())
 
 
 def test_unknown_suites_and_scales_are_refused(tmp_path):

@@ -14,6 +14,7 @@ FLOORS = (
     {"algorithms", "loops", "verify"},
     {"training"},
     {"bench"},
+    {"selftest"},
     {"report"},
     {"cli", "commands"},
 )
@@ -47,6 +48,8 @@ ALSO = {
     "envs/device_keys.py": {"jax"},
     "bench/environment.py": {"jax"},  # in a worker only: a device engine without an agent
     "commands/probe.py": {"jax", "tensorflow", "torch"},  # one each, in a process of its own
+    "selftest/descent.py": {"jax", "torch"},  # in a worker only, as are the next
+    "selftest/trap_subjects.py": JAX | {"flax", "torch"},
 }
 """Files that load libraries which their name does not declare."""
 

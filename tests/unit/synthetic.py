@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tiebreak.bench.record import dumps, seal
+from tiebreak.bench.record import SCHEMA, dumps, seal
 from tiebreak.core.config import digest
 
 TRAIN = "ppo · gymnax/CartPole-v1 · train · num_envs 4"
@@ -136,4 +136,61 @@ def typical() -> list[dict]:
     for r in records:
         if r["kind"] == "visit" and r["cell"]["framework"] == "linen" and r["group"] == host:
             r["flags"] = {"recompiled": 2, "noisy": 0.081} if r["block"] < 3 else {}
+    return records
+
+
+def selftest(row: str = "simulated-aa", passed: bool | None = True, **changes: Any) -> dict:
+    """The record of one row of a self-test."""
+    return {
+        "schema": SCHEMA, "kind": "selftest", "run_id": "run-s", "suite": "self-test", "row": row,
+        "title": f"the title of {row}", "rule": "3.6 to 6.5 % called different",
+        "passed": passed, "detail": f"{row}: 48 of 1000 called different",
+        "measured": {"false_different": 0.048, "by_noise": {"low": 0.0471, "high": [1, 2]}},
+        "raw": {"seeds": [1, 2]}, "seconds": 12.5, "scale": "full", "fingerprint": "f" * 16,
+        "at": "2026-01-02T02:00:00Z", **changes,
+    }  # fmt: skip
+
+
+def self_test(folder: Path, records: Sequence[dict], scale: str = "full") -> Path:
+    """Write the results folder of a self-test."""
+    about = {"suite": "self-test", "scale": scale, "command": "tiebreak run self-test"}
+    return store(folder, records, **about)
+
+
+def remembering(records: Sequence[dict], kept_bytes: Mapping[str, float]) -> list[dict]:
+    """Finished visits with a memory series of 50 calls; label -> bytes that each call keeps."""
+    rng = np.random.default_rng(0)
+    for r in records:
+        if r["kind"] != "visit" or r["status"] != "ok":
+            continue
+        slope = kept_bytes.get(r["cell"]["label"], 0.0)
+        series = 3e8 + slope * np.arange(50) + rng.normal(0, 500, 50)
+        r["memory"] = {
+            "rss_peak_bytes": 412_000_000, "live_bytes": 1_310_000, "source": "heap",
+            "series_bytes": [int(x) for x in series], "slope_bytes_per_call": slope,
+            "growth_low_bytes_per_call": max(0.0, slope - 100),
+        }  # fmt: skip
+        if slope:
+            r["flags"] = {**r["flags"], "memory_growing": slope}
+    return list(records)
+
+
+def leaking(blocks: int = 3) -> list[dict]:
+    """The leak probe: one framework keeps every agent that it ever built."""
+    group = "ppo · gymnasium/CartPole-v1 · rebuild · num_envs 4"
+    speeds = {"torch eager": 1.0, "linen jit": 2.0, "nnx split": 0.5}
+    records = race(speeds, blocks=blocks, seed=5, group=group, unit="agents", unit_s=0.2)
+    return remembering(records, {"nnx split": 1_310_000.0})
+
+
+def staged() -> list[dict]:
+    """Groups that went to different stages, on a machine that moved during one block."""
+    wide = "ppo · gymnax/CartPole-v1 · update · num_envs 4"
+    records = [machine()]
+    for block in range(20):
+        records.append({**canary(block, "open", 0.01), "run_id": "run-a"})
+        records += [r for r in race(blocks=10, seed=1) if r["block"] == block]
+        records += [r for r in race(blocks=20, seed=2, group=wide) if r["block"] == block]
+        moved = 0.014 if block == 15 else 0.01
+        records.append({**canary(block, "close", moved), "run_id": "run-a"})
     return records

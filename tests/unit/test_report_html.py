@@ -65,7 +65,7 @@ def test_everything_that_a_reader_needs_is_there(tmp_path):
         "0.1.0, commit 0123abcd", "2026-01-02T03:04:00Z to 2026-01-02T03:04:09Z",
         "implementations proved equal", "4.0e-12", "equinox was not checked: not installed",
         "Some CPU @ 2.4 GHz", "jax 0.10.2, torch 2.13.0", "f" * 16, "130 of 140 visits finished",
-        "crash: worker ended by signal 9", "noisy 0.081 (3 of 10 visits)", "canary, numpy",
+        "crash: worker ended by signal 9", "noisy 8.1 % (3 of 10 visits)", "canary, numpy",
         hashlib.sha256((tmp_path / "quick-run" / "records.jsonl").read_bytes()).hexdigest(),
     ):  # fmt: skip
         assert part in text, part
@@ -77,7 +77,7 @@ def test_every_chart_finds_its_data(tmp_path):
     assert len(wanted) == len(set(wanted)) == len(found.data) == 1 + 2 * 3
     assert set(wanted) <= set(found.attributes("id"))
     charted = json.dumps(found.data, ensure_ascii=False)
-    for part in ("first call", "torch compile · bridge", "3.00× [2.98, 3.02]", "noisy 0.081"):
+    for part in ("first call", "torch compile · bridge", "3.00× [2.98, 3.02]", "noisy 8.1 %"):
         assert part in charted
     assert sum("window.vegaEmbed=" in script for script in found.scripts) == 1
 
@@ -169,6 +169,15 @@ def test_several_runs_stand_side_by_side_unpooled(tmp_path):
     assert len({r[0] in "12" for r in ratios}) == 2
     ids = found.attributes("id")
     assert len(ids) == len(set(ids))
+
+
+def test_another_reference_is_the_one_of_ratios(tmp_path):
+    folder = synthetic.store(tmp_path / "run", synthetic.race(blocks=4))
+    found = Page(write_report([folder], tmp_path / "linen.html", reference="linen jit"))
+    assert "speed relative to linen jit" in json.dumps(found.data)
+    with pytest.raises(UsageError, match=r"unknown reference 'line'; did you mean 'linen'"):
+        write_report([folder], tmp_path / "line.html", reference="line")
+    assert not (tmp_path / "line.html").exists()
 
 
 def test_two_machines_in_one_folder_are_two_rows(tmp_path):

@@ -34,11 +34,46 @@ def test_a_terminal_of_100_columns_shows_everything():
     assert "412 MB" in row
 
 
+def test_a_terminal_of_80_columns_loses_no_result():
+    text = printed(synthetic.typical(), width=80, force_terminal=True, color_system=None)
+    lines = text.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert "…" not in text
+    row = next(line for line in lines if "torch compile · bridge" in line)
+    assert row.split() == ["4", "torch", "compile", "·", "bridge", "97.4k", "1", "reference",
+                           "4.10", "s", "412", "MB"]  # fmt: skip
+    assert "0.799× [0.795, 0.803] SLOWER" in text
+
+
+def test_a_flag_is_explained_once_and_only_where_it_occurs():
+    text = printed(synthetic.typical(), width=100)
+    assert text.count("⚑ noisy: the samples of a visit scatter") == 1
+    assert "⚑ contended" not in text
+    assert "⚑" not in printed(synthetic.race(blocks=2), width=100)
+
+
+def test_blocks_without_pairs_are_no_interval():
+    alone = [r for r in synthetic.race(blocks=1) if "torch" in r["cell"]["label"]]
+    others = [r for r in synthetic.race(blocks=3) if r["block"] and "nnx" in r["cell"]["label"]]
+    (group,) = summarize([*alone, *others])
+    assert words.confidence(group).startswith("3 blocks, but no two in which a cell and the ref")
+    (group,) = summarize(alone)
+    assert words.confidence(group) == "1 block: no interval and no verdict without a second one"
+
+
+def test_drift_is_said_where_a_canary_moved_and_nowhere_else():
+    records = synthetic.staged()
+    text = printed(records, width=100)
+    train, update = text.split("update · num_envs 4")
+    assert "a canary moved by 40.0 % within a block" in update
+    assert "canary" not in train
+
+
 def test_flags_failures_and_power_are_said():
     text = printed(synthetic.typical(), width=100)
-    assert "⚑ linen jit: noisy 0.081 (3 of 10 visits), recompiled 2 (3 of 10 visits)" in text
-    assert "✗ tensorflow xla: crash: worker ended by signal 9 (blocks 0, 1," in text
-    assert "10 blocks; a difference of 2." in text
+    assert "⚑ linen jit: noisy 8.1 % (3 of 10 visits), recompiled 2 (3 of 10 visits)" in text
+    assert "✗ tensorflow xla: crash: worker ended by signal 9 (blocks 0–9)" in text
+    assert re.search(r"10 blocks; intervals within ±\d\.\d %; a difference of 2\.", text)
 
 
 def test_a_file_gets_plain_text_of_full_width():
@@ -108,5 +143,9 @@ def test_numbers_in_words():
     assert [words.size(x) for x in (412_000_000, 1_200_000_000, None)] == [
         "412 MB", "1.20 GB", "–",
     ]  # fmt: skip
+    assert [words.size(x) for x in (1_310_000.0, -3100.0, 12, 0.4)] == [
+        "1.31 MB", "-3.10 kB", "12 B", "0 B",
+    ]  # fmt: skip
+    assert [words.duration(x) for x in (119.0, 450.0, 7200.0)] == ["119 s", "7.5 min", "2.0 h"]
     assert [words.share(x) for x in (0.042, 11.0, float("inf"))] == ["4.2 %", "12×", "> 1000×"]
     assert words.join(["a", "b", "c"]) == "a, b and c"

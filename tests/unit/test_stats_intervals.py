@@ -76,6 +76,56 @@ def test_detectable_never_promises_less_than_the_margin():
     assert intervals.detectable(100.0, 2, family=100) == math.inf
 
 
+@pytest.mark.parametrize(("sizes", "spreads"), [((10, 10), (1, 1)), ((3, 20), (4, 1))])
+def test_two_samples_of_unequal_spread_cover_their_difference(sizes, spreads):
+    rng, truth = np.random.default_rng(7), 0.3
+    covered = visible = 0
+    for _ in range(SUITES):
+        a = rng.normal(0, spreads[0], sizes[0])
+        b = rng.normal(truth, spreads[1], sizes[1])
+        found = intervals.welch(a, b)
+        covered += found.low <= truth <= found.high
+        visible += (found.p < 0.05) == (found.low > 0 or found.high < 0)
+    assert 0.93 <= covered / SUITES <= 0.97
+    assert visible == SUITES
+
+
+def test_pooled_variances_would_not_cover_it():
+    """The control: Student's two-sample interval, on the second case above, covers too rarely."""
+    from scipy import stats
+
+    rng = np.random.default_rng(7)
+    a, b = rng.normal(0, 4, (SUITES, 3)), rng.normal(0, 1, (SUITES, 20))
+    assert np.mean(stats.ttest_ind(a, b, axis=1).pvalue > 0.05) < 0.9
+
+
+def test_welch_agrees_with_scipy_and_an_allowance_widens_it():
+    from scipy import stats
+
+    a, b = [1.0, 1.2, 0.9, 1.1], [1.5, 1.3, 1.6]
+    found, expected = intervals.welch(a, b), stats.ttest_ind(b, a, equal_var=False)
+    assert (found.p, found.freedom) == pytest.approx((expected.pvalue, expected.df))
+    assert (found.low, found.high) == pytest.approx(tuple(expected.confidence_interval()))
+    wide = intervals.welch(a, b, allowance=0.1)
+    assert (wide.low, wide.high) == pytest.approx((found.low - 0.1, found.high + 0.1))
+    assert intervals.welch(a, b, allowance=found.low).p == pytest.approx(0.05)
+    assert intervals.welch(a, b, allowance=1.0).p == 1
+    assert intervals.welch([1, 1], [2, 2]).p == 0
+    assert intervals.welch([1, 1], [1, 1]).p == 1
+    with pytest.raises(ValueError, match="two values a side"):
+        intervals.welch([1.0], b)
+
+
+def test_what_is_visible_through_an_allowance_is_seen_four_times_in_five():
+    rng, allowance, seen = np.random.default_rng(8), 0.03, 0
+    effect = math.log1p(intervals.visible(0.02 * math.sqrt(2 / 10), 18, 3, allowance))
+    for _ in range(SUITES):
+        a, b = rng.normal(0, 0.02, (2, 10))
+        found = intervals.welch(a, b + effect, allowance)
+        seen += intervals.verdict(found.mean, found.low, found.high, 3 * found.p) == "FASTER"
+    assert 0.77 <= seen / SUITES <= 0.85
+
+
 def test_one_block_has_no_interval():
     found = intervals.t_interval(np.array([0.5]))
     assert found.mean == 0.5

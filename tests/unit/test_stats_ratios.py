@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from unit import synthetic
@@ -170,6 +172,35 @@ def test_the_caller_chooses_the_reference():
 def test_other_records_are_no_visits():
     records = [synthetic.machine(), synthetic.certificate(), synthetic.canary(0, "open", 0.01)]
     assert summarize(records) == []
+
+
+def test_memory_is_the_median_of_the_visits_that_tell_it():
+    slopes = (4000.0, 10.0, 20.0)
+    memory = [{"live_bytes": 100 + b, "slope_bytes_per_call": s} for b, s in enumerate(slopes)]
+    records = [synthetic.visit("nnx split", b, [1.0], memory=m) for b, m in enumerate(memory)]
+    records += [synthetic.visit("nnx split", 3, [1.0], memory={"live_bytes": None})]
+    records += [synthetic.visit("nnx split", 4, [1.0])]  # as schema 1 has it
+    (cell,) = summarize(records)[0].cells
+    assert (cell.live_bytes, cell.slope_bytes_per_call) == (101, 20.0)
+    assert cell.memory_bytes == 412_000_000
+    (old,) = summarize([synthetic.visit("nnx split", 4, [1.0])])[0].cells
+    assert old.live_bytes is old.slope_bytes_per_call is None
+
+
+def test_the_half_width_is_the_widest_against_the_reference():
+    (group,) = summarize(synthetic.race())
+    widths = [math.log(c.comparison.high / c.comparison.low) / 2 for c in group.cells
+              if c.comparison]  # fmt: skip
+    assert group.half_width == pytest.approx(max(widths))
+    assert 0.001 < group.half_width < 0.02
+    assert summarize(synthetic.race(blocks=1))[0].half_width is None
+
+
+def test_calibration_never_counts():
+    calibration = [{**r, "kind": "calibration", "block": -1} for r in synthetic.race(blocks=1)]
+    with_it, without = (summarize(x + synthetic.race()) for x in (calibration, []))
+    assert with_it == without
+    assert summarize(calibration) == []
 
 
 def test_a_whole_run_of_identical_programs_names_no_winner():

@@ -9,11 +9,19 @@ from typing import Any
 
 
 class Clock:
-    """Wall time from the system's best monotonic counter."""
+    """Wall time from the system's best monotonic counter, and CPU time of this process."""
 
     def now_ns(self) -> int:
         """Nanoseconds since an arbitrary start."""
         return time.perf_counter_ns()
+
+    def cpu_ns(self) -> int:
+        """Nanoseconds of CPU that all threads of this process have used."""
+        return time.process_time_ns()
+
+    def pause(self, seconds: float) -> None:
+        """Do nothing for so long."""
+        time.sleep(seconds)
 
 
 def utc_now() -> str:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import os
+import contextlib
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
 
 from tiebreak import registry
-from tiebreak.bench.probes import Probe
+from tiebreak.bench.probe import Probe
 from tiebreak.core.seeding import derive
 from tiebreak.core.types import EnvSpec
 
@@ -34,6 +35,8 @@ class Environment:
         from tiebreak.envs.base import make_env
 
         self.env = make_env(self.cell["task"], self.cell["num_envs"], self.seed)
+        shape, seed = (STEPS, self.cell["num_envs"]), derive(self.seed, "actions")
+        self.actions = _actions(self.env.spec, shape, seed)
 
     def probe(self, name: str) -> Probe:
         """The probe `env`."""
@@ -51,6 +54,7 @@ class Environment:
             expected={"env_steps": steps},
             counted=lambda: {"env_steps": self.steps},
             numbers=lambda reward: {"reward": float(np.sum(np.asarray(reward)))},
+            inputs=lambda: [self.actions],
         )
 
     def sync(self, tree: Any) -> None:
@@ -64,9 +68,13 @@ class Environment:
         """Programs compiled by the device engine so far."""
         return self._compiled._cache_size() if self.on_device else 0
 
+    def lock(self) -> AbstractContextManager[Any]:
+        """JAX must not retrace inside, if it is there."""
+        return lock() if self.on_device else contextlib.nullcontext()
+
     def settings(self) -> dict[str, Any]:
-        """There is nothing to read back but the environment variable."""
-        return {"omp_num_threads": os.environ.get("OMP_NUM_THREADS", "")}
+        """There is nothing to read back but what the worker adds."""
+        return {}
 
     def memory(self) -> dict[str, int]:
         """Nothing beyond what the system says."""
@@ -79,7 +87,7 @@ class Environment:
 
     def _host(self) -> Any:
         env = self.env
-        actions = _actions(env.spec, (STEPS, env.num_envs), derive(self.seed, "actions"))
+        actions = self.actions
         env.reset()
 
         def call() -> list[np.ndarray]:
@@ -91,7 +99,6 @@ class Environment:
         import jax
 
         env = self.env
-        actions = _actions(env.spec, (STEPS, env.num_envs), derive(self.seed, "actions"))
 
         @jax.jit
         def steps(state: Any, key: Any, actions: Any) -> Any:
@@ -102,7 +109,7 @@ class Environment:
 
         key = jax.random.key(self.seed)
         carry = [env.reset(key)[0], key]
-        actions = jax.device_put(actions)
+        actions = jax.device_put(self.actions)
         self._compiled: Any = steps
 
         def call() -> Any:
@@ -110,6 +117,13 @@ class Environment:
             return rewards
 
         return call
+
+
+def lock() -> AbstractContextManager[Any]:
+    """Tracing in JAX is an error inside."""
+    import jax
+
+    return jax.no_tracing()
 
 
 def _actions(spec: EnvSpec, shape: tuple[int, ...], seed: int) -> np.ndarray:

@@ -61,6 +61,10 @@ class Scale:
     """How much of a suite is run. Times in seconds."""
 
     blocks: int = 10
+    stages: tuple[int, ...] = ()
+    """Numbers of blocks, the last of them `blocks`: after each, only groups with an interval wider
+    than ±`half_width` go on to the next. Empty: all blocks, whatever the intervals."""
+    half_width: float = 0.015
     least_blocks: int = 1
     budget_s: float | None = None
     """No block after the first starts that would end later than this;"""

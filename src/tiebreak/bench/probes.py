@@ -1,4 +1,4 @@
-"""What is measured: each probe is one callable over an agent, an environment and a loop.
+"""What is measured: probes over one agent, environment and loop.
 
 A *subject* is what a visit builds; `make_subject` chooses one for a row of cells. The worker sees
 subjects and probes through the two classes below only, and the clock stays outside.
@@ -6,39 +6,22 @@ subjects and probes through the two classes below only, and the clock stays outs
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+import contextlib
+import sys
+from collections import deque
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
 from tiebreak import registry
+from tiebreak.bench.probe import Probe
 from tiebreak.bench.suite import ALONE, SIZES
 from tiebreak.core import noise
 from tiebreak.core.config import override
 from tiebreak.core.seeding import derive
 
-
-@dataclass
-class Probe:
-    """One thing to call again and again, and how its work is proved."""
-
-    unit: str
-    units_per_call: int
-    call: Callable[[], Any]
-    """Does the work; what it returns may still be on its way."""
-    held: Callable[[], Any] = tuple
-    """The state that calls leave behind, to be waited for with what they returned."""
-    expected: Mapping[str, int] = field(default_factory=dict)
-    """Counted work of one call: `env_steps`, `updates`."""
-    counted: Callable[[], dict[str, int]] = dict
-    """The same, counted so far by what does the work."""
-    weights: Callable[[], Mapping[str, np.ndarray]] = dict
-    learns: bool = False
-    """Whether calls have to change the weights."""
-    numbers: Callable[[Any], dict[str, float]] = lambda output: {}
-    """Named numbers out of a call's output, that have to be finite."""
+__all__ = ["Probe", "Subject", "make_subject"]
 
 
 class Subject:
@@ -85,7 +68,7 @@ class Subject:
         self.config, self.spec = self.loop.config, self.loop.spec
 
     def probe(self, name: str) -> Probe:
-        """One of the probes `forward`, `interact`, `update`, `train`."""
+        """One of the probes `forward`, `interact`, `update`, `train`, `rebuild`."""
         return getattr(self, f"_{name}")()
 
     def sync(self, tree: Any) -> None:
@@ -95,6 +78,21 @@ class Subject:
     def compile_count(self) -> int:
         """Compilations in this process so far."""
         return self.runtime.compile_count()
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Retracing inside is an error: of the agent, and of an environment that is JAX's."""
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(self.runtime.lock())
+            if self.runtime.name != "jax" and "jax" in sys.modules:
+                from tiebreak.bench import environment
+
+                stack.enter_context(environment.lock())
+            yield
+
+    def fallbacks(self) -> dict[str, int]:
+        """How often so far compiled code was not: `fell_to_eager`, `graph_break`."""
+        return self.runtime.fallbacks()
 
     def settings(self) -> dict[str, Any]:
         """Effective settings, read back."""
@@ -114,18 +112,21 @@ class Subject:
         shape = (self.config.num_envs, *self.spec.observation_shape)
         draw = registry.data_module(self.cell["algorithm"]).act_noise(self.spec, shape[0])
         asarray = self.runtime.asarray
-        batches = [
-            (
-                asarray(rng.standard_normal(shape, dtype=np.float32)),
-                asarray(noise.sample(draw, rng)),
-            )
+        given = [
+            (rng.standard_normal(shape, dtype=np.float32), noise.sample(draw, rng))
             for _ in range(4)
         ]
+        batches = [(asarray(obs), asarray(drawn)) for obs, drawn in given]
         state, turn = self.agent.init(self.seed), [0]
 
         def call() -> Any:
             turn[0] += 1
             return self.agent.act(state, *batches[turn[0] % 4])
+
+        def varies() -> bool:
+            others = (state, *batches[1]), (self.agent.init(self.seed + 1), *batches[0])
+            first = self._flat(self.agent.act(state, *batches[0]))
+            return all((self._flat(self.agent.act(*other)) != first).any() for other in others)
 
         return Probe(
             "actions",
@@ -133,18 +134,27 @@ class Subject:
             call,
             weights=lambda: self.agent.dump(state),
             numbers=lambda act: {"action": float(np.sum(self.runtime.to_numpy(act).action))},
+            inputs=lambda: [array for pair in given for array in pair],
+            varies=varies,
         )
 
     def _interact(self) -> Probe:
         """Acting and stepping the environment, without learning."""
-        loop, steps = self.loop, self.config.batch_size
+        loop, steps, last = self.loop, self.config.batch_size, deque[Any](maxlen=2)
+
+        def call() -> Any:
+            last.append(loop.collect())
+            return last[-1]
+
         return Probe(
             "env steps",
             steps,
-            loop.collect,
+            call,
             expected={"env_steps": steps},
             counted=lambda: {"env_steps": loop.steps},
             weights=lambda: self.agent.dump(loop.state),
+            inputs=lambda: [self.runtime.to_numpy(last[-1].obs)],
+            varies=lambda: (self._flat(last[0]) != self._flat(last[-1])).any(),
         )
 
     def _update(self) -> Probe:
@@ -152,6 +162,7 @@ class Subject:
         rng = np.random.default_rng(derive(self.seed, "update"))
         pair = registry.sample_batch(self.cell["algorithm"], self.spec, self.config, rng)
         batch, draws = (type(part)(*map(self.runtime.asarray, part)) for part in pair)
+        floats = [array for array in pair[0] if array.dtype.kind == "f"]
         state = [self.agent.init(self.seed)]
         updates = self.config.updates_per_iteration
 
@@ -169,6 +180,7 @@ class Subject:
             weights=lambda: self.agent.dump(state[0]),
             learns=True,
             numbers=self._numbers,
+            inputs=lambda: floats,
         )
 
     def _train(self) -> Probe:
@@ -190,11 +202,27 @@ class Subject:
             weights=lambda: self.agent.dump(loop.state),
             learns=True,
             numbers=lambda progress: self._numbers(progress.metrics),
+            inputs=lambda: [self.runtime.to_numpy(_observations(loop))],
         )
+
+    def _rebuild(self) -> Probe:
+        """Agents made anew."""
+        from tiebreak.bench.rebuild import rebuild
+
+        return rebuild(self.cell, self.spec, self.config, self.seed)
+
+    def _flat(self, tree: Any) -> np.ndarray:
+        """All numbers of a NamedTuple of arrays, in a row."""
+        return np.concatenate([np.ravel(leaf) for leaf in self.runtime.to_numpy(tree)])
 
     def _numbers(self, metrics: Any) -> dict[str, float]:
         named = self.runtime.to_numpy(metrics)._asdict()
         return {name: float(np.ravel(value)[-1]) for name, value in named.items()}
+
+
+def _observations(loop: Any) -> Any:
+    """What the agent will see next, in either kind of loop."""
+    return loop._carry.obs if loop.kind == "fused" else loop._obs
 
 
 def make_subject(job: Mapping[str, Any]) -> Any:
@@ -204,12 +232,3 @@ def make_subject(job: Mapping[str, Any]) -> Any:
 
         return Environment(job)
     return Subject(job)
-
-
-def checksum(weights: Mapping[str, np.ndarray]) -> str:
-    """sha256 over names, shapes and values, in the order of the names."""
-    digest = hashlib.sha256()
-    for name in sorted(weights):
-        array = np.ascontiguousarray(weights[name])
-        digest.update(f"{name} {array.shape} {array.dtype}".encode() + array.tobytes())
-    return digest.hexdigest()

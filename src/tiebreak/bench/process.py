@@ -1,7 +1,7 @@
 """Starts one worker, listens to it, and ends it with all that it started, whatever it does.
 
 The worker is never trusted: its output is capped, its results are parsed as JSON and checked, its
-time is limited, and its process group is ended even when it says that it has finished.
+time is limited, and all that it started is ended even when it says that it has finished.
 """
 
 from __future__ import annotations
@@ -17,30 +17,40 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from tiebreak.bench import out_of_memory
 from tiebreak.bench.clock import Timer
+from tiebreak.bench.reaper import Orphans, end_group, has_ended
 from tiebreak.bench.record import check_result, one_line
+from tiebreak.bench.variables import environment
 
-INHERITED = (
-    "CC", "CUDA_HOME", "CXX", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "LD_LIBRARY_PATH", "MUJOCO_GL",
-    "PATH", "SYSTEMROOT", "TZ", "VIRTUAL_ENV",
-)  # fmt: skip
-"""What a worker gets of the manager's environment; no tokens, no XLA_FLAGS, no surprises."""
-
+JOB = "job.json"
+"""What the worker is told, in its folder."""
 LOG_BYTES = 256 * 1024
 RESULT_BYTES = 4 * 1024 * 1024
 GRACE_S = 3.0
 """Between asking a worker to end and ending it."""
+END_S = 10.0
+"""How long a worker may take to end that has sent all its results."""
+CLOCKS = 0.01, 0.005
+"""Share and seconds by which the parent's clock and a worker's may differ. The parent's stamps are
+late by as much as it had to wait for a CPU, which may be milliseconds."""
+
+Result = dict[str, Any]
 
 
 class Worker:
-    """One visit's process. `run` blocks until it is over, and calls back for each good result."""
+    """One visit's process. `run` blocks until it is over, and calls back for each good result.
+
+    Each result is handed on the moment it arrives, but for the last: until the process has ended,
+    which takes END_S at most, it may show that there is something to be said about it (`fault`).
+    """
 
     def __init__(
         self,
         job: Mapping[str, Any],
         folder: Path,
         cache: Path,
-        on_result: Callable[[str, Any], None],
+        on_result: Callable[[str, Result], None],
     ):
         self.job, self.folder, self.cache, self.on_result = job, folder, cache, on_result
         self.waiting = {cell["id"] for cell in job["cells"]}
@@ -48,36 +58,49 @@ class Worker:
         """The first thing that it sent and should not have, in one line."""
         self.log = b""
         self.wall_s = 0.0
-        self._pending, self._received = b"", 0
+        self.timer = Timer()
+        self._last: tuple[str, Result] | None = None
+        self._last_s = 0.0
+        self._steady_s: dict[tuple[str, str], float] = {}
+        """(cell, start or end) -> when the event arrived."""
+        self._pending, self._received, self._told = b"", 0, ""
 
     def run(self, timeout_s: float) -> tuple[str, str]:
-        """("ok" | "timeout" | "crash", one-line reason); the reason is for cells without result."""
-        timer = Timer()
+        """(status, one-line reason) of the cells without a result: timeout, oom, crash; else ok."""
+        self.timer, killed = Timer(), out_of_memory.kills()
+        self._write_job()
         results, ours = os.pipe()
-        try:
-            process = self._start(ours)
-        finally:
-            os.close(ours)
-        try:
-            ended = self._listen(process, results, timer, timeout_s)
-        finally:  # also when the manager is interrupted
-            _end_group(process)
-            os.close(results)
-            if process.stdout:
-                process.stdout.close()
-            self.wall_s = timer.elapsed_s()
-        if not ended:
+        with Orphans() as orphans:
+            try:
+                process = self._start(ours)
+            except OSError as error:  # no memory, or too many processes
+                os.close(results)
+                status = "oom" if out_of_memory.said(str(error)) else "crash"
+                return status, f"could not be started: {error.strerror}"
+            finally:
+                os.close(ours)
+            try:
+                in_time = self._listen(process, results, timeout_s)
+            finally:  # also when the manager is interrupted
+                alive = not has_ended(process)
+                end_group(process, GRACE_S)
+                orphans.end()
+                self._close(process, results)
+        if self.waiting and not in_time:
             return "timeout", f"no result within {timeout_s:g} s"
         if self.waiting:
-            return "crash", self._reason(process.returncode)
-        return "ok", self.fault
+            sigkill = not alive and process.returncode == -signal.SIGKILL
+            by_kernel = sigkill and out_of_memory.kills() > killed
+            return self._ending(process.returncode, by_kernel)
+        return "ok", ""
+
+    def _write_job(self) -> None:
+        job = {**self.job, "manager_pid": os.getpid()}
+        (self.folder / JOB).write_text(json.dumps(job), encoding="utf-8")
 
     def _start(self, result_fd: int) -> subprocess.Popen[bytes]:
-        job_file = self.folder / "job.json"
-        job = {**self.job, "manager_pid": os.getpid()}
-        job_file.write_text(json.dumps(job), encoding="utf-8")
         return subprocess.Popen(
-            [sys.executable, "-m", "tiebreak.bench.worker", str(job_file), str(result_fd)],
+            [sys.executable, "-m", "tiebreak.bench.worker", JOB, str(result_fd)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -87,9 +110,7 @@ class Worker:
             start_new_session=True,
         )
 
-    def _listen(
-        self, process: subprocess.Popen[bytes], results: int, timer: Timer, timeout_s: float
-    ) -> bool:
+    def _listen(self, process: subprocess.Popen[bytes], results: int, timeout_s: float) -> bool:
         """Read until the process has ended (True) or its time is up (False)."""
         assert process.stdout
         readers = {results: self._take, process.stdout.fileno(): self._keep}
@@ -97,8 +118,8 @@ class Worker:
             for fd in readers:
                 os.set_blocking(fd, False)
                 selector.register(fd, selectors.EVENT_READ)
-            while not _has_ended(process):
-                if timer.elapsed_s() > timeout_s:
+            while not has_ended(process):
+                if self._is_late(timeout_s):
                     return False
                 ready = [key.fd for key, _ in selector.select(0.1)]
                 for fd in [fd for fd in ready if not self._read(fd, readers[fd])]:
@@ -110,6 +131,18 @@ class Worker:
             while left and self._read(fd, reader):
                 left -= 1
         return True
+
+    def _is_late(self, timeout_s: float) -> bool:
+        now = self.timer.elapsed_s()
+        return now > timeout_s or (self._last is not None and now > self._last_s + END_S)
+
+    def _close(self, process: subprocess.Popen[bytes], results: int) -> None:
+        os.close(results)
+        if process.stdout:
+            process.stdout.close()
+        self.wall_s = self.timer.elapsed_s()
+        if self._last:
+            self._hand_on(*self._last)
 
     def _read(self, fd: int, reader: Callable[[bytes], None]) -> bool:
         try:
@@ -123,94 +156,84 @@ class Worker:
         self.log += data[: LOG_BYTES - len(self.log)]
 
     def _take(self, data: bytes) -> None:
+        now = self.timer.elapsed_s()
         self._received += len(data)
         if self._received > RESULT_BYTES:
             self._blame(f"sent more than {RESULT_BYTES} bytes of results")
             return
         *lines, self._pending = (self._pending + data).split(b"\n")
         for line in lines:
-            self._message(line)
+            self._message(line, now)
 
-    def _message(self, line: bytes) -> None:
+    def _message(self, line: bytes, now: float) -> None:
+        """One line that arrived at `now`: a result, or an event (unknown ones are let be)."""
         try:
             message = json.loads(line)
-            cell_id, result = message["cell_id"], message["result"]
-        except (ValueError, TypeError, KeyError, RecursionError):
+            cell_id, event = message["cell_id"], message.get("event")
+            result = {} if event else message["result"]
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
             self._blame(f"sent something that is no result: {line[:80]!r}")
             return
-        if cell_id not in self.waiting:
-            self._blame("sent a result twice, or one that was not asked for")
+        if event:
+            if event == "steady":
+                self._steady_s[str(cell_id), str(message.get("when"))] = now
+        elif cell_id not in [cell["id"] for cell in self.job["cells"]]:
+            self._blame("sent a result that was not asked for")
+        elif cell_id not in self.waiting:
+            self._blame(f"sent the result of cell {cell_id} twice; the first one counts")
         elif wrong := check_result(result):
             self._blame(wrong)
         else:
-            self.waiting.discard(cell_id)
-            self.on_result(cell_id, result)
+            self._accept(cell_id, result, now)
+
+    def _accept(self, cell_id: str, result: Result, now: float) -> None:
+        """A good result: with the parent's clock; a failure for want of memory by its name."""
+        self.waiting.discard(cell_id)
+        start, end = (self._steady_s.get((cell_id, when)) for when in ("start", "end"))
+        if start is not None and end is not None:
+            result = clocks(result, end - start)
+        if result["status"] == "failed" and out_of_memory.said(result["error"]):
+            flags = {**result["flags"], "oom": round(now, 3)}
+            result = {**result, "status": "oom", "flags": flags}
+        if self.waiting:
+            self._hand_on(cell_id, result)
+        else:
+            self._last, self._last_s = (cell_id, result), now
+
+    def _hand_on(self, cell_id: str, result: Result) -> None:
+        """With what there was to blame, if that is not in an earlier record of the visit."""
+        if self.fault != self._told:
+            self._told = self.fault
+            result = {**result, "fault": self.fault}
+        self.on_result(cell_id, result)
 
     def _blame(self, fault: str) -> None:
         self.fault = self.fault or one_line(fault)
 
-    def _reason(self, code: int) -> str:
+    def _ending(self, code: int, by_kernel: bool) -> tuple[str, str]:
+        """Status and reason of a process that ended without all of its results."""
         if self._pending and not self.fault:
             self.fault = "the result breaks off in the middle"
-        if code < 0:
-            with contextlib.suppress(ValueError):
-                return self.fault or f"ended by {signal.Signals(-code).name}" + self._last_words()
-        return self.fault or f"ended with status {code} and no result" + self._last_words()
+        if by_kernel:
+            return "oom", "ended by the kernel, which was out of memory" + self._last_words()
+        ending = f"ended with status {code} and no result"
+        with contextlib.suppress(ValueError):
+            ending = f"ended by {signal.Signals(-code).name}" if code < 0 else ending
+        status = "oom" if out_of_memory.said(self._tail()) else "crash"
+        return status, self.fault or ending + self._last_words()
+
+    def _tail(self) -> str:
+        return self.log[-2000:].decode(errors="replace").strip()
 
     def _last_words(self) -> str:
-        lines = self.log.decode(errors="replace").strip().splitlines()
+        lines = self._tail().splitlines()
         return ": " + one_line(lines[-1], 160) if lines else ""
 
 
-def environment(job: Mapping[str, Any], folder: Path, cache: Path) -> dict[str, str]:
-    """Every variable that a worker sees."""
-    threads = str(job["threads"])
-    env = {name: os.environ[name] for name in INHERITED if name in os.environ}
-    counts = ("OMP", "MKL", "OPENBLAS", "NUMEXPR", "VECLIB_MAXIMUM")
-    env |= {f"{name}_NUM_THREADS": threads for name in counts}
-    env |= {"TF_NUM_INTRAOP_THREADS": threads, "TF_NUM_INTEROP_THREADS": "1"}
-    env |= {"PJRT_NPROC": threads, "TF_CPP_MIN_LOG_LEVEL": "2", "PYTHONUNBUFFERED": "1"}
-    env |= {"PYTHONHASHSEED": str(job["hash_seed"]), "PYTHONPATH": _python_path()}
-    env |= {"TMPDIR": str(_private(folder / "tmp")), "XDG_CACHE_HOME": str(folder / "tmp")}
-    env |= {
-        "TORCHINDUCTOR_CACHE_DIR": str(cache / "inductor"),
-        "TRITON_CACHE_DIR": str(cache / "triton"),
-        "CUDA_CACHE_PATH": str(cache / "cuda"),
-    }
-    if job["cells"][0]["device"] == "cpu":  # or a GPU that is there would be started, or used
-        env |= {"JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": ""}
-    return env
-
-
-def _python_path() -> str:
-    """This package, then the manager's own PYTHONPATH, absolute: workers run elsewhere."""
-    own = str(Path(__file__).resolve().parents[2])
-    given = os.environ.get("PYTHONPATH", "").split(os.pathsep)
-    return os.pathsep.join([own, *(os.path.abspath(entry) for entry in given if entry)])
-
-
-def _private(folder: Path) -> Path:
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return folder
-
-
-def _has_ended(process: subprocess.Popen[bytes]) -> bool:
-    """Whether it is over, without collecting it: its number stays taken until its group ends."""
-    return os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
-
-
-def _end_group(process: subprocess.Popen[bytes]) -> None:
-    """End the worker and every process of its group; ask first, if it is still running."""
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        if not _has_ended(process):
-            os.killpg(process.pid, signal.SIGTERM)
-            timer = Timer()
-            while not _has_ended(process) and timer.elapsed_s() < GRACE_S:
-                _nap()
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-
-
-def _nap() -> None:
-    with selectors.DefaultSelector() as selector:
-        selector.select(0.05)
+def clocks(result: Result, parent_s: float) -> Result:
+    """A result with the steady phase as the parent's clock saw it; flagged if the two differ."""
+    share, seconds = CLOCKS
+    flags, worker_s = result["flags"], result.get("phases_s", {}).get("steady")
+    if isinstance(worker_s, (int, float)) and abs(parent_s - worker_s) > share * worker_s + seconds:
+        flags = {**flags, "clock_mismatch": round(parent_s - worker_s, 6)}
+    return {**result, "flags": flags, "parent_steady_s": round(parent_s, 6)}

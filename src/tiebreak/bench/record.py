@@ -2,6 +2,8 @@
 
 Schema history
 1: kinds visit, calibration, machine, canary, certificate.
+2: kind selftest; status oom; visits carry a memory series, the parent's clock, contention in full
+   and what else a worker sent or left behind; a canary names its groups, a closing one its seconds.
 """
 
 from __future__ import annotations
@@ -12,9 +14,9 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-SCHEMA = 1
-KINDS = ("visit", "calibration", "machine", "canary", "certificate")
-STATUSES = ("ok", "failed", "timeout", "crash", "missing")
+SCHEMA = 2
+KINDS = ("visit", "calibration", "machine", "canary", "certificate", "selftest")
+STATUSES = ("ok", "failed", "timeout", "oom", "crash", "missing")
 
 Record = dict[str, Any]
 
@@ -31,6 +33,10 @@ FAILED: Record = {
     "settings": {},
 }
 """The fields of a visit that measured nothing; `status` and `error` say why."""
+
+
+TABLES = ("flags", "phases_s", "memory", "work", "settings")
+"""The fields of a visit that hold named values, in a failed one, too."""
 
 
 class BadLine(ValueError):
@@ -61,7 +67,7 @@ def unseal(line: bytes) -> Record:
     content = {k: v for k, v in record.items() if k != "hash"}
     try:
         intact = hashlib.sha256(dumps(content).encode()).hexdigest() == record["hash"]
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BadLine(f"not a record: {error}") from error
     if not intact:
         raise BadLine("its hash does not match its content")
@@ -72,14 +78,14 @@ def check_result(result: Any) -> str:
     """What is wrong with a worker's result, in one line; empty if nothing is."""
     if not isinstance(result, dict):
         return "the result is not a JSON object"
-    if result.get("status") not in ("ok", "failed"):
-        return f"the result has status {result.get('status')!r}"
-    if not isinstance(result.get("flags"), dict):
-        return "the result has no flags"
     try:
         dumps(result)
     except (ValueError, RecursionError):
         return "the result holds a number that is not finite"
+    if result.get("status") not in ("ok", "failed"):
+        return f"the result has status {result.get('status')!r}"
+    if not all(isinstance(result.get(field), dict) for field in TABLES):
+        return f"the result lacks one of {', '.join(TABLES)}"
     if result["status"] == "failed":
         return "" if isinstance(result.get("error"), str) else "the failure has no reason"
     samples = result.get("samples_s")

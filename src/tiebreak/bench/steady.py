@@ -1,11 +1,10 @@
-"""How a probe is measured: first call, calls until nothing compiles, calibration, samples, flags.
+"""How a probe is measured: first call, calls until nothing compiles, calibration, samples, rest.
 
 All times come from the clock that is passed in.
 """
 
 from __future__ import annotations
 
-import gc
 import math
 import statistics
 from collections.abc import Callable
@@ -17,6 +16,15 @@ from tiebreak.bench.clock import Clock, time_calls
 NOISY, UNSTEADY = 0.10, 0.10
 """Flag when the samples' spread (1.4826 MAD / median), or the step from the median of their first
 half to that of their second, is larger. Starting values; see docs/decisions."""
+
+TAIL_SPREADS, TAIL_SHARE, TAIL = 5.0, 0.10, 0.05
+"""A sample is in the tail that exceeds the median by 5 spreads and by 10 % of it; a heavy tail
+holds at least two samples, and more than 5 % of them."""
+
+SETTLE_S, WINDOW_S, QUIET, WATCH_S, RUNNING_S = 0.04, 0.02, 0.05, 1.0, 0.03
+"""After the clock has stopped the process is given 40 ms, in which OpenMP's threads end their spin.
+It is idle when it has used less than 5 % of a CPU in two windows of 20 ms. If it has not come to
+that within 1 s, or has used 30 ms of CPU before, work was running on. See docs/decisions/0013."""
 
 
 @dataclass(frozen=True)
@@ -30,13 +38,16 @@ class Effort:
     steady_s: float = 2.0
     """lasting at least this long together."""
     longest_s: float = 120.0
-    """Sampling ends after this long even with fewer samples; too_short is flagged then."""
+    """Sampling ends after this long even with fewer samples; too_short is flagged then. So does the
+    memory series."""
     silent_calls: int = 5
     """Warm-up ends when this many calls in a row compiled nothing,"""
     warmup_s: float = 60.0
     """or, for slow calls, after this long, with one silent call at least."""
     most_calls: int = 10_000
     """Calls in one sample at most: the harness holds on to all that they return."""
+    memory_calls: int = 50
+    """Calls of the memory series, after the samples; 0 takes none, fewer than 8 give no bound."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +84,7 @@ def warm_up(timed: Timed, compile_count: Callable[[], int], effort: Effort) -> W
     while out.silent < effort.silent_calls and out.calls < limit:
         if out.rest_s >= effort.warmup_s and out.silent >= 1:
             break
-        if out.rest_s >= 10 * effort.warmup_s:
+        if out.rest_s >= 10 * effort.warmup_s and out.calls > effort.silent_calls:
             break
         out.rest_s += timed.seconds()
         out.calls += 1
@@ -97,17 +108,42 @@ def calibrate(timed: Timed, effort: Effort) -> int:
     return n
 
 
-def sample(timed: Timed, n: int, effort: Effort) -> list[float]:
-    """Seconds of each sample of `n` calls, until there are enough."""
-    gc.collect()
-    samples: list[float] = []
+def sample(
+    timed: Timed,
+    n: int,
+    effort: Effort,
+    samples: list[float],
+    disturbed: Callable[[], bool] = lambda: False,
+) -> None:
+    """Fill `samples` with the seconds of each sample of `n` calls, until there are enough.
+
+    `disturbed` is asked after each, off the clock; True ends the sampling. What an exception
+    interrupts leaves the samples before it.
+    """
     total = 0.0
     while len(samples) < effort.samples or total < effort.steady_s:
         if total >= effort.longest_s and len(samples) >= 3:
             break
         samples.append(timed.seconds(n))
         total += samples[-1]
-    return samples
+        if disturbed():
+            break
+
+
+def still_running(clock: Clock) -> float:
+    """CPUs that this process keeps busy although it should be idle; 0 if it is.
+
+    Work that the clock has missed goes on here, whatever `sync` was told to wait for.
+    """
+    clock.pause(SETTLE_S)
+    start, first = clock.now_ns(), clock.cpu_ns()
+    now, used, quiet = start, first, 0
+    while quiet < 2 and now - start < WATCH_S * 1e9 and used - first <= RUNNING_S * 1e9:
+        clock.pause(WINDOW_S)
+        before, now = now, clock.now_ns()
+        spent, used = clock.cpu_ns() - used, clock.cpu_ns()
+        quiet = quiet + 1 if spent < QUIET * (now - before) else 0
+    return (used - first) / (now - start) if used - first > RUNNING_S * 1e9 else 0.0
 
 
 def flags(samples: list[float], effort: Effort) -> dict[str, float]:
@@ -122,6 +158,10 @@ def flags(samples: list[float], effort: Effort) -> dict[str, float]:
         chance = 2 * 1.77 * spread / math.sqrt(half)  # two standard errors of that difference
         if abs(step) > max(UNSTEADY, chance):
             out["unsteady"] = round(step, 4)
+    limit = middle * (1 + max(TAIL_SPREADS * spread, TAIL_SHARE))
+    late = sum(seconds > limit for seconds in samples)
+    if late >= 2 and late / len(samples) > TAIL:
+        out["heavy_tail"] = round(late / len(samples), 4)
     if len(samples) < effort.samples:
         out["too_short"] = float(len(samples))
     elif middle < 0.5 * effort.sample_s:

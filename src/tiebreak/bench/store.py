@@ -8,6 +8,7 @@ later is skipped and counted.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -42,6 +43,41 @@ def check_name(name: str) -> str:
     return name
 
 
+@contextlib.contextmanager
+def hold(folder: str | Path) -> Iterator[None]:
+    """Make the folder and keep other managers out of it, until the block or this process ends.
+
+    Two of them would measure on one machine at once. Records may be appended all the same: the lock
+    is on the folder, theirs on the file. Raises UsageError if another process holds it, or if it
+    cannot be made. A file system that cannot lock a folder (NFS) locks nobody out.
+    """
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise _unwritable(folder, error) from error
+    try:
+        _lock(handle, Path(folder))
+        yield
+    finally:
+        os.close(handle)
+
+
+def _unwritable(folder: str | Path, error: OSError) -> UsageError:
+    return UsageError(f"cannot write results to {folder}: {error.strerror}")
+
+
+def _lock(handle: int, folder: Path) -> None:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise UsageError(
+            f"another process is measuring into {folder}: let it end, or use another --out"
+        ) from None
+    except OSError:
+        return
+
+
 class Store:
     """The writer's side of a results folder; several writers may hold the same one."""
 
@@ -52,23 +88,23 @@ class Store:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._file = os.open(self.folder / RECORDS, flags, 0o644)
+            with self._locked():
+                self._heal()
         except OSError as error:
-            raise UsageError(f"cannot write results to {self.folder}: {error.strerror}") from error
-        with self._locked():
-            self._heal()
+            raise _unwritable(self.folder, error) from error
 
     def append(self, record: Mapping[str, Any]) -> None:
         """Store one record; when this returns it is on the disk. OSError if it is full."""
-        line = seal(record)
+        line, where = seal(record), str(self.folder / RECORDS)
         with self._locked():
             size = self._heal()
             try:
                 if os.write(self._file, line) != len(line):
-                    raise OSError(28, "No space left for a whole record", str(self.folder))
+                    raise OSError(errno.ENOSPC, "No space left for a whole record")
                 os.fsync(self._file)
-            except OSError:
+            except OSError as error:
                 os.ftruncate(self._file, size)
-                raise
+                raise OSError(error.errno, error.strerror, where) from error
 
     def close(self) -> None:
         """Release the file."""

@@ -1,26 +1,31 @@
 """Reads a suite file into a Plan. Everything is checked before a visit runs.
 
 A suite has settings for all cells, [scales.NAME] (how much to measure) and [[races]]: a task, its
-probes, and rows, one for each framework and mode. bench/suites/quick.toml is a commented example.
+probes, and rows, one for each framework and mode. Any setting but the rows may be a list: there is
+one race for each combination. bench/example.toml is a commented example, suites/suite.schema.json
+the same for editors. What is wrong is refused with the line that it is in.
 """
 
 from __future__ import annotations
 
-import tomllib
-from collections.abc import Iterable, Mapping
-from dataclasses import fields
+import itertools
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from tiebreak import registry
+from tiebreak.bench import suite_scale, suite_table
 from tiebreak.bench.plan import Cell, Plan, Scale
-from tiebreak.bench.steady import Effort
+from tiebreak.bench.suite_table import Table
 from tiebreak.core.config import override
 from tiebreak.core.errors import UsageError, unknown
+from tiebreak.core.types import EnvSpec
 
 SUITES = Path(__file__).parent / "suites"
+SCHEMA_FILE = SUITES / "suite.schema.json"
+EXAMPLE_FILE = Path(__file__).parent / "example.toml"
 SCALES = ("smoke", "quick", "full")
-PROBES = ("forward", "env", "interact", "update", "train")
+PROBES = ("forward", "env", "interact", "update", "train", "rebuild")
 SIZES = {"s": (64, 64), "m": (256,) * 3, "l": (1024,) * 6}
 """Hidden layers by size, for policy and value alike."""
 
@@ -28,12 +33,25 @@ ALONE = {"host": "numpy", "device": "jax"}
 """What stands in a cell's `framework` where an environment is measured alone, by engine kind."""
 
 COMMON = {"algorithm": "ppo", "precision": "float32", "size": "s", "device": "cpu", "cache": "warm"}
-"""Settings for all cells of a suite, and what they are if it does not say."""
+"""Settings of a suite or of a race, and what they are where neither says."""
+
+AXES = ("task", "num_envs", *COMMON)
+"""What may be a list in a race."""
+
+SUITE_KEYS = ("description", *COMMON, "scales", "races")
+RACE_KEYS = (*AXES, "probes", "rows", "config", *SCALES)
+ROW_KEYS = ("framework", "mode", "loop", "label")
+LOOPS = ("host", "fused")
 
 
 def names() -> list[str]:
     """The built-in suites."""
     return sorted(path.stem for path in SUITES.glob("*.toml"))
+
+
+def descriptions() -> dict[str, str]:
+    """Built-in suite -> what it says that it is."""
+    return {name: _read(name).text("description") for name in names()}
 
 
 def load(suite: str, scale: str | None, seed: int) -> Plan:
@@ -44,89 +62,115 @@ def load(suite: str, scale: str | None, seed: int) -> Plan:
     scale = scale or "quick"
     if scale not in SCALES:
         raise unknown("scale", scale, SCALES)
-    name, table = _read(suite)
-    _check_keys(f"suite {name!r}", table, {*COMMON, "description", "scales", "races"})
-    scales = table.get("scales", {})
-    _check_keys("scales", scales, SCALES)
-    if scale not in scales:
-        raise UsageError(f"suite {name!r} has no scale {scale!r} (it has: {', '.join(scales)})")
-    common = {key: table.get(key, usual) for key, usual in COMMON.items()}
-    _check_common(common)
-    cells = [cell for race in table.get("races", []) for cell in _race(common, race, scale)]
-    if not cells:
-        raise UsageError(f"suite {name!r} names no race: add [[races]] with task, probes and rows")
-    _check_groups(name, cells)
-    return Plan(name, scale, seed, _scale(scales[scale]), tuple(cells))
+    table = _read(suite)
+    table.check_keys("suite key", SUITE_KEYS)
+    table.text("description")
+    settings = _scales(table)
+    if scale not in settings:
+        there = f"it has: {', '.join(settings)}" if settings else f"add [scales.{scale}]"
+        raise table.wrong(f"the suite has no scale {scale!r} ({there})", "scales")
+    races = table.tables("races", "[[races]]")
+    found = [cell for race in races for cell in _race(table, race, scale)]
+    if not found:
+        raise table.wrong("the suite names no race: add [[races]] with task, probes and rows")
+    _check_groups(found)
+    cells = tuple(cell for _, cell in found)
+    return Plan(Path(suite).stem, scale, seed, settings[scale], cells)
 
 
-def _read(suite: str) -> tuple[str, dict[str, Any]]:
-    if not suite.endswith(".toml") and suite not in names():
+def example() -> str:
+    """The commented example, as a file to begin one's own with: editors find the schema here."""
+    text = EXAMPLE_FILE.read_text(encoding="utf-8")
+    return text.replace(f"#:schema suites/{SCHEMA_FILE.name}", f"#:schema {SCHEMA_FILE.as_uri()}")
+
+
+def _read(suite: str) -> Table:
+    if suite.endswith(".toml"):
+        return suite_table.read(Path(suite), suite)
+    if suite not in names():
         raise unknown("suite", suite, names(), "(or give the path of a .toml file)")
-    path = Path(suite) if suite.endswith(".toml") else SUITES / f"{suite}.toml"
-    try:
-        return path.stem, tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UsageError(f"cannot read suite {suite!r}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"suite {suite!r} is not TOML: {error}") from error
+    return suite_table.read(SUITES / f"{suite}.toml", f"{suite}.toml")
 
 
-def _check_keys(where: str, table: Any, valid: Iterable[str]) -> None:
-    if not isinstance(table, Mapping):
-        raise UsageError(f"{where} must be a table, got {table!r}")
-    for key in table:
-        if key not in set(valid):
-            raise unknown(f"key in {where}", key, sorted(valid))
+def _scales(suite: Table) -> dict[str, Scale]:
+    """Every scale that the suite has, so that a mistake shows at whichever one is run."""
+    scales = suite.table("scales")
+    scales.check_keys("scale", SCALES)
+    return {name: suite_scale.read_scale(scales.table(name)) for name in scales.values}
 
 
-def _check_groups(name: str, cells: list[Cell]) -> None:
-    if len({cell.id for cell in cells}) < len(cells):
-        raise UsageError(f"suite {name!r} names a cell twice: give one of the rows a label")
+def _check_groups(found: list[tuple[Table, Cell]]) -> None:
+    """Every cell once, and in a group nothing that its name does not say."""
+    ids: set[str] = set()
     configs: dict[str, Any] = {}
-    for cell in cells:
+    for place, cell in found:
+        if cell.id in ids:
+            raise place.wrong(
+                f"the suite names a cell twice ({cell.group}, {cell.label}): give a row a label"
+            )
+        ids.add(cell.id)
         if configs.setdefault(cell.group, cell.config) != cell.config:
-            raise UsageError(f"suite {name!r}: two races are {cell.group!r}, with other settings")
+            raise place.wrong(f"an earlier race is {cell.group!r} too, with other settings")
 
 
-def _check_common(common: Mapping[str, Any]) -> None:
+def _race(suite: Table, race: Table, scale: str) -> Iterator[tuple[Table, Cell]]:
+    """The cells of a race, each with the table that it was written in."""
+    race.check_keys("race key", RACE_KEYS)
+    for key in ("task", "probes", "rows"):
+        if not race.values.get(key):
+            raise race.wrong(f"a race needs {key}", key)
+    common = {key: suite.each(key, [usual]) for key, usual in COMMON.items()}
+    axes = {key: race.each(key, common.get(key, [1])) for key in AXES}
+    for key, values in axes.items():
+        for index, value in enumerate(values):
+            with (race if key in race.values else suite).at(key, index):
+                _check_setting(key, value)
+    probes = race.each("probes", [])
+    for index, probe in enumerate(probes):
+        if probe not in PROBES:
+            raise race.wrong(unknown("probe", str(probe), PROBES), "probes", index)
+    for values in itertools.product(*axes.values()):
+        shared = dict(zip(axes, values, strict=True))
+        shared["config"] = _config(race, scale, shared)
+        yield from _cells(race, probes, shared)
+
+
+def _cells(
+    race: Table, probes: list[str], shared: Mapping[str, Any]
+) -> Iterator[tuple[Table, Cell]]:
+    """One combination of a race's settings: its rows, at each probe."""
+    engine = _engine(shared["task"])
+    rows = race.tables("rows", '[{ framework = "torch" }]')
+    framed = [(row, _row(row, engine)) for row in rows]
+    for probe in probes:
+        if probe == "env":  # the same for every framework, so it is measured once
+            alone = {"framework": ALONE[engine.kind], "mode": "", "loop": engine.kind}
+            yield race, Cell(**{**shared, **alone, "probe": probe, "label": "environment alone"})
+        else:
+            yield from ((row, Cell(**shared, **own, probe=probe)) for row, own in framed)
+
+
+def _check_setting(key: str, value: Any) -> None:
+    """Refuse a value that a setting cannot have."""
     valid = {
         "algorithm": registry.ALGORITHMS,
         "precision": registry.PRECISIONS,
         "size": SIZES,
         "cache": ("warm", "cold"),
     }
-    for key, names_ in valid.items():
-        if common[key] not in names_:
-            raise unknown(key, str(common[key]), names_)
+    if key == "num_envs":
+        if type(value) is not int or value < 1:
+            raise UsageError(f"num_envs takes a whole number above 0, got {value!r}")
+    elif not isinstance(value, str):
+        raise UsageError(f"{key} takes a string, got {value!r}")
+    elif key == "task":
+        _engine(value)
+    elif key in valid and value not in valid[key]:
+        raise unknown(key, value, valid[key])
 
 
-def _race(common: Mapping[str, Any], race: Any, scale: str) -> list[Cell]:
-    _check_keys("a race", race, {"task", "num_envs", "probes", "rows", "config", *SCALES})
-    for key in ("task", "probes", "rows"):
-        if not race.get(key):
-            raise UsageError(f"a race needs {key}; got {race}")
-    engine = _engine(race["task"])
-    settings = {**race.get("config", {}), **race.get(scale, {})}
-    shared = {**common, "task": race["task"], "num_envs": race.get("num_envs", 1)}
-    shared["config"] = _settings(common["algorithm"], settings)
-    cells = []
-    for probe in race["probes"]:
-        if probe not in PROBES:
-            raise unknown("probe", str(probe), PROBES)
-        if probe == "env":  # the same for every framework, so it is measured once
-            alone: dict[str, Any] = {
-                "framework": ALONE[engine.kind],
-                "mode": "",
-                "loop": engine.kind,
-            }
-            cells.append(Cell(**shared, **alone, probe=probe, label="environment alone"))
-            continue
-        cells += [Cell(**shared, **_row(row, engine), probe=probe) for row in race["rows"]]
-    return cells
-
-
-def _engine(task: Any) -> registry.Engine:
-    engine, slash, name = str(task).partition("/")
+def _engine(task: str) -> registry.Engine:
+    engine, slash, name = task.partition("/")
     if not slash or not name:
         raise UsageError(f"a task is written engine/name, e.g. gymnax/CartPole-v1; got {task!r}")
     if engine not in registry.ENGINES:
@@ -134,43 +178,66 @@ def _engine(task: Any) -> registry.Engine:
     return registry.ENGINES[engine]
 
 
-def _settings(algorithm: str, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The algorithm's settings in a race, checked by name and type."""
-    for key, where in (("num_envs", "the race's num_envs"), ("hidden_sizes", "the suite's size")):
-        if key in settings:
+def _config(race: Table, scale: str, shared: Mapping[str, Any]) -> dict[str, Any]:
+    """The algorithm's settings in a race, checked by name and type, and against each other."""
+    config = registry.config_module(shared["algorithm"]).Config()
+    placed = {}
+    for table in (race.table("config"), race.table(scale)):
+        for key, value in table.values.items():
+            with table.at(key):
+                _check_place(key)
+                override(config, {key: value})
+            placed[key] = value
+    own = {"num_envs": shared["num_envs"], "hidden_sizes": SIZES[shared["size"]]}
+    with race.at("config"):
+        _check_config(shared["algorithm"], {**own, **placed})
+    return placed
+
+
+def _check_place(key: str) -> None:
+    for name, where in (("num_envs", "the race's num_envs"), ("hidden_sizes", "size")):
+        if key == name:
             raise UsageError(f"{key} is set by {where}, not in the race's config")
-    override(registry.config_module(algorithm).Config(), settings)
-    return dict(settings)
 
 
-def _row(row: Any, engine: registry.Engine) -> dict[str, Any]:
+def _check_config(algorithm: str, settings: Mapping[str, Any]) -> None:
+    """Refuse settings that contradict one another whatever the task's actions are.
+
+    Which kind of actions it has, and so which reference holds, is known in the worker only.
+    """
+    discrete = EnvSpec.make(observation_shape=(1,), num_actions=2)
+    continuous = EnvSpec.make(observation_shape=(1,), action_low=(-1.0,), action_high=(1.0,))
+    reasons = []
+    for spec in (discrete, continuous):
+        try:
+            reference = registry.reference_config(algorithm, spec)
+            registry.config_module(algorithm).check(override(reference, settings))
+        except UsageError as error:
+            reasons.append(str(error))
+    if len(reasons) == 2:
+        raise UsageError(" or, if actions are continuous, ".join(dict.fromkeys(reasons)))
+
+
+def _row(row: Table, engine: registry.Engine) -> dict[str, Any]:
     """A row's framework, mode, loop and label; each has the best of its framework as default."""
-    _check_keys("a row", row, {"framework", "mode", "loop", "label"})
-    framework = str(row.get("framework", ""))
-    on_device = registry.framework(framework).runtime == "jax" and engine.kind == "device"
-    mode = registry.mode(framework, row.get("mode"))
-    loop = row.get("loop", "fused" if on_device and mode != "eager" else "host")
-    if loop not in ("host", "fused"):
-        raise unknown("loop", str(loop), ("host", "fused"))
+    for key in (key for key in AXES if key in row.values):
+        raise row.wrong(f"{key} is set for a race: its rows are compared with one another", key)
+    row.check_keys("row key", ROW_KEYS)
+    framework = row.text("framework")
+    with row.at("framework"):
+        runtime = registry.framework(framework).runtime
+    with row.at("mode"):
+        mode = registry.mode(framework, row.text("mode") if "mode" in row.values else None)
+    on_device = runtime == "jax" and engine.kind == "device"
+    loop = row.text("loop", "fused" if on_device and mode != "eager" else "host")
+    if loop not in LOOPS:
+        raise row.wrong(unknown("loop", loop, LOOPS), "loop")
     if loop == "fused" and not on_device:
-        raise UsageError(
+        raise row.wrong(
             f"loop 'fused' needs linen, nnx or equinox on a device engine, got {framework} on a "
-            f"{engine.kind} engine; use loop = 'host'"
+            f"{engine.kind} engine; use loop = 'host'",
+            "loop",
         )
-    bridged = engine.kind == "device" and registry.framework(framework).runtime != "jax"
-    label = f"{framework} {mode}" + (", bridge" if bridged else "")
-    return {"framework": framework, "mode": mode, "loop": loop, "label": row.get("label", label)}
-
-
-def _scale(table: Mapping[str, Any]) -> Scale:
-    effort = {f.name for f in fields(Effort)}
-    outer = {f.name: f.default for f in fields(Scale) if f.name != "effort"}
-    _check_keys("a scale", table, effort | outer.keys())
-    for key, value in table.items():
-        if isinstance(outer.get(key), bool):
-            if not isinstance(value, bool):
-                raise UsageError(f"{key} takes true or false, got {value!r}")
-        elif isinstance(value, bool) or not isinstance(value, (int, float)) or value <= 0:
-            raise UsageError(f"{key} takes a positive number, got {value!r}")
-    inner = {k: v for k, v in table.items() if k in effort}
-    return Scale(**{k: v for k, v in table.items() if k in outer}, effort=Effort(**inner))
+    bridged = engine.kind == "device" and runtime != "jax"
+    label = row.text("label", f"{framework} {mode}" + (", bridge" if bridged else ""))
+    return {"framework": framework, "mode": mode, "loop": loop, "label": label}

@@ -5,9 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import statistics
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -18,8 +17,9 @@ from tiebreak.bench.clock import utc_now
 from tiebreak.bench.plan import Cell, Plan, Visit
 from tiebreak.bench.process import Worker
 from tiebreak.bench.record import FAILED, Record
-from tiebreak.bench.store import Store, read_records, read_suite
+from tiebreak.bench.store import Store, hold, read_records, read_suite
 from tiebreak.core import compiler
+from tiebreak.core.errors import UsageError
 from tiebreak.core.seeding import derive
 
 CALIBRATION = -1
@@ -34,33 +34,30 @@ class Visitor:
         self.fingerprint, self.machine = machine.fingerprint()
         self.cpus = machine.affinity()
         self.run_id = read_suite(folder)["run_id"]
+        self.store = Store(folder)
         earlier = read_records(folder)
         self.certified = any(r["kind"] == "certificate" for r in earlier)
         measured = [r for r in earlier if r["kind"] in ("visit", "calibration")]
         self.done = {(r["block"], r["cell_id"]) for r in measured if r["status"] != "missing"}
         """(block, cell) of every measurement stored; a missing package is no measurement."""
-        self.calls = {r["cell_id"]: r["calls_per_sample"] for r in measured if r["status"] == "ok"}
+        good = [r for r in measured if r["status"] == "ok"]
+        self.calls = {r["cell_id"]: r["calls_per_sample"] for r in reversed(good)}
         """Calls in a sample, frozen for each cell by its first good visit."""
         self.wall_s: dict[str, float] = {}
-        """Seconds that the last visit took, by row."""
-        self.store = Store(folder)
-        self.temporary = Path(tempfile.mkdtemp(prefix="tiebreak-"))  # made with mode 0700
+        """Seconds that the last visit took, by key."""
+        self.temporary, self._release = _temporary(f"tiebreak-{self.run_id}-")
 
     def close(self) -> None:
         """Release the folder, remove the temporary one."""
         self.store.close()
         shutil.rmtree(self.temporary, ignore_errors=True)
+        self._release()
 
     def append(self, kind: str, **content: Any) -> None:
         """Store one record of this run."""
         about = {"run_id": self.run_id, "suite": self.plan.suite, "scale": self.plan.scale}
         where = {"fingerprint": self.fingerprint}
         self.store.append({"kind": kind, **about, **where, "at": utc_now(), **content})
-
-    def expected_s(self, visit: Visit) -> float:
-        """Seconds that a visit will take, going by earlier ones; 0 if nothing is known."""
-        known = self.wall_s.values()
-        return self.wall_s.get(self._key(visit), statistics.mean(known) if known else 0.0)
 
     def visit(self, visit: Visit) -> list[tuple[Cell, Record]]:
         """Make a visit, or find that something is not there; its cells with their results."""
@@ -70,6 +67,7 @@ class Visitor:
         elif not (reason := compiler.lacking(visit.cells[0].framework, visit.cells[0].mode)):
             return self._measure(visit, packages)
         result = {**FAILED, "status": "missing", "error": reason, "started_at": utc_now()}
+        self.wall_s[self.key(visit)] = 0.0
         for cell in visit.cells:
             self._store(visit, cell, result)
         return [(cell, result) for cell in visit.cells]
@@ -77,18 +75,22 @@ class Visitor:
     def _measure(self, visit: Visit, packages: tuple[str, ...]) -> list[tuple[Cell, Record]]:
         cells = {cell.id: cell for cell in visit.cells}
         out: list[tuple[Cell, Record]] = []
-        job, started = self._job(visit, packages), utc_now()
+        job = self._job(visit, packages)
+        about = {"started_at": utc_now(), "hash_seed": job["hash_seed"]}
 
         def keep(cell_id: str, result: Record) -> None:
-            about = {"started_at": started, "hash_seed": job["hash_seed"], "cache_files": cached}
-            out.append((cells[cell_id], {**result, **about}))
+            cell, about["cache_files"] = cells[cell_id], cached[-1]
+            if cell.cache == "cold" and cached[-1]:
+                result["flags"] = {**result["flags"], "cache_not_cold": cached[-1]}
+            out.append((cell, {**result, **about}))
             self._store(visit, *out[-1])
+            cached.append(_files(cache))  # the next probe of this process finds these
 
         with self._folders(visit.cells[0].cache) as (folder, cache):
-            cached = sum(len(files) for _, _, files in os.walk(cache))
+            cached = [_files(cache)]
             worker = Worker(job, folder, cache, keep)
             status, reason = worker.run(self.plan.settings.timeout_s)
-        self.wall_s[self._key(visit)] = worker.wall_s
+        self.wall_s[self.key(visit)] = worker.wall_s
         for cell_id in sorted(worker.waiting):
             flags = {status: round(worker.wall_s, 3)}
             keep(cell_id, {**FAILED, "status": status, "error": reason, "flags": flags})
@@ -113,10 +115,6 @@ class Visitor:
         }
 
     def _store(self, visit: Visit, cell: Cell, result: Record) -> None:
-        if result["status"] == "ok":
-            self.calls.setdefault(cell.id, result["calls_per_sample"])
-        if result["status"] != "missing":
-            self.done.add((visit.block, cell.id))
         self.append(
             "calibration" if visit.block == CALIBRATION else "visit",
             block=visit.block,
@@ -128,6 +126,10 @@ class Visitor:
             order=[c.probe for c in visit.cells],
             **result,
         )
+        if result["status"] == "ok":
+            self.calls.setdefault(cell.id, result["calls_per_sample"])
+        if result["status"] != "missing":
+            self.done.add((visit.block, cell.id))
 
     @contextlib.contextmanager
     def _folders(self, cache: str) -> Iterator[tuple[Path, Path]]:
@@ -149,9 +151,27 @@ class Visitor:
         name = f"block{visit.block}-{visit.position}-{visit.cells[0].framework}.log"
         (folder / name).write_bytes(log)
 
-    def _key(self, visit: Visit) -> str:
+    def key(self, visit: Visit) -> str:
+        """What its duration is remembered by: its row if probes share a process, or its cell."""
         cell = visit.cells[0]
         return cell.row if self.plan.settings.share_process else cell.id
+
+
+def _temporary(prefix: str) -> tuple[Path, Callable[[], None]]:
+    """A new private folder, and what lets go of it; those that a killed manager left are removed.
+
+    Nobody holds those any more. A copy of a results folder that is being filled holds its own.
+    """
+    for old in Path(tempfile.gettempdir()).glob(f"{prefix}*"):
+        with contextlib.suppress(UsageError), hold(old):
+            shutil.rmtree(old, ignore_errors=True)
+    folder, held = Path(tempfile.mkdtemp(prefix=prefix)), contextlib.ExitStack()
+    held.enter_context(hold(folder))  # mkdtemp has made it with mode 0700
+    return folder, held.close
+
+
+def _files(folder: Path) -> int:
+    return sum(len(files) for _, _, files in os.walk(folder))
 
 
 def needs(cell: Cell) -> tuple[tuple[str, ...], tuple[str, ...]]:

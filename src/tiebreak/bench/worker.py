@@ -6,25 +6,31 @@ Order matters: affinity and fence before any import, import before threads, thre
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import gc
 import json
 import os
-import resource
 import statistics
 import sys
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from tiebreak import registry
-from tiebreak.bench import steady
+from tiebreak.bench import memory, steady
 from tiebreak.bench.clock import Timer
-from tiebreak.bench.machine import Contention, affinity, contended
+from tiebreak.bench.machine import Contention, contended, throttled
+from tiebreak.bench.proof import Work, fail, parity
 from tiebreak.bench.record import FAILED, dumps, one_line
 from tiebreak.bench.steady import Effort, Timed
 from tiebreak.core import fence
+from tiebreak.runtimes.base import Retraced, retraced
 
 SUBJECT = "tiebreak.bench.probes:make_subject"
+
+ADVICE = "Give every call the same shapes, dtypes and Python values"
 
 
 def main(arguments: list[str]) -> int:
@@ -44,10 +50,12 @@ def main(arguments: list[str]) -> int:
     for cell in job["cells"]:  # one probe that fails leaves the others their chance
         try:
             result = measure(
-                subject, cell["probe"], Effort(**job["effort"]), job["calls"].get(cell["id"])
-            )
+                subject, cell["probe"], Effort(**job["effort"]), job["calls"].get(cell["id"]),
+                functools.partial(_event, fd, cell["id"]),
+            )  # fmt: skip
             result["phases_s"] = {**phases, **result["phases_s"]}
-            parity(result, cell, job["threads"])
+            if result["settings"]:
+                parity(result, cell, job)
         except Exception as error:
             result = _failure(error)
         _send(fd, cell["id"], result)
@@ -73,113 +81,123 @@ def _failure(error: Exception) -> dict[str, Any]:
     return {**FAILED, "status": "failed", "error": one_line(f"{type(error).__name__}: {error}")}
 
 
-def measure(subject: Any, name: str, effort: Effort, calls: int | None) -> dict[str, Any]:
+def measure(
+    subject: Any,
+    name: str,
+    effort: Effort,
+    calls: int | None,
+    event: Callable[[str], None] = lambda when: None,
+) -> dict[str, Any]:
     """One probe, from its first call to its proof of work, as a result.
 
     `calls` is the number of calls in a sample, frozen by an earlier visit; None calibrates.
+    `event` is told "start" and "end" of the steady phase, so that the parent's clock sees it too.
     """
-    probe = subject.probe(name)
-    made, output = [0], [None]
-
-    def call() -> Any:
-        made[0] += 1
-        output[0] = probe.call()
-        return output[0]
-
-    counted, before = probe.counted(), _checksum(probe)
-    timed = Timed(call, probe.held, subject.sync)
-    warmup = steady.warm_up(timed, subject.compile_count, effort)
-    n = calls or steady.calibrate(timed, effort)
-    result = {**FAILED, "status": "ok", "error": "", "unit": probe.unit, "calls_per_sample": n}
-    result |= _sample(timed, subject.compile_count, effort, n)
-    if warmup.silent == 0:
-        result["flags"]["recompiled"] = result["flags"].get("recompiled", 0) + 1
-    times = {"first_call": warmup.first_call_s, "warmup": warmup.rest_s}
-    result["phases_s"] = {**times, **result["phases_s"]}
-    units = n * probe.units_per_call
-    result |= {
-        "warmup_calls": warmup.calls,
-        "units_per_sample": units,
-        "value_s": statistics.median(result["samples_s"]) / units,
-        "memory": {"rss_peak_bytes": _peak_bytes(), **subject.memory()},
-        "settings": subject.settings(),
-    }
-    prove(result, probe, made[0], counted, before, output[0])
+    timer, probe = Timer(), subject.probe(name)
+    work = Work(probe)
+    timed = Timed(work.call, probe.held, subject.sync)
+    result = {**FAILED, "status": "ok", "error": "", "unit": probe.unit, "flags": {}}
+    result |= {"phases_s": {"proof": timer.elapsed_s()}, "samples_s": []}
+    # A probe that compiles in every call is never silent, and not locked.
+    compiled = (lambda: 0) if probe.compiles else subject.compile_count
+    lock = (
+        contextlib.nullcontext
+        if probe.compiles
+        else getattr(subject, "lock", contextlib.nullcontext)
+    )
+    try:
+        _warm_up(result, timed, compiled, effort)
+        with lock():
+            _sample(result, timed, compiled, effort, calls, event)
+    except Exception as error:
+        if not retraced(error):
+            raise
+        fail(result, "recompiled", 1, one_line(f"{error}. {ADVICE}"))
+        return result
+    _value(result, probe, effort)
+    _afterwards(result, subject, timed, effort)
+    timer.lap_s()
+    work.prove(result)
+    result["phases_s"]["proof"] += timer.elapsed_s()
     return result
 
 
-def _sample(timed: Timed, compile_count: Any, effort: Effort, n: int) -> dict[str, Any]:
-    """The steady phase: samples, and what disturbed them."""
-    compiled, others, timer = compile_count(), Contention(), Timer()
-    samples = steady.sample(timed, n, effort)
-    seconds, shares = timer.elapsed_s(), others.read()
-    flags = steady.flags(samples, effort)
-    if recompiled := compile_count() - compiled:
-        flags["recompiled"] = recompiled
-    if share := contended(shares):
-        flags["contended"] = round(share, 4)
-    phases = {"steady": seconds}
-    return {"samples_s": samples, "phases_s": phases, "flags": flags, "contention": shares}
-
-
-def prove(
-    result: dict[str, Any],
-    probe: Any,
-    calls: int,
-    counted: Mapping[str, int],
-    before: str,
-    output: Any,
+def _warm_up(
+    result: dict[str, Any], timed: Timed, compile_count: Callable[[], int], effort: Effort
 ) -> None:
-    """Compare the work that was counted with the work that was asked for; into `result`."""
-    work = {k: v - counted[k] for k, v in probe.counted().items()}
-    missing = {k: work[k] - calls * n for k, n in probe.expected.items() if work[k] != calls * n}
-    after = _checksum(probe)
-    numbers = probe.numbers(output)
-    bad = [name for name, value in numbers.items() if value - value != 0]
-    result["work"] = {
-        **work, "calls": calls, "weights_sha256": after,
-        **{k: None if k in bad else v for k, v in numbers.items()},
-    }  # fmt: skip
-    reason = ""
-    if missing:
-        name, short = next(iter(missing.items()))
-        result["flags"]["work_mismatch"] = short
-        reason = f"{name} differ by {short} from what {calls} calls should have done"
-    elif probe.learns and after == before:
-        result["flags"]["work_mismatch"] = 0
-        reason = f"{calls} calls left the weights as they were"
-    elif bad:
-        result["flags"]["nan"] = len(bad)
-        reason = f"not finite: {', '.join(bad)}"
-    if reason:
-        result.update(status="failed", error=reason, samples_s=[], value_s=None)
+    """The first call, and those until nothing compiles any more; into `result`."""
+    warmup = steady.warm_up(timed, compile_count, effort)
+    result["phases_s"] |= {"first_call": warmup.first_call_s, "warmup": warmup.rest_s}
+    result["warmup_calls"] = warmup.calls
+    if warmup.silent == 0:
+        raise Retraced(f"still compiling in call {warmup.calls}")
 
 
-def parity(result: dict[str, Any], cell: Mapping[str, Any], threads: int) -> None:
-    """Flag settings that, read back, are not what was asked for."""
-    settings = result["settings"]
-    asked: dict[str, Any] = dict.fromkeys(("threads", "intra_op_threads"), threads)
-    asked |= {"interop_threads": 1, "inter_op_threads": 1, "precision": cell["precision"]}
-    wrong = {k: settings[k] for k, v in asked.items() if settings.get(k, v) != v}
-    if len(affinity()) != threads:
-        wrong["affinity"] = len(affinity())
-    if wrong:
-        result["flags"]["parity_mismatch"] = ", ".join(f"{k} {v}" for k, v in wrong.items())
+def _sample(
+    result: dict[str, Any],
+    timed: Timed,
+    compile_count: Callable[[], int],
+    effort: Effort,
+    calls: int | None,
+    event: Callable[[str], None],
+) -> None:
+    """The steady phase: samples, and who else was using the CPU; into `result`."""
+    compiled, samples = compile_count(), result["samples_s"]
+    result["calls_per_sample"] = n = calls or steady.calibrate(timed, effort)
+    gc.collect()
+    others = Contention()
+    event("start")
+    timer = Timer()
+    try:
+        steady.sample(timed, n, effort, samples, lambda: compile_count() > compiled)
+    finally:
+        result["phases_s"]["steady"] = timer.elapsed_s()
+        event("end")
+    result["contention"] = shares = others.read()
+    if share := contended(shares):
+        result["flags"]["contended"] = round(share, 4)
+    if share := throttled(shares):
+        result["flags"]["throttled"] = round(share, 4)
+    if recompiled := compile_count() - compiled:
+        reason = f"compiled {recompiled} times after warm-up. {ADVICE}"
+        fail(result, "recompiled", recompiled, reason)
 
 
-def _checksum(probe: Any) -> str:
-    from tiebreak.bench.probes import checksum
+def _value(result: dict[str, Any], probe: Any, effort: Effort) -> None:
+    """What the samples say; into `result`."""
+    samples, units = result["samples_s"], result["calls_per_sample"] * probe.units_per_call
+    result["units_per_sample"] = units
+    result["flags"] |= steady.flags(samples, effort)
+    if result["status"] == "ok":
+        result["value_s"] = statistics.median(samples) / units
 
-    weights = probe.weights()
-    return checksum(weights) if weights else ""
+
+def _afterwards(result: dict[str, Any], subject: Any, timed: Timed, effort: Effort) -> None:
+    """What is looked at when the clock has stopped: idleness, memory, fallbacks, settings."""
+    if busy := steady.still_running(timed.clock):
+        result["flags"]["still_running"] = round(busy, 3)
+    timer, meter = Timer(), memory.Meter(subject.memory, timed.clock.pause)
+    series = meter.series(timed.seconds, effort.memory_calls, effort.longest_s)
+    about = memory.summary(meter, series)
+    result["memory"] = {"rss_peak_bytes": memory.peak_bytes(), **subject.memory(), **about}
+    if slope := memory.grows(about):
+        result["flags"]["memory_growing"] = round(slope)
+    result["phases_s"]["memory"] = timer.elapsed_s()
+    fallbacks = subject.fallbacks() if hasattr(subject, "fallbacks") else {}
+    result["flags"] |= {name: count for name, count in fallbacks.items() if count}
+    result["settings"] = subject.settings()
 
 
-def _peak_bytes() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+def _event(fd: int, cell_id: str, when: str) -> None:
+    _write(fd, {"event": "steady", "when": when, "cell_id": cell_id})
 
 
 def _send(fd: int, cell_id: str, result: Mapping[str, Any]) -> None:
-    data = memoryview(dumps({"cell_id": cell_id, "result": result}).encode() + b"\n")
+    _write(fd, {"cell_id": cell_id, "result": result})
+
+
+def _write(fd: int, message: Mapping[str, Any]) -> None:
+    data = memoryview(dumps(message).encode() + b"\n")
     while data:
         data = data[os.write(fd, data) :]
 

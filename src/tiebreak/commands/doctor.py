@@ -43,7 +43,7 @@ def collect() -> dict[str, Any]:
     findings = checks.findings()  # before our own processes are the load
     identity, about = machine.fingerprint()
     frameworks = _ask_all()
-    steal = contention.read()["steal"]
+    steal = contention.read().get("steal", 0.0)
     if steal > machine.CONTENDED["steal"]:
         findings.append(
             checks.Finding(

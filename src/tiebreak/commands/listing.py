@@ -7,8 +7,8 @@ from typing import Any
 
 import tiebreak
 from tiebreak import registry
-from tiebreak.bench import suite
 from tiebreak.commands.options import Parser, print_json
+from tiebreak.commands.run import suites
 from tiebreak.core.errors import unknown
 from tiebreak.training.versions import versions
 
@@ -82,7 +82,7 @@ def collect() -> dict[str, Any]:
         "frameworks": frameworks,
         "algorithms": algorithms,
         "engines": engines,
-        "suites": suite.names(),
+        "suites": suites(),
     }
 
 
@@ -139,7 +139,10 @@ def _print(found: dict[str, Any]) -> None:
     console.print(table)
     for command in install_commands(found):
         print(command)  # not through the console, which would break it at the screen's edge
-    console.print(f"Suites: {', '.join(found['suites'])} (tiebreak run SUITE).")
+    table = Table("suite", "what it is (tiebreak run SUITE)", title="suites")
+    for name, about in found["suites"].items():
+        table.add_row(name, _plain(about))
+    console.print(table)
     console.print("All tasks: tiebreak list --tasks. Train: tiebreak train --help.")
 
 

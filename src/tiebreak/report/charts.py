@@ -56,7 +56,7 @@ def overview_chart(groups: Sequence[GroupSummary]) -> Spec:
         rows += [{**row, "group": title, "rank": rank} for rank, row in enumerate(found)]
     most = max((row["rank"] for row in rows), default=0) + 1
     step = max(13, 40 // most)  # a row holds its name's two lines
-    return _ratio_layers(rows, "group", titles, "speed relative to the reference", step)
+    return _ratio_layers(rows, "group", titles, "relative to the reference", step)
 
 
 def phase_chart(group: GroupSummary) -> Spec:
@@ -70,7 +70,7 @@ def phase_chart(group: GroupSummary) -> Spec:
         if (seconds := cell.phases_s.get(phase)) is not None
     ]  # fmt: skip
     chart = alt.Chart(alt.Data(values=rows), height=alt.Step(36)).mark_bar(height=18)
-    return _finish(
+    return finish(
         chart.encode(
             y=_names("name", [words.name(c) for c in group.cells if c.phases_s]),
             x=alt.X("seconds:Q", title=["seconds per visit", "(median of the visits)"]),
@@ -149,7 +149,7 @@ def _ratio_layers(
     if by == "name":
         values = base.mark_text(dy=-13, fontSize=11, color="#1f2937")
         layers.append(values.encode(x=x, text="text:N", **y))
-    return _finish(alt.layer(*layers))
+    return finish(alt.layer(*layers))
 
 
 def _dots(base: Any) -> tuple[Any, Any]:
@@ -209,7 +209,7 @@ def _ticks(domain: Sequence[float], most: int = 8) -> list[float]:
     return sorted(kept)
 
 
-def _finish(chart: Any) -> Spec:
+def finish(chart: Any) -> Spec:
     """The specification of a chart in the page's style, as wide as the page gives it."""
     label = {"labelFont": FONT, "titleFont": FONT, "labelColor": "#1f2937", "labelFontSize": 12}
     chart = (

@@ -11,8 +11,10 @@ from typing import Any
 
 from tiebreak.core.errors import UsageError
 from tiebreak.core.files import write_atomic
-from tiebreak.report import charts, words
-from tiebreak.report.contents import Run, read_run
+from tiebreak.report import charts, flags, memory, selftests, words
+from tiebreak.report.contents import Run, read_runs
+from tiebreak.report.memory_chart import memory_chart
+from tiebreak.stats.summaries import GroupSummary
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -27,14 +29,15 @@ for (const place of document.querySelectorAll('[data-chart]')) {
 """
 
 
-def write_report(dirs: Sequence[Path], out: Path) -> Path:
+def write_report(dirs: Sequence[Path], out: Path, reference: str | None = None) -> Path:
     """Write the page for one or several results folders, side by side and never pooled.
 
-    Raises UsageError for a folder without bench results, or an `out` that cannot be written.
+    reference: label or framework of the cell that ratios are given against, else torch's.
+    Raises UsageError for a folder without results, or an `out` that cannot be written.
     """
     if not dirs:
         raise UsageError("a report needs at least one results folder: tiebreak report DIR")
-    text = render([read_run(Path(folder)) for folder in dirs])
+    text = render(read_runs([Path(folder) for folder in dirs], reference))
     out = Path(out)
     try:
         write_atomic(out, text)
@@ -61,6 +64,8 @@ def render(runs: Sequence[Run]) -> str:
         scripts=scripts,
         policy=" ".join(f"'sha256-{_hash(script)}'" for script in scripts),
         words=words,
+        memory=memory,
+        all_flags=words.glossary(flags.FLAGS),
         colors=charts.COLORS,
         phases=charts.PHASE_COLORS,
     )
@@ -68,16 +73,10 @@ def render(runs: Sequence[Run]) -> str:
 
 def _view(run: Run, number: int) -> dict[str, Any]:
     """A run with its charts, whose ids are unique on the page."""
-    titles = words.titles(run.groups)
+    titles = zip(run.groups, words.titles(run.groups), strict=True)
     groups = [
-        {
-            "id": f"run{number}-group{index}",
-            "title": title,
-            "summary": group,
-            "ratio": _embedded(charts.ratio_chart(group)) if group.reference else "",
-            "phases": _embedded(charts.phase_chart(group)) if group.reference else "",
-        }
-        for index, (group, title) in enumerate(zip(run.groups, titles, strict=True))
+        _group(run, group, title, f"run{number}-group{index}")
+        for index, (group, title) in enumerate(titles)
     ]
     compared = [g for g in run.groups if g.reference]
     overview = _embedded(charts.overview_chart(compared)) if len(compared) > 1 else ""
@@ -87,7 +86,27 @@ def _view(run: Run, number: int) -> dict[str, Any]:
         "run": run,
         "groups": groups,
         "overview": overview,
+        "stopwatch": selftests.badge(run.tested),
+        "account": selftests.account(run.tested),
+        "glossary": words.glossary(flags.names(run.groups)),
         "legend": [(f, color) for f, color in charts.COLORS.items() if f in frameworks],
+    }
+
+
+def _group(run: Run, group: GroupSummary, title: str, where: str) -> dict[str, Any]:
+    """A group with its charts and what its cells do with memory."""
+    keys = [(cell, (group.group, group.fingerprint, cell.cell_id)) for cell in group.cells]
+    lines = [(cell, run.memory[key]) for cell, key in keys if key in run.memory]
+    return {
+        "id": where,
+        "title": title,
+        "summary": group,
+        "ratio": _embedded(charts.ratio_chart(group)) if group.reference else "",
+        "phases": _embedded(charts.phase_chart(group)) if group.reference else "",
+        "memory": _embedded(memory_chart(lines)) if lines else "",
+        "sources": memory.sources(lines),
+        "judged": {cell.cell_id for cell, series in lines if series.judged},
+        "leaks": memory.leaks(group, bool(lines) and all(series.judged for _, series in lines)),
     }
 
 

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from tiebreak.report import words
+from tiebreak.report import flags, memory, words
 from tiebreak.stats.summaries import CellSummary, GroupSummary
 
 STYLES = {"FASTER": "green", "SLOWER": "red", "SAME": "cyan", "reference": "dim"}
@@ -20,7 +20,7 @@ PLAIN_WIDTH = 100
 
 
 def print_summary(summaries: Sequence[GroupSummary], console: Console) -> None:
-    """A table, a headline and notes for every group. Plain text when not a terminal."""
+    """A table, a headline and notes for every group; what flags mean. Plain when no terminal."""
     width = console.width
     if not console.is_terminal:
         console.width = max(width, PLAIN_WIDTH)  # nobody's screen: a file must lose nothing
@@ -29,10 +29,12 @@ def print_summary(summaries: Sequence[GroupSummary], console: Console) -> None:
         for summary in summaries:
             machine = f" · machine {summary.fingerprint}" if several else ""
             console.print(Text(summary.group + machine, style="bold"))
-            console.print(_table(summary))
+            console.print(_table(summary, console.width))
             for line in _notes(summary):
                 console.print(line)
             console.print()
+        for flag, meaning in words.glossary(flags.names(summaries)):
+            console.print(Text(f"⚑ {flag}: {meaning}", style="dim"))
     finally:
         console.width = width
 
@@ -52,16 +54,20 @@ def _plain(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _table(group: GroupSummary) -> Table:
-    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+def _table(group: GroupSummary, width: int) -> Table:
+    """In full, or, on a narrow terminal, closer together and without the time per unit."""
+    full = width >= PLAIN_WIDTH
+    table = Table(box=SIMPLE_HEAD, padding=(0, int(full), 0, 0), pad_edge=False, show_edge=full)
     table.add_column("#", justify="right", style="dim")
     table.add_column("cell", min_width=16, overflow="fold")
     per_s = f"{group.unit}/s".replace(" ", "\n", 1)
-    for head in (per_s, "time per\nunit", "ratio [95 %]", "verdict", "first\ncall", "peak\nmemory"):
+    heads = (per_s, "time per\nunit", "ratio [95 %]", "verdict", "first\ncall", "peak\nmemory")
+    for head in heads if full else (heads[0], *heads[2:]):
         justify = "left" if head == "verdict" else "right"
         table.add_column(head, justify=justify, no_wrap=True)
     for rank, summary in enumerate(group.cells, 1):
-        table.add_row(*_row(rank, summary, group))
+        row = _row(rank, summary, group)
+        table.add_row(*(row if full else row[:3] + row[4:]))
     return table
 
 
@@ -82,16 +88,20 @@ def _row(rank: int, summary: CellSummary, group: GroupSummary) -> list[Text]:
         Text(ratio),
         Text(verdict, style=STYLES.get(verdict, "yellow")),
         Text(words.duration(summary.phases_s.get("first_call"))),
-        Text(words.size(summary.memory_bytes)),
+        Text(words.size(summary.memory_bytes) + (" ↗" if memory.grows(summary) else "")),
     ]
 
 
 def _notes(group: GroupSummary) -> list[Text]:
-    """Headline, power, flags and failures."""
+    """Headline, power, unrest, flags and failures."""
     notes = [
         Text(f"→ {words.headline(group)}", style="bold"),
         Text(f"  {words.confidence(group)}", style="dim"),
     ]
+    if leaks := memory.leaks(group):
+        notes.insert(0, Text(f"→ {leaks}", style="bold"))
+    if unrest := words.unrest(group):
+        notes.append(Text(f"  ⚑ {unrest}", style="yellow"))
     for summary in group.cells:
         if summary.flags:
             text = f"  ⚑ {words.name(summary)}: {words.flags(summary)}"

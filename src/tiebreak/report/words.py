@@ -1,15 +1,35 @@
-"""Numbers in words: the same text in the terminal and on the page."""
+"""Findings in words: the same text in the terminal and on the page.
+
+Whoever writes numbers, too, finds the functions of `numbers` and `flags` here.
+"""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tiebreak.registry import ENGINES, FRAMEWORKS
-from tiebreak.stats.summaries import CellSummary, Comparison, Failure, GroupSummary
+from tiebreak.report.flags import flag_value, flags, glossary, meaning
+from tiebreak.report.numbers import (
+    DASH,
+    bootstrap,
+    duration,
+    join,
+    plural,
+    rate,
+    ratio,
+    share,
+    si,
+    size,
+    times,
+)
+from tiebreak.stats.summaries import DRIFT, CellSummary, Comparison, Failure, GroupSummary
 
-DASH = "–"
+__all__ = [
+    "DASH", "bootstrap", "confidence", "duration", "failure", "flag_value", "flags", "glossary",
+    "headline", "join", "meaning", "name", "plural", "rate", "ratio", "share", "si", "size",
+    "times", "titles", "unrest", "verdict",
+]  # fmt: skip
 LOOP_PROBES = ("interact", "breakdown", "train", "population", "learn")
 """Probes for which it matters who drives the environment."""
 
@@ -96,50 +116,6 @@ def titles(groups: Sequence[GroupSummary]) -> list[str]:
     return [" · ".join(p for p in own if p not in shared) or " · ".join(own) for own in parts]
 
 
-def join(names: Sequence[str]) -> str:
-    """`a`, `a and b`, `a, b and c`."""
-    *most, last = names
-    return f"{', '.join(most)} and {last}" if most else last
-
-
-def ratio(comparison: Comparison) -> str:
-    """`3.1× [2.8, 3.4]`, or `3.1×` for one block."""
-    low, high = comparison.low, comparison.high
-    if low is None or high is None:
-        return times(comparison.ratio)
-    digits = _digits(comparison.ratio, low, high)
-    return f"{comparison.ratio:.{digits}f}× [{_bound(low, digits)}, {_bound(high, digits)}]"
-
-
-def bootstrap(comparison: Comparison) -> str:
-    """`[2.8, 3.4]`."""
-    low, high = comparison.bootstrap_low, comparison.bootstrap_high
-    if low is None or high is None:
-        return DASH
-    digits = _digits(comparison.ratio, low, high)
-    return f"[{_bound(low, digits)}, {_bound(high, digits)}]"
-
-
-def times(value: float) -> str:
-    """`3.10×`."""
-    return f"{value:.{_digits(value)}f}×"
-
-
-def _digits(value: float, low: float = 0.0, high: float = math.inf) -> int:
-    """Two decimals below 10, a third where the interval would vanish, none from 100."""
-    if value >= 100:
-        return 0
-    if value >= 10:
-        return 1
-    return 3 if high - low < 0.01 else 2
-
-
-def _bound(value: float, digits: int) -> str:
-    if value >= 1000:
-        return ">1000"
-    return f"{value:.0f}" if value >= 100 else f"{value:.{digits}f}"
-
-
 def verdict(summary: CellSummary, group: GroupSummary) -> str:
     """The verdict against the reference."""
     if summary.cell_id == group.reference:
@@ -148,87 +124,42 @@ def verdict(summary: CellSummary, group: GroupSummary) -> str:
 
 
 def confidence(group: GroupSummary) -> str:
-    """How many blocks there are and how small a difference they would have shown."""
+    """How many blocks there are, how sure they make, and how small a difference would show."""
+    blocks = plural(group.blocks, "block")
     seen = [c.comparison.detectable for c in group.cells if c.comparison]
     known = [x for x in seen if x is not None]
+    if not known and group.blocks > 1:
+        return f"{blocks}, but no two in which a cell and the reference finished: no interval"
     if not known:
-        return f"{plural(group.blocks, 'block')}: no interval and no verdict without a second one"
+        return f"{blocks}: no interval and no verdict without a second one"
+    width = f"; intervals within ±{share(group.half_width)}" if group.half_width else ""
     return (
-        f"{plural(group.blocks, 'block')}; a difference of {share(max(known))} "
+        f"{blocks}{width}; a difference of {share(max(known))} "
         "would have been seen four times in five"
     )
 
 
-def failure(found: Failure) -> str:
-    """`crash: worker ended by signal 9 (blocks 0, 3)`."""
-    word = "block" if len(found.blocks) == 1 else "blocks"
-    return f"{found.reason} ({word} {', '.join(map(str, found.blocks))})"
-
-
-def plural(count: int, noun: str) -> str:
-    """`1 block`, `3 blocks`."""
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
-
-
-def rate(per_s: float | None, unit: str = "") -> str:
-    """`149k env steps/s`."""
-    if per_s is None:
-        return DASH
-    return f"{si(per_s)} {unit}/s" if unit else f"{si(per_s)}/s"
-
-
-def si(value: float) -> str:
-    """Three significant digits with k, M, G: `149k`, `2.51k`, `86.0`."""
-    for factor, suffix in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if value >= 0.9995 * factor:
-            return f"{_three(value / factor)}{suffix}"
-    return _three(value)
-
-
-def duration(seconds: float | None) -> str:
-    """`6.71 µs`, `2.40 s`."""
-    if seconds is None:
-        return DASH
-    for factor, suffix in ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs")):
-        if seconds >= 0.9995 * factor:
-            return f"{_three(seconds / factor)} {suffix}"
-    return f"{_three(seconds / 1e-9)} ns"
-
-
-def size(count: int | None) -> str:
-    """`412 MB`, `1.20 GB`."""
-    if count is None:
-        return DASH
-    return f"{count / 1e6:.0f} MB" if count < 0.9995e9 else f"{_three(count / 1e9)} GB"
-
-
-def share(value: float | None) -> str:
-    """A fraction as a percentage: `4.2 %`; large ones as a factor: `12×`."""
-    if value is None:
-        return DASH
-    if value >= 999:
-        return "> 1000×"
-    return f"{value + 1:.0f}×" if value >= 9 else f"{100 * value:.1f} %"
-
-
-def flags(summary: CellSummary) -> str:
-    """`recompiled 2, noisy 0.081 (3 of 5 visits)`."""
-    return ", ".join(
-        f.name
-        + flag_value(f.value)
-        + (f" ({f.visits} of {summary.visits} visits)" if f.visits < summary.visits else "")
-        for f in summary.flags
-    )
-
-
-def flag_value(value: Any) -> str:
-    """A flag's measured value, with a space before it; nothing for a bare True."""
-    if value is True or value in (None, ""):
+def unrest(group: GroupSummary) -> str:
+    """What the canaries saw, where it is worth a line; empty where they were quiet or absent."""
+    if group.drift is None or group.drift <= DRIFT:
         return ""
-    return f" {value:.3g}" if isinstance(value, float) else f" {value}"
+    moved = f"a canary moved by {share(group.drift)} within a block"
+    return f"drift: {moved}; ratios carry that, absolute values do not"
 
 
-def _three(value: float) -> str:
-    return (
-        f"{value:.0f}" if value >= 99.95 else f"{value:.1f}" if value >= 9.995 else f"{value:.2f}"
-    )
+def failure(found: Failure) -> str:
+    """`crash: worker ended by signal 9 (blocks 0, 3–9)`."""
+    word = "block" if len(found.blocks) == 1 else "blocks"
+    return f"{found.reason} ({word} {_ranges(found.blocks)})"
+
+
+def _ranges(numbers: Sequence[int]) -> str:
+    """`0, 3–9`: rising numbers, three and more in a row as one range."""
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    parts = [f"{r[0]}–{r[-1]}" if len(r) > 2 else ", ".join(map(str, r)) for r in runs]
+    return ", ".join(parts)

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import abc
+import contextlib
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
 
 from tiebreak.core.types import Agent, Array, Build, State, Tree
+
+
+class Retraced(RuntimeError):
+    """A function was traced or compiled where that is an error; the message says which."""
 
 
 class Runtime(abc.ABC):
@@ -64,6 +70,18 @@ class Runtime(abc.ABC):
     def compile_count(self) -> int:
         """Compilations (or traces) in this process so far: silent counters mean steady state."""
 
+    def lock(self) -> AbstractContextManager[Any]:
+        """Retracing inside is an error (see `retraced`); eager modes trace as they go, unlocked."""
+        return contextlib.nullcontext()
+
+    def fallbacks(self) -> dict[str, int]:
+        """How often so far this mode did not do what it is for.
+
+        `fell_to_eager`: functions that should be compiled and ran as they are; `graph_break`:
+        compiled ones that are several programs with Python in between.
+        """
+        return {}
+
     @abc.abstractmethod
     def memory(self) -> dict[str, int]:
         """`live_bytes` and `peak_bytes` as the library reports them; empty where it cannot."""
@@ -75,6 +93,28 @@ class Runtime(abc.ABC):
     @abc.abstractmethod
     def set_threads(self, threads: int) -> None:
         """Intra-op threads to `threads`, inter-op to 1, where the library takes it by call."""
+
+
+RETRACING = ("'no_tracing' is set", "fail_on_recompile", "Recompiling function")
+"""What JAX and torch say when they trace under a lock; TensorFlow's lock is ours: Retraced."""
+
+
+def retraced(error: BaseException) -> bool:
+    """Whether an exception means that something was retraced under a lock, or once too often."""
+    named = type(error).__name__ in ("Retraced", "RecompileError", "FailOnRecompileLimitHit")
+    return named or any(words in str(error) for words in RETRACING)
+
+
+def keeps_small_bits(runtime: Runtime) -> bool:
+    """Whether a float32 matrix product keeps 1 + 2⁻¹², which TF32 and bfloat16 round to 1.
+
+    What the settings *do*, whatever they say: libraries differ in defaults and in names.
+    """
+    small = np.float32(1 + 2**-12)
+    product = runtime.asarray(small * np.eye(256, dtype=np.float32)) @ runtime.asarray(
+        np.eye(256, dtype=np.float32)
+    )
+    return bool((np.diagonal(runtime.to_numpy(product)) == small).all())
 
 
 def numpy_stack(trees: list[Tree]) -> Tree:

@@ -5,8 +5,10 @@ Every mode is one function `transform(fn)` over `fn(state, *args) -> (state, out
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import jax
@@ -15,16 +17,10 @@ import numpy as np
 
 from tiebreak.core.errors import UsageError
 from tiebreak.core.types import Agent, Array, Build, State, Tree
+from tiebreak.runtimes import jax_readings as readings
 from tiebreak.runtimes.base import Runtime as Base
+from tiebreak.runtimes.base import keeps_small_bits
 from tiebreak.runtimes.jax_noise import draw_tree
-
-_compiles = 0
-
-
-def _count(event: str, duration: float, **_: Any) -> None:
-    global _compiles
-    if event == "/jax/core/compile/backend_compile_duration":
-        _compiles += 1
 
 
 class Runtime(Base):
@@ -93,24 +89,24 @@ class Runtime(Base):
         jax.block_until_ready(tree)
 
     def compile_count(self) -> int:
-        return _compiles
+        return readings.compile_count()
+
+    def lock(self) -> AbstractContextManager[Any]:
+        # Eager code traces: lax.scan its body in every call, Linen the shapes of parameters.
+        return contextlib.nullcontext() if self.mode == "eager" else jax.no_tracing()
+
+    def fallbacks(self) -> dict[str, int]:
+        return readings.fallbacks(self.mode)
 
     def memory(self) -> dict[str, int]:
-        stats = self._device.memory_stats() or {}
-        live = sum(x.nbytes for x in jax.live_arrays())
-        out = {"live_bytes": live}
-        if "peak_bytes_in_use" in stats:
-            out["peak_bytes"] = int(stats["peak_bytes_in_use"])
-        return out
+        return readings.memory(self._device)
 
     def settings(self) -> dict[str, Any]:
         return {
-            "device": str(self._device),
-            "device_kind": self._device.device_kind,
-            "x64": bool(jax.config.jax_enable_x64),
-            "matmul_precision": str(getattr(jax.config, "jax_default_matmul_precision", None)),
+            **readings.settings(self._device),
             "prng": self.prng,
             "precision": self.precision,
+            "matmul_keeps_2^-12": keeps_small_bits(self),
         }
 
     def set_threads(self, threads: int) -> None:
@@ -118,9 +114,7 @@ class Runtime(Base):
 
 
 def _configure(precision: str) -> None:
-    if _count not in getattr(_configure, "listening", ()):
-        jax.monitoring.register_event_duration_secs_listener(_count)
-        _configure.listening = (_count,)  # type: ignore[attr-defined]
+    readings.listen()
     if precision == "bfloat16":
         raise UsageError("precision 'bfloat16' is not there for ppo (valid: float32, tf32)")
     jax.config.update("jax_enable_x64", precision == "float64")

@@ -24,5 +24,6 @@ def without_stderr() -> Iterator[None]:
 
 with without_stderr():
     import tensorflow as tf
+    from tensorflow.python.eager import context  # pyright: ignore
 
-__all__ = ["tf", "without_stderr"]
+__all__ = ["context", "tf", "without_stderr"]

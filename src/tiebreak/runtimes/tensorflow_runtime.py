@@ -8,19 +8,19 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import os
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from tiebreak.core.errors import UsageError
 from tiebreak.core.types import Agent, Array, Build, State, Tree
+from tiebreak.runtimes import tensorflow_readings as readings
 from tiebreak.runtimes.base import Runtime as Base
+from tiebreak.runtimes.base import keeps_small_bits
 from tiebreak.runtimes.tensorflow_noise import draw_tree
 from tiebreak.runtimes.tensorflow_quietly import tf, without_stderr
-
-_traces = 0
 
 
 class Runtime(Base):
@@ -94,26 +94,20 @@ class Runtime(Base):
         tf.test.experimental.sync_devices()
 
     def compile_count(self) -> int:
-        return _traces
+        return readings.trace_count()
+
+    def lock(self) -> AbstractContextManager[Any]:
+        return contextlib.nullcontext() if self.mode == "eager" else readings.lock()
+
+    def fallbacks(self) -> dict[str, int]:
+        return readings.fallbacks(self.mode)
 
     def memory(self) -> dict[str, int]:
-        if "GPU" not in self._device:
-            return {}
-        info = tf.config.experimental.get_memory_info(self._device.lstrip("/"))
-        return {"live_bytes": info["current"], "peak_bytes": info["peak"]}
+        return readings.memory(self._device)
 
     def settings(self) -> dict[str, Any]:
-        return {
-            "device": self._device,
-            "intra_op_threads": tf.config.threading.get_intra_op_parallelism_threads(),
-            "inter_op_threads": tf.config.threading.get_inter_op_parallelism_threads(),
-            "tf32": tf.config.experimental.tensor_float_32_execution_enabled(),
-            "jit": str(tf.config.optimizer.get_jit()),
-            "xla_flags": os.environ.get("XLA_FLAGS", ""),
-            "tf_xla_flags": os.environ.get("TF_XLA_FLAGS", ""),
-            "onednn": os.environ.get("TF_ENABLE_ONEDNN_OPTS", "default"),
-            "precision": self.precision,
-        }
+        own = {"precision": self.precision, "matmul_keeps_2^-12": keeps_small_bits(self)}
+        return {**readings.settings(self._device), **own}
 
     def set_threads(self, threads: int) -> None:
         # Once anything has run the pools are fixed: `settings` then says what they are.
@@ -178,8 +172,7 @@ class _Function:
         kind: list[type] = []
 
         def traced(*tensors):
-            global _traces
-            _traces += 1
+            readings.check_trace(getattr(self._fn, "__name__", "a function"))
             out = self._fn(state, *tf.nest.pack_sequence_as(args, tensors))
             kind[:] = [type(out)]
             return list(out)
@@ -187,6 +180,7 @@ class _Function:
         function = tf.function(traced, jit_compile=self._xla, autograph=False)
         with tf.device(self._runtime._device):
             graph = function.get_concrete_function(*(tf.TensorSpec(x.shape, x.dtype) for x in flat))
+        readings.count_graph(graph, self._xla)
         order = {id(v.handle): i for i, v in enumerate(tf.nest.flatten(state))}
         variables = [order[id(handle)] for handle in graph.captured_inputs]
         return _Trace(graph, graph.inference_fn.call_flat, variables, kind[0])
@@ -210,8 +204,7 @@ def _draw_function(device: str, draws: Tree) -> Callable[[Array], Tree]:
 
     @tf.function(autograph=False, input_signature=[tf.TensorSpec(2, tf.int64)])
     def draw(seed):
-        global _traces
-        _traces += 1
+        readings.check_trace("draw")
         with tf.device(device):
             return draw_tree(draws, seed)
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 import types
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,9 @@ from tiebreak.core.errors import UsageError
 from tiebreak.core.noise import Draw
 from tiebreak.core.seeding import derive
 from tiebreak.core.types import Agent, Array, Build, State, Tree
+from tiebreak.runtimes import torch_readings as readings
 from tiebreak.runtimes.base import Runtime as Base
+from tiebreak.runtimes.base import keeps_small_bits
 
 
 class Runtime(Base):
@@ -121,29 +123,21 @@ class Runtime(Base):
             torch.cuda.synchronize(self._device)
 
     def compile_count(self) -> int:
-        dynamo = sys.modules.get("torch._dynamo.utils")
-        return dynamo.counters["stats"]["unique_graphs"] if dynamo else 0
+        return readings.compile_count()
+
+    def lock(self) -> AbstractContextManager[Any]:
+        return contextlib.nullcontext() if self.mode == "eager" else readings.lock()
+
+    def fallbacks(self) -> dict[str, int]:
+        return readings.fallbacks(self.mode)
 
     def memory(self) -> dict[str, int]:
-        if self._device.type != "cuda":
-            return {}
-        live, peak = torch.cuda.memory_allocated, torch.cuda.max_memory_allocated
-        return {"live_bytes": live(self._device), "peak_bytes": peak(self._device)}
+        return readings.memory(self._device)
 
     def settings(self) -> dict[str, Any]:
-        cuda = self._device.type == "cuda"
-        return {
-            "device": str(self._device),
-            "device_kind": torch.cuda.get_device_name(self._device) if cuda else "cpu",
-            "threads": torch.get_num_threads(),
-            "interop_threads": torch.get_num_interop_threads(),
-            "precision": self.precision,
-            "matmul_precision": torch.get_float32_matmul_precision(),
-            "cuda_matmul_tf32": torch.backends.cuda.matmul.allow_tf32,
-            "cudnn_tf32": torch.backends.cudnn.allow_tf32,
-            "cudnn_benchmark": torch.backends.cudnn.benchmark,
-            "deterministic": torch.are_deterministic_algorithms_enabled(),
-        }
+        read = readings.settings(self._device)
+        own = {"precision": self.precision, "matmul_keeps_2^-12": keeps_small_bits(self)}
+        return {**read, **own}
 
     def set_threads(self, threads: int) -> None:
         torch.set_num_threads(threads)

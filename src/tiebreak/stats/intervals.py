@@ -52,6 +52,45 @@ def t_interval(d: np.ndarray, level: float = LEVEL) -> Interval:
     return Interval(mean, mean - half, mean + half, 2 * special.stdtr(n - 1, -t), sd)
 
 
+class Difference(NamedTuple):
+    """Mean of one sample less that of another, with what Welch's t says about it."""
+
+    mean: float
+    low: float
+    high: float
+    p: float
+    """Two-sided, for a true difference no larger than the allowance."""
+    error: float
+    """Standard error of the mean."""
+    freedom: float
+    """Degrees of it, after Welch and Satterthwaite."""
+
+
+def welch(
+    a: Sequence[float], b: Sequence[float], allowance: float = 0.0, level: float = LEVEL
+) -> Difference:
+    """mean b - mean a of two independent samples whose variances need not be equal.
+
+    allowance: a systematic error of unknown sign, which no replication within a sample can show;
+    it widens the interval at both ends. Raises ValueError below two values a side (Welch 1947).
+    """
+    from scipy import special
+
+    x, y = (np.asarray(v, np.float64) for v in (a, b))
+    if min(len(x), len(y)) < 2:
+        raise ValueError(f"two values a side are needed, got {len(x)} and {len(y)}")
+    parts = np.array([v.var(ddof=1) / len(v) for v in (x, y)])
+    mean, error = float(y.mean() - x.mean()), math.sqrt(parts.sum())
+    freedom = len(x) + len(y) - 2.0
+    if error > 0:
+        freedom = parts.sum() ** 2 / (parts**2 / [len(x) - 1, len(y) - 1]).sum()
+    half = float(special.stdtrit(freedom, 1 - level / 2)) * error + allowance
+    excess = max(0.0, abs(mean) - allowance)
+    t = excess / error if error > 0 else math.inf if excess > 0 else 0.0
+    p = 2 * float(special.stdtr(freedom, -t))
+    return Difference(mean, mean - half, mean + half, p, error, float(freedom))
+
+
 def bootstrap(
     a: Sequence[np.ndarray],
     b: Sequence[np.ndarray],
@@ -106,13 +145,21 @@ def detectable(sd: float, blocks: int, family: int = 1) -> float:
 
     For the strictest step of Holm, so the printed figure is not optimistic. NaN for one block.
     """
-    from scipy import special
-
     if blocks < 2:
         return math.nan
-    error = sd / math.sqrt(blocks)
-    critical = special.stdtrit(blocks - 1, 1 - LEVEL / family / 2)
-    significant = special.nctdtrinc(blocks - 1, 1 - POWER, critical) * error
-    large_enough = MARGIN + special.stdtrit(blocks - 1, POWER) * error
-    exponent = float(max(significant, large_enough))
-    return math.expm1(exponent) if exponent < 700 else math.inf
+    return visible(sd / math.sqrt(blocks), blocks - 1, family)
+
+
+def visible(error: float, freedom: float, family: int = 1, allowance: float = 0.0) -> float:
+    """`detectable` for a mean with this standard error, degrees of freedom and allowance."""
+    from scipy import special
+
+    critical = special.stdtrit(freedom, 1 - LEVEL / family / 2)
+    significant = allowance + special.nctdtrinc(freedom, 1 - POWER, critical) * error
+    large_enough = MARGIN + special.stdtrit(freedom, POWER) * error
+    return exp(float(max(significant, large_enough))) - 1
+
+
+def exp(value: float) -> float:
+    """e to the value; infinite where a float has no room for it."""
+    return math.exp(value) if value < 700 else math.inf

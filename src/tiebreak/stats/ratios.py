@@ -15,7 +15,7 @@ import numpy as np
 
 from tiebreak.core.errors import unknown
 from tiebreak.core.seeding import derive
-from tiebreak.stats import intervals, visits
+from tiebreak.stats import canaries, intervals, visits
 from tiebreak.stats.summaries import CellSummary, Comparison, GroupSummary
 from tiebreak.stats.visits import Visits
 
@@ -23,13 +23,15 @@ K = TypeVar("K")
 
 
 def summarize(records: Iterable[dict], reference: str | None = None) -> list[GroupSummary]:
-    """Records -> summaries, in the order in which groups appear.
+    """All records of a folder -> summaries, in the order in which groups appear.
 
     reference: label or framework of the cell to compare with, in the groups that have it;
     otherwise torch's, otherwise the first by label. Holm's family is a group's comparisons with its
     reference. Raises UsageError for a reference that no group has.
     """
+    records = list(records)
     grouped = visits.group(records)
+    drifts = canaries.drift(records)
     cells = {key: [visits.summary(rows) for rows in part.values()] for key, part in grouped.items()}
     timed = {k: {c: visits.timed(rows) for c, rows in p.items()} for k, p in grouped.items()}
     names = {n for part in cells.values() for c in part for n in _names(c)}
@@ -40,7 +42,8 @@ def summarize(records: Iterable[dict], reference: str | None = None) -> list[Gro
     for key, part in cells.items():
         final = _against(timed[key], [c.cell_id for c in part], chosen[key])
         compared = [replace(c, comparison=final.get(c.cell_id)) for c in part]
-        summaries.append(_summary(key, compared, timed[key], chosen[key]))
+        summary = _summary(key, compared, timed[key], chosen[key])
+        summaries.append(replace(summary, drift=drifts.get(key)))
     return summaries
 
 
@@ -88,14 +91,14 @@ def _judge(raw: Mapping[K, Paired | None], family: int) -> dict[K, Comparison]:
 def _comparison(paired: Paired, p_holm: float | None, family: int) -> Comparison:
     mean, low, high, p, sd = (float(x) for x in paired.t)
     if p_holm is None:
-        return Comparison(1, _exp(mean), *[None] * 8, verdict="AMBIGUOUS")
+        return Comparison(1, intervals.exp(mean), *[None] * 8, verdict="AMBIGUOUS")
     return Comparison(
         blocks=paired.blocks,
-        ratio=_exp(mean),
-        low=_exp(low),
-        high=_exp(high),
-        bootstrap_low=_exp(paired.bootstrap[0]),
-        bootstrap_high=_exp(paired.bootstrap[1]),
+        ratio=intervals.exp(mean),
+        low=intervals.exp(low),
+        high=intervals.exp(high),
+        bootstrap_low=intervals.exp(paired.bootstrap[0]),
+        bootstrap_high=intervals.exp(paired.bootstrap[1]),
         sd=sd,
         p=p,
         p_holm=p_holm,
@@ -116,6 +119,7 @@ def _summary(
     clean = [c for c in ranked if c.seconds_per_unit and not c.flags]
     leader = clean[0] if clean else None
     versus = _versus_leader(clean, timed, reference)
+    widths = [w for c in cells if c.comparison and (w := c.comparison.half_width) is not None]
     return GroupSummary(
         group=key[0],
         fingerprint=key[1],
@@ -123,6 +127,8 @@ def _summary(
         blocks=len({block for cell in timed.values() for block in cell}),
         reference=reference,
         leader=leader and leader.cell_id,
+        drift=None,
+        half_width=max(widths, default=None),
         cells=tuple(replace(c, versus_leader=versus.get(c.cell_id)) for c in ranked),
     )
 
@@ -164,7 +170,3 @@ def _reference(cells: Sequence[CellSummary], wanted: str | None) -> str | None:
     done = sorted((c for c in cells if c.visits), key=lambda c: c.label)
     ranked = sorted(done, key=lambda c: (wanted not in _names(c), c.cell["framework"] != "torch"))
     return ranked[0].cell_id if ranked else None
-
-
-def _exp(value: float) -> float:
-    return math.exp(value) if value < 700 else math.inf

@@ -9,6 +9,10 @@ from typing import Any, NamedTuple
 
 from tiebreak.stats.intervals import Verdict
 
+DRIFT = 0.2
+"""A canary's move within a block, as a share, from which on a group is said to drift. A starting
+value. It is a note: pairs of a mirrored block survive a drift, absolute values do not."""
+
 
 class Flag(NamedTuple):
     """One reason to distrust a cell, with its worst measured value and how many visits had it."""
@@ -46,6 +50,13 @@ class Comparison:
     """Smallest true effect that such a run would see four times in five; 0.05 is 5 %."""
     verdict: Verdict
 
+    @property
+    def half_width(self) -> float | None:
+        """Of the interval, on the logarithm: 0.015 is ±1.5 %."""
+        if self.low is None or self.high is None:
+            return None
+        return math.log(self.high / self.low) / 2 if self.low > 0 else math.inf
+
     def inverted(self) -> Comparison:
         """The same comparison seen from the other cell."""
         swapped: dict[Verdict, Verdict] = {"FASTER": "SLOWER", "SLOWER": "FASTER"}
@@ -77,6 +88,10 @@ class CellSummary:
     """Medians of the visits' phases."""
     memory_bytes: int | None
     """Largest peak of a visit."""
+    live_bytes: int | None
+    """What the library held at the end: median of the visits. None where it does not tell."""
+    slope_bytes_per_call: float | None
+    """Growth of memory per call: median of the visits. None where no series was taken."""
     flags: tuple[Flag, ...]
     failures: tuple[Failure, ...]
     comparison: Comparison | None = None
@@ -97,6 +112,10 @@ class GroupSummary:
     """Its cell_id; None where nothing finished."""
     leader: str | None
     """cell_id of the fastest cell without flags: the only kind that a headline may name."""
+    drift: float | None
+    """Largest move of a canary within one of the group's blocks, as a share; None without any."""
+    half_width: float | None
+    """Largest half-width of the intervals against the reference: 0.015 is ±1.5 %."""
     cells: tuple[CellSummary, ...]
 
     def find(self, cell_id: str | None) -> CellSummary | None:

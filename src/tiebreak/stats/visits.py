@@ -78,9 +78,17 @@ def summary(rows: Sequence[dict]) -> CellSummary:
         units_per_s=float(np.median([1 / v.samples.mean() for v in found])) if done else None,
         phases_s={p: float(np.median(x)) for p, x in phases.items() if x},
         memory_bytes=max(peaks, default=None),
+        live_bytes=None if (live := _median(done, "live_bytes")) is None else round(live),
+        slope_bytes_per_call=_median(done, "slope_bytes_per_call"),
         flags=_flags(done),
         failures=_failures([r for r in rows if not _finished(r)]),
     )
+
+
+def _median(rows: Sequence[dict], name: str) -> float | None:
+    """The median over visits of one reading of their memory, of those that have it."""
+    found = [r["memory"][name] for r in rows if r["memory"].get(name) is not None]
+    return float(np.median(found)) if found else None
 
 
 def _failures(rows: Sequence[dict]) -> tuple[Failure, ...]:

@@ -1,0 +1,100 @@
+"""`tiebreak run SUITE --dry-run`: what would be run, and for about how long. Nothing is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from textwrap import wrap
+from typing import Any
+
+from tiebreak import registry
+from tiebreak.bench import estimate, suite
+from tiebreak.bench.plan import Cell, Plan
+from tiebreak.bench.progress import duration
+from tiebreak.bench.visits import needs
+from tiebreak.commands.options import print_json
+from tiebreak.core import compiler
+
+HOW = (
+    "Estimated from what visits took on two cores of an AMD EPYC, without a GPU. Large networks "
+    "and calls longer than a sample take longer. A run that has begun goes by its own visits."
+)
+
+
+def show(name: str, scale: str | None, json: bool) -> None:
+    """Print a suite's cells, visits, blocks and time; UsageError for whatever is wrong in it."""
+    plan = suite.load(name, scale, 0)
+    absent = {cell.id: reason for cell in plan.cells if (reason := _lacking(cell))}
+    forecast = estimate.forecast(plan, absent)
+    if json:
+        print_json(_document(plan, absent, forecast))
+    else:
+        print("\n".join((*_cells(plan, absent), "", *_amount(plan, forecast), *wrap(HOW, 100))))
+
+
+def _lacking(cell: Cell) -> str:
+    """Why a cell cannot be measured here, with the command that helps; empty if it can."""
+    packages, extras = needs(cell)
+    if absent := registry.missing(packages):
+        return f"{', '.join(absent)} not installed: {registry.install_command(*extras)}"
+    return compiler.lacking(cell.framework, cell.mode)
+
+
+def _document(plan: Plan, absent: Mapping[str, str], forecast: estimate.Forecast) -> dict[str, Any]:
+    cells = [
+        {**asdict(c), "id": c.id, "group": c.group, "missing": absent.get(c.id)} for c in plan.cells
+    ]
+    return {
+        "suite": plan.suite,
+        "scale": plan.scale,
+        "settings": asdict(plan.settings),
+        "cells": cells,
+        "forecast": forecast._asdict(),
+        "how": HOW,
+    }
+
+
+def _cells(plan: Plan, absent: Mapping[str, str]) -> Iterator[str]:
+    """A line for each group, and below it one for each cell."""
+    cells = {cell.id: cell for cell in plan.cells}
+    widest = max(len(cell.label) for cell in plan.cells)
+    groups = plan.groups()
+    yield f"suite {plan.suite}, scale {plan.scale}: {len(cells)} cells in {len(groups)} groups"
+    for group, ids in groups.items():
+        yield f"\n{group}"
+        for cell in map(cells.__getitem__, ids):
+            how = f"{cell.framework} {cell.mode}".strip()
+            line = f"  {cell.label:<{widest}}  {how:<18} {cell.loop:<6} {absent.get(cell.id, '')}"
+            yield line.rstrip()
+
+
+def _amount(plan: Plan, forecast: estimate.Forecast) -> Iterator[str]:
+    """Visits, blocks and time."""
+    settings = plan.settings
+    each = "all probes of a row" if settings.share_process else "one cell"
+    yield f"visits  {forecast.visits_per_block} in a block, a process each, of {each}"
+    yield f"blocks  {_blocks(plan, forecast)}"
+    parts = [f"{duration(forecast.block_s)} a block"]
+    if forecast.first_block_s > forecast.block_s:
+        parts.append(f"{duration(forecast.first_block_s)} the first, which fills the cache")
+    if forecast.calibration_s:
+        parts.append(f"{duration(forecast.calibration_s)} to calibrate")
+    if forecast.certificate_s:
+        parts.append(f"{duration(forecast.certificate_s)} to prove the frameworks equal")
+    yield f"time    {_total(forecast)}: {', '.join(parts)}"
+
+
+def _total(forecast: estimate.Forecast) -> str:
+    least, most = duration(forecast.least_s), duration(forecast.most_s)
+    total = f"about {most}" if least == most else f"about {least} to {most}"
+    return total if forecast.certificate_s is not None else f"{total}, and the full certificate"
+
+
+def _blocks(plan: Plan, forecast: estimate.Forecast) -> str:
+    settings, most = plan.settings, forecast.most_blocks
+    if forecast.least_blocks < most:
+        width = f"{100 * settings.half_width:.3g}"
+        return f"{forecast.least_blocks} to {most}: until each interval is ± {width} % or narrower"
+    if most < settings.blocks:
+        return f"about {most} of {settings.blocks}: no more fit into budget_s and limit_s"
+    return str(most)

@@ -1,0 +1,83 @@
+"""A planted leak is flagged within 50 calls, and agents that are let go are not."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import replace
+
+from tiebreak.bench.record import Record
+from tiebreak.selftest.descent import ROWS, WIDTH
+from tiebreak.selftest.rows import Context, Outcome
+from tiebreak.selftest.traps import BRIEF, HONEST, MODES, Pair, cells, name, race, there
+
+UNITS = 50
+"""Calls of the memory series."""
+
+PLANTED: tuple[Pair, ...] = (
+    ("nnx", "rebuilds agents with a closure"),
+    ("linen", "keeps its outputs"),
+    ("torch", "keeps its outputs"),
+    ("tensorflow", "keeps its outputs"),
+)
+CONTROL: tuple[Pair, ...] = (
+    ("nnx", "rebuilds agents"),
+    *((framework, HONEST) for framework in MODES),
+)
+ARRAY_BYTES = 4 * ROWS * WIDTH
+"""What one call leaves behind: an output that is kept, or the weights of an agent, or more."""
+
+
+def leak(ctx: Context) -> Outcome:
+    """Leaks and the same work without them, in one race."""
+    if ctx.scale == "smoke":
+        return check(ctx, PLANTED[:1], CONTROL[:1], 1)
+    return check(ctx, PLANTED, CONTROL, ctx.count(1, 2, 5))
+
+
+def check(ctx: Context, planted: Sequence[Pair], control: Sequence[Pair], blocks: int) -> Outcome:
+    """The row for these leaks, so many visits of each."""
+    effort = replace(BRIEF, memory_calls=UNITS)
+    of = cells([*planted, *control], modes={**MODES, "nnx": "jit"})
+    return judge(there(race(ctx, "leaks", of, blocks, effort=effort)), planted)
+
+
+def judge(records: list[Record], planted: Sequence[Pair]) -> Outcome:
+    """What the records say, of which those of `planted` leak."""
+    leaks = [r for r in records if (r["cell"]["framework"], r["cell"]["label"]) in planted]
+    clean = [r for r in records if r not in leaks]
+    missed = [name(r) for r in leaks if "memory_growing" not in r["flags"]]
+    wrong = [name(r) for r in clean if "memory_growing" in r["flags"] or r["status"] != "ok"]
+    measured = {
+        "units": UNITS,
+        "leaks": len(leaks),
+        "missed": len(missed),
+        "control": len(clean),
+        "control_flagged": len(wrong),
+        "array_bytes": ARRAY_BYTES,
+        "slope_bytes_per_call": slopes(records),
+    }
+    detail = (
+        f"{len(leaks) - len(missed)} of {len(leaks)} leaks flagged by {UNITS} units, "
+        f"control {len(wrong)} of {len(clean)}"
+    )
+    for words, names in (("not flagged", missed), ("flagged", wrong)):
+        detail += f"; {words}: {', '.join(sorted(set(names)))}" if names else ""
+    raw = {"series_bytes": {f"{name(r)} {r['block']}": _series(r) for r in records}}
+    passed = not missed and not wrong if records else None
+    return Outcome(passed, measured, detail, raw)
+
+
+def slopes(records: list[Record]) -> dict[str, float]:
+    """Cell -> the median over its visits."""
+    found: dict[str, list[float]] = {}
+    for record in records:
+        if "slope_bytes_per_call" in record["memory"]:
+            found.setdefault(name(record), []).append(record["memory"]["slope_bytes_per_call"])
+    return {cell: round(statistics.median(values)) for cell, values in found.items()}
+
+
+def _series(record: Record) -> list[int]:
+    """Bytes above the first reading."""
+    series = record["memory"].get("series_bytes", [])
+    return [value - series[0] for value in series]

@@ -1,0 +1,64 @@
+"""A subject for the self-test's real rows that needs no framework: its work is to sleep."""
+
+from __future__ import annotations
+
+import time
+
+from tiebreak.bench.probe import Probe
+from tiebreak.selftest.subjects import Repeated
+
+
+class Sleeper(Repeated):
+    """Stands in for an agent; a call takes as long as it sleeps, and a bit."""
+
+    done = 0
+
+    def load(self):
+        pass
+
+    def build(self):
+        pass
+
+    def sync(self, tree):
+        pass
+
+    def compile_count(self):
+        return 0
+
+    def lock(self):
+        import contextlib
+
+        return contextlib.nullcontext()
+
+    def fallbacks(self):
+        return {}
+
+    def settings(self):
+        return {}
+
+    def memory(self):
+        return {}
+
+    def close(self):
+        pass
+
+    def _sleep(self):
+        time.sleep(0.0004)
+        self.done += 1
+        return 1.0
+
+    def _forward(self):
+        return Probe(
+            "naps",
+            1,
+            self._sleep,
+            expected={"naps": 1},
+            counted=lambda: {"naps": self.done},
+            numbers=lambda output: {"one": output},
+        )
+
+    _interact = _update = _train = _rebuild = _forward
+
+
+def make_subject(job):
+    return Sleeper(job)

@@ -1,0 +1,214 @@
+"""The rows of real visits, made by the ordinary manager of subjects that sleep; and their rules."""
+
+from __future__ import annotations
+
+import subprocess
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from bench import fakes
+
+from tiebreak.bench.probes import Subject
+from tiebreak.selftest import hogs, real, real_slowdown, simulate, subjects, timing
+from tiebreak.selftest.rows import Context
+
+TINY = replace(real.EFFORT, sample_s=0.002, samples=3, steady_s=0.0, silent_calls=1, warmup_s=0.0)
+
+
+@pytest.fixture(autouse=True)
+def _sleeping(monkeypatch):
+    """Real processes, real clocks; only the work is a fake one."""
+    monkeypatch.setenv("PYTHONPATH", fakes.python_path())
+    monkeypatch.setattr(real, "SUBJECT", "selftest.sleepers:make_subject")
+    monkeypatch.setattr(real, "frameworks", lambda: ["torch"])
+    for module, name in ((timing, "LINEAR"), (hogs, "EFFORT")):
+        monkeypatch.setattr(module, name, replace(TINY, most_calls=1))
+    monkeypatch.setattr(real.race, "__defaults__", (TINY,))
+
+
+@pytest.fixture
+def ctx(tmp_path):
+    folder = tmp_path / "real-aa"
+    folder.mkdir()
+    return Context(folder, "smoke", 7, lambda text: None)
+
+
+def test_two_names_of_one_cell_are_paired(ctx, monkeypatch):
+    outcome = timing.real_aa(ctx)
+    counts = outcome.measured
+    assert counts["pairs"] == len(timing.AA_PROBES["torch"])
+    assert counts["visits"] == 2 * 2 * counts["pairs"]
+    assert "failures" not in counts, counts
+    assert {pair["blocks"] for pair in outcome.raw["pairs"]} == {2}
+    monkeypatch.setattr(real, "run_plan", None)  # what is complete is not run again
+    assert timing.real_aa(ctx).measured == counts
+
+
+def test_a_run_that_was_cut_short_is_made_again(ctx):
+    cells = real.cells("torch", ["forward"], ["a", "b"])
+    first = real.race(ctx, "run", cells, 1)
+    records = ctx.folder / "run" / "records.jsonl"
+    records.write_bytes(b"".join(records.read_bytes().splitlines(keepends=True)[:2]))
+    again = real.race(ctx, "run", cells, 1)
+    assert len(real.visits(again)) == len(real.visits(first)) == 2
+    assert first[0]["run_id"] != again[0]["run_id"]
+
+
+def test_a_visit_that_fails_fails_the_row(ctx, monkeypatch):
+    monkeypatch.setattr(timing, "AA_PROBES", {"torch": ("forward", "no_such_probe")})
+    outcome = timing.real_aa(ctx)
+    assert outcome.passed is False
+    assert sum(outcome.measured["failures"].values()) == 4
+    assert "4 FAILED" in outcome.detail
+
+
+def test_planted_work_reaches_the_summary(ctx, monkeypatch):
+    monkeypatch.setattr(real_slowdown, "FACTORS", ("x1.00", "x1.50"))
+    monkeypatch.setattr(real_slowdown, "PROBES", ("forward x20",))
+    outcome = real_slowdown.measured(ctx)
+    (found,) = outcome.raw["real"]
+    assert found["factor"] == 1.5
+    assert found["ratio"] == pytest.approx(1 / 1.5, rel=0.2)
+    assert "failures" not in outcome.measured
+
+
+def test_both_clocks_are_read_in_every_visit_of_every_row(ctx):
+    other = replace(ctx, folder=ctx.folder.parent / "second-clock")
+    timing.real_aa(ctx)
+    outcome = timing.second_clock(other)
+    assert outcome.measured["with_both_clocks"] == outcome.measured["measurements"] == 20 + 2
+
+
+def test_without_a_framework_rows_are_skipped(ctx, monkeypatch):
+    monkeypatch.setattr(real, "frameworks", list)
+    rows = (timing.real_aa, timing.linearity, timing.second_clock, hogs.hog, real_slowdown.measured)
+    assert [row(ctx).passed for row in rows] == [None] * 5
+
+
+@pytest.mark.parametrize(("label", "calls"), [("x1.05", 105), ("x1.00", 100), ("one name", 100)])
+def test_planted_work_is_counted_and_not_confessed(monkeypatch, label, calls):
+    done = [0]
+
+    def once(self, name):
+        assert name == "update"
+
+        def call():
+            done[0] += 4
+            return done[0]
+
+        return subjects.Probe("steps", 4, call, expected={"updates": 4}, numbers=lambda x: {"n": x})
+
+    monkeypatch.setattr(Subject, "probe", once)
+    job = {"cells": [{"label": label}], "seed": 0, "threads": 1}
+    probe = subjects.make_subject(job).probe("update x100")
+    outputs = probe.call()
+    assert len(outputs) == calls
+    assert probe.units_per_call == 400
+    assert probe.expected == {"updates": 4 * calls} == {"updates": done[0]}
+    assert probe.numbers(outputs) == {"n": 4 * calls}
+
+
+def test_the_rule_of_real_slowdowns():
+    seen = [{"factor": f, "low": 0.99 / f, "high": 1.01 / f, "detectable": 0.03,
+             "verdict": "SLOWER"} for f in (1.02, 1.05, 1.1, 1.2)]  # fmt: skip
+    assert real_slowdown.judged(seen) == (
+        True, {"intervals": 4, "covered": 4, "visible": 3, "seen": 3, "wrong_sign": 0},
+    )  # fmt: skip
+    unseen = [{**f, "verdict": "AMBIGUOUS"} for f in seen]
+    wrong = [*seen[:3], {**seen[3], "verdict": "FASTER"}]
+    beside = [{**f, "low": 1.5, "high": 1.6} for f in seen]
+    for found in (unseen, wrong, beside, []):
+        assert not real_slowdown.judged(found)[0], found
+
+
+def test_eighteen_of_two_hundred():
+    assert real.surprising(200, 0.05) == 18
+    assert real.surprising(20, 0.05) == 4
+
+
+def test_pairs_of_different_programs_are_called_different():
+    rng = np.random.default_rng(0)
+    order = simulate.orders(0, 1, 10)
+    machine = simulate.LEVELS["quiet"]
+    for effect, different in ((0.0, False), (0.2, True)):
+        a, b = simulate.race(rng, machine, order, effect)
+        records = [{**r, "cell": {**r["cell"], "label": timing.NAMES[r["cell"]["label"] == "B"]}}
+                   for r in simulate.records(a[0], b[0])]  # fmt: skip
+        (pair,) = timing.judged_pairs(records)
+        assert pair["different"] is different
+
+
+UNITS = (100, 200, 400, 800)
+
+
+def test_a_line_is_a_line():
+    fit = timing.line(UNITS, [0.01 * n for n in UNITS])
+    assert fit["residual"] == pytest.approx(0, abs=1e-9)
+    assert fit["intercept"] == pytest.approx(0, abs=1e-9)
+    constant = timing.line(UNITS, [0.01 * n + 0.03 for n in UNITS])  # a clock that starts early
+    assert constant["intercept"] == pytest.approx(0.03 / 1.03)
+    assert constant["residual"] < timing.RESIDUAL
+    part = timing.line(UNITS, [0.01 * min(n, 600) for n in UNITS])  # not all of it waited for
+    assert part["residual"] > timing.RESIDUAL
+
+
+def sampled(block, units, seconds):
+    return {"kind": "visit", "block": block, "status": "ok", "units_per_sample": units,
+            "samples_s": [seconds] * 3}  # fmt: skip
+
+
+def test_a_slow_process_bends_no_line():
+    bent = {(1, 800): 1.2}  # in the process of the middle: medians by amount alone would keep it
+    records = [
+        sampled(b, n, (1 + b) * 1e-3 * n * bent.get((b, n), 1)) for b in range(3) for n in UNITS
+    ]
+    assert timing.fitted(records)["residual"] == pytest.approx(0, abs=1e-9)
+    assert timing.fitted(records[:3]) == {}
+
+
+def test_clocks_apart():
+    record = {"phases_s": {"steady": 2.0}, "parent_steady_s": 2.0109}
+    assert (timing.clock_gap(record) or {})["excess_s"] < 0
+    assert (timing.clock_gap({**record, "parent_steady_s": 2.0111}) or {})["excess_s"] > 0
+    assert (timing.clock_gap({**record, "parent_steady_s": 1.98}) or {})["excess_s"] > 0
+    assert timing.clock_gap({"phases_s": {"steady": 2.0}}) is None
+
+
+def flagged(visits, contended, unfinished=0):
+    return {"visits": visits, "contended": contended, "unfinished": unfinished}
+
+
+def test_the_rule_of_hogs():
+    fine = {"idle": flagged(20, 1), "hog": flagged(12, 12), "pinned-hog": flagged(12, 11)}
+    assert hogs.judged(fine)
+    for change in (
+        {"idle": flagged(20, 2)},
+        {"idle": flagged(20, 0, 1)},
+        {"hog": flagged(12, 11)},
+        {"hog": flagged(12, 0, 12)},
+    ):
+        assert not hogs.judged({**fine, **change}), change
+
+
+def test_a_hog_computes_and_ends_with_its_block(monkeypatch):
+    started = []
+    popen = subprocess.Popen
+
+    def keep(*arguments, **options):
+        started.append(popen(*arguments, **options))
+        return started[-1]
+
+    monkeypatch.setattr(subprocess, "Popen", keep)
+    with hogs.busy([hogs.affinity()[0]]):
+        assert started[0].poll() is None
+        with pytest.raises(subprocess.TimeoutExpired):
+            started[0].wait(0.3)
+    assert started[0].returncode is not None
+
+
+def test_counted_as_noticed_is_only_what_finished_and_was_flagged():
+    ok = {"kind": "visit", "status": "ok", "flags": {"contended": 0.4}}
+    records = [ok, {**ok, "flags": {}}, {**ok, "status": "timeout"}, {"kind": "canary"}]
+    found = hogs.noticed(records)
+    assert (found["visits"], found["contended"], found["unfinished"]) == (3, 1, 1)
