@@ -42,6 +42,13 @@ def test_only_steady_growth_is_a_leak(series, leaks):
     assert bool(flagged(series)) is leaks
 
 
+def test_what_compiles_may_keep_a_little_more():
+    about = growth([8 * KIB * i for i in range(50)])
+    assert grows(about) == 8 * KIB
+    assert not grows(about, compiles=True)
+    assert grows(growth([24 * KIB * i for i in range(50)]), compiles=True)
+
+
 def test_the_slope_is_per_call_and_robust():
     series = 64 * KIB * np.arange(50) + QUIET + SPIKES
     out = growth([int(x) for x in series])

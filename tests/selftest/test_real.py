@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from bench import fakes
 
+from tiebreak.bench.probe import Probe
 from tiebreak.bench.probes import Subject
 from tiebreak.selftest import hogs, real, real_slowdown, simulate, subjects, timing
 from tiebreak.selftest.rows import Context
@@ -153,18 +154,47 @@ def test_a_line_is_a_line():
     assert part["residual"] > timing.RESIDUAL
 
 
-def sampled(block, units, seconds):
-    return {"kind": "visit", "block": block, "status": "ok", "units_per_sample": units,
-            "samples_s": [seconds] * 3}  # fmt: skip
+def mixed(seconds, calls, start_s=0.0):
+    """A visit whose samples each last `seconds(k)` a unit in turn k; `calls` came before them."""
+    probe = "update of 100, 200, 400, 800"
+    turns = subjects.amounts(probe)
+    samples = [start_s + n * seconds(k) for k, n in enumerate(turns * 6)][calls % len(turns) :]
+    work = {"calls": calls + len(samples)}
+    cell = {"probe": probe}
+    return {"kind": "visit", "status": "ok", "cell": cell, "samples_s": samples, "work": work}
 
 
-def test_a_slow_process_bends_no_line():
-    bent = {(1, 800): 1.2}  # in the process of the middle: medians by amount alone would keep it
-    records = [
-        sampled(b, n, (1 + b) * 1e-3 * n * bent.get((b, n), 1)) for b in range(3) for n in UNITS
-    ]
-    assert timing.fitted(records)["residual"] == pytest.approx(0, abs=1e-9)
-    assert timing.fitted(records[:3]) == {}
+@pytest.mark.parametrize("calls", [0, 3, 8, 13])
+def test_a_machine_that_drifts_bends_no_line(calls):
+    slow = mixed(lambda k: 1e-3 * (1 + 0.5 * (k // 8)), calls)  # each round at another speed
+    late = mixed(lambda k: 1e-3 * 1.001**k, calls)  # ever slower, within a round too
+    fit = timing.fitted([slow, late])
+    assert fit["residual"] == pytest.approx(0, abs=1e-5)
+    assert fit["intercept"] == pytest.approx(0, abs=1e-4)
+    early = timing.fitted([mixed(lambda k: 1e-3, calls, start_s=0.003)])
+    assert early["intercept"] == pytest.approx(0.03 / 1.03, rel=0.01)
+
+
+def test_no_round_no_line():
+    assert timing.fitted([]) == {}
+
+
+def test_each_turn_does_its_own_amount_and_proves_it():
+    class Counting:
+        done = 0
+
+        def call(self):
+            self.done += 3
+
+    base = Counting()
+    once = Probe("gradient steps", 3, base.call, expected={"updates": 3},
+                 counted=lambda: {"updates": base.done})  # fmt: skip
+    probe = subjects.Repeated._mixed(None, once, subjects.amounts("update of 1, 2"))
+    lengths = [len(probe.call()) for _ in range(6)]
+    assert lengths == [1, 2, 2, 1, 1, 2]
+    assert probe.counted() == {"turns": 6}
+    base.done -= 3
+    assert probe.counted() == {"turns": -1}
 
 
 def test_clocks_apart():

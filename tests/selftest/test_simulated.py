@@ -170,7 +170,6 @@ def test_a_wrong_sign_below_five_percent_is_chance():
     assert planted.judged([one], 10_000)[0]
 
 
-@pytest.mark.xfail(reason="detectable() is too hopeful with few blocks: docs/decisions/0019")
 def test_four_in_five_see_the_printed_effect(order):
     found = planted.planted(np.random.default_rng(5), LEVELS["usual"], order, SUITES)
     assert found["at the printed effect, 4 blocks"] >= planted.least(SUITES)

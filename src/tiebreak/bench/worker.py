@@ -98,13 +98,9 @@ def measure(
     timed = Timed(work.call, probe.held, subject.sync)
     result = {**FAILED, "status": "ok", "error": "", "unit": probe.unit, "flags": {}}
     result |= {"phases_s": {"proof": timer.elapsed_s()}, "samples_s": []}
-    # A probe that compiles in every call is never silent, and not locked.
-    compiled = (lambda: 0) if probe.compiles else subject.compile_count
-    lock = (
-        contextlib.nullcontext
-        if probe.compiles
-        else getattr(subject, "lock", contextlib.nullcontext)
-    )
+    compiled, lock = subject.compile_count, getattr(subject, "lock", contextlib.nullcontext)
+    if probe.compiles:  # in every call: it is never silent, and must not be locked
+        compiled, lock = (lambda: 0), contextlib.nullcontext
     try:
         _warm_up(result, timed, compiled, effort)
         with lock():
@@ -116,6 +112,8 @@ def measure(
         return result
     _value(result, probe, effort)
     _afterwards(result, subject, timed, effort)
+    if slope := memory.grows(result["memory"], probe.compiles):
+        result["flags"]["memory_growing"] = round(slope)
     timer.lap_s()
     work.prove(result)
     result["phases_s"]["proof"] += timer.elapsed_s()
@@ -180,8 +178,6 @@ def _afterwards(result: dict[str, Any], subject: Any, timed: Timed, effort: Effo
     series = meter.series(timed.seconds, effort.memory_calls, effort.longest_s)
     about = memory.summary(meter, series)
     result["memory"] = {"rss_peak_bytes": memory.peak_bytes(), **subject.memory(), **about}
-    if slope := memory.grows(about):
-        result["flags"]["memory_growing"] = round(slope)
     result["phases_s"]["memory"] = timer.elapsed_s()
     fallbacks = subject.fallbacks() if hasattr(subject, "fallbacks") else {}
     result["flags"] |= {name: count for name, count in fallbacks.items() if count}

@@ -13,6 +13,7 @@ from tiebreak.bench.record import Record
 from tiebreak.bench.store import RECORDS, read_records
 from tiebreak.selftest import real
 from tiebreak.selftest.rows import Context, Outcome
+from tiebreak.selftest.subjects import amounts
 from tiebreak.stats.ratios import summarize
 
 NOTHING = Outcome(None, {}, "neither torch nor jax is installed")
@@ -26,11 +27,12 @@ PAIRS = 200
 NAMES = ("one name", "another name")
 LEVEL = 0.05
 
-SMALLEST = {"torch": 20, "linen": 100}
-"""N, updates in the smallest sample: some 30 ms of them on two cores."""
+SMALLEST = {"torch": 8, "linen": 40}
+"""N, updates in the smallest sample: some 10 ms of them on two cores."""
 TIMES = (1, 2, 4, 8)
 RESIDUAL, INTERCEPT = 0.02, 0.01
-LINEAR = replace(real.EFFORT, most_calls=1)
+ROUNDS = 100
+LINEAR = replace(real.EFFORT, samples=2 * len(TIMES) * ROUNDS, longest_s=90.0, most_calls=1)
 
 CLOCK_PROBES = ("forward", "update")
 CLOCK_SHARE, CLOCK_S = 0.005, 0.001
@@ -80,16 +82,17 @@ def judged_pairs(records: Iterable[Record]) -> list[dict[str, Any]]:
 
 
 def linearity(ctx: Context) -> Outcome:
-    """Samples of N, 2N, 4N and 8N units, in every process, in an order that is drawn."""
+    """Samples of N, 2N, 4N and 8N units, one after the other in every process, mirrored."""
     if not (installed := real.frameworks()):
         return NOTHING
-    blocks = ctx.count(2, 4, 16)
+    blocks = ctx.count(1, 2, 6)
+    effort = replace(LINEAR, samples=ctx.count(16, LINEAR.samples, LINEAR.samples))
     records: list[Record] = []
     fits: dict[str, Any] = {}
     for framework in installed:
         ctx.say(f"{framework}: {blocks} visits")
-        probes = [f"update x{SMALLEST[framework] * times}" for times in TIMES]
-        found = real.race(ctx, framework, real.cells(framework, probes, [""]), blocks, LINEAR)
+        probe = "update of " + ", ".join(str(SMALLEST[framework] * times) for times in TIMES)
+        found = real.race(ctx, framework, real.cells(framework, [probe], [""]), blocks, effort)
         fits[framework] = fitted(found)
         records += found
     good = [
@@ -109,23 +112,29 @@ def linearity(ctx: Context) -> Outcome:
 
 
 def fitted(records: Iterable[Record]) -> dict[str, float]:
-    """`line` through the median sample of each amount of work, over all visits; {} without any.
+    """`line` through the median of each amount of work, over all rounds; {} without any.
 
-    A process that is faster is so at every amount: what a visit is off, on the whole, is taken out
-    before the median, as blocks take out the machine's drift.
+    A round is the eight samples of N, 2N, 4N, 8N, 8N, 4N, 2N and N, some tenths of a second. What a
+    round is slower, on the whole, is taken out before the median: a machine drifts by more than
+    the bound between one second and the next.
     """
-    seconds: dict[int, dict[int, float]] = {}
-    for r in real.visits(records):
-        if r["status"] == "ok":
-            units = r["units_per_sample"]
-            seconds.setdefault(r["block"], {})[units] = float(np.median(r["samples_s"]))
-    whole = [row for row in seconds.values() if len(row) == len(TIMES)]
-    if not whole:
+    done = [r for r in real.visits(records) if r["status"] == "ok"]
+    logs = [np.log(round_) for r in done for round_ in rounds(r)]
+    if not logs:
         return {}
-    units = sorted(whole[0])
-    logs = np.log([[row[n] for n in units] for row in whole])
-    own = logs - logs.mean(axis=1, keepdims=True)
-    return line(units, np.exp(np.median(own, axis=0) + np.median(logs.mean(axis=1))))
+    own = np.array(logs) - np.mean(logs, axis=1, keepdims=True)
+    seconds = np.exp(np.median(own, axis=0) + np.median(np.mean(logs, axis=1)))
+    turns = amounts(done[0]["cell"]["probe"])[: len(TIMES)]
+    return {**line(turns, seconds), "rounds": len(logs)}
+
+
+def rounds(record: Record) -> np.ndarray:
+    """A visit's samples as [rounds, amounts], seconds: the mean of an amount's two samples."""
+    turns, samples = len(amounts(record["cell"]["probe"])), np.array(record["samples_s"])
+    skipped = -(record["work"]["calls"] - len(samples)) % turns  # the rest of warm-up's last round
+    samples = samples[skipped:]
+    whole = samples[: len(samples) // turns * turns].reshape(-1, turns)
+    return (whole + whole[:, ::-1])[:, : turns // 2] / 2
 
 
 def line(units: Sequence[float], seconds: Sequence[float] | np.ndarray) -> dict[str, float]:
@@ -154,10 +163,13 @@ def second_clock(ctx: Context) -> Outcome:
     gaps = [gap for r in visits if r["status"] == "ok" and (gap := clock_gap(r)) is not None]
     timed = sum(r["status"] == "ok" for r in visits)
     over = sum(gap["excess_s"] > 0 for gap in gaps)
+    crowded = sum(gap["excess_s"] > 0 and gap["contended"] for gap in gaps)
     counts: dict[str, Any] = {"measurements": timed, "with_both_clocks": len(gaps), "over": over}
+    counts["over_while_contended"] = crowded
     worst = max(gaps, key=lambda gap: gap["excess_s"], default=None)
     counts["worst"] = worst
     detail = f"{over} of {len(gaps)} measurements apart by more than 0.5 % + 1 ms"
+    detail += f", {crowded} of them on a contended machine" if crowded else ""
     if worst:
         detail += f"; the worst by {1000 * worst['gap_s']:.2f} ms of {worst['steady_s']:.2f} s"
     if len(gaps) < timed:
@@ -169,11 +181,12 @@ ROWS = ("linearity", "real-aa", "second-clock", "slowdown")
 """Whose visits are undisturbed: with a hog, the parent itself has to wait."""
 
 
-def clock_gap(record: Record) -> dict[str, float] | None:
+def clock_gap(record: Record) -> dict[str, Any] | None:
     """How far the two clocks are apart, and by how much that is more than allowed."""
     steady, parent = record["phases_s"].get("steady"), record.get("parent_steady_s")
     if steady is None or parent is None:
         return None
     gap = abs(parent - steady)
     excess = gap - CLOCK_SHARE * steady - CLOCK_S
-    return {"gap_s": gap, "steady_s": steady, "excess_s": excess}
+    contended = "contended" in record.get("flags", {})
+    return {"gap_s": gap, "steady_s": steady, "excess_s": excess, "contended": contended}

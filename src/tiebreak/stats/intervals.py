@@ -21,6 +21,10 @@ MARGIN = math.log(1.02)
 """Differences below 2 % are not worth a verdict, and inside 2 % is SAME."""
 POWER = 0.8
 """Chance of a verdict at the effect that is printed as detectable."""
+AIM = POWER + 0.02
+"""What is aimed at: bursts on a machine cost up to 1.5 % with few blocks (docs/decisions/0019)."""
+QUANTILES = (np.arange(40) + 0.5) / 40
+"""At which the unknown ratio of an estimated error to the true one is averaged over."""
 
 
 class Interval(NamedTuple):
@@ -151,13 +155,25 @@ def detectable(sd: float, blocks: int, family: int = 1) -> float:
 
 
 def visible(error: float, freedom: float, family: int = 1, allowance: float = 0.0) -> float:
-    """`detectable` for a mean with this standard error, degrees of freedom and allowance."""
+    """`detectable` for a mean with this standard error, degrees of freedom and allowance.
+
+    A promise about the *next* run: the true error is as uncertain as `freedom` makes it, the next
+    run will estimate it anew, and it has to clear the margin and the interval at once.
+    """
     from scipy import special
 
+    u = np.sqrt(special.chdtri(freedom, 1 - QUANTILES) / freedom)  # estimated / true error
+    true = error / u[:, None]
     critical = special.stdtrit(freedom, 1 - LEVEL / family / 2)
-    significant = allowance + special.nctdtrinc(freedom, 1 - POWER, critical) * error
-    large_enough = MARGIN + special.stdtrit(freedom, POWER) * error
-    return exp(float(max(significant, large_enough))) - 1
+    needed = np.maximum(MARGIN, allowance + critical * true * u)
+    if error == 0:
+        return exp(max(MARGIN, allowance)) - 1
+    low, high = 0.0, float(needed.max() + 4 * true.max())
+    for _ in range(50):
+        effect = (low + high) / 2
+        enough = special.ndtr((effect - needed) / true).mean() >= AIM
+        low, high = (low, effect) if enough else (effect, high)
+    return exp(high) - 1
 
 
 def exp(value: float) -> float:
