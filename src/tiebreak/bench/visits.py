@@ -102,10 +102,13 @@ class Visitor:
         """All that a worker is told."""
         seed = derive(self.plan.seed, "visit", visit.block, visit.cells[0].task)
         ids = [cell.id for cell in visit.cells]
+        effort = asdict(self.plan.settings.effort)
+        if visit.block != 0:  # one series tells; it takes no part in ratios, but its time
+            effort["memory_calls"] = 0
         return {
             "cells": [{**asdict(cell), "id": cell.id} for cell in visit.cells],
             "calls": {i: self.calls[i] for i in ids if i in self.calls},
-            "effort": asdict(self.plan.settings.effort),
+            "effort": effort,
             "packages": list(packages),
             "threads": len(self.cpus),
             "cpus": self.cpus,

@@ -56,8 +56,8 @@ def _median(visits: Sequence[Mapping[str, Any]]) -> Series:
 
 
 def grows(cell: CellSummary) -> bool:
-    """Whether its memory rises by more than chance, in at least half of its visits."""
-    return any(f.name == "memory_growing" and 2 * f.visits >= cell.visits for f in cell.flags)
+    """Whether its memory rises by more than chance: the series is taken in the first block only."""
+    return any(f.name == "memory_growing" for f in cell.flags)
 
 
 def kept(cell: CellSummary, judged: bool) -> str:
@@ -81,7 +81,7 @@ def leaks(group: GroupSummary, judged: bool = False) -> str:
     leaking = sorted(filter(grows, known), key=lambda c: -(c.slope_bytes_per_call or 0.0))
     tight = [name(c) for c in known if c not in leaking]
     if not leaking and not judged:
-        return f"No growth was seen in {join(tight)}."
+        return f"Too few calls to judge {join(tight)}: no growth was seen."
     parts = [f"{name(c)} keeps {size(c.slope_bytes_per_call)} per rebuilt agent" for c in leaking]
     if tight:
         parts.append(f"{join(tight)} {'keeps' if len(tight) == 1 else 'keep'} nothing that shows")
