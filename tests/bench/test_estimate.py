@@ -117,3 +117,14 @@ def test_what_is_absent_takes_no_time():
     assert forecast(whole, torch).visits_per_block == forecast(whole).visits_per_block - 4
     assert forecast(whole, {cell.id for cell in whole.cells}).block_s == 0
     assert estimate.expected_s(whole.settings, whole.cells[:1]) > 0
+
+
+def test_the_next_visit_is_spared_what_comes_once():
+    cell = suite.load("quick", "quick", 0).cells[0]
+    done = [{"phases_s": {"first_call": 26.0, "steady": 1.0, "memory": 2.0}}]
+    compiled = replace(cell, framework="torch", mode="compile")
+    assert estimate.once_s(compiled, done, first=True) == pytest.approx(2 + 26 - 8)
+    assert estimate.once_s(compiled, done, first=False) == pytest.approx(2)
+    assert estimate.once_s(replace(compiled, mode="eager"), done, first=True) == pytest.approx(2)
+    assert estimate.once_s(replace(compiled, cache="cold"), done, first=True) == pytest.approx(2)
+    assert estimate.once_s(compiled, [], first=True) == 0

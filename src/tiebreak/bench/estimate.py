@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from tiebreak import registry
 from tiebreak.bench.plan import Cell, Plan, Scale, Visit
+from tiebreak.bench.record import Record
 from tiebreak.bench.steady import Effort
 
 START_S = 0.9
@@ -66,6 +67,18 @@ def _probe_s(cell: Cell) -> float:
     if (cell.loop, cell.probe) == ("fused", "train"):
         return FUSED_TRAIN_S
     return TRACE_S.get(cell.probe, TRACE_S["update"])  # a subject may have probes of its own
+
+
+def once_s(cell: Cell, results: Sequence[Record], first: bool) -> float:
+    """Seconds of a visit that the next one of these cells is spared: the memory series, and, if it
+    was the first in this run's compile cache, filling that.
+    """
+    phases = [result["phases_s"] for result in results]
+    seconds = sum(phase.get("memory", 0.0) for phase in phases)
+    cold, warm = COMPILE_S.get(cell.framework, (0.0, 0.0))
+    if first and cell.mode != "eager" and cell.cache == "warm" and cold > warm:
+        seconds += (1 - warm / cold) * sum(phase.get("first_call", 0.0) for phase in phases)
+    return seconds
 
 
 def _measure_s(effort: Effort, cell: Cell) -> float:
