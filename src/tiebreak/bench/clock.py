@@ -21,7 +21,12 @@ class Clock:
 
     def pause(self, seconds: float) -> None:
         """Do nothing for so long."""
-        time.sleep(seconds)
+        nap(seconds)
+
+
+def nap(seconds: float) -> None:
+    """Do nothing for so long."""
+    time.sleep(seconds)
 
 
 def utc_now() -> str:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
-import selectors
 import signal
 import subprocess
 import sys
@@ -18,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from tiebreak.bench.clock import Timer
+from tiebreak.bench.clock import Timer, nap
 
 PATIENCE_S = 10.0
 """For processes to be gone that were ended: one that waits for a disk goes when that answers."""
@@ -93,12 +92,6 @@ def end_group(process: subprocess.Popen[bytes], grace_s: float) -> None:
                 nap(0.05)
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-
-
-def nap(seconds: float) -> None:
-    """Do nothing for so long."""
-    with selectors.DefaultSelector() as selector:
-        selector.select(seconds)
 
 
 def _subreaper() -> int:

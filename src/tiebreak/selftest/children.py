@@ -14,12 +14,12 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import tiebreak
+from tiebreak.bench.clock import nap
 from tiebreak.selftest.fault_subjects import MARK, NOTES
 
 PROC = Path("/proc")
@@ -113,8 +113,3 @@ class Marked:
         """What marked subjects have noted so far, line by line."""
         file = self.folder / NOTES
         return file.read_text(encoding="utf-8").splitlines() if file.exists() else []
-
-
-def nap(seconds: float) -> None:
-    """Do nothing for so long."""
-    threading.Event().wait(seconds)

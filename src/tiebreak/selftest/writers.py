@@ -13,9 +13,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from tiebreak.bench.clock import nap
 from tiebreak.bench.record import seal
 from tiebreak.bench.store import RECORDS, TORN, Store, read_log
-from tiebreak.selftest.children import Marked, nap
+from tiebreak.selftest.children import Marked
 from tiebreak.selftest.rows import Context, Outcome
 
 MODULE = "tiebreak.selftest.writers"
