@@ -48,9 +48,9 @@ def run_suite(
     `subject` ("module:function") replaces what the worker measures; tests use it.
     Raises UsageError before anything runs, or when the disk is full, and Interrupted on Ctrl-C.
     """
-    if resume and out is None:
-        raise UsageError("--resume needs the folder to go on with: --out DIR")
-    if resume and out:
+    if resume:
+        if out is None:
+            raise UsageError("--resume needs the folder to go on with: --out DIR")
         there = store.read_suite(out)
         plan, folder = suites.load(suite, scale or there.get("scale"), there.get("seed", 0)), out
     else:

@@ -12,6 +12,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from tiebreak.bench.kernel import read
+
 TIMING_VARIABLES = (
     "CUDA_LAUNCH_BLOCKING", "CUDA_VISIBLE_DEVICES", "JAX_COMPILATION_CACHE_DIR", "JAX_DISABLE_JIT",
     "JAX_ENABLE_X64", "JAX_PLATFORMS", "KMP_AFFINITY", "KMP_BLOCKTIME", "LD_PRELOAD",
@@ -57,7 +59,7 @@ def findings(root: Path = Path("/")) -> list[Finding]:
 
 
 def _load(root: Path, cpus: int) -> Iterator[Finding]:
-    words = _read(root / "proc/loadavg").split()
+    words = read(root / "proc/loadavg").split()
     load = float(words[0]) if words else 0.0
     if load > 0.25 * cpus:
         yield Finding(
@@ -67,7 +69,7 @@ def _load(root: Path, cpus: int) -> Iterator[Finding]:
 
 
 def _pressure(root: Path) -> Iterator[Finding]:
-    some = _read(root / "proc/pressure/cpu").partition("\n")[0]
+    some = read(root / "proc/pressure/cpu").partition("\n")[0]
     share = float(some.partition("avg10=")[2].split(" ")[0] or 0) if "avg10=" in some else 0.0
     if share > 5.0:
         yield Finding(
@@ -77,13 +79,13 @@ def _pressure(root: Path) -> Iterator[Finding]:
 
 def _clock(root: Path) -> Iterator[Finding]:
     cpu = root / "sys/devices/system/cpu"
-    governor = _read(cpu / "cpu0/cpufreq/scaling_governor")
+    governor = read(cpu / "cpu0/cpufreq/scaling_governor")
     if governor not in ("", "performance"):
         yield Finding(
             f"the CPU's clock follows the load (governor {governor})",
             "sudo cpupower frequency-set --governor performance",
         )
-    turbo = _read(cpu / "intel_pstate/no_turbo") == "0" or _read(cpu / "cpufreq/boost") == "1"
+    turbo = read(cpu / "intel_pstate/no_turbo") == "0" or read(cpu / "cpufreq/boost") == "1"
     if turbo:
         yield Finding(
             "turbo is on: the clock falls as the CPU warms up",
@@ -92,7 +94,7 @@ def _clock(root: Path) -> Iterator[Finding]:
 
 
 def _limit(root: Path, cpus: int) -> Iterator[Finding]:
-    words = _read(root / "sys/fs/cgroup/cpu.max").split()
+    words = read(root / "sys/fs/cgroup/cpu.max").split()
     if len(words) == 2 and words[0] != "max" and int(words[0]) / int(words[1]) < cpus:
         yield Finding(
             f"this container may use {int(words[0]) / int(words[1]):.2g} CPUs' time but sees "
@@ -103,7 +105,7 @@ def _limit(root: Path, cpus: int) -> Iterator[Finding]:
 
 
 def _memory(root: Path) -> Iterator[Finding]:
-    lines = [line.split() for line in _read(root / "proc/meminfo").splitlines()]
+    lines = [line.split() for line in read(root / "proc/meminfo").splitlines()]
     kib = {words[0].rstrip(":"): int(words[1]) for words in lines if len(words) > 1}
     swapped = kib.get("SwapTotal", 0) - kib.get("SwapFree", 0)
     if swapped > 64 * 1024:
@@ -117,7 +119,7 @@ def _memory(root: Path) -> Iterator[Finding]:
 
 def _power(root: Path) -> Iterator[Finding]:
     for supply in sorted(root.glob("sys/class/power_supply/*/status")):
-        if _read(supply) == "Discharging":
+        if read(supply) == "Discharging":
             yield Finding("this machine runs on its battery", "plug it in")
             return
 
@@ -143,10 +145,3 @@ def _few(cpus: int) -> Iterator[Finding]:
             "one CPU only: whatever else runs, this command included, delays the measurement",
             "use a machine with two or more",
         )
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8", errors="replace").strip()
-    except OSError:
-        return ""
