@@ -31,8 +31,9 @@ that within 1 s, or has used 30 ms of CPU before, work was running on. See docs/
 class Effort:
     """How much a visit measures; a scale of a suite sets it. All times in seconds."""
 
-    sample_s: float = 0.1
-    """A sample lasts at least this long: calls are repeated until it does."""
+    sample_s: float = 0.2
+    """A sample lasts at least this long: calls are repeated until it does. From idle, JAX has its
+    pipeline to fill: about a millisecond of each sample, which must stay below 1 % of it."""
     samples: int = 20
     """At least this many samples,"""
     steady_s: float = 2.0

@@ -98,10 +98,10 @@ ROWS: tuple[Row, ...] = (
     Row(
         "linearity",
         "N, 2N, 4N and 8N units of work",
-        "residual ≤ 2 %, intercept ≤ 1 % of the smallest sample",
+        "residual ≤ 2 %, intercept ≤ 1 % of the shortest sample that is taken, 0.2 s",
         Lazy("timing", "linearity"),
         real=True,
-        seconds=(30, 60, 240),
+        seconds=(30, 180, 660),
     ),
     Row(
         "hog",
@@ -118,6 +118,7 @@ ROWS: tuple[Row, ...] = (
         "updates, zeros: each flagged; clean control 0 of 20",
         Lazy("traps", "traps"),
         real=True,
+        seconds=(60, 120, 200),
     ),
     Row(
         "leak",
@@ -125,6 +126,7 @@ ROWS: tuple[Row, ...] = (
         "flagged by 50 units; control 0 of 20",
         Lazy("leaks", "leak"),
         real=True,
+        seconds=(40, 80, 200),
     ),
     Row(
         "faults",
@@ -132,6 +134,7 @@ ROWS: tuple[Row, ...] = (
         "each recorded with its reason, every other cell done, no process survives",
         Lazy("faults", "faults"),
         real=False,
+        seconds=(30, 45, 90),
     ),
     Row(
         "kills",
@@ -139,6 +142,7 @@ ROWS: tuple[Row, ...] = (
         "no finished visit lost, at most one repeated; --resume runs what is missing",
         Lazy("kills", "kills"),
         real=False,
+        seconds=(20, 60, 500),
     ),
     Row(
         "damage",
@@ -146,6 +150,7 @@ ROWS: tuple[Row, ...] = (
         "every intact record loads, the bad are set aside and counted, no crash",
         Lazy("damage", "damage"),
         real=False,
+        seconds=(5, 20, 150),
     ),
     Row(
         "writers",
@@ -153,6 +158,7 @@ ROWS: tuple[Row, ...] = (
         "none lost, none torn",
         Lazy("writers", "writers"),
         real=False,
+        seconds=(2, 5, 30),
     ),
     Row(
         "real-aa",
