@@ -30,7 +30,7 @@ LEVEL = 0.05
 
 SMALLEST = {"torch": 20, "linen": 130}
 """N, updates in the smallest sample: some 25 ms of them on two cores. What a sample costs whatever
-it holds would drown in the noise of longer ones; it is judged against the samples that are taken."""
+it holds would drown in the noise of longer ones; it is judged against those that are taken."""
 TIMES = (1, 2, 4, 8)
 RESIDUAL, INTERCEPT = 0.02, 0.01
 SHORTEST_S = Effort().sample_s
