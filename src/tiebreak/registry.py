@@ -47,7 +47,10 @@ FRAMEWORKS = {
     ),
 }
 
-ALGORITHMS = {"ppo": "tiebreak.algorithms.ppo"}
+ALGORITHMS = {"ppo": "tiebreak.algorithms.ppo", "dqn": "tiebreak.algorithms.dqn"}
+
+OFF_POLICY = ("dqn",)
+"""Algorithms that learn from a replay; the others learn from what they have just collected."""
 
 IMPLEMENTATIONS = {
     ("ppo", "torch"): "tiebreak.algorithms.ppo.ppo_torch",
@@ -55,12 +58,23 @@ IMPLEMENTATIONS = {
     ("ppo", "linen"): "tiebreak.algorithms.ppo.ppo_linen",
     ("ppo", "nnx"): "tiebreak.algorithms.ppo.ppo_nnx",
     ("ppo", "equinox"): "tiebreak.algorithms.ppo.ppo_equinox",
+    ("dqn", "torch"): "tiebreak.algorithms.dqn.dqn_torch",
+    ("dqn", "tensorflow"): "tiebreak.algorithms.dqn.dqn_tensorflow",
+    ("dqn", "linen"): "tiebreak.algorithms.dqn.dqn_linen",
+    ("dqn", "nnx"): "tiebreak.algorithms.dqn.dqn_nnx",
+    ("dqn", "equinox"): "tiebreak.algorithms.dqn.dqn_equinox",
 }
 
 RUNTIMES = {
     "torch": "tiebreak.runtimes.torch_runtime",
     "tensorflow": "tiebreak.runtimes.tensorflow_runtime",
     "jax": "tiebreak.runtimes.jax_runtime",
+}
+
+REPLAYS = {
+    "torch": "tiebreak.replay.torch_replay",
+    "tensorflow": "tiebreak.replay.tensorflow_replay",
+    "jax": "tiebreak.replay.jax_replay",
 }
 
 

@@ -5,32 +5,35 @@ from __future__ import annotations
 import sys
 
 import pytest
-from parity.planted import PLANTS, Plant
+from parity import planted, planted_dqn
+from parity.planted import Plant
 
 from tiebreak import registry
-from tiebreak.verify import cases, parity
+from tiebreak.verify import parity
+from tiebreak.verify.case import CASES
 from tiebreak.verify.compare import Book
-from tiebreak.verify.worker import ACTIONS
+
+PLANTED = {"ppo": planted.PLANTS, "dqn": planted_dqn.PLANTS}
 
 
-def examine(framework: str) -> Book:
+def examine(algorithm: str, framework: str) -> Book:
     """The L0 and L1 checks of the fixed cases, uncompiled, in float64, in this process."""
     runtime = registry.make_runtime(framework, "eager", precision="float64")
-    book = Book("ppo", framework, "float64")
-    parity.check_knobs(book, runtime, cases.fixed("discrete"))
-    for actions in ACTIONS:
+    book, cases = Book(algorithm, framework, "float64"), registry.load(CASES[algorithm])
+    cases.check_knobs(book, runtime, cases.fixed(cases.ACTIONS[0]))
+    for actions in cases.ACTIONS:
         case = cases.fixed(actions)
-        parity.check_parts(book, runtime, case)
-        parity.check_updates(book, runtime, case)
+        cases.check_parts(book, runtime, case)
+        cases.check_updates(book, runtime, case)
         parity.check_public(book, runtime, case)
     return book
 
 
-def put(monkeypatch: pytest.MonkeyPatch, framework: str, plant: Plant) -> None:
-    """Plant a bug in every module of the framework's PPO that knows the name."""
-    implementation = registry.load(registry.IMPLEMENTATIONS["ppo", framework])
+def put(monkeypatch: pytest.MonkeyPatch, algorithm: str, framework: str, plant: Plant) -> None:
+    """Plant a bug in every module of the framework's implementation that knows the name."""
+    implementation = registry.load(registry.IMPLEMENTATIONS[algorithm, framework])
     runtime = registry.framework(framework).runtime
-    names = [f"tiebreak.ops.{runtime}_ops", "tiebreak.algorithms.ppo.losses_jax"]
+    names = [f"tiebreak.ops.{runtime}_ops", f"tiebreak.algorithms.{algorithm}.losses_jax"]
     modules = [implementation, *(sys.modules[n] for n in names if n in sys.modules)]
     owner, _, method = plant.target.rpartition(".")
     owners = [getattr(m, owner) for m in modules if hasattr(m, owner)] if owner else modules
@@ -57,16 +60,17 @@ def framework(request: pytest.FixtureRequest):
     registry.make_runtime(request.param, "eager", precision="float32")
 
 
+@pytest.mark.parametrize("algorithm", PLANTED)
 @pytest.mark.parametrize("framework", FRAMEWORKS, indirect=True)
-def test_without_a_bug_everything_agrees(framework):
-    book = examine(framework)
+def test_without_a_bug_everything_agrees(framework, algorithm):
+    book = examine(algorithm, framework)
     assert book.ok, book.failed()
-    assert len(book.rows) > 40
+    assert len(book.rows) > 30
 
 
-@pytest.mark.parametrize("name", PLANTS)
+@pytest.mark.parametrize(("algorithm", "name"), [(a, n) for a in PLANTED for n in PLANTED[a]])
 @pytest.mark.parametrize("framework", FRAMEWORKS, indirect=True)
-def test_planted_bug_is_caught(framework, name, monkeypatch):
-    put(monkeypatch, framework, PLANTS[name])
-    failed = examine(framework).failed()
+def test_planted_bug_is_caught(framework, algorithm, name, monkeypatch):
+    put(monkeypatch, algorithm, framework, PLANTED[algorithm][name])
+    failed = examine(algorithm, framework).failed()
     assert failed

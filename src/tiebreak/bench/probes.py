@@ -140,7 +140,7 @@ class Subject:
 
     def _interact(self) -> Probe:
         """Acting and stepping the environment, without learning."""
-        loop, steps, last = self.loop, self.config.batch_size, deque[Any](maxlen=2)
+        loop, steps, last = self.loop, self.config.iteration_steps, deque[Any](maxlen=2)
 
         def call() -> Any:
             last.append(loop.collect())
@@ -164,7 +164,7 @@ class Subject:
         batch, draws = (type(part)(*map(self.runtime.asarray, part)) for part in pair)
         floats = [array for array in pair[0] if array.dtype.kind == "f"]
         state = [self.agent.init(self.seed)]
-        updates = self.config.updates_per_iteration
+        updates = self.config.updates_per_step
 
         def call() -> Any:
             state[0], metrics = self.agent.step(state[0], batch, draws)
@@ -186,12 +186,17 @@ class Subject:
     def _train(self) -> Probe:
         """The loop as `tiebreak train` runs it: collect and learn."""
         loop, many = self.loop, self.loop.iterations_per_run
+        while loop.warming:  # off the clock: the replay is filled
+            loop.run()
 
         def counted() -> dict[str, int]:
             taken = int(self.agent.dump(loop.state)["adam/count"])
             return {"env_steps": loop.steps, "updates": loop.updates, "optimizer_steps": taken}
 
-        steps, updates = many * self.config.batch_size, many * self.config.updates_per_iteration
+        steps, updates = (
+            many * self.config.iteration_steps,
+            many * self.config.updates_per_iteration,
+        )
         return Probe(
             "env steps",
             steps,

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from tiebreak import registry
 from tiebreak.core.seeding import derive
 from tiebreak.core.types import Agent, State
 from tiebreak.envs.base import DeviceEnv, make_env
@@ -15,8 +16,9 @@ CHUNK_STEPS = 128
 
 
 def evaluate_policy(
-    runtime: Runtime, raw_agent: Agent, state: State, task: str, episodes: int, seed: int
-) -> list[float]:
+    algorithm: str, runtime: Runtime, raw_agent: Agent, state: State, task: str, episodes: int,
+    seed: int,
+) -> list[float]:  # fmt: skip
     """Undiscounted returns of `episodes` greedy episodes, one fresh environment each."""
     env: Any = make_env(task, episodes, derive(seed, "evaluation"))
     if isinstance(env, DeviceEnv):
@@ -24,7 +26,8 @@ def evaluate_policy(
 
         env = BridgeEnv(env, runtime, derive(seed, "evaluation"), CHUNK_STEPS)
     agent = runtime.agent(raw_agent)
-    noise = runtime.asarray(np.zeros((episodes, env.spec.action_size), np.float32))
+    noise_shape = registry.data_module(algorithm).act_noise(env.spec, episodes).shape
+    noise = runtime.asarray(np.zeros(noise_shape, np.float32))
     obs, returns = env.reset(), np.zeros(episodes)
     on_device, running = not isinstance(obs, np.ndarray), np.ones(episodes, bool)
     while running.any():

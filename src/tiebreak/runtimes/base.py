@@ -43,6 +43,18 @@ class Runtime(abc.ABC):
         """
 
     @abc.abstractmethod
+    def learner(self, raw: Agent, sample: Callable) -> Callable[[State, Tree, Tree, int], Any]:
+        """`step` in this mode on what `sample` finds: (state, replay, draws, r) -> state, metrics.
+
+        `draws` are an iteration's `OffPolicyDraws`, of which round r is used; the replay is only
+        read. Sampling is compiled as `step` is.
+        """
+
+    @abc.abstractmethod
+    def writer(self, fn: Callable) -> Callable[[Tree, Tree], Tree]:
+        """`fn(arrays, rows) -> arrays`, which may reuse the memory of `arrays`."""
+
+    @abc.abstractmethod
     def draw(self, draws: Tree, seed: int, index: int) -> Tree:
         """Draw a tree of core.noise.Draw on the device: a pure function of (seed, index)."""
 

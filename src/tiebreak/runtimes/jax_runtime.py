@@ -55,14 +55,26 @@ class Runtime(Base):
         compiled = self.transform(act, keep=True)
         return lambda state, obs, noise, t: compiled(state, obs, noise, np.int32(t))[1]
 
-    def transform(self, fn: Callable, keep: bool = False) -> Callable:
+    def learner(self, raw: Agent, sample: Callable) -> Callable[[State, Tree, Tree, int], Any]:
+        def learn(state, replay, draws, r):
+            noise = jax.tree.map(lambda x: x[r], draws.step)
+            return raw.step(state, sample(replay, draws.index[r]), noise)
+
+        compiled = self.transform(learn)
+        return lambda state, replay, draws, r: compiled(state, replay, draws, np.int32(r))
+
+    def writer(self, fn: Callable) -> Callable[[Tree, Tree], Tree]:
+        return jax.jit(fn, donate_argnums=0)
+
+    def transform(self, fn: Callable, keep: bool = False, donate: int = 0) -> Callable:
         """`fn(state, *args) -> (state, out)` in this mode; the state's buffers are reused.
 
-        With `keep` the state is only read, and the same one is returned.
+        With `keep` the state is only read, and the same one is returned. `donate`: how many of
+        `args`, from the first, may be reused as well.
         """
         if self.mode == "eager":
             return fn
-        return _TRANSFORMS[self.framework, self.mode](self, fn, keep)
+        return _TRANSFORMS[self.framework, self.mode](self, fn, keep, donate)
 
     def _boundary(self) -> tuple[Callable, Callable]:
         """How states look between calls in this mode: (pack, unpack)."""
@@ -149,46 +161,54 @@ def _flatten(runtime: Runtime) -> Callable:
     return pack
 
 
-def _jit(runtime: Runtime, fn: Callable, keep: bool) -> Callable:
+def _jit(runtime: Runtime, fn: Callable, keep: bool, donate: int) -> Callable:
     """Linen: the state is a plain tree, jax.jit says all."""
-    return _returning(jax.jit(_without(fn) if keep else fn, donate_argnums=() if keep else 0), keep)
+    given = _donated(keep, donate)
+    return _returning(jax.jit(_without(fn) if keep else fn, donate_argnums=given), keep)
 
 
-def _flat(runtime: Runtime, fn: Callable, keep: bool) -> Callable:
+def _donated(keep: bool, donate: int) -> tuple[int, ...]:
+    return tuple(range(1 if keep else 0, 1 + donate))
+
+
+def _flat(runtime: Runtime, fn: Callable, keep: bool, donate: int) -> Callable:
     """NNX `split`, Equinox `flat`: leaves cross the boundary, the structure is closed over."""
 
     def inner(leaves, *args):
         state, out = fn(jax.tree.unflatten(runtime._treedef, leaves), *args)
         return out if keep else (jax.tree.leaves(state), out)
 
-    return _returning(jax.jit(inner, donate_argnums=() if keep else 0), keep)
+    return _returning(jax.jit(inner, donate_argnums=_donated(keep, donate)), keep)
 
 
-def _filter_jit(runtime: Runtime, fn: Callable, keep: bool) -> Callable:
+def _filter_jit(runtime: Runtime, fn: Callable, keep: bool, donate: int) -> Callable:
     """Equinox's own jit: arrays are traced, everything else is static."""
     import equinox as eqx
 
     if keep:
         return _returning(eqx.filter_jit(_without(fn)), True)
 
-    # `donate` is by position counted from the end: the state goes last.
-    compiled = eqx.filter_jit(lambda args, state: fn(state, *args), donate="all-except-first")
-    return lambda state, *args: compiled(args, state)
+    # Everything but the first argument is donated: what is only read comes first, as one.
+    def inner(rest, state, *given):
+        return fn(state, *given, *rest)
+
+    compiled = eqx.filter_jit(inner, donate="all-except-first")
+    return lambda state, *args: compiled(args[donate:], state, *args[:donate])
 
 
-def _nnx_jit(runtime: Runtime, fn: Callable, keep: bool) -> Callable:
+def _nnx_jit(runtime: Runtime, fn: Callable, keep: bool, donate: int) -> Callable:
     """NNX's own jit: the graph of modules is updated in place."""
     from flax import nnx
 
-    compiled = nnx.jit(_in_place(fn))
+    compiled = nnx.jit(_in_place(fn), donate_argnums=_donated(True, donate))
     return lambda state, *args: (state, compiled(state, *args))
 
 
-def _nnx_cached(runtime: Runtime, fn: Callable, keep: bool) -> Callable:
+def _nnx_cached(runtime: Runtime, fn: Callable, keep: bool, donate: int) -> Callable:
     """`nnx.cached_partial`: the traversal of the module graph is paid once per state object."""
     from flax import nnx
 
-    compiled, bound = nnx.jit(_in_place(fn)), []
+    compiled, bound = nnx.jit(_in_place(fn), donate_argnums=_donated(True, donate)), []
 
     def call(state, *args):
         if not bound or bound[0] is not state:

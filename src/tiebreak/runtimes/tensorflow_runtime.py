@@ -56,6 +56,32 @@ class Runtime(Base):
         index = functools.cache(self._tensor)
         return lambda state, obs, noise, t: act(state, obs, noise, index(t))
 
+    def learner(self, raw: Agent, sample: Callable) -> Callable[[State, Tree, Tree, int], Any]:
+        def learn(both, draws, r):
+            noise = tf.nest.map_structure(lambda x: tf.gather(x, r), draws.step)
+            return raw.step(both[0], sample(both[1], tf.gather(draws.index, r)), noise)[1]
+
+        compiled, index = self.transform(learn), functools.cache(self._tensor)
+        # The replay's variables go in with the state's, by reference.
+        return lambda state, replay, draws, r: (
+            state, compiled((state, replay), draws, index(r)),
+        )  # fmt: skip
+
+    def writer(self, fn: Callable) -> Callable[[Tree, Tree], Tree]:
+        def write(arrays, rows):
+            fn(arrays, tf.nest.map_structure(self._tensor, rows))
+            return _Nothing()
+
+        # Never by XLA, which hands back a copy of what it writes to.
+        compiled = write if self.mode == "eager" else _Function(self, write, False)
+        compiled = self._placed(compiled)
+
+        def writing(arrays, rows):
+            compiled(arrays, rows)
+            return arrays
+
+        return writing
+
     def transform(self, fn: Callable) -> Callable:
         """`fn(state, *args) -> NamedTuple` in this mode; the state's variables change in place."""
         if self.mode == "eager":
@@ -166,7 +192,7 @@ class _Function:
             trace = self._traces[key] = self._trace(state, args, flat)
         variables = tf.nest.flatten(state)
         used = [variables[i].handle for i in trace.variables]
-        return trace.kind(*trace.call(*flat, *used))
+        return trace.kind(*(trace.call(*flat, *used) or ()))  # None: nothing comes out
 
     def _trace(self, state: State, args: tuple, flat: list[Array]) -> _Trace:
         kind: list[type] = []
@@ -184,6 +210,10 @@ class _Function:
         order = {id(v.handle): i for i, v in enumerate(tf.nest.flatten(state))}
         variables = [order[id(handle)] for handle in graph.captured_inputs]
         return _Trace(graph, graph.inference_fn.call_flat, variables, kind[0])
+
+
+class _Nothing(NamedTuple):
+    """What a function returns that only writes."""
 
 
 class _Trace(NamedTuple):

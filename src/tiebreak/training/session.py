@@ -57,7 +57,7 @@ class Session:
         self.loop, self.folder, self.about = loop, folder, about
         self.fresh = not folder.exists()
         self.progress = progress
-        self.total_steps = loop.config.num_iterations * loop.config.batch_size
+        self.total_steps = loop.config.num_iterations * loop.config.iteration_steps
         self.began_s = self.first_s = self.wall_s = 0.0
         self.first_steps = 0
 
@@ -117,7 +117,7 @@ class Session:
 
     def _run(self) -> Any:
         """One run of the loop, the last one shortened to the budget."""
-        left = (self.total_steps - self.loop.steps) // self.loop.config.batch_size
+        left = (self.total_steps - self.loop.steps) // self.loop.config.iteration_steps
         self.loop.iterations_per_run = min(self.loop.iterations_per_run, left)
         return self.loop.run()
 

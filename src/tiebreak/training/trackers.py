@@ -50,8 +50,9 @@ def summarize(parts: Sequence[Any]) -> dict[str, Any]:
     if episodes:
         out["mean_return"] = float(sum(np.sum(p.return_sum) for p in parts)) / episodes
         out["mean_length"] = float(sum(np.sum(p.length_sum) for p in parts)) / episodes
-    for name in parts[0].metrics._fields:
-        values = [np.ravel(getattr(p.metrics, name)) for p in parts]
+    learnt = [p.metrics for p in parts if hasattr(p.metrics, "_fields")]
+    for name in learnt[0]._fields if learnt else ():
+        values = [np.ravel(getattr(metrics, name)) for metrics in learnt]
         out[name] = float(np.mean(np.concatenate(values), dtype=np.float64))
     return out
 
