@@ -15,7 +15,7 @@ from tiebreak.verify import process
 from tiebreak.verify.case import draws, well_conditioned
 from tiebreak.verify.compare import NOT_COMPARABLE, Book, error, tree_error
 from tiebreak.verify.ppo_cases import ACTIONS, draw, fixed
-, Request, plan
+from tiebreak.verify.worker import Request, plan
 
 REQUEST = Request("ppo", "torch", "float64", 3, False)
 

@@ -5,7 +5,8 @@ U is num_updates, B is batch_size, N is num_envs, A is the number of action dime
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -103,6 +104,15 @@ def initial_weights(spec: EnvSpec, config: Config, seed: int) -> weights.Weights
     out.update({f"target/{k}": v.copy() for k, v in critics.items()})
     out.update({count: np.zeros((), np.int32) for count in COUNTS.values()})
     return weights.with_moments(out, "obs", (observation,))
+
+
+def make_optimizers(config: Config, make: Callable) -> dict[str, Any]:
+    """The optimizers by name; `make` is a framework's `ops.make_optimizer` (D8)."""
+    settings = config.adam_eps, config.max_grad_norm
+    return {
+        name: make(config.optimizer, lambda count, rate=rate: rate, *settings)
+        for name, rate in config.rates.items()
+    }
 
 
 def sample_batch(spec: EnvSpec, config: Config, rng: np.random.Generator) -> tuple[Batch, Noise]:

@@ -17,16 +17,16 @@ from tiebreak.algorithms.sac.config import Config
 from tiebreak.algorithms.sac.data import (
     COUNTS,
     CRITICS,
-    Act,
     ActorTerms,
     AlphaTerms,
-    Batch,
     CriticTerms,
     Metrics,
     Noise,
     initial_weights,
+    make_optimizers,
 )
 from tiebreak.algorithms.sac.losses_jax import actor_loss, alpha_loss, critic_loss, critic_target
+from tiebreak.core.off_policy import Act, Batch
 from tiebreak.core.types import Agent, Array, Build, EnvSpec, Moments
 from tiebreak.networks.equinox_networks import Critic, SquashedPolicy
 from tiebreak.networks.jax_names import filled
@@ -54,11 +54,7 @@ class State(eqx.Module):
 
 def make_static(spec: EnvSpec, config: Config, build: Build) -> Static:
     """The optimizers for a spec; no weights."""
-    settings = config.adam_eps, config.max_grad_norm
-    optimizers = {
-        name: ops.make_optimizer(config.optimizer, lambda count, rate=rate: rate, *settings)
-        for name, rate in config.rates.items()
-    }  # D8
+    optimizers = make_optimizers(config, ops.make_optimizer)  # D8
     return Static(spec, config, build.dtype, optimizers)
 
 

@@ -15,16 +15,16 @@ from tiebreak.algorithms.sac.config import Config
 from tiebreak.algorithms.sac.data import (
     COUNTS,
     CRITICS,
-    Act,
     ActorTerms,
     AlphaTerms,
-    Batch,
     CriticTerms,
     Metrics,
     Noise,
     initial_weights,
+    make_optimizers,
 )
 from tiebreak.algorithms.sac.losses_jax import actor_loss, alpha_loss, critic_loss, critic_target
+from tiebreak.core.off_policy import Act, Batch
 from tiebreak.core.types import Agent, Array, Build, EnvSpec, Moments
 from tiebreak.networks.jax_names import filled
 from tiebreak.networks.jax_names import named as names_of
@@ -57,11 +57,7 @@ def make_static(spec: EnvSpec, config: Config, build: Build) -> Static:
     sizes, log_std = config.hidden_sizes, config.log_std_range
     actor = SquashedPolicy(spec, sizes, config.activation, log_std, build.dtype)
     critic = Critic(sizes, config.activation, build.dtype)
-    settings = config.adam_eps, config.max_grad_norm
-    optimizers = {
-        name: ops.make_optimizer(config.optimizer, lambda count, rate=rate: rate, *settings)
-        for name, rate in config.rates.items()
-    }  # D8
+    optimizers = make_optimizers(config, ops.make_optimizer)  # D8
     return Static(spec, config, build.dtype, actor, critic, optimizers)
 
 

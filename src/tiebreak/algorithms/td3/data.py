@@ -28,7 +28,7 @@ class Noise(NamedTuple):
 class CriticTerms(NamedTuple):
     """Scalars of one evaluation of the critics' loss (means over a batch)."""
 
-    critic_loss: Array
+    loss: Array
     q1: Array
     """Q₁ of the actions that were taken."""
     q2: Array
@@ -38,7 +38,7 @@ class CriticTerms(NamedTuple):
 class ActorTerms(NamedTuple):
     """Scalars of one evaluation of the actor's loss."""
 
-    actor_loss: Array
+    loss: Array
 
 
 class Metrics(NamedTuple):
@@ -48,9 +48,9 @@ class Metrics(NamedTuple):
     q1: Array
     q2: Array
     target: Array
-    critic_grad_norm: Array
+    critic_norm: Array
     actor_loss: Array
-    actor_grad_norm: Array
+    actor_norm: Array
 
 
 def act_noise(spec: EnvSpec, num_envs: int) -> Draw:

@@ -54,12 +54,9 @@ class State(eqx.Module):
 
 def make_static(spec: EnvSpec, config: Config, build: Build) -> Static:
     """The optimizers for a spec; no weights."""
-    optimizers = (
-        ops.make_optimizer(
-            config.optimizer, lambda count, lr=lr: lr, config.adam_eps, config.max_grad_norm
-        )
-        for lr in (config.actor_lr, config.critic_lr)
-    )  # D6
+    make = partial(ops.make_optimizer, eps=config.adam_eps, max_grad_norm=config.max_grad_norm)
+    rates = config.actor_lr, config.critic_lr
+    optimizers = (make(config.optimizer, lambda count, lr=lr: lr) for lr in rates)  # D6
     return Static(spec, config, build.dtype, *optimizers)
 
 
@@ -93,7 +90,7 @@ def critic_gradients(
 
     def loss(critics):
         terms = critic_loss(_critics(critics), batch, target)
-        return terms.critic_loss, terms
+        return terms.loss, terms
 
     grads, terms = eqx.filter_grad(loss, has_aux=True)(state.critics)
     return terms, grads
@@ -108,15 +105,13 @@ def actor_gradients(
 
     def loss(actor):
         terms = actor_loss(actor["actor"], critic, batch)
-        return terms.actor_loss, terms
+        return terms.loss, terms
 
     grads, terms = eqx.filter_grad(loss, has_aux=True)(state.actor)
     return terms, grads
 
 
-def update_critics(
-    static: Static, state: State, batch: Batch, noise: Noise
-) -> tuple[State, tuple[Array, ...]]:
+def update_critics(static: Static, state: State, batch: Batch, noise: Noise) -> tuple[State, tuple]:
     """One gradient step of both critics; their terms and gradient norm."""
     terms, grads = critic_gradients(static, state, batch, noise)
     changes, critic_opt = static.critic_optimizer.update(grads, state.critic_opt, state.critics)
@@ -125,9 +120,7 @@ def update_critics(
     return state, (*terms, ops.global_norm(grads))
 
 
-def update_actor(
-    static: Static, state: State, batch: Batch, noise: Noise
-) -> tuple[State, tuple[Array, ...]]:
+def update_actor(static: Static, state: State, batch: Batch, noise: Noise) -> tuple[State, tuple]:
     """One gradient step of the actor; all targets follow."""
     terms, grads = actor_gradients(static, state, batch, noise)
     changes, actor_opt = static.actor_optimizer.update(grads, state.actor_opt, state.actor)

@@ -61,8 +61,7 @@ class Static(NamedTuple):
     actor_optimizer: Callable[[list[Array], list[Array], ops.Adam], Array]
     critic_optimizer: Callable[[list[Array], list[Array], ops.Adam], Array]
     bounds: list[Array]
-    update_critics: Callable
-    update_actor: Callable
+    update: Callable
 
 
 class State(NamedTuple):
@@ -81,24 +80,20 @@ class State(NamedTuple):
 def make_static(spec: EnvSpec, config: Config, build: Build) -> Static:
     """Networks (without memory) and optimizers for a spec; what an update compiles."""
 
-    def stacked(one, *args):
-        return torch.stack(one(*args)[1])
+    def group(static, state, data, noise):
+        return torch.stack(update(static, state, data, noise)[1])
 
     dtype, device = getattr(torch, build.dtype), torch.device(build.device)
     sizes = spec, config.hidden_sizes, config.activation, dtype
-    policy, critics = DeterministicPolicy(*sizes), (Critic(*sizes), Critic(*sizes))
-    networks = {"actor": policy, "critic1": critics[0], "critic2": critics[1]}
-    critic_names = critics[0].names("critic1") + critics[1].names("critic2")
-    optimizers = (
-        ops.make_optimizer(
-            config.optimizer, lambda count, lr=lr: lr, config.adam_eps, config.max_grad_norm
-        )
-        for lr in (config.actor_lr, config.critic_lr)
-    )  # D6
+    policy, critic = DeterministicPolicy(*sizes), Critic(*sizes)
+    networks = {"actor": policy, "critic1": critic, "critic2": critic}  # load makes copies
+    names = policy.names("actor"), critic.names("critic1") + critic.names("critic2")
+    make = partial(ops.make_optimizer, eps=config.adam_eps, max_grad_norm=config.max_grad_norm)
+    rates = config.actor_lr, config.critic_lr
+    optimizers = (make(config.optimizer, lambda count, lr=lr: lr) for lr in rates)  # D6
     bounds = [torch.tensor(b, dtype=dtype, device=device) for b in spec.bounds]
-    compiled = (build.compile(partial(stacked, one)) for one in (update_critics, update_actor))
-    names = policy.names("actor"), critic_names
-    return Static(spec, config, dtype, device, networks, *names, *optimizers, bounds, *compiled)
+    parts = networks, *names, *optimizers, bounds
+    return Static(spec, config, dtype, device, *parts, build.compile(group))
 
 
 def init(static: Static, seed: int) -> State:
@@ -130,7 +125,7 @@ def critic_gradients(
     policy, smoothing = state.target_networks["actor"], noise.target.to(static.dtype)
     target = td3_target(policy, _critics(state.target_networks), batch, smoothing, static.config)
     terms = critic_loss(_critics(state.networks), batch, target)
-    grads = torch.autograd.grad(terms.critic_loss, state.critics)
+    grads = torch.autograd.grad(terms.loss, state.critics)
     grads = dict(zip(static.critic_names, grads, strict=True))
     return CriticTerms(*(x.detach() for x in terms)), grads
 
@@ -142,23 +137,19 @@ def actor_gradients(
     del noise
     critic, _ = _critics(state.networks)
     terms = actor_loss(state.networks["actor"], critic, batch)
-    grads = torch.autograd.grad(terms.actor_loss, state.actor)
+    grads = torch.autograd.grad(terms.loss, state.actor)
     grads = dict(zip(static.actor_names, grads, strict=True))
     return ActorTerms(*(x.detach() for x in terms)), grads
 
 
-def update_critics(
-    static: Static, state: State, batch: Batch, noise: Noise
-) -> tuple[State, tuple[Array, ...]]:
+def update_critics(static: Static, state: State, batch: Batch, noise: Noise) -> tuple[State, tuple]:
     """One gradient step of both critics; their terms and gradient norm."""
     terms, grads = critic_gradients(static, state, batch, noise)
     norm = static.critic_optimizer(state.critics, list(grads.values()), state.critic_opt)
     return state, (*terms, norm)
 
 
-def update_actor(
-    static: Static, state: State, batch: Batch, noise: Noise
-) -> tuple[State, tuple[Array, ...]]:
+def update_actor(static: Static, state: State, batch: Batch, noise: Noise) -> tuple[State, tuple]:
     """One gradient step of the actor; all targets follow."""
     terms, grads = actor_gradients(static, state, batch, noise)
     norm = static.actor_optimizer(state.actor, list(grads.values()), state.actor_opt)
@@ -173,18 +164,18 @@ def update(static: Static, state: State, batch: Batch, noise: Noise) -> tuple[St
     seen = []
     for u in range(static.config.policy_delay):  # D5
         row = Batch(*(x[u] for x in batch)), Noise(*(x[u] for x in noise))
-        seen.append(static.update_critics(static, state, *row))
-    terms = static.update_actor(static, state, *row)  # D4
-    return state, Metrics(*torch.stack(seen).mean(0).unbind(), *terms.unbind())
+        state, terms = update_critics(static, state, *row)
+        seen.append(torch.stack(terms))
+    state, terms = update_actor(static, state, *row)  # D4
+    return state, Metrics(*torch.stack(seen).mean(0).unbind(), *terms)
 
 
 def step(static: Static, state: State, batch: Batch, noise: Noise) -> tuple[State, Metrics]:
     """All groups of a round, on batches [U, B]; statistics then take the observations in."""
-    data, delay = prepare(static, state, batch), static.config.policy_delay
-    history = []
+    data, delay, history = prepare(static, state, batch), static.config.policy_delay, []
     for group in zip(*(x.split(delay) for x in (*data, *noise)), strict=True):
         rows = Batch(*group[: len(data)]), Noise(*group[len(data) :])
-        history.append(torch.stack(update(static, state, *rows)[1]))
+        history.append(static.update(static, state, *rows))
     if static.config.normalize_obs:
         seen = batch.obs.to(static.dtype).reshape(-1, static.spec.observation_size)
         state = state._replace(obs_moments=ops.merge_moments(state.obs_moments, seen))  # D7
@@ -199,25 +190,30 @@ def named(static: Static, tree: dict[str, Array]) -> dict[str, Array]:
 
 def dump(static: Static, state: State) -> dict[str, np.ndarray]:
     """Everything in the state, under canonical names; copies."""
-    actor, critics = static.actor_names, static.critic_names
-    trees = [
-        ("", actor, state.actor), ("", critics, state.critics),
-        ("target/", actor + critics, state.target),
-    ]  # fmt: skip
-    for names, adam in ((actor, state.actor_opt), (critics, state.critic_opt)):
-        trees += [("adam/mu/", names, adam.mu), ("adam/nu/", names, adam.nu)]
-    out = {
-        prefix + k: x
-        for prefix, names, tree in trees
-        for k, x in named(static, dict(zip(names, tree, strict=True))).items()
-    }
-    out["adam/actor_count"], out["adam/count"] = state.actor_opt.count[0], state.critic_opt.count[0]
+    actor, critics = state.actor_opt, state.critic_opt
+    trees = {
+        "": [*state.actor, *state.critics], "target/": state.target,
+        "adam/mu/": actor.mu + critics.mu, "adam/nu/": actor.nu + critics.nu,
+    }  # fmt: skip
+    names, out = static.actor_names + static.critic_names, {}
+    for prefix, tree in trees.items():
+        found = named(static, dict(zip(names, tree, strict=True)))
+        out.update({prefix + k: x for k, x in found.items()})
+    out["adam/actor_count"], out["adam/count"] = actor.count[0], critics.count[0]
     out.update({f"obs_moments/{k}": v for k, v in state.obs_moments._asdict().items()})
     return {k: np.array(v.detach().cpu().numpy(), order="C") for k, v in out.items()}
 
 
 def load(static: Static, weights: Mapping[str, np.ndarray]) -> State:
     """What `dump` wrote, in any framework -> state."""
+
+    def tensor(name, dtype=static.dtype):
+        return torch.tensor(weights[name], dtype=dtype, device=static.device)
+
+    def adam(names, count):
+        moving = (_unnamed(static, weights, f"adam/{k}/", names) for k in ("mu", "nu"))
+        return ops.Adam(*moving, [tensor(count, torch.int32)])
+
     networks, targets = (
         {k: copy.deepcopy(x).to_empty(device=static.device) for k, x in static.networks.items()}
         for _ in range(2)
@@ -225,22 +221,13 @@ def load(static: Static, weights: Mapping[str, np.ndarray]) -> State:
     actor = list(networks["actor"].parameters())
     critics = [p for critic in _critics(networks) for p in critic.parameters()]
     target = [p for network in targets.values() for p in network.parameters()]
-    names = static.actor_names, static.critic_names
+    names = static.actor_names + static.critic_names
     with torch.no_grad():
-        for params, found in zip((actor, critics), names, strict=True):
-            torch._foreach_copy_(params, _unnamed(static, weights, "", found))
-        torch._foreach_copy_(target, _unnamed(static, weights, "target/", names[0] + names[1]))
-    optimizers = (
-        ops.Adam(
-            *(_unnamed(static, weights, f"adam/{k}/", found) for k in ("mu", "nu")),
-            [torch.tensor(weights[count], dtype=torch.int32, device=static.device)],
-        )
-        for found, count in zip(names, ("adam/actor_count", "adam/count"), strict=True)
-    )
-    moments = (weights[f"obs_moments/{k}"] for k in Moments._fields)
-    at = {"dtype": static.dtype, "device": static.device}
-    moments = Moments(*(torch.tensor(x, **at) for x in moments))
-    return State(networks, targets, actor, critics, target, *optimizers, moments)
+        torch._foreach_copy_([*actor, *critics], _unnamed(static, weights, "", names))
+        torch._foreach_copy_(target, _unnamed(static, weights, "target/", names))
+    opts = adam(static.actor_names, "adam/actor_count"), adam(static.critic_names, "adam/count")
+    moments = Moments(*(tensor(f"obs_moments/{k}") for k in Moments._fields))
+    return State(networks, targets, actor, critics, target, *opts, moments)
 
 
 def make_agent(spec: EnvSpec, config: Config, build: Build) -> Agent:
