@@ -58,6 +58,59 @@ def mlp_input_gradient(
     return d_out
 
 
+def layer_norm_mlp(weights: Weights, name: str, x: np.ndarray):
+    """Dense, LayerNorm (ε 1e-5, biased variance), tanh, then dense layers with ELU between.
+
+    x [B, in] -> output [B, out], and what `layer_norm_mlp_backward` needs.
+    """
+    layers = sum(k.startswith(f"{name}/") and k.endswith("/kernel") for k in weights)
+    inputs, normed = [], None
+    for i in range(layers):
+        inputs.append(x)
+        x = x @ weights[f"{name}/{i}/kernel"] + weights[f"{name}/{i}/bias"]
+        if i == 0:
+            root = np.sqrt(x.var(axis=-1, keepdims=True) + 1e-5)
+            unit = (x - x.mean(axis=-1, keepdims=True)) / root
+            normed = unit, root
+            x = np.tanh(unit * weights[f"{name}/norm/scale"] + weights[f"{name}/norm/bias"])
+        elif i < layers - 1:
+            x = np.where(x > 0, x, np.exp(np.minimum(x, 0.0)) - 1.0)
+    return x, (inputs, normed)
+
+
+def layer_norm_mlp_backward(weights: Weights, name: str, cache: tuple, d_out: np.ndarray):
+    """d loss / d output [B, out] -> d loss / d weight of every layer, by name."""
+    inputs, (unit, root) = cache
+    grads = {}
+    for i in reversed(range(len(inputs))):
+        grads[f"{name}/{i}/kernel"] = inputs[i].T @ d_out
+        grads[f"{name}/{i}/bias"] = d_out.sum(axis=0)
+        if i == 0:
+            break
+        y = inputs[i]  # the activation of the layer before
+        d_out = d_out @ weights[f"{name}/{i}/kernel"].T
+        if i > 1:
+            d_out = d_out * np.where(y > 0, 1.0, y + 1.0)
+            continue
+        d_out = d_out * (1.0 - y**2)
+        grads[f"{name}/norm/scale"] = (d_out * unit).sum(axis=0)
+        grads[f"{name}/norm/bias"] = d_out.sum(axis=0)
+        d_out = d_out * weights[f"{name}/norm/scale"]
+        along = (d_out * unit).mean(axis=-1, keepdims=True) * unit
+        d_out = (d_out - d_out.mean(axis=-1, keepdims=True) - along) / root
+    return grads
+
+
+def softplus(x: np.ndarray) -> np.ndarray:
+    """log(1 + eˣ)"""
+    return np.logaddexp(0.0, x)
+
+
+def sigmoid(x: np.ndarray) -> np.ndarray:
+    """The derivative of softplus."""
+    return np.exp(-np.logaddexp(0.0, -x))
+
+
 def log_softmax(logits: np.ndarray) -> np.ndarray:
     """log π over the last axis."""
     shifted = logits - logits.max(axis=-1, keepdims=True)

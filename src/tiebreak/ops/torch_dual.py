@@ -92,7 +92,7 @@ def divergences(new: Gaussian, old: Gaussian) -> tuple[Array, Array]:
     mutates_args=(),
     schema="(Tensor values, float[] epsilons) -> Tensor",
     # A CUDA graph would hold one batch's answer for ever.
-    tags=[tag] if (tag := getattr(torch.Tag, "cudagraph_unsafe", None)) is not None else None,
+    tags=[torch.Tag.cudagraph_unsafe] if hasattr(torch.Tag, "cudagraph_unsafe") else None,
 )
 def _slsqp(values, epsilons):
     found = scipy_dual.slsqp(values.detach().cpu().numpy(), epsilons)

@@ -114,16 +114,14 @@ def make_static(spec: EnvSpec, config: Config, build: Build) -> Static:
     networks = {"actor": LayerNormPolicy(spec, config.hidden_sizes, config.init_std, dtype)}
     for name in config.critics:
         networks[name] = LayerNormCritic(spec, config.critic_sizes, dtype)
-    groups = {g: config.groups[g] for g in config.targets}
-    names = {g: [n for k in found for n in networks[k].names(k)] for g, found in groups.items()}
+    names = {g: [n for k in config.groups[g] for n in networks[k].names(k)] for g in config.targets}
     names["dual"] = [f"dual/{k}" for k in config.dual_names]
     optimizers = {
         group: ops.make_optimizer(config.optimizer, lambda count, r=rate: r, config.adam_eps, clip)
         for group, (rate, clip) in config.rates.items()
     }  # D9
-    bounds = [torch.tensor(b, dtype=dtype, device=device) for b in spec.bounds]
-    one = build.compile(one)
-    return Static(spec, config, dtype, device, networks, names, optimizers, bounds, one)
+    box = [torch.tensor(b, dtype=dtype, device=device) for b in spec.bounds]
+    return Static(spec, config, dtype, device, networks, names, optimizers, box, build.compile(one))
 
 
 def init(static: Static, seed: int) -> State:
