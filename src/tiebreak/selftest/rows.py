@@ -170,7 +170,7 @@ ROWS: tuple[Row, ...] = (
     ),
     Row(
         "second-clock",
-        "the parent's clock agrees with the worker's",
+        "the second clock agrees with the worker's",
         "within 0.5 % + 1 ms in every visit",
         Lazy("timing", "second_clock"),
         real=True,
