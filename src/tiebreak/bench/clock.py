@@ -29,6 +29,11 @@ def nap(seconds: float) -> None:
     time.sleep(seconds)
 
 
+def wall_ns() -> int:
+    """Nanoseconds of the system's wall clock, by which the kernel stamps messages."""
+    return time.time_ns()
+
+
 def utc_now() -> str:
     """Now, ISO 8601 in UTC, to the millisecond."""
     return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

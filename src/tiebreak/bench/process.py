@@ -21,6 +21,7 @@ from tiebreak.bench import out_of_memory
 from tiebreak.bench.clock import Timer
 from tiebreak.bench.reaper import Orphans, end_group, has_ended
 from tiebreak.bench.record import check_result, one_line
+from tiebreak.bench.stamps import Stamps
 from tiebreak.bench.variables import environment
 
 JOB = "job.json"
@@ -32,8 +33,8 @@ GRACE_S = 3.0
 END_S = 10.0
 """How long a worker may take to end that has sent all its results."""
 CLOCKS = 0.01, 0.005
-"""Share and seconds by which the parent's clock and a worker's may differ. The parent's stamps are
-late by as much as it had to wait for a CPU, which may be milliseconds."""
+"""Share and seconds by which the second clock and a worker's may differ: twice and five times what
+the self-test allows, as a worker that loses its CPU between telling and timing is honest."""
 
 Result = dict[str, Any]
 
@@ -61,8 +62,7 @@ class Worker:
         self.timer = Timer()
         self._last: tuple[str, Result] | None = None
         self._last_s = 0.0
-        self._steady_s: dict[tuple[str, str], float] = {}
-        """(cell, start or end) -> when the event arrived."""
+        self._stamps = Stamps()
         self._pending, self._received, self._told = b"", 0, ""
 
     def run(self, timeout_s: float) -> tuple[str, str]:
@@ -75,10 +75,12 @@ class Worker:
                 process = self._start(ours)
             except OSError as error:  # no memory, or too many processes
                 os.close(results)
+                self._stamps.close()
                 status = "oom" if out_of_memory.said(str(error)) else "crash"
                 return status, f"could not be started: {error.strerror}"
             finally:
                 os.close(ours)
+            self._stamps.started()
             try:
                 in_time = self._listen(process, results, timeout_s)
             finally:  # also when the manager is interrupted
@@ -99,14 +101,15 @@ class Worker:
         (self.folder / JOB).write_text(json.dumps(job), encoding="utf-8")
 
     def _start(self, result_fd: int) -> subprocess.Popen[bytes]:
+        told = result_fd, self._stamps.fd
         return subprocess.Popen(
-            [sys.executable, "-m", "tiebreak.bench.worker", JOB, str(result_fd)],
+            [sys.executable, "-m", "tiebreak.bench.worker", JOB, *map(str, told)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             cwd=self.folder,
             env=environment(self.job, self.folder, self.cache),
-            pass_fds=(result_fd,),
+            pass_fds=told,
             start_new_session=True,
         )
 
@@ -138,6 +141,7 @@ class Worker:
 
     def _close(self, process: subprocess.Popen[bytes], results: int) -> None:
         os.close(results)
+        self._stamps.close()
         if process.stdout:
             process.stdout.close()
         self.wall_s = self.timer.elapsed_s()
@@ -157,6 +161,7 @@ class Worker:
 
     def _take(self, data: bytes) -> None:
         now = self.timer.elapsed_s()
+        self._stamps.read()  # what was told before this result, so that never much is waiting
         self._received += len(data)
         if self._received > RESULT_BYTES:
             self._blame(f"sent more than {RESULT_BYTES} bytes of results")
@@ -166,18 +171,14 @@ class Worker:
             self._message(line, now)
 
     def _message(self, line: bytes, now: float) -> None:
-        """One line that arrived at `now`: a result, or an event (unknown ones are let be)."""
+        """One line that arrived at `now`: a result."""
         try:
             message = json.loads(line)
-            cell_id, event = message["cell_id"], message.get("event")
-            result = {} if event else message["result"]
+            cell_id, result = message["cell_id"], message["result"]
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
             self._blame(f"sent something that is no result: {line[:80]!r}")
             return
-        if event:
-            if event == "steady":
-                self._steady_s[str(cell_id), str(message.get("when"))] = now
-        elif cell_id not in [cell["id"] for cell in self.job["cells"]]:
+        if cell_id not in [cell["id"] for cell in self.job["cells"]]:
             self._blame("sent a result that was not asked for")
         elif cell_id not in self.waiting:
             self._blame(f"sent the result of cell {cell_id} twice; the first one counts")
@@ -187,11 +188,10 @@ class Worker:
             self._accept(cell_id, result, now)
 
     def _accept(self, cell_id: str, result: Result, now: float) -> None:
-        """A good result: with the parent's clock; a failure for want of memory by its name."""
+        """A good result: with the second clock; a failure for want of memory by its name."""
         self.waiting.discard(cell_id)
-        start, end = (self._steady_s.get((cell_id, when)) for when in ("start", "end"))
-        if start is not None and end is not None:
-            result = clocks(result, end - start)
+        if (steady_s := self._stamps.steady_s(cell_id)) is not None:
+            result = clocks(result, steady_s)
         if result["status"] == "failed" and out_of_memory.said(result["error"]):
             flags = {**result["flags"], "oom": round(now, 3)}
             result = {**result, "status": "oom", "flags": flags}
@@ -231,7 +231,7 @@ class Worker:
 
 
 def clocks(result: Result, parent_s: float) -> Result:
-    """A result with the steady phase as the parent's clock saw it; flagged if the two differ."""
+    """A result with the steady phase as the second clock saw it; flagged if the two differ."""
     share, seconds = CLOCKS
     flags, worker_s = result["flags"], result.get("phases_s", {}).get("steady")
     if isinstance(worker_s, (int, float)) and abs(parent_s - worker_s) > share * worker_s + seconds:

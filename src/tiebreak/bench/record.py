@@ -2,7 +2,7 @@
 
 Schema history
 1: kinds visit, calibration, machine, canary, certificate.
-2: kind selftest; status oom; visits carry a memory series, the parent's clock, contention in full
+2: kind selftest; status oom; visits carry a memory series, a second clock, contention in full
    and what else a worker sent or left behind; a canary names its groups, a closing one its seconds.
 """
 

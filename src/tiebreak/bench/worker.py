@@ -36,7 +36,7 @@ ADVICE = "Give every call the same shapes, dtypes and Python values"
 def main(arguments: list[str]) -> int:
     """Do the job; every cell gets a result, or the process a traceback."""
     job = json.loads(Path(arguments[0]).read_text(encoding="utf-8"))
-    fd = int(arguments[1])
+    fd, events = map(int, arguments[1:3])
     _die_with_parent(job["manager_pid"])
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, job["cpus"])
@@ -51,7 +51,7 @@ def main(arguments: list[str]) -> int:
         try:
             result = measure(
                 subject, cell["probe"], Effort(**job["effort"]), job["calls"].get(cell["id"]),
-                functools.partial(_event, fd, cell["id"]),
+                functools.partial(_event, events, cell["id"]),
             )  # fmt: skip
             result["phases_s"] = {**phases, **result["phases_s"]}
             if result["settings"]:
@@ -91,7 +91,7 @@ def measure(
     """One probe, from its first call to its proof of work, as a result.
 
     `calls` is the number of calls in a sample, frozen by an earlier visit; None calibrates.
-    `event` is told "start" and "end" of the steady phase, so that the parent's clock sees it too.
+    `event` is told "start" and "end" of the steady phase, so that the second clock sees it too.
     """
     timer, probe = Timer(), subject.probe(name)
     work = Work(probe)
@@ -185,7 +185,7 @@ def _afterwards(result: dict[str, Any], subject: Any, timed: Timed, effort: Effo
 
 
 def _event(fd: int, cell_id: str, when: str) -> None:
-    _write(fd, {"event": "steady", "when": when, "cell_id": cell_id})
+    os.write(fd, dumps({"when": when, "cell_id": cell_id}).encode())  # one datagram
 
 
 def _send(fd: int, cell_id: str, result: Mapping[str, Any]) -> None:

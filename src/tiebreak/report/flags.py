@@ -31,7 +31,7 @@ FLAGS = {
     "parity_mismatch": Meaning("", "threads, precision or another setting is not what was asked"),
     "work_mismatch": Meaning("", "the work that was counted is not the work that was asked for"),
     "still_running": Meaning("CPUs", "work went on after the clock had stopped"),
-    "clock_mismatch": Meaning("seconds", "the worker's clock and the parent's disagree"),
+    "clock_mismatch": Meaning("seconds", "the worker's clock and the second one disagree"),
     "nan": Meaning("", "a result was not a finite number"),
     "timeout": Meaning("seconds", "the visit was ended at its time limit"),
     "oom": Meaning("seconds", "the visit ran out of memory"),

@@ -1,4 +1,4 @@
-"""Rows of real visits: the same cell under two names, N to 8N units of work, the parent's clock."""
+"""Rows of real visits: the same cell under two names, N to 8N units of work, the second clock."""
 
 from __future__ import annotations
 
@@ -155,7 +155,7 @@ def line(units: Sequence[float], seconds: Sequence[float] | np.ndarray) -> dict[
 
 
 def second_clock(ctx: Context) -> Outcome:
-    """The steady phase as the worker and as the manager timed it, in every visit of every row."""
+    """The steady phase by the worker's clock and by the kernel's, in every visit of every row."""
     if not (installed := real.frameworks()):
         return NOTHING
     blocks = ctx.count(1, 2, 10)
@@ -182,7 +182,7 @@ def second_clock(ctx: Context) -> Outcome:
 
 
 ROWS = ("linearity", "real-aa", "second-clock", "slowdown")
-"""Whose visits are undisturbed: with a hog, the parent itself has to wait."""
+"""Whose visits are undisturbed: a hog may take the CPU between telling and timing."""
 
 
 def clock_gap(record: Record) -> dict[str, Any] | None:

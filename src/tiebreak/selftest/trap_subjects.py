@@ -7,7 +7,7 @@ is none is measured honestly.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -118,10 +118,15 @@ class Caching(Descent):
 class Hungry(Descent):
     """Asks for 64 TiB."""
 
+    def build(self) -> None:
+        """What asks is compiled before warm-up is over: nothing may be traced afterwards."""
+        super().build()
+        self.ask = HUNGER[self.runtime.name]()
+
     def call(self) -> Any:
         """A gradient step, at first."""
         if self.calls == PERIOD:
-            self.kept.append(HUNGER[self.runtime.name]())
+            self.kept.append(self.ask())
         return super().call()
 
 
@@ -199,22 +204,23 @@ class Enclosed(Rebuilt):
     enclosed = True
 
 
-def _hungry_jax() -> Any:
+def _hungry_jax() -> Callable[[], Any]:
+    import jax
     import jax.numpy as jnp
 
-    return jnp.zeros(1 << 44, jnp.float32)
+    return jax.jit(lambda: jnp.zeros(1 << 44, jnp.float32)).lower().compile()
 
 
-def _hungry_torch() -> Any:
+def _hungry_torch() -> Callable[[], Any]:
     import torch
 
-    return torch.zeros(1 << 44)
+    return lambda: torch.zeros(1 << 44)
 
 
-def _hungry_tensorflow() -> Any:
+def _hungry_tensorflow() -> Callable[[], Any]:
     from tiebreak.runtimes.tensorflow_quietly import tf
 
-    return tf.zeros(1 << 44)
+    return lambda: tf.zeros(1 << 44)
 
 
 HUNGER = {"jax": _hungry_jax, "torch": _hungry_torch, "tensorflow": _hungry_tensorflow}
