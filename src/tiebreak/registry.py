@@ -47,9 +47,15 @@ FRAMEWORKS = {
     ),
 }
 
-ALGORITHMS = {"ppo": "tiebreak.algorithms.ppo", "dqn": "tiebreak.algorithms.dqn"}
+ALGORITHMS = {
+    "ppo": "tiebreak.algorithms.ppo",
+    "dqn": "tiebreak.algorithms.dqn",
+    "td3": "tiebreak.algorithms.td3",
+    "sac": "tiebreak.algorithms.sac",
+    "mpo": "tiebreak.algorithms.mpo",
+}
 
-OFF_POLICY = ("dqn",)
+OFF_POLICY = ("dqn", "td3", "sac", "mpo")
 """Algorithms that learn from a replay; the others learn from what they have just collected."""
 
 IMPLEMENTATIONS = {
@@ -63,6 +69,21 @@ IMPLEMENTATIONS = {
     ("dqn", "linen"): "tiebreak.algorithms.dqn.dqn_linen",
     ("dqn", "nnx"): "tiebreak.algorithms.dqn.dqn_nnx",
     ("dqn", "equinox"): "tiebreak.algorithms.dqn.dqn_equinox",
+    ("td3", "torch"): "tiebreak.algorithms.td3.td3_torch",
+    ("td3", "tensorflow"): "tiebreak.algorithms.td3.td3_tensorflow",
+    ("td3", "linen"): "tiebreak.algorithms.td3.td3_linen",
+    ("td3", "nnx"): "tiebreak.algorithms.td3.td3_nnx",
+    ("td3", "equinox"): "tiebreak.algorithms.td3.td3_equinox",
+    ("sac", "torch"): "tiebreak.algorithms.sac.sac_torch",
+    ("sac", "tensorflow"): "tiebreak.algorithms.sac.sac_tensorflow",
+    ("sac", "linen"): "tiebreak.algorithms.sac.sac_linen",
+    ("sac", "nnx"): "tiebreak.algorithms.sac.sac_nnx",
+    ("sac", "equinox"): "tiebreak.algorithms.sac.sac_equinox",
+    ("mpo", "torch"): "tiebreak.algorithms.mpo.mpo_torch",
+    ("mpo", "tensorflow"): "tiebreak.algorithms.mpo.mpo_tensorflow",
+    ("mpo", "linen"): "tiebreak.algorithms.mpo.mpo_linen",
+    ("mpo", "nnx"): "tiebreak.algorithms.mpo.mpo_nnx",
+    ("mpo", "equinox"): "tiebreak.algorithms.mpo.mpo_equinox",
 }
 
 RUNTIMES = {

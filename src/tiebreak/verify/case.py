@@ -16,6 +16,9 @@ from tiebreak.ops.numpy_ops import to_float64
 CASES = {
     "ppo": "tiebreak.verify.ppo_cases",
     "dqn": "tiebreak.verify.dqn_cases",
+    "td3": "tiebreak.verify.td3_cases",
+    "sac": "tiebreak.verify.sac_cases",
+    "mpo": "tiebreak.verify.mpo_cases",
 }
 """Modules with `ACTIONS`, `draw`, `fixed`, `count`, `batch_near`, `policy_probes`, `describe` and
 the checks of what a step is made of: `check_knobs`, `check_parts`, `check_updates`."""
