@@ -27,18 +27,16 @@ COVERED, SEEN, PLAIN = 0.93, 0.80, 1.05
 
 
 def measured(ctx: Context) -> Outcome:
-    """Several independent runs, each with one group for each probe and five cells in a group."""
+    """One run, with a group for each probe and five cells in a group."""
     installed = real.frameworks()
     if not installed:
         return Outcome(None, {}, "skipped, no framework installed")
-    runs, blocks, records = ctx.count(1, 1, 3), ctx.count(2, 4, 10), list[Record]()
-    probes, effort = PROBES, EFFORT
+    probes, effort, blocks = PROBES, EFFORT, ctx.count(2, 4, 10)
     if ctx.scale != "full":
         probes, effort = PROBES[1:2], real.EFFORT
-    for i in range(runs):
-        ctx.say(f"real run {i + 1} of {runs}: {installed[0]}, {blocks} blocks of {len(FACTORS)}")
-        cells = real.cells(installed[0], probes, FACTORS)
-        records += real.race(ctx, f"run-{i + 1:02d}", cells, blocks, effort)
+    ctx.say(f"real: {installed[0]}, {blocks} blocks of {len(FACTORS)}")
+    cells = real.cells(installed[0], probes, FACTORS)
+    records = real.race(ctx, "run-01", cells, blocks, effort)
     found = planted(records)
     passed, counts = judged(found)
     counts |= real.disturbance(records)
