@@ -31,9 +31,10 @@ def block_seconds(folder):
 
 
 def plan(name, **changes):
-    """A stored run's plan; those runs had no memory series yet."""
+    """A stored run's plan, with what it measured; those runs had no memory series yet."""
     out = suite.load(SUITES[name], "quick", 0)
-    effort = replace(out.settings.effort, memory_calls=0)
+    measured = store.read_suite(STORED / name)["settings"]["effort"]
+    effort = replace(out.settings.effort, **{"memory_calls": 0, **measured})
     return replace(out, settings=replace(out.settings, effort=effort, **changes))
 
 

@@ -66,7 +66,7 @@ def test_a_visit_that_fails_fails_the_row(ctx, monkeypatch):
 
 def test_planted_work_reaches_the_summary(ctx, monkeypatch):
     monkeypatch.setattr(real_slowdown, "FACTORS", ("x1.00", "x1.50"))
-    monkeypatch.setattr(real_slowdown, "PROBES", ("forward x20",))
+    monkeypatch.setattr(real_slowdown, "PROBES", ("", "forward x20"))
     outcome = real_slowdown.measured(ctx)
     (found,) = outcome.raw["real"]
     assert found["factor"] == 1.5

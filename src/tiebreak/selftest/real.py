@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from tiebreak import registry
-from tiebreak.bench import schedule
 from tiebreak.bench.manager import run_plan
 from tiebreak.bench.plan import Cell, Plan, Scale
 from tiebreak.bench.record import Record
@@ -52,15 +51,11 @@ def cells(framework: str, probes: Iterable[str], labels: Sequence[str]) -> tuple
 
 
 def race(
-    ctx: Context, name: str, cells: tuple[Cell, ...], blocks: int, effort: Effort = EFFORT,
-    **more: Any,
-) -> list[Record]:  # fmt: skip
-    """All records of a plan that measures `cells` in `blocks` blocks, probes sharing a process.
-
-    `more` are settings of its Scale: `stages`, which may end it before that, and `half_width`.
-    """
+    ctx: Context, name: str, cells: tuple[Cell, ...], blocks: int, effort: Effort = EFFORT
+) -> list[Record]:
+    """All records of a plan that measures `cells` in `blocks` blocks, probes sharing a process."""
     settings = Scale(
-        blocks=blocks, share_process=True, certificate=False, timeout_s=120.0, effort=effort, **more
+        blocks=blocks, share_process=True, certificate=False, timeout_s=120.0, effort=effort
     )
     plan = Plan(f"self-test {name}", ctx.scale, derive(ctx.seed, name), settings, cells)
     folder = ctx.folder / name
@@ -105,13 +100,8 @@ def told(counts: dict[str, Any]) -> str:
 def _complete(plan: Plan, folder: Path) -> bool:
     if not (folder / RECORDS).is_file():
         return False
-    records, closed = read_records(folder), set[str]()
-    done = {(r["block"], r["cell_id"]) for r in visits(records)}
-    for stage in schedule.stages(plan.settings):
-        if any(schedule.pending(plan, block, done, closed) for block in stage):
-            return False
-        closed = schedule.narrow(plan, records, stage.stop)
-    return True
+    done = {(r["block"], r["cell_id"]) for r in visits(read_records(folder))}
+    return all((b, c.id) in done for b in range(plan.settings.blocks) for c in plan.cells)
 
 
 def surprising(trials: int, chance: float) -> int:

@@ -93,7 +93,7 @@ ROWS: tuple[Row, ...] = (
         "detectable; no wrong sign at ≥ 5 % in 1000",
         Lazy("planted", "slowdown"),
         real=True,
-        seconds=(45, 80, 2200),
+        seconds=(45, 80, 700),
     ),
     Row(
         "linearity",
