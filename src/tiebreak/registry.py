@@ -112,6 +112,8 @@ class Engine(NamedTuple):
 ENGINES = {
     "gymnasium": Engine("tiebreak.envs.gymnasium_engine", "host", ("gymnasium",), "gymnasium"),
     "gymnax": Engine("tiebreak.envs.gymnax_engine", "device", ("jax", "gymnax"), "gymnax"),
+    "dm_control": Engine("tiebreak.envs.dm_control_engine", "host", ("dm_control",), "dm-control"),
+    "envpool": Engine("tiebreak.envs.envpool_engine", "host", ("envpool",), "envpool"),
 }
 
 PRECISIONS = ("float32", "tf32", "bfloat16", "float64")

@@ -4,22 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
-from parity.planted import Plant, config_of, partly_detached, scaled, without_spread
-
-
-def batch_with(**wrong: Callable[[Any], Any]) -> Callable[[Callable], Callable]:
-    """The right `td3_target`, called with columns of the batch that are wrong."""
-
-    def plant(f):
-        def call(policy, critics, batch, noise, config):
-            columns = {name: change(getattr(batch, name)) for name, change in wrong.items()}
-            return f(policy, critics, batch._replace(**columns), noise, config)
-
-        return call
-
-    return plant
+from parity.planted import BOUNDS, LEARNER, Plant, columns_of, config_of, partly_detached, scaled
 
 
 def larger_value(f: Callable) -> Callable:
@@ -43,8 +29,10 @@ def swapped_rates(f: Callable) -> Callable:
 
 
 TARGET = {
-    "terminal states bootstrap": Plant("td3_target", batch_with(discount=lambda x: 0.0 * x + 0.9)),
-    "rewards forgotten": Plant("td3_target", batch_with(reward=lambda x: 0.0 * x)),
+    "terminal states bootstrap": Plant(
+        "td3_target", columns_of(2, discount=lambda x: 0.0 * x + 0.9)
+    ),
+    "rewards forgotten": Plant("td3_target", columns_of(2, reward=lambda x: 0.0 * x)),
     "value of the same observation": Plant(
         "td3_target", lambda f: lambda p, c, b, *a: f(p, c, b._replace(next_obs=b.obs), *a)
     ),
@@ -86,23 +74,5 @@ STATE = {
     "no delay": Plant("make_static", config_of(1, policy_delay=1)),
     "step sizes swapped": Plant("make_static", swapped_rates),
     "less exploration": Plant("make_static", scaled("exploration_noise", 0.99)),
-    "bounds ignored": Plant("fit_to_bounds", lambda f: lambda raw, low, high: raw),
-    "bounds upside down": Plant(
-        "fit_to_bounds", lambda f: lambda raw, low, high: f(raw, high, low)
-    ),
-    "moments without the distance of means": Plant("merge_moments", without_spread),
-    "moments that do not count": Plant(
-        "merge_moments", lambda f: lambda m, x: f(m, x)._replace(count=m.count)
-    ),
-    "observations not clipped": Plant("normalize", lambda f: lambda x, m: f(x, m, 1e6)),
-    "another epsilon under observations": Plant(
-        "normalize", lambda f: lambda x, m: f(x, m._replace(var=m.var + 1e-5))
-    ),
-    "another adam epsilon": Plant("make_static", scaled("adam_eps", 0.99)),
-    "clip formula with 1e-6 in it": Plant("make_static", scaled("max_grad_norm", 1.0 - 1e-6)),
-    "gradients not clipped": Plant("make_static", config_of(1, max_grad_norm=1e9)),
-    "initial weights of another seed": Plant(
-        "initial_weights", lambda f: lambda spec, config, seed: f(spec, config, seed + 1)
-    ),
 }
-PLANTS = {**TARGET, **LOSS, **STATE}
+PLANTS = {**TARGET, **LOSS, **STATE, **BOUNDS, **LEARNER}

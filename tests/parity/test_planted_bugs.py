@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 import pytest
-from parity import planted, planted_dqn
+from parity import planted, planted_dqn, planted_mpo, planted_sac, planted_td3
 from parity.planted import Plant
 
 from tiebreak import registry
@@ -13,7 +13,13 @@ from tiebreak.verify import parity
 from tiebreak.verify.case import CASES
 from tiebreak.verify.compare import Book
 
-PLANTED = {"ppo": planted.PLANTS, "dqn": planted_dqn.PLANTS}
+PLANTED = {
+    "ppo": planted.PLANTS,
+    "dqn": planted_dqn.PLANTS,
+    "td3": planted_td3.PLANTS,
+    "sac": planted_sac.PLANTS,
+    "mpo": planted_mpo.PLANTS,
+}
 
 
 def examine(algorithm: str, framework: str) -> Book:
@@ -33,7 +39,8 @@ def put(monkeypatch: pytest.MonkeyPatch, algorithm: str, framework: str, plant: 
     """Plant a bug in every module of the framework's implementation that knows the name."""
     implementation = registry.load(registry.IMPLEMENTATIONS[algorithm, framework])
     runtime = registry.framework(framework).runtime
-    names = [f"tiebreak.ops.{runtime}_ops", f"tiebreak.algorithms.{algorithm}.losses_jax"]
+    ops = [f"tiebreak.ops.{runtime}_{part}" for part in ("ops", "dual")]
+    names = [*ops, f"tiebreak.algorithms.{algorithm}.losses_jax"]
     modules = [implementation, *(sys.modules[n] for n in names if n in sys.modules)]
     owner, _, method = plant.target.rpartition(".")
     owners = [getattr(m, owner) for m in modules if hasattr(m, owner)] if owner else modules

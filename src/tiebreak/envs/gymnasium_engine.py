@@ -11,15 +11,17 @@ import importlib
 import importlib.util
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import gymnasium
 import numpy as np
 
+from tiebreak.core.arrays import Arrays, put_under, take_from
 from tiebreak.core.errors import MissingDependency, UsageError, unknown
 from tiebreak.core.seeding import derive
 from tiebreak.core.types import Array, EnvSpec, EnvStep
+from tiebreak.envs import gymnasium_state
 from tiebreak.envs.base import HostEnv
 
 SUPPORTED = "Box observations with Discrete or bounded Box actions"
@@ -58,6 +60,20 @@ class GymnasiumEnv(HostEnv):
             obs[i] = row_obs
         final_obs = _final(obs, ended) if ended else obs
         return EnvStep(obs, reward, terminated, truncated, final_obs)
+
+    def snapshot(self) -> Arrays | None:
+        """Where MuJoCo's and classic control tasks are; None for any other."""
+        out: Arrays = {}
+        for i, env in enumerate(self._envs):
+            if (arrays := gymnasium_state.snapshot(env)) is None:
+                return None
+            out |= put_under(str(i), arrays)
+        return out
+
+    def restore(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Go on where `snapshot` was taken."""
+        for i, env in enumerate(self._envs):
+            gymnasium_state.restore(env, take_from(str(i), arrays))
 
     def close(self) -> None:
         """Close every environment."""

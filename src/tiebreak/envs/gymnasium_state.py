@@ -12,77 +12,118 @@ from typing import Any
 
 import gymnasium
 import numpy as np
+from gymnasium import wrappers
 
-Arrays = dict[str, np.ndarray]
+from tiebreak.core.arrays import Arrays
+
+KNOWN = ("gymnasium.envs.mujoco.", "gymnasium.envs.classic_control.")
+"""Where the tasks are defined whose state is known to be all in here."""
+WRAPPERS = (
+    wrappers.TimeLimit, wrappers.OrderEnforcing, wrappers.PassiveEnvChecker, wrappers.ClipAction,
+    wrappers.RescaleAction, wrappers.FlattenObservation, wrappers.DtypeObservation,
+)  # fmt: skip
+"""Wrappers that hold nothing between steps but the count of them; others may hold anything."""
 
 
 def snapshot(env: gymnasium.Env) -> Arrays | None:
     """All that decides how `env` goes on; None where that cannot be had."""
-    inner = env.unwrapped
-    if not hasattr(inner, "data") and not _is_classic(inner):
+    inner: Any = env.unwrapped
+    known = type(inner).__module__.startswith(KNOWN)
+    if not known or not all(type(wrapper) in WRAPPERS for wrapper in _wrappers(env)):
         return None
     out = {
-        "random": _text(json.dumps(inner.np_random.bit_generator.state)),
+        "random": _text(inner.np_random.bit_generator.state),
         "elapsed": np.array([w._elapsed_steps or 0 for w in _timed(env)], np.int64),
     }
-    if hasattr(inner, "data"):
-        return {**out, **{f"data/{k}": v.copy() for k, v in _mujoco(inner.data)}}
-    return {**out, "attributes": _text(json.dumps(_simple(inner)))}
+    return {**out, **(_simulation(inner) if hasattr(inner, "data") else _attributes(inner))}
 
 
 def restore(env: gymnasium.Env, arrays: Mapping[str, np.ndarray]) -> None:
     """What `snapshot` gave, into an environment of the same kind that has been reset."""
-    inner = env.unwrapped
-    inner.np_random.bit_generator.state = json.loads(_read(arrays["random"]))
+    inner: Any = env.unwrapped
+    inner.np_random.bit_generator.state = _read(arrays["random"])
     for wrapper, elapsed in zip(_timed(env), arrays["elapsed"].tolist(), strict=True):
         wrapper._elapsed_steps = elapsed
     if hasattr(inner, "data"):
-        for name, value in _mujoco(inner.data):
-            value[...] = arrays[f"data/{name}"]
-        inner.data.time = float(arrays["data/time"])
+        _restore_simulation(inner, arrays)
         return
-    for name, value in json.loads(_read(arrays["attributes"])).items():
-        setattr(inner, name, np.asarray(value) if isinstance(value, list) else value)
+    for name, value in _read(arrays["plain"]).items():
+        setattr(inner, name, value)
+    for name, value in arrays.items():
+        if name.startswith("attribute/"):
+            setattr(inner, name.removeprefix("attribute/"), value.copy()[()])
 
 
-def _mujoco(data: Any) -> Iterator[tuple[str, np.ndarray]]:
-    """Every array of a simulation, derived ones included: rewards read positions of the last step,
-    which are not those that the state would give anew.
+def _simulation(inner: Any) -> Arrays:
+    """All that MuJoCo's next step depends on, as it defines that itself, and what has followed
+    from it: rewards read positions that lie a step behind those that the state would give anew.
     """
-    for name in dir(data):
-        if not name.startswith("_") and isinstance(value := getattr(data, name), np.ndarray):
-            yield name, value
-    yield "time", np.array(data.time)
+    import mujoco
+
+    whole = int(mujoco.mjtState.mjSTATE_INTEGRATION)
+    state = np.empty(mujoco.mj_stateSize(inner.model, whole))
+    mujoco.mj_getState(inner.model, inner.data, state, whole)
+    return {"state": state, "derived": np.concatenate([x.ravel() for x in _derived(inner)])}
 
 
-def _is_classic(inner: Any) -> bool:
-    return type(inner).__module__.startswith("gymnasium.envs.classic_control")
+def _restore_simulation(inner: Any, arrays: Mapping[str, np.ndarray]) -> None:
+    import mujoco
+
+    whole = int(mujoco.mjtState.mjSTATE_INTEGRATION)
+    mujoco.mj_setState(inner.model, inner.data, arrays["state"], whole)
+    targets = _derived(inner)
+    ends = np.cumsum([x.size for x in targets])[:-1]
+    for target, value in zip(targets, np.split(arrays["derived"], ends), strict=True):
+        target[...] = value.reshape(target.shape)
 
 
-def _simple(inner: Any) -> dict[str, Any]:
-    """The attributes of a classic control task that are numbers, arrays of them, or None."""
-    out = {}
-    for name, value in vars(inner).items():
-        if name.startswith("_") or name in ("spec", "render_mode", "metadata"):
-            continue
-        if isinstance(value, (np.ndarray, np.generic, tuple)):
-            value = np.asarray(value).tolist()
-        if value is None or isinstance(value, (bool, int, float, list)):
-            out[name] = value
+def _derived(inner: Any) -> list[np.ndarray]:
+    """A simulation's float arrays, but for the constraints', which each step makes anew and whose
+    shapes differ from step to step: a new simulation has none of them.
+    """
+    import mujoco
+
+    fresh, out = mujoco.MjData(inner.model), []
+    for name in dir(fresh):
+        value = None if name.startswith("_") else getattr(inner.data, name)
+        if isinstance(value, np.ndarray) and value.dtype == np.float64 and value.size:
+            if value.shape == getattr(fresh, name).shape:
+                out.append(value)
     return out
+
+
+def _attributes(inner: Any) -> Arrays:
+    """A classic control task's attributes: numbers and None as JSON, arrays in their own types."""
+    plain: dict[str, Any] = {}
+    out: Arrays = {}
+    for name, value in vars(inner).items():
+        if name.startswith("_") or name in ("spec", "metadata", "render_mode"):
+            continue
+        if value is None or type(value) in (bool, int, float):
+            plain[name] = value
+        elif isinstance(value, (np.ndarray, np.generic)) or _numbers(value):
+            out[f"attribute/{name}"] = np.array(value)
+    return {"plain": _text(plain), **out}
+
+
+def _numbers(value: Any) -> bool:
+    return isinstance(value, (list, tuple)) and all(np.isscalar(x) for x in value) and bool(value)
+
+
+def _wrappers(env: gymnasium.Env) -> Iterator[Any]:
+    while isinstance(env, gymnasium.Wrapper):
+        yield env
+        env = env.env
 
 
 def _timed(env: gymnasium.Env) -> Iterator[Any]:
     """The wrappers that count steps."""
-    while isinstance(env, gymnasium.Wrapper):
-        if hasattr(env, "_elapsed_steps"):
-            yield env
-        env = env.env
+    return (wrapper for wrapper in _wrappers(env) if isinstance(wrapper, wrappers.TimeLimit))
 
 
-def _text(text: str) -> np.ndarray:
-    return np.frombuffer(text.encode(), np.uint8).copy()
+def _text(value: Any) -> np.ndarray:
+    return np.frombuffer(json.dumps(value).encode(), np.uint8).copy()
 
 
-def _read(array: np.ndarray) -> str:
-    return array.tobytes().decode()
+def _read(array: np.ndarray) -> Any:
+    return json.loads(array.tobytes())

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import abc
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from tiebreak import registry
+from tiebreak.core.arrays import Arrays, put_under, take_from
 from tiebreak.core.errors import UsageError
 from tiebreak.core.noise import Draw
 from tiebreak.core.off_policy import Act
@@ -62,6 +66,8 @@ class Loop(abc.ABC):
     state: Tree
     steps: int = 0
     """Environment steps so far, over all environments."""
+    collected: int = 0
+    """Those of them that `collect` took and that are in no replay."""
     updates: int = 0
     """Gradient steps so far."""
     iterations_per_run: int = 1
@@ -70,7 +76,12 @@ class Loop(abc.ABC):
     def warming(self) -> bool:
         """Whether the next run learns nothing yet: off-policy loops first fill the replay."""
         iterations = getattr(self.config, "warmup_iterations", 0)
-        return self.steps < iterations * self.config.iteration_steps
+        return self.steps - self.collected < iterations * self.config.iteration_steps
+
+    @property
+    @abc.abstractmethod
+    def obs(self) -> Array:
+        """[N, *obs]: what the agent will see next."""
 
     @abc.abstractmethod
     def run(self) -> Progress:
@@ -81,6 +92,22 @@ class Loop(abc.ABC):
     @abc.abstractmethod
     def collect(self) -> Tree:
         """Interact only: one rollout with the current policy."""
+
+    def dump(self) -> Arrays:
+        """All that decides how the runs go on, settings and seed aside: between two of them.
+
+        Some are views, to be stored before the next `run`.
+        """
+        counts = np.array([self.steps, self.collected, self.updates])
+        return {"counts": counts, **put_under("agent", self.agent.dump(self.state))}
+
+    def load(self, arrays: Mapping[str, np.ndarray]) -> bool:
+        """What `dump` gave, into a loop made alike that has not run. False where the engine takes
+        no snapshots: there new episodes start.
+        """
+        self.steps, self.collected, self.updates = arrays["counts"].tolist()
+        self.state = self.agent.load(take_from("agent", arrays))
+        return True
 
     def close(self) -> None:
         """Release the environments."""

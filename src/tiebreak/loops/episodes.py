@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
+
+from tiebreak.core.arrays import Arrays
 
 
 class Episodes:
@@ -23,3 +27,11 @@ class Episodes:
                 length_sum += int(self._length[over].sum())
                 self._return[over], self._length[over] = 0.0, 0
         return episodes, return_sum, length_sum
+
+    def dump(self) -> Arrays:
+        """The episodes under way."""
+        return {"return": self._return, "length": self._length}
+
+    def load(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """What `dump` gave."""
+        self._return[:], self._length[:] = arrays["return"], arrays["length"]

@@ -6,7 +6,7 @@ argument of the program; the replay stays where it is, and is written in place.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -14,15 +14,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from tiebreak.core.arrays import Arrays, put_under, take_from
 from tiebreak.core.off_policy import Transition
 from tiebreak.core.seeding import derive
 from tiebreak.core.types import Agent, Array, State, Tree
 from tiebreak.envs.base import DeviceEnv
 from tiebreak.envs.device_keys import chunk_key, env_keys
+from tiebreak.envs.jax_state import dump_tree, load_tree
 from tiebreak.loops.base import Loop, Progress, off_policy_draws_of, random_act, random_draw
 from tiebreak.loops.fused_episodes import episodes
 from tiebreak.replay import jax_replay
-from tiebreak.replay.base import require_memory
+from tiebreak.replay.base import filled, require_memory
 from tiebreak.runtimes.jax_noise import draw_tree
 from tiebreak.runtimes.jax_runtime import Runtime
 
@@ -67,12 +69,16 @@ class FusedOffPolicy(Loop):
         self._carry = jax.device_put(carry, runtime._device)
         self._run = runtime.transform(self._chunk, donate=1)
         self._warm = runtime.transform(self._explore, keep=True, donate=1)
-        self._collect = runtime.transform(self._collect_once, keep=True, donate=1)
+        self._collect = runtime.transform(self._collect_once, keep=True)
+
+    @property
+    def obs(self) -> Array:
+        return self._carry.obs
 
     def run(self) -> Progress:
         many, run = self.iterations_per_run, self._run
         if self.warming:
-            done = self.steps // self.config.iteration_steps
+            done = (self.steps - self.collected) // self.config.iteration_steps
             many, run = min(self.config.warmup_iterations - done, many), self._warm
         else:
             self.updates += many * self.config.updates_per_iteration
@@ -83,9 +89,24 @@ class FusedOffPolicy(Loop):
         return progress
 
     def collect(self) -> Tree:
-        self.state, (self._carry, batch) = self._collect(self.state, self._carry, self._keys)
+        replay, world = self._carry.replay, self._carry._replace(replay=None)
+        self.state, (world, batch) = self._collect(self.state, world, self._keys)
+        self._carry = world._replace(replay=replay)  # it stays outside: nothing of it is copied
         self.steps += self.config.iteration_steps
+        self.collected += self.config.iteration_steps
         return batch
+
+    def dump(self) -> Arrays:
+        carry = put_under("carry", dump_tree(self._carry._replace(replay=None)))
+        replay = filled(*jax.device_get(self._carry.replay))
+        return {**super().dump(), **carry, **put_under("replay", replay)}
+
+    def load(self, arrays: Mapping[str, np.ndarray]) -> bool:
+        goes_on = super().load(arrays)
+        replay = jax_replay.load(self._carry.replay, take_from("replay", arrays))
+        carry = load_tree(self._carry._replace(replay=None), take_from("carry", arrays))
+        self._carry = carry._replace(replay=replay)
+        return goes_on
 
     @property
     def _keys(self) -> tuple[Array, Array]:

@@ -6,6 +6,7 @@ argument of the program: any chunk, the last one included, is the same compilati
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -13,10 +14,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from tiebreak import registry
+from tiebreak.core.arrays import Arrays, put_under, take_from
 from tiebreak.core.seeding import derive
 from tiebreak.core.types import Agent, Array, State, Tree
 from tiebreak.envs.base import DeviceEnv
 from tiebreak.envs.device_keys import chunk_key, env_keys
+from tiebreak.envs.jax_state import dump_tree, load_tree
 from tiebreak.loops.base import Loop, Progress, draws_of
 from tiebreak.loops.fused_episodes import episodes
 from tiebreak.runtimes.jax_noise import draw_tree
@@ -66,6 +69,10 @@ class FusedOnPolicy(Loop):
         self._run = runtime.transform(self._chunk)
         self._collect = runtime.transform(self._collect_once, keep=True)
 
+    @property
+    def obs(self) -> Array:
+        return self._carry.obs
+
     def run(self) -> Progress:
         self.state, (self._carry, progress) = self._run(
             self.state, self._carry, self._keys, np.int32(self.iterations_per_run)
@@ -78,6 +85,13 @@ class FusedOnPolicy(Loop):
         self.state, (self._carry, batch) = self._collect(self.state, self._carry, self._keys)
         self.steps += self.config.iteration_steps
         return batch
+
+    def dump(self) -> Arrays:
+        return {**super().dump(), **put_under("carry", dump_tree(self._carry))}
+
+    def load(self, arrays: Mapping[str, np.ndarray]) -> bool:
+        self._carry = load_tree(self._carry, take_from("carry", arrays))
+        return super().load(arrays)
 
     @property
     def _keys(self) -> tuple[Array, Array]:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
+from tiebreak.core.arrays import Arrays, put_under, take_from
 from tiebreak.core.off_policy import Act, Transition
 from tiebreak.core.seeding import derive
 from tiebreak.core.types import Agent, Tree
 from tiebreak.envs.base import HostEnv
 from tiebreak.loops.base import Loop, Progress, off_policy_draws_of, random_act, random_draw
 from tiebreak.loops.episodes import Episodes
+from tiebreak.loops.world import dump_world, load_world
 from tiebreak.replay.base import Ring
 from tiebreak.runtimes.base import Runtime, numpy_stack
 
@@ -38,6 +41,10 @@ class HostOffPolicy(Loop):
         self._on_device = not isinstance(obs := env.reset(), np.ndarray)
         self._obs, self._episodes = obs, Episodes(env.num_envs)
 
+    @property
+    def obs(self) -> Any:
+        return self._obs
+
     def run(self) -> Progress:
         seen, metrics = (self._explore(), None) if self.warming else self._learn_rounds()
         self.steps += self.config.iteration_steps
@@ -47,7 +54,19 @@ class HostOffPolicy(Loop):
         noise = self.runtime.draw(self._draws, self._noise_seed, self._iteration)
         rows = [self._round(noise.act, r) for r in range(self.config.num_rounds)]
         self.steps += self.config.iteration_steps
+        self.collected += self.config.iteration_steps
         return rows[-1]
+
+    def dump(self) -> Arrays:
+        world = dump_world(self.env, self._obs, self._episodes, self.runtime)
+        return {**super().dump(), **world, **put_under("replay", self.ring.dump())}
+
+    def load(self, arrays: Mapping[str, np.ndarray]) -> bool:
+        super().load(arrays)
+        self.ring.load(take_from("replay", arrays))
+        world = self.env, self._obs, self._episodes, self.runtime
+        self._obs, goes_on = load_world(arrays, *world)
+        return goes_on
 
     @property
     def _iteration(self) -> int:

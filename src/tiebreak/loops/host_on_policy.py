@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from tiebreak import registry
+from tiebreak.core.arrays import Arrays
 from tiebreak.core.seeding import derive
 from tiebreak.core.types import Agent, Tree
 from tiebreak.envs.base import HostEnv
 from tiebreak.loops.base import Loop, Progress, draws_of
 from tiebreak.loops.episodes import Episodes
+from tiebreak.loops.world import dump_world, load_world
 from tiebreak.runtimes.base import Runtime, numpy_stack
 
 
@@ -36,6 +39,10 @@ class HostOnPolicy(Loop):
         self._on_device = not isinstance(obs := env.reset(), np.ndarray)
         self._obs, self._episodes = obs, Episodes(env.num_envs)
 
+    @property
+    def obs(self) -> Any:
+        return self._obs
+
     def collect(self) -> Tree:
         batch, _ = self._rollout()
         return batch
@@ -47,6 +54,16 @@ class HostOnPolicy(Loop):
         seen = batch.reward, batch.terminated, batch.truncated
         reward, terminated, truncated = self.runtime.to_numpy(seen) if self._on_device else seen
         return Progress(metrics, *self._episodes.take(reward, terminated | truncated))
+
+    def dump(self) -> Arrays:
+        world = dump_world(self.env, self._obs, self._episodes, self.runtime)
+        return {**super().dump(), **world}
+
+    def load(self, arrays: Mapping[str, np.ndarray]) -> bool:
+        super().load(arrays)
+        world = self.env, self._obs, self._episodes, self.runtime
+        self._obs, goes_on = load_world(arrays, *world)
+        return goes_on
 
     def _rollout(self) -> tuple[Tree, Tree]:
         batch_index = self.steps // self.config.iteration_steps

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,11 +10,14 @@ from typing import Any
 import numpy as np
 
 from tiebreak import registry
+from tiebreak.core.arrays import Arrays
 from tiebreak.core.errors import UsageError
 from tiebreak.core.off_policy import OffPolicyConfig, Transition
 from tiebreak.core.types import Agent, EnvSpec, Tree
 from tiebreak.runtimes.base import Runtime
 
+STORED = (*Transition._fields, "count")
+"""The first fields of every runtime's ring: all of its content."""
 LEFT_OVER = 0.1
 """Share of the memory at hand that a ring leaves to everything else."""
 
@@ -28,7 +31,7 @@ class Ring:
         module = registry.load(registry.REPLAYS[runtime.name])
         self.arrays: Tree = module.create(spec, config, runtime.device)
         self._write = runtime.writer(module.add)
-        self._sample = partial(module.sample, config=config)
+        self._sample, self._fill = partial(module.sample, config=config), module.load
         self._runtime = runtime
 
     def add(self, rows: Transition) -> None:
@@ -38,6 +41,21 @@ class Ring:
     def learner(self, raw: Agent) -> Callable[[Any, Tree, Tree, int], tuple[Any, Any]]:
         """(state, arrays, draws of an iteration, round) -> state, metrics: sample, then `step`."""
         return self._runtime.learner(raw, self._sample)
+
+    def dump(self) -> Arrays:
+        """What has been written; views where the runtime allows them."""
+        return filled(*self._runtime.to_numpy(tuple(self.arrays[: len(STORED)])))
+
+    def load(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """What `dump` gave, into an empty ring of the same size."""
+        self.arrays = self._fill(self.arrays, arrays)
+
+
+def filled(*ring: np.ndarray) -> Arrays:
+    """The fields of a ring, in their order -> those that are stored, without empty rows."""
+    arrays = dict(zip(STORED, ring, strict=True))
+    count = arrays.pop("count")
+    return {"count": count, **{name: x[: int(count)] for name, x in arrays.items()}}
 
 
 def required_bytes(spec: EnvSpec, config: OffPolicyConfig) -> int:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from tiebreak.core.off_policy import Batch, OffPolicyConfig, Transition
 from tiebreak.core.types import Array, EnvSpec
@@ -47,6 +49,16 @@ def add(replay: Replay, rows: Transition) -> Replay:
 
     written = (write(ring, new) for ring, new in zip(replay, rows, strict=False))
     return Replay(*written, count=replay.count + rows.reward.size)
+
+
+def load(replay: Replay, arrays: Mapping[str, np.ndarray]) -> Replay:
+    """An empty ring -> one that has the rows and the count that were stored."""
+    rows = (
+        ring.at[: len(arrays[name])].set(arrays[name])
+        for name, ring in replay._asdict().items()
+        if name != "count"
+    )
+    return Replay(*rows, count=replay.count.at[()].set(arrays["count"]))
 
 
 def sample(replay: Replay, index: Array, config: OffPolicyConfig) -> Batch:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
+import numpy as np
 import tensorflow as tf
 
 from tiebreak.core.off_policy import Batch, OffPolicyConfig, Transition
@@ -46,6 +48,15 @@ def add(replay: Replay, rows: Transition) -> Replay:
         new = tf.reshape(tf.cast(new, ring.dtype), (written, *ring.shape[1:]))
         tf.raw_ops.ResourceScatterUpdate(resource=ring.handle, indices=slot, updates=new)
     replay.count.assign_add(written)
+    return replay
+
+
+def load(replay: Replay, arrays: Mapping[str, np.ndarray]) -> Replay:
+    """An empty ring -> one that has the rows and the count that were stored."""
+    for name, ring in replay._asdict().items():
+        if name != "count":
+            ring[: len(arrays[name])].assign(arrays[name])
+    replay.count.assign(arrays["count"])
     return replay
 
 

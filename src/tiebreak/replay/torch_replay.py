@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -49,6 +50,16 @@ def add(replay: Replay, rows: Transition) -> Replay:
         ring[slot : slot + written].copy_(new, non_blocking=True)
     replay.count.add_(written)
     replay.slot[0] = (slot + written) % len(replay.reward)
+    return replay
+
+
+def load(replay: Replay, arrays: Mapping[str, np.ndarray]) -> Replay:
+    """An empty ring -> one that has the rows and the count that were stored."""
+    for name, array in arrays.items():
+        if name != "count":
+            getattr(replay, name)[: len(array)].copy_(torch.from_numpy(array))
+    replay.count.fill_(int(arrays["count"]))
+    replay.slot[0] = int(arrays["count"]) % len(replay.reward)
     return replay
 
 

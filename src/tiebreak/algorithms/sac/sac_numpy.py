@@ -47,6 +47,7 @@ def policy(config: Config, weights: Weights, obs: np.ndarray, noise: np.ndarray)
     mean, raw = np.split(out, 2, axis=-1)
     share = (1.0 + np.tanh(raw)) / 2.0
     log_std = (1.0 - share) * config.log_std_min + share * config.log_std_max  # D3
+    noise = np.asarray(noise, np.float64)  # its square in float32 would be off by 1e-8
     x = mean + np.exp(log_std) * noise
     # The slope of tanh is 1 / cosh²; log cosh x = log(eˣ + e⁻ˣ) − log 2. D2
     log_slope = 2.0 * (np.log(2.0) - np.logaddexp(x, -x))
@@ -154,7 +155,6 @@ def prepare(config: Config, weights: Weights, batch: Batch) -> Batch:
 def step(spec: EnvSpec, config: Config, weights: Weights, batch: Batch, noise: Noise):
     """All updates of a round -> weights, Metrics averaged over them."""
     data, before, history = prepare(config, weights, batch), weights, []
-    noise = Noise(*(np.asarray(x, np.float64) for x in noise))
     for u in range(config.num_updates):
         rows = Batch(*(x[u] for x in data)), Noise(*(x[u] for x in noise))
         weights, metrics = update(spec, config, weights, *rows)
