@@ -9,7 +9,11 @@ import pytest
 
 from tiebreak import registry
 from tiebreak.algorithms.mpo import mpo_numpy as oracle
+from tiebreak.core.errors import UsageError
 from tiebreak.ops import scipy_dual
+from tiebreak.verify.case import cast, fixed, perturbed_weights
+from tiebreak.verify.compare import Book
+from tiebreak.verify.parity import check_step, make_agent
 
 LIBRARIES = {"torch": "torch", "tensorflow": "tensorflow", "jax": "linen"}
 """Whose dual file -> a framework whose runtime sets the precision."""
@@ -83,6 +87,25 @@ def test_both_ways_take_several_objectives(library):
     ]
     assert both[0].shape == (2,)
     np.testing.assert_allclose(both[0], both[1], rtol=1e-5)
+
+
+def tensorflow_slsqp(mode):
+    """A runtime, and the fixed case with its temperature by SciPy."""
+    runtime = registry.make_runtime("tensorflow", mode, "float64")
+    return runtime, fixed("mpo", "continuous").changed(dual="slsqp")
+
+
+def test_a_graph_of_tensorflow_calls_scipy_in_every_update():
+    runtime, case = tensorflow_slsqp("function")
+    book = Book("mpo", "tensorflow", "float64")
+    check_step(book, runtime, case, cast(perturbed_weights(case), "float64"), "L1", "step")
+    assert book.ok, book.failed()
+
+
+def test_a_program_of_xla_refuses_scipy_before_anything_runs():
+    runtime, case = tensorflow_slsqp("xla")
+    with pytest.raises(UsageError, match=r"'slsqp'.*'xla'.*dual=newton.*--mode function"):
+        make_agent(runtime, case)
 
 
 def test_dual_files_have_the_same_names_in_the_same_order():

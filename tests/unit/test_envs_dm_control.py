@@ -23,7 +23,7 @@ def flat(now):
 
 
 def by_hand(domain, task, num_envs, seed, actions):
-    """dm_control's own functions only, as the documentation of EnvStep says it: [T, N] per field."""
+    """dm_control's own functions only, as EnvStep's documentation says it: [T, N] per field."""
     columns = []
     for i in range(num_envs):
         env = suite.load(domain, task, task_kwargs={"random": derive(seed, "env", i)})
@@ -163,7 +163,10 @@ def test_the_whole_suite_is_there():
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("cartpole-swing", "unknown task .* did you mean 'dm_control/cartpole-swingup'.*--tasks dm_"),
+        (
+            "cartpole-swing",
+            "unknown task .* did you mean 'dm_control/cartpole-swingup'.*--tasks dm_",
+        ),
         ("cartpole", "unknown task 'dm_control/cartpole'; did you mean 'dm_control/cartpole-"),
         ("cartpole/swingup", "did you mean 'dm_control/cartpole-swingup'"),
         ("lqr-lqr_2_1", "'dm_control/lqr-lqr_2_1' has unbounded actions; supported: bounded"),

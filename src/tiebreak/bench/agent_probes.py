@@ -122,7 +122,16 @@ def update(subject: Any) -> Probe:
 
 def train(subject: Any) -> Probe:
     """The loop as `tiebreak train` runs it: collect and learn."""
-    loop, config, many = subject.loop, subject.config, subject.loop.iterations_per_run
+    return _learning(subject, subject.iterations_per_run)
+
+
+def iteration(subject: Any) -> Probe:
+    """The same, one iteration in a call: with `num_rounds = 1`, the full step of a breakdown."""
+    return _learning(subject, 1)
+
+
+def _learning(subject: Any, many: int) -> Probe:
+    loop, config = subject.loop, subject.config
     while loop.warming:  # off the clock: the replay is filled
         loop.run()
 
@@ -147,15 +156,6 @@ def train(subject: Any) -> Probe:
         numbers=lambda progress: _numbers(subject, progress.metrics),
         inputs=lambda: [subject.runtime.to_numpy(loop.obs)],
     )
-
-
-def iteration(subject: Any) -> Probe:
-    """The same, one iteration in a call: with `num_rounds = 1`, the full step of a breakdown."""
-    usual, subject.loop.iterations_per_run = subject.loop.iterations_per_run, 1
-    try:
-        return train(subject)
-    finally:
-        subject.loop.iterations_per_run = usual
 
 
 def rebuild(subject: Any) -> Probe:

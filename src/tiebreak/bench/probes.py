@@ -14,7 +14,7 @@ from typing import Any
 from tiebreak import registry
 from tiebreak.bench import agent_probes
 from tiebreak.bench.probe import Probe
-from tiebreak.bench.suite import ALONE, hidden_sizes
+from tiebreak.bench.suite_races import ALONE, hidden_sizes
 from tiebreak.core.config import override
 
 __all__ = ["Probe", "Subject", "make_subject"]
@@ -64,6 +64,7 @@ class Subject:
         )  # fmt: skip
         self.runtime, self.agent = self.loop.runtime, self.loop.agent
         self.config, self.spec = self.loop.config, self.loop.spec
+        self.iterations_per_run = self.loop.iterations_per_run
 
     def probe(self, name: str) -> Probe:
         """One of agent_probes.PROBES."""

@@ -2,8 +2,9 @@
 
 A suite has settings for all cells, [scales.NAME] (how much to measure) and [[races]]: a task, its
 probes, and rows, one for each framework and mode. Any setting but the rows may be a list: there is
-one race for each combination. [[published]] are tables of others, shown beside ours. bench/example.toml is a commented example, suites/suite.schema.json
-the same for editors. What is wrong is refused with the line that it is in.
+one race for each combination. [[published]] are tables of others, to be shown beside ours.
+bench/example.toml is a commented example, suites/suite.schema.json the same for editors. What is
+wrong is refused with the line that it is in.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from tiebreak.bench import published, suite_races, suite_scale, suite_table
 from tiebreak.bench.plan import Plan, Scale
 from tiebreak.bench.suite_races import COMMON, SCALES, Placed
 from tiebreak.bench.suite_table import Table
-from tiebreak.core.errors import UsageError, unknown
+from tiebreak.core.errors import unknown
 
 SUITES = Path(__file__).parent / "suites"
 SCHEMA_FILE = SUITES / "suite.schema.json"

@@ -20,7 +20,7 @@ from tiebreak.envs.base import HostEnv
 from tiebreak.envs.mujoco_advice import without_advice
 
 UNBOUNDED = ("lqr",)
-"""Domains whose actions have no bounds; dm_control gives MuJoCo's largest number, 1e10, for them."""
+"""Domains whose actions have no bounds; dm_control says ±1e10, the largest number in MuJoCo."""
 
 
 @contextlib.contextmanager
@@ -98,8 +98,8 @@ def make(name: str, num_envs: int, seed: int) -> DmControlEnv:
         raise unknown("task", f"dm_control/{name}", valid, "(tiebreak list --tasks dm_control)")
     if domain in UNBOUNDED:
         raise UsageError(
-            f"task 'dm_control/{name}' has unbounded actions; supported: bounded actions, which all "
-            "domains but lqr have"
+            f"task 'dm_control/{name}' has unbounded actions; supported: bounded actions, as all "
+            "domains but lqr have them"
         )
     seeds = [derive(seed, "env", i) for i in range(num_envs)]
     with without_advice():

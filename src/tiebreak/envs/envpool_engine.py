@@ -23,7 +23,7 @@ SUPPORTED = ("envpool.mujoco.gym", "envpool.classic_control")
 """The parts of envpool whose observations are one Box and whose actions the algorithms know."""
 
 NEVER = 2**31 - 1
-"""No time limit inside envpool: at the limit it says `truncated` of one that has terminated, too."""
+"""No limit inside envpool: at its limit it says `truncated` also where an episode terminated."""
 
 
 class EnvpoolEnv(HostEnv):
@@ -94,6 +94,6 @@ def _env_spec(pool: Any) -> EnvSpec:
     shape, action = pool.observation_space.shape, pool.action_space
     if isinstance(action, gymnasium.spaces.Discrete):
         return EnvSpec.make(observation_shape=shape, num_actions=int(action.n))
-    # As Gymnasium has them: envpool's are in double precision, 0.4 of Humanoid's differs.
+    # In single precision, as Gymnasium has them; Humanoid's 0.4 differs between the two.
     low, high = (bound.astype(np.float32) for bound in (action.low, action.high))
     return EnvSpec.make(observation_shape=shape, action_low=low, action_high=high)

@@ -11,7 +11,8 @@ import importlib
 import importlib.util
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from typing import Any
 
 import gymnasium
@@ -23,6 +24,7 @@ from tiebreak.core.seeding import derive
 from tiebreak.core.types import Array, EnvSpec, EnvStep
 from tiebreak.envs import gymnasium_state
 from tiebreak.envs.base import HostEnv
+from tiebreak.envs.mujoco_advice import without_advice
 
 SUPPORTED = "Box observations with Discrete or bounded Box actions"
 
@@ -192,20 +194,8 @@ def _unsupported(name: str, what: str, wrapper: str) -> UsageError:
     )
 
 
-@contextlib.contextmanager
-def _quiet(entry_point: str) -> Iterator[None]:
-    """No advice to a newcomer about MuJoCo's older model files, and no MUJOCO_LOG.TXT for it.
-
-    Warnings that arise while stepping (an unstable simulation, say) are left alone.
-    """
+def _quiet(entry_point: str) -> AbstractContextManager[None]:
+    """No advice to a newcomer about MuJoCo's older model files, and no MUJOCO_LOG.TXT for it."""
     if "mujoco" not in entry_point or importlib.util.find_spec("mujoco") is None:
-        yield
-        return
-    import mujoco
-
-    before = mujoco.get_mju_user_warning()
-    mujoco.set_mju_user_warning(lambda message: None)
-    try:
-        yield
-    finally:
-        mujoco.set_mju_user_warning(before)
+        return contextlib.nullcontext()
+    return without_advice()

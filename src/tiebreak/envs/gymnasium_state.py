@@ -85,10 +85,10 @@ def _derived(inner: Any) -> list[np.ndarray]:
 
     fresh, out = mujoco.MjData(inner.model), []
     for name in dir(fresh):
-        value = None if name.startswith("_") else getattr(inner.data, name)
-        if isinstance(value, np.ndarray) and value.dtype == np.float64 and value.size:
-            if value.shape == getattr(fresh, name).shape:
-                out.append(value)
+        same = None if name.startswith("_") else getattr(fresh, name)
+        if isinstance(same, np.ndarray) and same.dtype == np.float64 and same.size:
+            value = getattr(inner.data, name)
+            out += [value] * (value.shape == same.shape)
     return out
 
 

@@ -78,7 +78,10 @@ def _ratios(groups: Sequence[GroupSummary], value: Mapping[str, Any]) -> list[tu
             if best and cell.seconds_per_unit and belongs(cell.cell, value["where"]):
                 logs.setdefault(cell.label, []).append(math.log(best / cell.seconds_per_unit))
     return [
-        (words.times(math.exp(sum(each) / len(each))), f"{label}, {words.plural(len(each), 'race')}")
+        (
+            words.times(math.exp(sum(each) / len(each))),
+            f"{label}, {words.plural(len(each), 'race')}",
+        )
         for label, each in logs.items()
     ]
 

@@ -54,9 +54,7 @@ def sheets_json(
     return [_plain(sheet._asdict()) for sheet in _sheets(summaries, elsewhere)]
 
 
-def _sheets(
-    summaries: Sequence[GroupSummary], elsewhere: Sequence[dict[str, Any]]
-) -> list[Sheet]:
+def _sheets(summaries: Sequence[GroupSummary], elsewhere: Sequence[dict[str, Any]]) -> list[Sheet]:
     return [*sheets.side_by_side(summaries), *published.sheets(summaries, elsewhere)]
 
 

@@ -200,7 +200,7 @@ def _nnx_jit(runtime: Runtime, fn: Callable, keep: bool, donate: int) -> Callabl
     """NNX's own jit: the graph of modules is updated in place."""
     from flax import nnx
 
-    compiled = nnx.jit(_in_place(fn), donate_argnums=_donated(True, donate))
+    compiled = nnx.jit(_in_place(fn), donate_argnums=_donated(keep, donate))
     return lambda state, *args: (state, compiled(state, *args))
 
 
@@ -208,7 +208,7 @@ def _nnx_cached(runtime: Runtime, fn: Callable, keep: bool, donate: int) -> Call
     """`nnx.cached_partial`: the traversal of the module graph is paid once per state object."""
     from flax import nnx
 
-    compiled, bound = nnx.jit(_in_place(fn), donate_argnums=_donated(True, donate)), []
+    compiled, bound = nnx.jit(_in_place(fn), donate_argnums=_donated(keep, donate)), []
 
     def call(state, *args):
         if not bound or bound[0] is not state:

@@ -38,7 +38,7 @@ class Runtime(Base):
     def build(self) -> Build:
         with without_stderr():
             tf.zeros(())  # starts the runtime, after the threads are set: it logs then as well
-        return Build(self._dtype, self._device)
+        return Build(self._dtype, self._device, host_calls=self.mode != "xla")
 
     def agent(self, raw: Agent) -> Agent:
         act, step = self.transform(raw.act), self.transform(lambda *args: raw.step(*args)[1])

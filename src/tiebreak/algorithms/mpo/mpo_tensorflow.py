@@ -20,6 +20,7 @@ from tiebreak.algorithms.mpo.data import (
     initial_dual,
     initial_weights,
 )
+from tiebreak.core.errors import UsageError
 from tiebreak.core.types import Agent, Array, Build, EnvSpec, Moments
 from tiebreak.networks.tensorflow_networks import LayerNormCritic, LayerNormPolicy
 from tiebreak.ops import tensorflow_dual as duals
@@ -111,6 +112,12 @@ class State(NamedTuple):
 
 def make_static(spec: EnvSpec, config: Config, build: Build) -> Static:
     """Networks and optimizers for a spec; no weights."""
+    if config.dual == "slsqp" and not build.host_calls:
+        raise UsageError(
+            "dual is 'slsqp', which calls SciPy in every update; a program of mode 'xla' cannot "
+            "(valid there: 'newton', which finds the same minimum, and 'gradient'); "
+            "use --set dual=newton, or --mode function"
+        )
     policy = LayerNormPolicy("actor", spec, config.hidden_sizes, config.init_std)
     critics = [LayerNormCritic(name, spec, config.critic_sizes) for name in config.critics]
     optimizers = {
@@ -168,7 +175,7 @@ def update(static: Static, state: State, batch: Batch, noise: Noise) -> tuple[St
     dual.assign(tf.maximum(dual, LEAST_LOG))  # D8
     due = state.opt_states["critic"].count % static.config.target_period == 0  # D10
     for group, old in state.target.items():
-        old.assign(tf.where(due, state.params[group], old))
+        ops.copy_when(due, state.params[group], old)
     norms = (ops.global_norm(grads[group]) for group in static.config.targets)
     return state, Metrics(*terms, *norms)
 

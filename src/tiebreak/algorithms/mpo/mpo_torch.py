@@ -167,9 +167,9 @@ def update(static: Static, state: State, batch: Batch, noise: Noise) -> tuple[St
     with torch.no_grad():
         torch._foreach_clamp_min_(state.params["dual"], LEAST_LOG)  # D8
         count = state.opt_states["critic"].count[0]
-        due = (count % static.config.target_period == 0).to(static.dtype)  # D10
+        due = count % static.config.target_period == 0  # D10
         for group, old in state.target.items():
-            torch._foreach_lerp_(old, state.params[group], [due] * len(old))
+            ops.copy_when(due, state.params[group], old)
     return state, Metrics(*terms, norms["actor"], norms["critic"])
 
 

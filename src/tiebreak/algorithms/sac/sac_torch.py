@@ -90,6 +90,7 @@ class State(NamedTuple):
     critics: tuple[Critic, ...]
     targets: tuple[Critic, ...]
     params: dict[str, list[Array]]
+    """log_alpha as [1]: torch 2.13 compiled loses changes in place to scalars in float64."""
     target_params: list[Array]
     opt_state: dict[str, ops.Adam]
     obs_moments: Moments
@@ -137,7 +138,7 @@ def critic_gradients(
     static: Static, state: State, batch: Batch, noise: Noise
 ) -> tuple[CriticTerms, dict[str, list[Array]]]:
     """Loss terms and the critics' raw gradient; a batch of features, without axis U."""
-    target = critic_target(state.actor, state.targets, state.params["alpha"][0], batch, noise)
+    target = critic_target(state.actor, state.targets, state.params["alpha"][0][0], batch, noise)
     terms = critic_loss(state.critics, batch, target)
     return _differentiated(state, "critic", terms)
 
@@ -146,7 +147,7 @@ def actor_gradients(
     static: Static, state: State, batch: Batch, noise: Noise
 ) -> tuple[ActorTerms, dict[str, list[Array]]]:
     """Loss terms and the actor's raw gradient; a batch of features, without axis U."""
-    terms = actor_loss(state.actor, state.critics, state.params["alpha"][0], batch, noise)
+    terms = actor_loss(state.actor, state.critics, state.params["alpha"][0][0], batch, noise)
     return _differentiated(state, "actor", terms)
 
 
@@ -154,7 +155,7 @@ def alpha_gradients(
     static: Static, state: State, batch: Batch, noise: Noise
 ) -> tuple[AlphaTerms, dict[str, list[Array]]]:
     """Loss terms and the raw gradient in log α; a batch of features, without axis U."""
-    terms = alpha_loss(state.actor, state.params["alpha"][0], batch, noise, static.config)
+    terms = alpha_loss(state.actor, state.params["alpha"][0][0], batch, noise, static.config)
     return _differentiated(state, "alpha", terms)
 
 
@@ -185,7 +186,8 @@ def step(static: Static, state: State, batch: Batch, noise: Noise) -> tuple[Stat
 def named(static: Static, tree: dict[str, list[Array]]) -> dict[str, Array]:
     """Tensors in the order of the parameters, by optimizer -> canonical names, [in, out]."""
     pairs = (zip(static.names[name], part, strict=True) for name, part in tree.items())
-    return {k: x.T if x.ndim == 2 else x for part in pairs for k, x in part}
+    out = {k: x.T if x.ndim == 2 else x for part in pairs for k, x in part}
+    return {k: x[0] if k == "log_alpha" else x for k, x in out.items()}
 
 
 def dump(static: Static, state: State) -> dict[str, np.ndarray]:
@@ -206,13 +208,11 @@ def load(static: Static, weights: Mapping[str, np.ndarray]) -> State:
     def tensor(name, dtype=static.dtype):
         return torch.tensor(weights[name], dtype=dtype, device=static.device)
 
-    def module(meta):
-        return copy.deepcopy(meta).to_empty(device=static.device)
-
-    actor, unnamed = module(static.actor), partial(_unnamed, static, weights)
-    critics, targets = (tuple(module(static.critic) for _ in CRITICS) for _ in range(2))
+    modules, unnamed = (static.actor, *[static.critic] * 4), partial(_unnamed, static, weights)
+    actor, *twins = (copy.deepcopy(x).to_empty(device=static.device) for x in modules)
+    critics, targets = tuple(twins[:2]), tuple(twins[2:])
     learnt, target = ([p for q in twins for p in q.parameters()] for twins in (critics, targets))
-    alpha, adams = [torch.nn.Parameter(tensor("log_alpha"))], {}
+    alpha, adams = [torch.nn.Parameter(tensor("log_alpha")[None])], {}
     params = {"critic": learnt, "actor": list(actor.parameters()), "alpha": alpha}
     torch._foreach_copy_(target, unnamed("critic", "target/"))
     for name, count in COUNTS.items():
@@ -247,4 +247,4 @@ def _differentiated(state: State, name: str, terms: Any) -> tuple[Any, dict[str,
 
 def _unnamed(static: Static, weights: Mapping, name: str, prefix: str) -> list[Array]:
     tree = [torch.tensor(weights[prefix + k], dtype=static.dtype) for k in static.names[name]]
-    return [(x.T.contiguous() if x.ndim == 2 else x).to(static.device) for x in tree]
+    return [(x.T.contiguous() if x.ndim == 2 else x.view(-1)).to(static.device) for x in tree]
