@@ -38,6 +38,16 @@ def parser() -> Parser:
         dest="assignments",
         help="change one setting of the algorithm, e.g. total_steps=1e6; may be repeated",
     )
+    _add_intervals(out)
+    out.add_argument("--precision", default="float32", help=", ".join(registry.PRECISIONS))
+    out.add_argument(
+        "--device", default="cpu", help="cpu, or e.g. gpu where the framework sees one"
+    )
+    return out
+
+
+def _add_intervals(out: Parser) -> None:
+    """What happens beside training, and how a run goes on."""
     out.add_argument("--eval-episodes", type=int, default=16, metavar="N", help="0: no evaluation")
     out.add_argument(
         "--eval-every", type=int, default=0, metavar="STEPS", help="evaluate on the way, too"
@@ -51,11 +61,6 @@ def parser() -> Parser:
     out.add_argument(
         "--resume", action="store_true", help="go on in --out DIR, exactly, with the same settings"
     )
-    out.add_argument("--precision", default="float32", help=", ".join(registry.PRECISIONS))
-    out.add_argument(
-        "--device", default="cpu", help="cpu, or e.g. gpu where the framework sees one"
-    )
-    return out
 
 
 def run(args: argparse.Namespace) -> int:

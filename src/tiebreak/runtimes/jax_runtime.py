@@ -128,7 +128,7 @@ class Runtime(Base):
 def _configure(precision: str) -> None:
     readings.listen()
     if precision == "bfloat16":
-        raise UsageError("precision 'bfloat16' is not there for ppo (valid: float32, tf32)")
+        raise UsageError("precision 'bfloat16' is not there yet (valid: float32, tf32)")
     jax.config.update("jax_enable_x64", precision == "float64")
     kind = {"float32": "highest", "float64": "highest", "tf32": "tensorfloat32"}[precision]
     jax.config.update("jax_default_matmul_precision", kind)

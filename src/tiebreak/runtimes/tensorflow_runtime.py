@@ -244,7 +244,7 @@ def _draw_function(device: str, draws: Tree) -> Callable[[Array], Tree]:
 def _configure(precision: str) -> None:
     tf.get_logger().setLevel("ERROR")
     if precision == "bfloat16":
-        raise UsageError("precision 'bfloat16' is not there for ppo (valid: float32, tf32)")
+        raise UsageError("precision 'bfloat16' is not there yet (valid: float32, tf32)")
     tf.config.experimental.enable_tensor_float_32_execution(precision == "tf32")
 
 

@@ -120,7 +120,7 @@ def _read(found: list[Path], config_hash: str, loop: Any) -> tuple[Marks, bool]:
         with zipfile.ZipFile(path) as file:
             if damaged := file.testzip():
                 raise ValueError(f"{damaged} does not match its checksum")
-        with np.load(path, allow_pickle=False) as arrays:
+        with np.load(path) as arrays:  # refuses pickles
             about = json.loads(arrays["about"].tobytes())
             if about["schema"] != SCHEMA:
                 raise ValueError(f"its schema is {about['schema']}, not {SCHEMA}")

@@ -44,13 +44,11 @@ def train(
     mode = request.check(algorithm, framework, task, mode, loop, precision, seed)
     intervals = request.Intervals(eval_episodes, eval_every, checkpoint_every)
     intervals.check()
-    if resume:
-        folder = resuming.require_run(out)
-    else:
-        folder = checkpoints.choose_folder(out, f"{algorithm}-{framework}-{task}-s{seed}")
+    name = f"{algorithm}-{framework}-{task}-s{seed}"
+    folder = resuming.require_run(out) if resume else checkpoints.choose_folder(out, name)
     config = request.resolve_config(algorithm, task, config, overrides)
-    settings = {"mode": mode, "loop": loop, "config": config, "precision": precision}
-    made = make_loop(algorithm, framework, task, **settings, device=device, seed=seed)
+    settings = {"mode": mode, "loop": loop, "precision": precision, "device": device, "seed": seed}
+    made = make_loop(algorithm, framework, task, config=config, **settings)
     with contextlib.closing(made):
         about = request.describe(algorithm, framework, task, made, seed, intervals)
         start = resuming.load(folder, made, about) if resume else (resuming.Marks(), [])

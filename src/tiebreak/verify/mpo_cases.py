@@ -58,7 +58,7 @@ def fixed(actions: str) -> Case:
     spec = EnvSpec.make(observation_shape=(2, 3), action_low=(-0.4, -2.0), action_high=(0.4, 1.0))
     config = Config(
         **parts.SMALL, total_steps=4_000, num_steps=2, learning_rate=2e-3, num_samples=5,
-        init_log_temperature=0.5, init_log_alpha_mean=1.0, init_log_alpha_std=2.0, epsilon_std=0.01,
+        init_log_temperature=0.5, init_log_alpha_mean=1.0, init_log_alpha_std=2.0, epsilon_std=0.02,
         target_period=6, num_critics=2, hidden_sizes=(17, 9), critic_sizes=(13, 7, 5),
     )  # fmt: skip
     return Case("mpo", spec, config, 0)

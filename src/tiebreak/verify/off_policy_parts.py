@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -119,9 +120,10 @@ SMALL: dict[str, Any] = {
 
 def knobs(config: OffPolicyConfig) -> dict[str, tuple[dict, dict]]:
     """The knobs of what all of them share."""
-    del config
+    clipped = {f.name for f in fields(config)} & {"learning_rate", "actor_lr", "critic_lr"}
+    steps = dict.fromkeys(clipped, 100.0)  # so that a wrong digit of the small norm shows
     return {
         "adam epsilon": ({"adam_eps": 0.1}, {}),
-        "clip formula": ({"max_grad_norm": 1e-3, "optimizer": "sgd"}, {}),
+        "clip formula": ({"max_grad_norm": 1e-3, "optimizer": "sgd", **steps}, {}),
         "no clip": ({"max_grad_norm": 0.0, "optimizer": "sgd"}, {}),
     }
