@@ -178,7 +178,7 @@ def test_a_new_shape_is_counted_as_a_compilation(runtime):
 
 
 XLA = """
-from contract.test_tensorflow_runtime import cases, data, make_actor, registry
+from contract.test_tensorflow_runtime import case_data, cases, data, make_actor, registry
 runtime, case = registry.make_runtime("tensorflow", "xla"), cases.fixed("continuous")
 agent, state, obs, block, actor = make_actor(runtime, case)
 for t in range(4):

@@ -44,7 +44,7 @@ MAY_LOAD = {
 """Array libraries open to a file whose name declares this framework or runtime."""
 
 ALSO = {
-    "runtimes/jax_runtime.py": {"flax", "equinox"},  # holds the modes of all three
+    "runtimes/jax_modes.py": {"flax", "equinox"},  # holds the modes of all three
     "envs/gymnax_engine.py": {"jax", "gymnax"},
     "envs/bridge.py": {"jax"},
     "envs/device_keys.py": {"jax"},

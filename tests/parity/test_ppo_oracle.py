@@ -134,7 +134,7 @@ def test_merged_moments_are_those_of_all_samples():
 
 def test_actions_reach_exactly_the_bounds_and_zero_noise_is_greedy():
     spec = EnvSpec.make(observation_shape=(1,), action_low=[-0.4, 0], action_high=[0.4, 10])
-    case = case_data.Case(spec, Config(num_envs=3, num_steps=4, hidden_sizes=(4,)), 0)
+    case = case_data.Case("ppo", spec, Config(num_envs=3, num_steps=4, hidden_sizes=(4,)), 0)
     weights = numpy_ops.to_float64(case_data.perturbed_weights(case))
     obs = np.zeros((3, 1))
     noise = np.array([[0.0, 0.0], [1e3, 1e3], [-1e3, -1e3]])
