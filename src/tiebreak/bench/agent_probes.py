@@ -64,7 +64,8 @@ def _depends(subject: Any, state: Any, draw: Any) -> bool:
     def acts() -> Iterator[tuple[np.ndarray, np.ndarray]]:
         for _ in range(TRIES):
             obs = asarray(_observations(subject, rng))
-            yield tuple(_flat(subject, agent.act(s, obs, greedy)) for s in (state, other))
+            ours, theirs = (_flat(subject, agent.act(s, obs, greedy)) for s in (state, other))
+            yield ours, theirs
 
     seen = list(acts())
     first = seen[0][0]

@@ -10,20 +10,20 @@ import jax.numpy as jnp
 import numpy as np
 
 from tiebreak.core.off_policy import Batch, OffPolicyConfig, Transition
-from tiebreak.core.types import Array, EnvSpec
+from tiebreak.core.types import EnvSpec
 
 
 class Replay(NamedTuple):
     """Row p holds step p // N of environment p % N; the oldest rows are written over."""
 
-    obs: Array
+    obs: jax.Array
     """[C, observation_size]"""
-    action: Array
-    reward: Array
-    terminated: Array
-    truncated: Array
-    next_obs: Array
-    count: Array
+    action: jax.Array
+    reward: jax.Array
+    terminated: jax.Array
+    truncated: jax.Array
+    next_obs: jax.Array
+    count: jax.Array
     """int32: rows written so far"""
 
 
@@ -61,7 +61,7 @@ def load(replay: Replay, arrays: Mapping[str, np.ndarray]) -> Replay:
     return Replay(*rows, count=replay.count.at[()].set(arrays["count"]))
 
 
-def sample(replay: Replay, index: Array, config: OffPolicyConfig) -> Batch:
+def sample(replay: Replay, index: jax.Array, config: OffPolicyConfig) -> Batch:
     """The transitions at `index` […] (integers in [0, 2³¹), taken modulo what there is), oldest
     first, each followed for up to n steps of its environment or to the end of its episode.
     """

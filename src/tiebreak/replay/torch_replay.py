@@ -9,20 +9,20 @@ import numpy as np
 import torch
 
 from tiebreak.core.off_policy import Batch, OffPolicyConfig, Transition
-from tiebreak.core.types import Array, EnvSpec
+from tiebreak.core.types import EnvSpec
 
 
 class Replay(NamedTuple):
     """Row p holds step p // N of environment p % N; the oldest rows are written over."""
 
-    obs: Array
+    obs: torch.Tensor
     """[C, observation_size]"""
-    action: Array
-    reward: Array
-    terminated: Array
-    truncated: Array
-    next_obs: Array
-    count: Array
+    action: torch.Tensor
+    reward: torch.Tensor
+    terminated: torch.Tensor
+    truncated: torch.Tensor
+    next_obs: torch.Tensor
+    count: torch.Tensor
     """int64: rows written so far"""
     slot: list[int]
     """The same on the host, modulo C: to write, nothing has to be read."""
@@ -45,7 +45,8 @@ def create(spec: EnvSpec, config: OffPolicyConfig, device: str) -> Replay:
 def add(replay: Replay, rows: Transition) -> Replay:
     """Write a round [T, N, …] over the oldest one."""
     written, slot = int(np.prod(rows.reward.shape)), replay.slot[0]
-    for ring, new in zip(replay[: len(rows)], rows, strict=True):
+    for name, new in rows._asdict().items():
+        ring = getattr(replay, name)
         new = torch.as_tensor(new).reshape(-1, *ring.shape[1:])
         ring[slot : slot + written].copy_(new, non_blocking=True)
     replay.count.add_(written)
@@ -64,7 +65,7 @@ def load(replay: Replay, arrays: Mapping[str, np.ndarray]) -> Replay:
 
 
 @torch.no_grad()
-def sample(replay: Replay, index: Array, config: OffPolicyConfig) -> Batch:
+def sample(replay: Replay, index: torch.Tensor, config: OffPolicyConfig) -> Batch:
     """The transitions at `index` […] (integers in [0, 2³¹), taken modulo what there is), oldest
     first, each followed for up to n steps of its environment or to the end of its episode.
     """

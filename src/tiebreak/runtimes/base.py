@@ -24,6 +24,9 @@ class Runtime(abc.ABC):
     Raises UsageError for a device or precision that is not there.
     """
 
+    name: str
+    """Of the array library: torch, tensorflow or jax."""
+
     def __init__(self, framework: str, mode: str, precision: str, device: str):
         self.framework, self.mode, self.precision, self.device = framework, mode, precision, device
 

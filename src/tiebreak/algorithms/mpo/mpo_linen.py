@@ -84,8 +84,8 @@ def prepare(static: Static, state: State, batch: Batch) -> Batch:
 
 def gradients(static: Static, state: State, batch: Batch, noise: Noise) -> tuple[Terms, Any]:
     """Loss terms and the raw gradient in all weights; a batch of features, without axis U."""
-    noise = jnp.asarray(noise.action, static.dtype)
-    samples = draw_samples(*_networks(static, state.target), batch.next_obs, noise)
+    drawn = jnp.asarray(noise.action, static.dtype)
+    samples = draw_samples(*_networks(static, state.target), batch.next_obs, drawn)
 
     def loss(params):
         networks = *_networks(static, params), params["dual"]
