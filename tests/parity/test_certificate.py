@@ -76,7 +76,7 @@ def test_a_missing_framework_is_skipped_with_its_remedy_and_nothing_is_not_green
 
 
 def test_a_worker_that_fails_is_a_failed_row():
-    result = process.start(REQUEST._replace(algorithm="none"))
+    result = process.start(REQUEST._replace(seed=-1))
     (row,) = result["rows"]
     assert not row["ok"]
     assert row["quantity"] == "worker"

@@ -16,11 +16,12 @@ def parser() -> Parser:
         "Train one agent, evaluate it greedily, and keep log and policy in a folder.",
         [
             "tiebreak train ppo --framework nnx --task gymnax/CartPole-v1",
-            "tiebreak train ppo --framework torch --task gymnasium/HalfCheetah-v4 --seed 1",
             "tiebreak train ppo --framework linen --task gymnax/CartPole-v1 --loop host \\\n"
             "      --set num_envs=64 --set total_steps=1e6 --out runs/wide",
             "tiebreak train dqn --framework linen --task gymnax/CartPole-v1 --eval-every 50000 \\\n"
-            "      --out runs/dqn             # the same again with --resume goes on after a crash",
+            "      --out runs/dqn",
+            "tiebreak train dqn --framework linen --task gymnax/CartPole-v1 --eval-every 50000 \\\n"
+            "      --out runs/dqn --resume",
         ],
     )
     out.add_argument("algorithm", help=", ".join(registry.ALGORITHMS))

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from tiebreak.algorithms.dqn.config import Config
+from tiebreak.algorithms.dqn.dqn_numpy import epsilon
 from tiebreak.core.types import EnvSpec
 from tiebreak.verify import off_policy_parts as parts
 from tiebreak.verify.case import Case
@@ -56,9 +57,13 @@ def counts(case: Case) -> dict[str, int]:
 
 
 def policy_probes(case: Case, noise: np.ndarray) -> list[np.ndarray]:
-    """Noise that reads the policy out: none is greedy, the first number decides on exploring."""
+    """Noise that reads the policy out: none is greedy, the first number decides on exploring.
+
+    Just below 1 − ε it must not explore, just above it must: that reads ε out.
+    """
     one = np.full_like(noise, np.nextafter(np.float32(1), np.float32(0)))
-    shares = [np.stack([share + 0.0 * noise[:, 0], noise[:, 1]], -1) for share in (0.3, 0.6, 0.9)]
+    edge = 1.0 - epsilon(case.config, counts(case)["adam/count"])
+    shares = [np.stack([edge + d + 0.0 * noise[:, 0], noise[:, 1]], -1) for d in (-1e-4, 1e-4)]
     return [0.0 * noise, one, *shares]
 
 
