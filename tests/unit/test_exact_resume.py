@@ -145,6 +145,7 @@ def start(folder, *argv):
     return subprocess.Popen(
         [*command, "--checkpoint-every", "1000", "--out", str(folder)],
         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},  # two that spin starve beside other tests
     )  # fmt: skip
 
 
