@@ -47,7 +47,16 @@ FRAMEWORKS = {
     ),
 }
 
-ALGORITHMS = {"ppo": "tiebreak.algorithms.ppo"}
+ALGORITHMS = {
+    "ppo": "tiebreak.algorithms.ppo",
+    "dqn": "tiebreak.algorithms.dqn",
+    "td3": "tiebreak.algorithms.td3",
+    "sac": "tiebreak.algorithms.sac",
+    "mpo": "tiebreak.algorithms.mpo",
+}
+
+OFF_POLICY = ("dqn", "td3", "sac", "mpo")
+"""Algorithms that learn from a replay; the others learn from what they have just collected."""
 
 IMPLEMENTATIONS = {
     ("ppo", "torch"): "tiebreak.algorithms.ppo.ppo_torch",
@@ -55,12 +64,38 @@ IMPLEMENTATIONS = {
     ("ppo", "linen"): "tiebreak.algorithms.ppo.ppo_linen",
     ("ppo", "nnx"): "tiebreak.algorithms.ppo.ppo_nnx",
     ("ppo", "equinox"): "tiebreak.algorithms.ppo.ppo_equinox",
+    ("dqn", "torch"): "tiebreak.algorithms.dqn.dqn_torch",
+    ("dqn", "tensorflow"): "tiebreak.algorithms.dqn.dqn_tensorflow",
+    ("dqn", "linen"): "tiebreak.algorithms.dqn.dqn_linen",
+    ("dqn", "nnx"): "tiebreak.algorithms.dqn.dqn_nnx",
+    ("dqn", "equinox"): "tiebreak.algorithms.dqn.dqn_equinox",
+    ("td3", "torch"): "tiebreak.algorithms.td3.td3_torch",
+    ("td3", "tensorflow"): "tiebreak.algorithms.td3.td3_tensorflow",
+    ("td3", "linen"): "tiebreak.algorithms.td3.td3_linen",
+    ("td3", "nnx"): "tiebreak.algorithms.td3.td3_nnx",
+    ("td3", "equinox"): "tiebreak.algorithms.td3.td3_equinox",
+    ("sac", "torch"): "tiebreak.algorithms.sac.sac_torch",
+    ("sac", "tensorflow"): "tiebreak.algorithms.sac.sac_tensorflow",
+    ("sac", "linen"): "tiebreak.algorithms.sac.sac_linen",
+    ("sac", "nnx"): "tiebreak.algorithms.sac.sac_nnx",
+    ("sac", "equinox"): "tiebreak.algorithms.sac.sac_equinox",
+    ("mpo", "torch"): "tiebreak.algorithms.mpo.mpo_torch",
+    ("mpo", "tensorflow"): "tiebreak.algorithms.mpo.mpo_tensorflow",
+    ("mpo", "linen"): "tiebreak.algorithms.mpo.mpo_linen",
+    ("mpo", "nnx"): "tiebreak.algorithms.mpo.mpo_nnx",
+    ("mpo", "equinox"): "tiebreak.algorithms.mpo.mpo_equinox",
 }
 
 RUNTIMES = {
     "torch": "tiebreak.runtimes.torch_runtime",
     "tensorflow": "tiebreak.runtimes.tensorflow_runtime",
     "jax": "tiebreak.runtimes.jax_runtime",
+}
+
+REPLAYS = {
+    "torch": "tiebreak.replay.torch_replay",
+    "tensorflow": "tiebreak.replay.tensorflow_replay",
+    "jax": "tiebreak.replay.jax_replay",
 }
 
 
@@ -77,6 +112,8 @@ class Engine(NamedTuple):
 ENGINES = {
     "gymnasium": Engine("tiebreak.envs.gymnasium_engine", "host", ("gymnasium",), "gymnasium"),
     "gymnax": Engine("tiebreak.envs.gymnax_engine", "device", ("jax", "gymnax"), "gymnax"),
+    "dm_control": Engine("tiebreak.envs.dm_control_engine", "host", ("dm_control",), "dm-control"),
+    "envpool": Engine("tiebreak.envs.envpool_engine", "host", ("envpool",), "envpool"),
 }
 
 PRECISIONS = ("float32", "tf32", "bfloat16", "float64")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hygiene.test_documents import blocks
 
 from tiebreak.bench import suite
+from tiebreak.bench.plan import Cell
 from tiebreak.core.errors import UsageError
 
 MINIMAL = """
@@ -69,6 +72,46 @@ def test_each_odd_block_mirrors_the_one_before(scale):
     for block in (0, 2, 4):
         assert order(plan, block + 1) == [ids[::-1] for ids in order(plan, block)]
     assert order(plan, 0) != order(plan, 2)
+
+
+def test_a_breakdown_is_four_probes(tmp_path):
+    plan = load(tmp_path, MINIMAL.replace('"update", "train"', '"update", "breakdown"'))
+    probes = {cell.probe for cell in plan.cells}
+    assert probes == {"iteration", "forward", "interact", "update"}
+    assert len(plan.cells) == 4 * 3
+
+
+def test_rows_may_differ_in_a_setting_that_their_label_says(tmp_path):
+    rows = """rows = [
+        { framework = "linen", config = { gamma = 0.9 } },
+        { framework = "linen", config = { gamma = 0.8 } },
+        { framework = "torch" },
+    ]"""
+    text = MINIMAL.partition("rows")[0] + rows + "\nconfig = { gamma = 0.7, gae_lambda = 0.5 }"
+    plan = load(tmp_path, text)
+    assert len(plan.groups()) == 2
+    assert {c.label: (c.config["gamma"], c.config["gae_lambda"]) for c in plan.cells} == {
+        "linen jit, gamma 0.9": (0.9, 0.5), "linen jit, gamma 0.8": (0.8, 0.5),
+        "torch compile": (0.7, 0.5),
+    }  # fmt: skip
+
+
+def test_races_that_differ_in_config_have_names(tmp_path):
+    second = "\n[[races]]\nconfig = { gamma = 0.9 }\n" + RACE
+    with pytest.raises(UsageError, match="give a race a name"):
+        load(tmp_path, MINIMAL + second)
+    plan = load(tmp_path, MINIMAL + second + 'name = "short-sighted"\n')
+    assert len(plan.cells) == 12
+    assert [group.split(" · ")[4:] for group in plan.groups()] == [
+        [], [], ["short-sighted"], ["short-sighted"],
+    ]  # fmt: skip
+
+
+def test_a_cell_without_a_race_keeps_the_id_that_it_had():
+    cell = Cell("ppo", "torch", "eager", "gymnasium/CartPole-v1", "host", "train")
+    assert "race" not in cell.facts()
+    assert cell.id == "253dbd254da35eec"
+    assert replace(cell, race="deep").id != cell.id
 
 
 def test_the_order_comes_from_the_seed(tmp_path):

@@ -42,6 +42,16 @@ LOCATED = {
     "num_envs names a value twice": (MINIMAL + "num_envs = [4, 4]", 8),
     "unknown setting 'gama'; did you mean 'gamma'": (MINIMAL + "config = { gama = 0.9 }", 8),
     "gamma takes float, got 'a'": (MINIMAL + "[races.quick]\ngamma = 'a'", 9),
+    "unknown scale 'ful'; did you mean 'full'": (MINIMAL + 'scales = ["quick",\n"ful"]', 9),
+    "none of the suite's races belongs to the scale 'quick'": (MINIMAL + 'scales = "full"', 4),
+    "gamma takes float, got 'b'": (
+        MINIMAL.replace('"nnx"', '"nnx", config = { gamma = "b" }'), 7,
+    ),
+    "num_minibatches (9) must divide": (
+        MINIMAL.replace('"nnx"', '"nnx", config = { num_minibatches = 9 }'), 7,
+    ),
+    "name takes a string, got 3": (MINIMAL + "name = 3", 8),
+    "hidden_sizes is set by size": (MINIMAL + "config = { hidden_sizes = [3] }", 8),
     "num_envs is set by": (MINIMAL + "config = { num_envs = 3 }", 8),
     "num_minibatches (7) must divide": (MINIMAL + "config = { num_minibatches = 7 }", 8),
     "config takes a table": (MINIMAL + "config = 3", 8),

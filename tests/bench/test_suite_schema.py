@@ -7,12 +7,13 @@ import tomllib
 from dataclasses import fields
 
 import pytest
+from bench.test_published import TABLE, WRONG
 from bench.test_suite import MINIMAL
 from bench.test_suite_lines import LOCATED
 from jsonschema import Draft202012Validator  # altair brings it
 
 from tiebreak import registry
-from tiebreak.bench import suite, suite_scale
+from tiebreak.bench import published, suite, suite_races, suite_scale
 from tiebreak.bench.plan import Scale
 from tiebreak.bench.steady import Effort
 
@@ -34,8 +35,8 @@ def test_the_schema_is_one():
 
 def test_keys_are_the_loaders():
     assert tuple(TOP) == suite.SUITE_KEYS
-    assert tuple(RACE) == suite.RACE_KEYS
-    assert tuple(ROW) == suite.ROW_KEYS
+    assert tuple(RACE) == suite_races.RACE_KEYS
+    assert tuple(ROW) == suite_races.ROW_KEYS
     assert SCALE["properties"].keys() == suite_scale.scale_fields().keys()
     assert f"^({'|'.join(suite.SCALES)})$" == SCALES
 
@@ -50,16 +51,35 @@ def test_choices_are_the_registrys():
     for table in (TOP, RACE):
         assert choices(table["algorithm"]) == list(registry.ALGORITHMS)
         assert choices(table["precision"]) == list(registry.PRECISIONS)
-        assert choices(table["size"]) == list(suite.SIZES)
-    assert choices(RACE["probes"]) == list(suite.PROBES)
+        assert choices(table["size"]) == list(suite_races.SIZES)
+    assert choices(RACE["probes"]) == list(suite_races.PROBES)
     assert RACE["task"]["anyOf"][0]["pattern"] == f"^({'|'.join(registry.ENGINES)})/.+$"
     assert ROW["framework"]["enum"] == list(registry.FRAMEWORKS)
     assert set(ROW["mode"]["enum"]) == {m for f in registry.FRAMEWORKS.values() for m in f.modes}
-    assert ROW["loop"]["enum"] == list(suite.LOOPS)
+    assert ROW["loop"]["enum"] == list(suite_races.LOOPS)
+
+
+def test_published_tables_are_the_loaders():
+    table = TOP["published"]["items"]["properties"]
+    assert tuple(table) == published.TABLE_KEYS
+    assert table["unit"]["enum"] == list(published.UNITS)
+    value = table["values"]["items"]["properties"]
+    assert tuple(value) == published.VALUE_KEYS
+    assert value["over"]["enum"] == list(registry.FRAMEWORKS)
+    one, many = RACE["scales"]["anyOf"]
+    assert one["enum"] == many["items"]["enum"] == list(suite.SCALES)
+
+
+@pytest.mark.parametrize("message", WRONG)
+def test_the_schema_refuses_wrong_tables(message):
+    old, new, _ = WRONG[message]
+    assert not refuses(MINIMAL + TABLE)
+    if not any(part in message for part in ("over", "no cell with")):
+        assert refuses(MINIMAL + TABLE.replace(old, new))
 
 
 def test_defaults_are_the_ones_that_hold():
-    assert {key: TOP[key]["default"] for key in suite.COMMON} == suite.COMMON
+    assert {key: TOP[key]["default"] for key in suite_races.COMMON} == suite_races.COMMON
     usual = {f.name: f.default for kind in (Scale, Effort) for f in fields(kind)}
     for key, schema in SCALE["properties"].items():
         assert schema.get("default") == (usual[key] or None if key == "stages" else usual[key]), key
@@ -72,7 +92,7 @@ def test_every_file_of_ours_is_valid(path):
 
 BEYOND = ("has no mode", "loop 'fused' needs", "names a cell twice", "with other settings",
           "setting 'gama'", "num_envs is set by", "must divide", "not TOML", "takes float",
-          "that rise")  # fmt: skip
+          "that rise", "is set by size", "belongs to the scale")  # fmt: skip
 """What only the loader knows: which mode belongs to whom, what contradicts what."""
 
 

@@ -2,38 +2,41 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 
 from tiebreak import registry
-from tiebreak.core.types import EnvSpec
+from tiebreak.verify.case import fixed
 
-SPECS = {
-    "discrete": EnvSpec.make(observation_shape=(3,), num_actions=4),
-    "continuous": EnvSpec.make(observation_shape=(3,), action_low=(-1, -2), action_high=(1, 2)),
+EVERY = {"normalize_obs": True}
+CASES = {
+    "ppo discrete": {**EVERY, "normalize_reward": True},
+    "ppo continuous": {**EVERY, "normalize_reward": True},
+    "dqn discrete": {**EVERY, "double_q": True},
+    "td3 continuous": EVERY,
+    "sac continuous": EVERY,
+    "mpo continuous": EVERY,
+    "mpo continuous, newton": {**EVERY, "dual": "newton"},
 }
+"""Algorithm and kind of actions -> settings. (MPO's temperature by SciPy is found on the host.)"""
+PPO = [name for name in CASES if name.startswith("ppo")]
 SYNCHRONIZING = ("_local_scalar_dense", "nonzero", "equal.default", "is_nonzero", "masked_select")
 CALLBACKS = ("pure_callback", "io_callback", "debug_callback", "PyFunc", "EagerPyFunc")
 
 
-def make(framework, kind, mode):
-    spec = SPECS[kind]
-    config = replace(
-        registry.reference_config("ppo", spec), num_envs=2, num_steps=8, num_minibatches=2,
-        num_epochs=2, hidden_sizes=(8,), normalize_obs=True, normalize_reward=True,
-    )  # fmt: skip
+def make(framework, name, mode):
+    algorithm, kind = name.split(",")[0].split()
+    case = fixed(algorithm, kind).changed(**CASES[name])
     runtime = registry.make_runtime(framework, mode)
-    raw = registry.make_raw_agent("ppo", spec, config, runtime)
-    pair = registry.sample_batch("ppo", spec, config)
+    raw = registry.make_raw_agent(algorithm, case.spec, case.config, runtime)
+    pair = registry.sample_batch(algorithm, case.spec, case.config)
     batch, noise = (type(part)(*map(runtime.asarray, part)) for part in pair)
-    obs, act_noise = batch.obs[0], runtime.asarray(np.zeros((2, spec.action_size), np.float32))
-    return raw, obs, act_noise, batch, noise
+    draw = registry.data_module(algorithm).act_noise(case.spec, len(batch.obs[0]))
+    return raw, batch.obs[0], runtime.asarray(np.zeros(draw.shape, np.float32)), batch, noise
 
 
-@pytest.mark.parametrize("kind", SPECS)
-def test_torch_reads_no_scalar(kind):
+@pytest.mark.parametrize("name", CASES)
+def test_torch_reads_no_scalar(name):
     import torch
     from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -42,7 +45,7 @@ def test_torch_reads_no_scalar(kind):
             seen.append(str(func))
             return func(*args, **(kwargs or {}))
 
-    raw, obs, act_noise, batch, noise = make("torch", kind, "eager")
+    raw, obs, act_noise, batch, noise = make("torch", name, "eager")
     state, seen = raw.init(0), []
     with Recorder():
         raw.act(state, obs, act_noise)
@@ -53,12 +56,12 @@ def test_torch_reads_no_scalar(kind):
     assert any(SYNCHRONIZING[0] in op for op in seen)  # the recorder does see one
 
 
-@pytest.mark.parametrize("kind", SPECS)
+@pytest.mark.parametrize("name", CASES)
 @pytest.mark.parametrize("framework", ["linen", "nnx", "equinox"])
-def test_jax_is_one_program_without_callbacks(framework, kind):
+def test_jax_is_one_program_without_callbacks(framework, name):
     import jax
 
-    raw, obs, act_noise, batch, noise = make(framework, kind, "jit")
+    raw, obs, act_noise, batch, noise = make(framework, name, "jit")
     state = raw.init(0)
     # Tracing is the proof: reading a value would raise.
     text = str(jax.make_jaxpr(lambda *a: raw.act(*a))(state, obs, act_noise))
@@ -68,11 +71,11 @@ def test_jax_is_one_program_without_callbacks(framework, kind):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", SPECS)
-def test_tensorflow_is_one_graph_without_python(kind):
+@pytest.mark.parametrize("name", PPO)
+def test_tensorflow_is_one_graph_without_python(name):
     import tensorflow as tf
 
-    raw, obs, act_noise, batch, noise = make("tensorflow", kind, "function")
+    raw, obs, act_noise, batch, noise = make("tensorflow", name, "function")
     state = raw.init(0)
     graphs = [
         tf.function(lambda: raw.act(state, obs, act_noise)).get_concrete_function().graph,

@@ -15,7 +15,8 @@ from tiebreak import registry  # noqa: E402
 from tiebreak.algorithms.ppo import ppo_numpy as oracle  # noqa: E402
 from tiebreak.ops import tensorflow_ops as ops  # noqa: E402
 from tiebreak.ops.numpy_ops import to_float64  # noqa: E402
-from tiebreak.verify import cases  # noqa: E402
+from tiebreak.verify import case as case_data  # noqa: E402
+from tiebreak.verify import ppo_cases as cases  # noqa: E402
 
 ACTIONS, MODES = ("discrete", "continuous"), ("eager", "function", "xla")
 
@@ -33,18 +34,18 @@ def worst(found, expected) -> float:
 
 def run_three_steps(agent, case):
     """Three updates on recorded batches, from weights in mid-training."""
-    weights = cases.perturbed_weights(case)
+    weights = case_data.perturbed_weights(case)
     state = agent.load(weights)
     for i in range(3):
-        state, metrics = agent.step(state, *cases.rollout_near(case, weights, i))
+        state, metrics = agent.step(state, *cases.batch_near(case, weights, i))
     return agent.dump(state), metrics
 
 
 def run_oracle(case):
-    start = cases.perturbed_weights(case)
+    start = case_data.perturbed_weights(case)
     weights = to_float64(start)
     for i in range(3):
-        batch, noise = cases.rollout_near(case, start, i)
+        batch, noise = cases.batch_near(case, start, i)
         weights, metrics = oracle.step(case.spec, case.config, weights, batch, noise)
     return weights, metrics
 
@@ -70,9 +71,9 @@ def test_other_settings_are_the_oracles_in_float64(change):
 @pytest.mark.parametrize("actions", ACTIONS)
 def test_act_is_the_oracles_in_float64(actions):
     case = cases.fixed(actions)
-    agent, weights = make(case, "function", "float64"), cases.perturbed_weights(case)
-    act = agent.act(agent.load(weights), *cases.act_inputs(case))
-    expected = oracle.act(case.spec, case.config, to_float64(weights), *cases.act_inputs(case))
+    agent, weights = make(case, "function", "float64"), case_data.perturbed_weights(case)
+    act = agent.act(agent.load(weights), *case_data.act_inputs(case))
+    expected = oracle.act(case.spec, case.config, to_float64(weights), *case_data.act_inputs(case))
     for found, wanted in zip(act, expected, strict=True):
         np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-10)
 
@@ -81,7 +82,7 @@ LINEN = """
 import sys
 import numpy as np
 from contract.test_tensorflow_agent import registry, run_three_steps
-from tiebreak.verify import cases
+from tiebreak.verify import ppo_cases as cases
 case = cases.fixed(sys.argv[1])
 agent = registry.make_agent("ppo", "linen", case.spec, case.config)
 np.savez(sys.argv[2], **run_three_steps(agent, case)[0])
@@ -107,7 +108,7 @@ def test_agrees_with_linen_and_loads_what_linen_dumped(actions, tmp_path):
 @pytest.mark.parametrize("actions", ACTIONS)
 def test_load_gives_back_exactly_what_dump_wrote(actions):
     case = cases.fixed(actions)
-    agent, weights = make(case, "eager"), cases.perturbed_weights(case)
+    agent, weights = make(case, "eager"), case_data.perturbed_weights(case)
     found = agent.dump(agent.load(weights))
     assert sorted(found) == sorted(weights)
     for name, value in weights.items():
@@ -121,7 +122,7 @@ def test_dumped_arrays_stay_as_they_are_when_training_goes_on():
     state = agent.init(0)
     before = agent.dump(state)
     copy = {k: v.copy() for k, v in before.items()}
-    state, _ = agent.step(state, *cases.rollout_near(case, before))
+    state, _ = agent.step(state, *cases.batch_near(case, before))
     assert all((before[k] == copy[k]).all() for k in copy)
     assert worst(agent.dump(state), before) > 0
 
@@ -131,8 +132,8 @@ def test_states_share_one_trace_and_nothing_else(mode):
     case = cases.fixed("continuous")
     runtime = registry.make_runtime("tensorflow", mode)
     agent = runtime.agent(registry.make_raw_agent("ppo", case.spec, case.config, runtime))
-    inputs = cases.act_inputs(case)
-    batch = cases.rollout_near(case, cases.perturbed_weights(case))
+    inputs = case_data.act_inputs(case)
+    batch = cases.batch_near(case, case_data.perturbed_weights(case))
     first, second = agent.init(1), agent.init(2)
     alone = agent.dump(second)
     first, _ = agent.step(first, *batch)
@@ -154,7 +155,7 @@ def test_numpy_of_other_types_is_accepted(mode):
     """MuJoCo's observations are float64."""
     case = cases.fixed("continuous")
     agent = make(case, mode)
-    state, (obs, noise) = agent.load(cases.perturbed_weights(case)), cases.act_inputs(case)
+    state, (obs, noise) = agent.load(case_data.perturbed_weights(case)), case_data.act_inputs(case)
     expected = agent.act(state, obs, noise)
     found = agent.act(state, obs.astype(np.float64), noise.astype(np.float64))
     for a, b in zip(found, expected, strict=True):

@@ -18,7 +18,8 @@ from tiebreak import registry  # noqa: E402
 from tiebreak.algorithms.ppo import data  # noqa: E402
 from tiebreak.core.errors import UsageError  # noqa: E402
 from tiebreak.core.noise import Draw  # noqa: E402
-from tiebreak.verify import cases  # noqa: E402
+from tiebreak.verify import case as case_data  # noqa: E402
+from tiebreak.verify import ppo_cases as cases  # noqa: E402
 
 
 class Inner(NamedTuple):
@@ -148,7 +149,7 @@ def test_threads_are_set_while_they_can_be():
 def make_actor(runtime, case):
     raw = registry.make_raw_agent("ppo", case.spec, case.config, runtime)
     agent, actor = runtime.agent(raw), runtime.actor(raw)
-    state, (obs, noise) = agent.load(cases.perturbed_weights(case)), cases.act_inputs(case)
+    state, (obs, noise) = agent.load(case_data.perturbed_weights(case)), case_data.act_inputs(case)
     block = np.stack([noise, -noise, 2 * noise, 0 * noise])
     return agent, state, obs, block, lambda t: actor(state, obs, block, t)
 
@@ -177,14 +178,14 @@ def test_a_new_shape_is_counted_as_a_compilation(runtime):
 
 
 XLA = """
-from contract.test_tensorflow_runtime import cases, data, make_actor, registry
+from contract.test_tensorflow_runtime import case_data, cases, data, make_actor, registry
 runtime, case = registry.make_runtime("tensorflow", "xla"), cases.fixed("continuous")
 agent, state, obs, block, actor = make_actor(runtime, case)
 for t in range(4):
     actor(t)
 for index in range(3):
-    batch, _ = cases.rollout_near(case, cases.perturbed_weights(case), index)
-    noise = runtime.draw(data.step_noise(case.config), 0, index)
+    batch, _ = cases.batch_near(case, case_data.perturbed_weights(case), index)
+    noise = runtime.draw(data.step_noise(case.spec, case.config), 0, index)
     state, _ = agent.step(state, batch, noise)
 """
 

@@ -11,8 +11,9 @@ import tiebreak
 from tiebreak import registry
 from tiebreak.algorithms.ppo import ppo_numpy as oracle
 from tiebreak.ops.numpy_ops import to_float64
-from tiebreak.verify import cases
-from tiebreak.verify.parity import cast
+from tiebreak.verify import case as case_data
+from tiebreak.verify import ppo_cases as cases
+from tiebreak.verify.case import cast
 
 torch = pytest.importorskip("torch")
 
@@ -36,11 +37,11 @@ def assert_close(got, want, bound):
 @pytest.mark.parametrize("seed", range(4))
 def test_three_steps_equal_the_oracle_in_float64(actions, seed):
     case = cases.draw(seed, actions)
-    weights = cast(cases.perturbed_weights(case), "float64")
+    weights = cast(case_data.perturbed_weights(case), "float64")
     _, agent = make(case, precision="float64")
     state, want = agent.load(weights), to_float64(weights)
     for index in range(3):
-        rollout, noise = cast(cases.rollout_near(case, weights, index), "float64")
+        rollout, noise = cast(cases.batch_near(case, weights, index), "float64")
         state, metrics = agent.step(state, rollout, noise)
         want, expected = oracle.step(case.spec, case.config, want, rollout, noise)
         assert np.allclose([float(x) for x in metrics], expected, rtol=1e-10, atol=1e-10)
@@ -52,8 +53,8 @@ def test_three_steps_equal_the_oracle_in_float64(actions, seed):
 def test_three_steps_equal_linen_in_float32(actions, mode):
     pytest.importorskip("flax")
     case = cases.fixed(actions)
-    weights = cases.perturbed_weights(case)
-    batches = [cases.rollout_near(case, weights, index) for index in range(3)]
+    weights = case_data.perturbed_weights(case)
+    batches = [cases.batch_near(case, weights, index) for index in range(3)]
     results = []
     for framework, its_mode in (("linen", "jit"), ("torch", mode)):
         runtime, agent = make(case, its_mode, framework=framework)
@@ -61,7 +62,7 @@ def test_three_steps_equal_linen_in_float32(actions, mode):
         dumped = agent.dump(state)
         for batch in batches:
             state, metrics = agent.step(state, *batch)
-        act = runtime.to_numpy(agent.act(state, *cases.act_inputs(case)))
+        act = runtime.to_numpy(agent.act(state, *case_data.act_inputs(case)))
         numbers = runtime.to_numpy(metrics)._asdict() | act._asdict()
         results.append((dumped, agent.dump(state) | numbers))
     assert_close(results[1][1], results[0][1], 1e-5)
@@ -71,7 +72,7 @@ def test_three_steps_equal_linen_in_float32(actions, mode):
 def test_load_of_a_dump_is_exact(actions):
     case = cases.fixed(actions)
     _, agent = make(case)
-    weights = cases.perturbed_weights(case)
+    weights = case_data.perturbed_weights(case)
     back = agent.dump(agent.load(weights))
     assert back.keys() == weights.keys()
     for name, value in weights.items():
@@ -86,7 +87,7 @@ def test_a_dump_does_not_change_while_training_goes_on():
     state = agent.init(0)
     before = agent.dump(state)
     kept = {name: value.copy() for name, value in before.items()}
-    state, _ = agent.step(state, *cases.rollout_near(case, before))
+    state, _ = agent.step(state, *cases.batch_near(case, before))
     assert all(np.array_equal(before[name], kept[name]) for name in kept)
     assert not np.array_equal(agent.dump(state)["actor/0/kernel"], kept["actor/0/kernel"])
 
@@ -95,7 +96,7 @@ def test_two_states_do_not_share_memory():
     _, agent = make(case := cases.fixed("discrete"))
     one, two = agent.init(0), agent.init(0)
     before = agent.dump(two)
-    agent.step(one, *cases.rollout_near(case, before))
+    agent.step(one, *cases.batch_near(case, before))
     assert all(np.array_equal(before[name], value) for name, value in agent.dump(two).items())
 
 
@@ -116,7 +117,7 @@ def test_actor_takes_row_t_of_a_block():
     case = cases.fixed("continuous")
     runtime, agent = make(case)
     raw = registry.make_raw_agent("ppo", case.spec, case.config, runtime)
-    obs, noise = cases.act_inputs(case)
+    obs, noise = case_data.act_inputs(case)
     block = np.stack([0.0 * noise, noise])
     state = agent.init(0)
     got = runtime.actor(raw)(state, obs, runtime.asarray(block), 1)
@@ -128,8 +129,8 @@ def test_actor_takes_row_t_of_a_block():
 def test_compiled_agents_do_not_find_each_others_programs():
     """No guard looks at the configuration: each agent must have compiled code of its own."""
     case = cases.fixed("discrete")
-    weights = cases.perturbed_weights(case)
-    batch = cases.rollout_near(case, weights)
+    weights = case_data.perturbed_weights(case)
+    batch = cases.batch_near(case, weights)
     for clip in (0.05, 0.5):
         changed = case._replace(config=dataclasses.replace(case.config, clip=clip))
         dumps = []
@@ -163,8 +164,8 @@ def test_compiled_once():
 def test_one_array_in_two_places_is_not_remembered():
     """A program compiled while two inputs were one array must not serve when they are two."""
     case = cases.fixed("discrete")
-    weights = cases.perturbed_weights(case)
-    rollout, noise = cases.rollout_near(case, weights)
+    weights = case_data.perturbed_weights(case)
+    rollout, noise = cases.batch_near(case, weights)
     runtime, agent = make(case, "compile")
     _, eager = make(case)
     tensors = type(rollout)(*map(runtime.asarray, rollout))

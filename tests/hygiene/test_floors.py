@@ -25,6 +25,8 @@ SAME_FLOOR = {
     ("stats", "core"),
     ("envs", "registry"),  # the registry is tables; it lies at the very bottom of its floor
     ("runtimes", "registry"),
+    ("replay", "registry"),
+    ("replay", "runtimes"),  # a ring lies on a runtime's device
     ("verify", "algorithms"),  # the oracle, and what travels; no framework's file
     ("cli", "commands"),
 }
@@ -42,7 +44,7 @@ MAY_LOAD = {
 """Array libraries open to a file whose name declares this framework or runtime."""
 
 ALSO = {
-    "runtimes/jax_runtime.py": {"flax", "equinox"},  # holds the modes of all three
+    "runtimes/jax_modes.py": {"flax", "equinox"},  # holds the modes of all three
     "envs/gymnax_engine.py": {"jax", "gymnax"},
     "envs/bridge.py": {"jax"},
     "envs/device_keys.py": {"jax"},
@@ -96,7 +98,7 @@ def door(path: Path, target: str) -> bool:
     if words[1] in ("networks", "ops") and len(words) > 2:
         framework = tree.framework(path)
         own_ops = framework if framework in ("torch", "tensorflow", "numpy") else "jax"
-        return words[2].split("_")[0] in (framework, own_ops)
+        return words[2].split("_")[0] in (framework, own_ops, "scipy")  # no framework's: the host's
     return words[1] == "core"
 
 

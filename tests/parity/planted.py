@@ -92,6 +92,20 @@ def per_update(f: Callable) -> Callable:
     return rate
 
 
+def columns_of(index: int, **wrong: Callable[[Any], Any]) -> Callable[[Callable], Callable]:
+    """The right function, with wrong columns in the batch, which is its argument `index`."""
+
+    def plant(f):
+        def call(*args):
+            batch = args[index]
+            columns = {name: change(getattr(batch, name)) for name, change in wrong.items()}
+            return f(*args[:index], batch._replace(**columns), *args[index + 1 :])
+
+        return call
+
+    return plant
+
+
 def nothing_ended(batch: Any) -> Any:
     return batch._replace(
         terminated=batch.terminated ^ batch.terminated, truncated=batch.truncated ^ batch.truncated
@@ -141,6 +155,12 @@ DISTRIBUTIONS = {
         "fit_to_bounds", lambda f: lambda raw, low, high: low + 0.5 * (raw + 1.0) * (high - low)
     ),
 }
+BOUNDS = {
+    "bounds ignored": Plant("fit_to_bounds", lambda f: lambda raw, low, high: raw),
+    "bounds upside down": Plant(
+        "fit_to_bounds", lambda f: lambda raw, low, high: f(raw, high, low)
+    ),
+}
 PREPARE = {
     "trace runs through time limits": Plant(
         "gae", lambda f: lambda r, v, nv, keep, trace, g, lam: f(r, v, nv, keep, keep, g, lam)
@@ -162,6 +182,8 @@ PREPARE = {
     "running return not carried": Plant(
         "scale_rewards", lambda f: lambda b, g, m, c: f(b, g * 0.0, m, c)
     ),
+}
+MOMENTS = {
     "moments without the distance of means": Plant("merge_moments", without_spread),
     "moments that do not count": Plant(
         "merge_moments", lambda f: lambda m, x: f(m, x)._replace(count=m.count)
@@ -171,9 +193,11 @@ PREPARE = {
         "normalize", lambda f: lambda x, m: f(x, m._replace(var=m.var + 1e-5))
     ),
 }
-OPTIMIZER = {
+ANNEALING = {
     "annealing per update": Plant("learning_rate", per_update),
     "no annealing": Plant("learning_rate", config_of(0, anneal_lr=False)),
+}
+OPTIMIZER = {
     "another adam epsilon": Plant("make_static", scaled("adam_eps", 0.99)),
     "clip formula with 1e-6 in it": Plant("make_static", scaled("max_grad_norm", 1.0 - 1e-6)),
     "gradients not clipped": Plant("make_static", config_of(1, max_grad_norm=1e9)),
@@ -181,4 +205,6 @@ OPTIMIZER = {
         "initial_weights", lambda f: lambda spec, config, seed: f(spec, config, seed + 1)
     ),
 }
-PLANTS = {**LOSS, **DISTRIBUTIONS, **PREPARE, **OPTIMIZER}
+LEARNER = {**MOMENTS, **OPTIMIZER}
+"""What all algorithms share."""
+PLANTS = {**LOSS, **DISTRIBUTIONS, **PREPARE, **ANNEALING, **LEARNER}

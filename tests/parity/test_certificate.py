@@ -12,9 +12,10 @@ from tiebreak import registry
 from tiebreak.core.errors import UsageError
 from tiebreak.verify import certify as certify_module
 from tiebreak.verify import process
-from tiebreak.verify.cases import draw, draws, fixed, well_conditioned
+from tiebreak.verify.case import draws, well_conditioned
 from tiebreak.verify.compare import NOT_COMPARABLE, Book, error, tree_error
-from tiebreak.verify.worker import ACTIONS, Request, plan
+from tiebreak.verify.ppo_cases import ACTIONS, draw, fixed
+from tiebreak.verify.worker import Request, plan
 
 REQUEST = Request("ppo", "torch", "float64", 3, False)
 
@@ -75,7 +76,7 @@ def test_a_missing_framework_is_skipped_with_its_remedy_and_nothing_is_not_green
 
 
 def test_a_worker_that_fails_is_a_failed_row():
-    result = process.start(REQUEST._replace(algorithm="none"))
+    result = process.start(REQUEST._replace(seed=-1))
     (row,) = result["rows"]
     assert not row["ok"]
     assert row["quantity"] == "worker"
@@ -106,7 +107,7 @@ def test_the_full_plan_covers_every_mode_and_kind_of_actions(framework):
 def test_cases_are_the_same_again_from_the_same_seed():
     assert draw(5, "continuous") == draw(5, "continuous")
     assert draw(5, "continuous").spec != draw(6, "continuous").spec
-    chosen = draws(0, "discrete", "float32", 5)
+    chosen = draws("ppo", 0, "discrete", "float32", 5)
     assert all(well_conditioned(case) for case in chosen)
 
 

@@ -11,15 +11,16 @@ from tiebreak.algorithms.ppo.config import Config
 from tiebreak.algorithms.ppo.data import Minibatch, Rollout
 from tiebreak.core.types import EnvSpec
 from tiebreak.ops import numpy_ops
-from tiebreak.verify import cases
+from tiebreak.verify import case as case_data
+from tiebreak.verify import ppo_cases as cases
 
 ACTIONS = ("discrete", "continuous")
 
 
-def prepared(case: cases.Case):
+def prepared(case: case_data.Case):
     """Weights in float64 and all rows of one prepared batch."""
-    weights = numpy_ops.to_float64(cases.perturbed_weights(case))
-    rollout, _ = cases.rollout_near(case, weights)
+    weights = numpy_ops.to_float64(case_data.perturbed_weights(case))
+    rollout, _ = cases.batch_near(case, weights)
     _, rows = oracle.prepare(case.config, weights, rollout)
     return weights, rows
 
@@ -133,8 +134,8 @@ def test_merged_moments_are_those_of_all_samples():
 
 def test_actions_reach_exactly_the_bounds_and_zero_noise_is_greedy():
     spec = EnvSpec.make(observation_shape=(1,), action_low=[-0.4, 0], action_high=[0.4, 10])
-    case = cases.Case(spec, Config(num_envs=3, num_steps=4, hidden_sizes=(4,)), 0)
-    weights = numpy_ops.to_float64(cases.perturbed_weights(case))
+    case = case_data.Case("ppo", spec, Config(num_envs=3, num_steps=4, hidden_sizes=(4,)), 0)
+    weights = numpy_ops.to_float64(case_data.perturbed_weights(case))
     obs = np.zeros((3, 1))
     noise = np.array([[0.0, 0.0], [1e3, 1e3], [-1e3, -1e3]])
     act = oracle.act(spec, case.config, weights, obs, noise)
@@ -164,8 +165,8 @@ def test_learning_rate_is_constant_within_an_iteration():
 
 def test_step_visits_rows_in_the_order_of_the_permutation():
     case = cases.fixed("discrete")
-    weights = numpy_ops.to_float64(cases.perturbed_weights(case))
-    rollout, noise = cases.rollout_near(case, weights)
+    weights = numpy_ops.to_float64(case_data.perturbed_weights(case))
+    rollout, noise = cases.batch_near(case, weights)
     expected, rows = oracle.prepare(case.config, weights, rollout)
     for start in range(0, 48, 12):
         picked = noise.permutation.reshape(-1)[start : start + 12]

@@ -47,7 +47,7 @@ class Sleeper(Repeated):
         self.done += 1
         return 1.0
 
-    def _forward(self):
+    def _nap(self):
         return Probe(
             "naps",
             1,
@@ -57,7 +57,7 @@ class Sleeper(Repeated):
             numbers=lambda output: {"one": output},
         )
 
-    _interact = _update = _train = _rebuild = _forward
+    probes = dict.fromkeys(("forward", "interact", "update", "train", "rebuild"), _nap)
 
 
 def make_subject(job):

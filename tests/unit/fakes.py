@@ -40,7 +40,7 @@ class FakeLoop:
         self.config, self.spec, self.runtime = config, SPEC, FakeRuntime()
         self.steps = self.updates = self.runs = 0
         self.iterations_per_run, self.state, self.closed = per_run, object(), False
-        self.loss = 0.5
+        self.loss, self.exact, self.raw_agent = 0.5, True, None
         self.before_run: Callable[[int], None] = lambda number: None
         self.agent = SimpleNamespace(dump=lambda state: initial_weights(SPEC, self.config, 0))
 
@@ -52,6 +52,13 @@ class FakeLoop:
         self.updates += count * self.config.updates_per_iteration
         metrics = Metrics(*(np.float32(self.loss) for _ in Metrics._fields))
         return Progress(metrics, count, 5.0 * count, 7 * count)
+
+    def dump(self) -> dict[str, np.ndarray]:
+        return {"counts": np.array([self.steps, self.updates])}
+
+    def load(self, arrays: Any) -> bool:
+        self.steps, self.updates = arrays["counts"].tolist()
+        return self.exact
 
     def close(self) -> None:
         self.closed = True

@@ -17,6 +17,14 @@ from tiebreak.envs import gymnax_engine
 
 STEPS, NUM_ENVS = 10, 3
 LEFT_OUT = ("FrozenLake-misc", "MNISTBandit-bsuite")  # no Box observations; downloads
+CONTINUOUS = {
+    "Pendulum-v1": (1, 2.0, 200),
+    "MountainCarContinuous-v0": (1, 1.0, 999),
+    "PointRobot-misc": (2, np.float32(0.1), 100),
+    "Reacher-misc": (2, 1.0, 100),
+    "Swimmer-misc": (2, 1.0, 500),
+}
+"""Dimensions, bound and time limit of the actions of each task that has no discrete ones."""
 
 
 @struct.dataclass
@@ -175,6 +183,40 @@ def test_every_task_keeps_the_contract(name):
         assert field.shape == (STEPS, *first.shape)
     for field in (steps.reward, steps.terminated, steps.truncated):
         assert field.shape == (STEPS, NUM_ENVS)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(k, marks=[pytest.mark.slow] if "misc" in k else []) for k in CONTINUOUS],
+)
+def test_continuous_tasks_run_into_their_limit_and_on(name):
+    env, (size, bound, limit) = make_env(f"gymnax/{name}", NUM_ENVS, 0), CONTINUOUS[name]
+    assert (env.spec.action_low, env.spec.action_high) == ((-bound,) * size, (bound,) * size)
+    shape = (limit + 5, NUM_ENVS, size)
+    actions = np.random.default_rng(0).uniform(-bound, bound, shape).astype(np.float32)
+    run = jax.jit(lambda actions: rollout(env, actions))
+    first, noise, steps = run(actions)
+    assert first.shape == (NUM_ENVS, *env.spec.observation_shape)
+    assert all(np.isfinite(field).all() for field in steps)
+    over = np.asarray(steps.terminated | steps.truncated)
+    assert over.any(axis=0).all()
+    assert not (steps.terminated & steps.truncated).any()
+    np.testing.assert_array_equal(steps.obs[~over], steps.final_obs[~over])
+    assert (steps.obs[over] != steps.final_obs[over]).any(axis=1).all()
+    np.testing.assert_array_equal(steps.obs[over], noise.reset[1][over])
+    in_time = ~np.asarray(steps.terminated)[:limit].any(axis=0)
+    assert (np.asarray(steps.truncated)[limit - 1] == in_time).all()
+    assert not np.asarray(steps.truncated)[: limit - 1].any()
+    # Actions reach the simulation: the other way round they lead elsewhere.
+    other = run(-actions)[2]
+    assert (np.asarray(other.final_obs)[1] != np.asarray(steps.final_obs)[1]).any(axis=1).all()
+
+
+def test_every_continuous_task_is_in_the_table():
+    names = [name for name in gymnax_engine.tasks() if name not in LEFT_OUT]
+    names = [name for name in names if not name.endswith("-test")]
+    found = [name for name in names if not make_env(f"gymnax/{name}").spec.discrete]
+    assert set(found) == set(CONTINUOUS)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 from tiebreak.algorithms.ppo.config import Config
 from tiebreak.core.errors import UsageError
 from tiebreak.loops.base import make_loop
-from tiebreak.loops.host_on_policy import Episodes
+from tiebreak.loops.episodes import Episodes
 
 SMALL = Config(
     num_envs=3, num_steps=20, num_minibatches=3, num_epochs=2, hidden_sizes=(8,), total_steps=600

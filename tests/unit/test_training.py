@@ -9,34 +9,17 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from unit.fakes import CONFIG, SPEC, FakeLoop
+from unit.fakes import CONFIG, SPEC
 
 from tiebreak import registry
 from tiebreak.algorithms.ppo.data import initial_weights
 from tiebreak.core import config as configs
 from tiebreak.core import weights
 from tiebreak.core.errors import UsageError
-from tiebreak.training import checkpoints, request, session
+from tiebreak.training import checkpoints, driver, request, session
 from tiebreak.training import train as training
 
 ASKED = ("ppo", "linen", "gymnax/CartPole-v1")
-
-
-@pytest.fixture
-def loop(monkeypatch, tmp_path):
-    """The loop that `train` will get; evaluation returns 4 episodes of 5."""
-    made = FakeLoop()
-
-    def make_loop(*_, config=None, **kwargs):
-        made.config, made.steps = config or made.config, 0
-        return made
-
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(registry, "missing", lambda packages: [])
-    monkeypatch.setattr(training, "make_loop", make_loop)
-    monkeypatch.setattr(request, "make_env", lambda task: SimpleNamespace(spec=SPEC))
-    monkeypatch.setattr(session, "evaluate", lambda *_, **__: SimpleNamespace(returns=[5.0] * 4))
-    return made
 
 
 def train(**kwargs):
@@ -50,7 +33,7 @@ def lines(folder):
 def test_a_run_leaves_everything_behind(loop, tmp_path):
     result = train(seed=3)
     folder = tmp_path / "run"
-    files = {"config.json", "metrics.jsonl", "policy.safetensors", "result.json"}
+    files = {"checkpoints", "config.json", "metrics.jsonl", "policy.safetensors", "result.json"}
     assert {p.name for p in folder.iterdir()} == files
     assert (result.steps, result.updates, result.returns) == (992, 62 * 16, [5.0] * 4)
     log = lines(folder)
@@ -77,10 +60,10 @@ def test_the_device_is_read_once_per_line_and_lines_come_about_every_second(
     loop, tmp_path, monkeypatch
 ):
     clock = {"now": 0.0}
-    monkeypatch.setattr(session, "time", SimpleNamespace(perf_counter=lambda: clock["now"]))
+    monkeypatch.setattr(driver, "time", SimpleNamespace(perf_counter=lambda: clock["now"]))
     loop.before_run = lambda number: clock.update(now=clock["now"] + (5.0 if number == 1 else 0.25))
     loop.iterations_per_run = 1
-    result = train()
+    result = train(checkpoint_every=0)
     log = lines(tmp_path / "run")
     runs = np.diff([0, *(line["steps"] for line in log)]) // CONFIG.batch_size
     assert runs[:5].tolist() == [1, 1, 2, 4, 4]
@@ -91,7 +74,7 @@ def test_the_device_is_read_once_per_line_and_lines_come_about_every_second(
 
 def test_a_loss_that_is_no_number_stops_and_is_named(loop, tmp_path):
     loop.before_run = lambda number: setattr(loop, "loss", float("nan") if number == 1 else 0.0)
-    with pytest.raises(session.TrainingFailed, match="loss is nan after 64 steps"):
+    with pytest.raises(driver.TrainingFailed, match="loss is nan after 64 steps"):
         train()
     folder = tmp_path / "run"
     assert loop.runs == 1
@@ -103,8 +86,9 @@ def test_a_loss_that_is_no_number_stops_and_is_named(loop, tmp_path):
 def test_ctrl_c_ends_at_the_next_run_and_keeps_the_policy(loop, tmp_path):
     handler = signal.getsignal(signal.SIGINT)
     loop.before_run = lambda number: number == 2 and os.kill(os.getpid(), signal.SIGINT)
-    with pytest.raises(session.TrainingInterrupted, match="after 128 steps; the policy so far"):
-        train()
+    said = "after 128 steps; the policy so far .* --seed 0 .* --out run --resume$"
+    with pytest.raises(session.TrainingInterrupted, match=said):
+        train(checkpoint_every=64)
     assert loop.runs == 2
     assert lines(tmp_path / "run")[-1]["steps"] == 128
     assert checkpoints.load_policy("run").metadata["steps"] == 128

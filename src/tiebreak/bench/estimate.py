@@ -28,12 +28,16 @@ DEVICE_ENGINE_S = 1.5
 COMPILE_S = {"torch": (26.0, 8.0), "tensorflow": (1.7, 1.7)}
 """To compile in a process, with an empty cache and with a filled one; it serves all its probes."""
 
-TRACE_S = {"forward": 0.1, "interact": 0.5, "update": 1.1, "train": 1.4, "rebuild": 1.1}
+TRACE_S = {
+    "forward": 0.1, "interact": 0.5, "update": 1.1, "train": 1.4, "iteration": 1.4, "rebuild": 1.1,
+}  # fmt: skip
 """JAX: to compile a probe; none serves another."""
 
 FUSED_TRAIN_S = 2.6
 
-CALL_S = {"forward": 0.0, "env": 0.01, "interact": 0.05, "update": 0.01, "train": 0.06}
+CALL_S = {
+    "forward": 0.0, "env": 0.01, "interact": 0.05, "update": 0.01, "train": 0.06, "iteration": 0.06,
+}  # fmt: skip
 """One call of a probe; one of `rebuild` compiles anew."""
 
 STEADY = 1.3
@@ -64,7 +68,7 @@ def _probe_s(cell: Cell) -> float:
     own = cell.framework not in COMPILE_S and cell.framework in registry.FRAMEWORKS
     if not own or cell.mode == "eager":
         return 0.1
-    if (cell.loop, cell.probe) == ("fused", "train"):
+    if cell.loop == "fused" and cell.probe in ("train", "iteration"):
         return FUSED_TRAIN_S
     return TRACE_S.get(cell.probe, TRACE_S["update"])  # a subject may have probes of its own
 

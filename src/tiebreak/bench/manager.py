@@ -91,6 +91,7 @@ def _begin(plan: Plan, folder: Path, command: str) -> None:
     _refuse_used(folder)  # again, now that nobody else can write there
     about = {"version": __version__, "commit": machine.commit(), "created_at": utc_now()}
     about |= {"run_id": secrets.token_hex(8), "command": command}
+    about |= {"published": list(plan.published)}
     try:
         write_json(folder / store.SUITE, {**_resolved(plan), **about})
     except OSError as error:
@@ -113,7 +114,7 @@ def _resolved(plan: Plan) -> dict[str, Any]:
         "scale": plan.scale,
         "seed": plan.seed,
         "settings": asdict(plan.settings),
-        "cells": [{**asdict(cell), "id": cell.id} for cell in plan.cells],
+        "cells": [{**cell.facts(), "id": cell.id} for cell in plan.cells],
         "groups": plan.groups(),
         "blocks_planned": plan.settings.blocks,
     }

@@ -8,6 +8,7 @@ but framework, mode and how that framework best loops (fused or host): only thes
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -33,27 +34,34 @@ class Cell:
     cache: str = "warm"
     label: str = ""
     config: dict[str, Any] = field(default_factory=dict)
+    race: str = ""
+    """The name of its race, where two would else be one group."""
+
+    def facts(self) -> dict[str, Any]:
+        """Every field; the race only where it has a name, so that cells without keep their id."""
+        facts = asdict(self)
+        return facts if self.race else {k: v for k, v in facts.items() if k != "race"}
 
     @property
     def id(self) -> str:
         """16 hex digits that stand for every field."""
-        return digest(asdict(self))
+        return digest(self.facts())
 
     @property
     def group(self) -> str:
         """The name of its group, e.g. `ppo · gymnax/CartPole-v1 · train · num_envs 4`.
 
-        What is not usual (float32, size s, cpu, warm) is named behind.
+        What is not usual (float32, size s, cpu, warm) is named behind, and so is the race.
         """
         parts = [self.algorithm, self.task, self.probe, f"num_envs {self.num_envs}"]
         named = {"precision": "float32", "size": "s", "device": "cpu", "cache": "warm"}
         parts += [str(getattr(self, k)) for k, usual in named.items() if getattr(self, k) != usual]
-        return " · ".join(parts)
+        return " · ".join([*parts, self.race] if self.race else parts)
 
     @property
     def row(self) -> str:
         """What cells have in common that differ only in the probe: they can share a process."""
-        return digest({**asdict(self), "probe": ""})
+        return digest({**self.facts(), "probe": ""})
 
 
 @dataclass(frozen=True)
@@ -95,6 +103,8 @@ class Plan:
     seed: int
     settings: Scale
     cells: tuple[Cell, ...]
+    published: tuple[Mapping[str, Any], ...] = ()
+    """Tables of others (bench/published.py), to be shown beside what is measured."""
 
     def groups(self) -> dict[str, list[str]]:
         """Group -> ids of its cells, in the suite's order."""

@@ -8,24 +8,22 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-import numpy as np
-
 from tiebreak import registry
+from tiebreak.bench import agent_probes
 from tiebreak.bench.probe import Probe
-from tiebreak.bench.suite import ALONE, SIZES
-from tiebreak.core import noise
+from tiebreak.bench.suite_races import ALONE, hidden_sizes
 from tiebreak.core.config import override
-from tiebreak.core.seeding import derive
 
 __all__ = ["Probe", "Subject", "make_subject"]
 
 
 class Subject:
     """One row's agent, environment and loop; the phases import and build are its two methods."""
+
+    probes: Mapping[str, Callable[[Any], Probe]] = agent_probes.PROBES
 
     def __init__(self, job: Mapping[str, Any]):
         self.cell = job["cells"][0]
@@ -55,7 +53,7 @@ class Subject:
             registry.reference_config(cell["algorithm"], spec),
             {
                 "num_envs": cell["num_envs"],
-                "hidden_sizes": SIZES[cell["size"]],
+                **hidden_sizes(cell["size"]),
                 **cell["config"],
             },
         )
@@ -66,10 +64,11 @@ class Subject:
         )  # fmt: skip
         self.runtime, self.agent = self.loop.runtime, self.loop.agent
         self.config, self.spec = self.loop.config, self.loop.spec
+        self.iterations_per_run = self.loop.iterations_per_run
 
     def probe(self, name: str) -> Probe:
-        """One of the probes `forward`, `interact`, `update`, `train`, `rebuild`."""
-        return getattr(self, f"_{name}")()
+        """One of agent_probes.PROBES."""
+        return self.probes[name](self)
 
     def sync(self, tree: Any) -> None:
         """Wait until everything in `tree` is computed."""
@@ -105,124 +104,6 @@ class Subject:
     def close(self) -> None:
         """Release the environment."""
         self.loop.close()
-
-    def _forward(self) -> Probe:
-        """The policy alone, on four batches of normal observations in turn."""
-        rng = np.random.default_rng(derive(self.seed, "forward"))
-        shape = (self.config.num_envs, *self.spec.observation_shape)
-        draw = registry.data_module(self.cell["algorithm"]).act_noise(self.spec, shape[0])
-        asarray = self.runtime.asarray
-        given = [
-            (rng.standard_normal(shape, dtype=np.float32), noise.sample(draw, rng))
-            for _ in range(4)
-        ]
-        batches = [(asarray(obs), asarray(drawn)) for obs, drawn in given]
-        state, turn = self.agent.init(self.seed), [0]
-
-        def call() -> Any:
-            turn[0] += 1
-            return self.agent.act(state, *batches[turn[0] % 4])
-
-        def varies() -> bool:
-            others = (state, *batches[1]), (self.agent.init(self.seed + 1), *batches[0])
-            first = self._flat(self.agent.act(state, *batches[0]))
-            return all((self._flat(self.agent.act(*other)) != first).any() for other in others)
-
-        return Probe(
-            "actions",
-            shape[0],
-            call,
-            weights=lambda: self.agent.dump(state),
-            numbers=lambda act: {"action": float(np.sum(self.runtime.to_numpy(act).action))},
-            inputs=lambda: [array for pair in given for array in pair],
-            varies=varies,
-        )
-
-    def _interact(self) -> Probe:
-        """Acting and stepping the environment, without learning."""
-        loop, steps, last = self.loop, self.config.batch_size, deque[Any](maxlen=2)
-
-        def call() -> Any:
-            last.append(loop.collect())
-            return last[-1]
-
-        return Probe(
-            "env steps",
-            steps,
-            call,
-            expected={"env_steps": steps},
-            counted=lambda: {"env_steps": loop.steps},
-            weights=lambda: self.agent.dump(loop.state),
-            inputs=lambda: [self.runtime.to_numpy(last[-1].obs)],
-            varies=lambda: (self._flat(last[0]) != self._flat(last[-1])).any(),
-        )
-
-    def _update(self) -> Probe:
-        """Gradient steps on one random batch that is on the device already."""
-        rng = np.random.default_rng(derive(self.seed, "update"))
-        pair = registry.sample_batch(self.cell["algorithm"], self.spec, self.config, rng)
-        batch, draws = (type(part)(*map(self.runtime.asarray, part)) for part in pair)
-        floats = [array for array in pair[0] if array.dtype.kind == "f"]
-        state = [self.agent.init(self.seed)]
-        updates = self.config.updates_per_iteration
-
-        def call() -> Any:
-            state[0], metrics = self.agent.step(state[0], batch, draws)
-            return metrics
-
-        return Probe(
-            "gradient steps",
-            updates,
-            call,
-            held=lambda: state[0],
-            expected={"updates": updates},
-            counted=lambda: {"updates": int(self.agent.dump(state[0])["adam/count"])},
-            weights=lambda: self.agent.dump(state[0]),
-            learns=True,
-            numbers=self._numbers,
-            inputs=lambda: floats,
-        )
-
-    def _train(self) -> Probe:
-        """The loop as `tiebreak train` runs it: collect and learn."""
-        loop, many = self.loop, self.loop.iterations_per_run
-
-        def counted() -> dict[str, int]:
-            taken = int(self.agent.dump(loop.state)["adam/count"])
-            return {"env_steps": loop.steps, "updates": loop.updates, "optimizer_steps": taken}
-
-        steps, updates = many * self.config.batch_size, many * self.config.updates_per_iteration
-        return Probe(
-            "env steps",
-            steps,
-            loop.run,
-            held=lambda: loop.state,
-            expected={"env_steps": steps, "updates": updates, "optimizer_steps": updates},
-            counted=counted,
-            weights=lambda: self.agent.dump(loop.state),
-            learns=True,
-            numbers=lambda progress: self._numbers(progress.metrics),
-            inputs=lambda: [self.runtime.to_numpy(_observations(loop))],
-        )
-
-    def _rebuild(self) -> Probe:
-        """Agents made anew."""
-        from tiebreak.bench.rebuild import rebuild
-
-        return rebuild(self.cell, self.spec, self.config, self.seed)
-
-    def _flat(self, tree: Any) -> np.ndarray:
-        """All numbers of a NamedTuple of arrays, in a row."""
-        return np.concatenate([np.ravel(leaf) for leaf in self.runtime.to_numpy(tree)])
-
-    def _numbers(self, metrics: Any) -> dict[str, float]:
-        named = self.runtime.to_numpy(metrics)._asdict()
-        return {name: float(np.ravel(value)[-1]) for name, value in named.items()}
-
-
-def _observations(loop: Any) -> Any:
-    """What the agent will see next, in either kind of loop."""
-    return loop._carry.obs if loop.kind == "fused" else loop._obs
 
 
 def make_subject(job: Mapping[str, Any]) -> Any:

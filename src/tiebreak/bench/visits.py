@@ -108,7 +108,7 @@ class Visitor:
         if visit.block != 0:  # one series tells; it takes no part in ratios, but its time
             effort["memory_calls"] = 0
         return {
-            "cells": [{**asdict(cell), "id": cell.id} for cell in visit.cells],
+            "cells": [{**cell.facts(), "id": cell.id} for cell in visit.cells],
             "calls": {i: self.calls[i] for i in ids if i in self.calls},
             "effort": effort,
             "packages": list(packages),
@@ -126,7 +126,7 @@ class Visitor:
             position=visit.position,
             group=cell.group,
             cell_id=cell.id,
-            cell=asdict(cell),
+            cell=cell.facts(),
             shared_process=self.plan.settings.share_process,
             order=[c.probe for c in visit.cells],
             **result,

@@ -42,7 +42,7 @@ def _lacking(cell: Cell) -> str:
 
 def _document(plan: Plan, absent: Mapping[str, str], forecast: estimate.Forecast) -> dict[str, Any]:
     cells = [
-        {**asdict(c), "id": c.id, "group": c.group, "missing": absent.get(c.id)} for c in plan.cells
+        {**c.facts(), "id": c.id, "group": c.group, "missing": absent.get(c.id)} for c in plan.cells
     ]
     return {
         "suite": plan.suite,

@@ -14,7 +14,9 @@ from tiebreak.training.versions import versions
 
 EXAMPLES = {
     "gymnasium": ("gymnasium/HalfCheetah-v4", "gymnasium/CartPole-v1"),
-    "gymnax": ("gymnax/CartPole-v1",),
+    "gymnax": ("gymnax/CartPole-v1", "gymnax/Pendulum-v1"),
+    "dm_control": ("dm_control/cartpole-swingup",),
+    "envpool": ("envpool/HalfCheetah-v4",),
 }
 """Tasks to start with, per engine."""
 

@@ -99,20 +99,22 @@ def _print_suites(json: bool) -> None:
 
 def _run_suite(args: argparse.Namespace) -> None:
     from tiebreak.bench.manager import run_suite
-    from tiebreak.bench.store import read_records
+    from tiebreak.bench.store import read_records, read_suite
     from tiebreak.report.html import write_report
-    from tiebreak.report.tables import print_summary, to_json
+    from tiebreak.report.tables import print_summary, sheets_json, to_json
     from tiebreak.stats.ratios import summarize
 
     folder = run_suite(args.suite, args.out, args.scale, args.resume, seed=args.seed)
     records = read_records(folder)
     report = write_report([folder], folder / "report.html")
+    groups, elsewhere = summarize(records), read_suite(folder).get("published", [])
     if args.json:
-        print_json({"results": folder, "report": report, "groups": to_json(summarize(records))})
+        about = {"results": folder, "report": report, "groups": to_json(groups)}
+        print_json({**about, "sheets": sheets_json(groups, elsewhere)})
     else:
         from rich.console import Console
 
-        print_summary(summarize(records), Console())
+        print_summary(groups, Console(), elsewhere)
         print(f"report: {report}")
     _fail(list(_failures(records)))
 

@@ -16,9 +16,12 @@ def parser() -> Parser:
         "Train one agent, evaluate it greedily, and keep log and policy in a folder.",
         [
             "tiebreak train ppo --framework nnx --task gymnax/CartPole-v1",
-            "tiebreak train ppo --framework torch --task gymnasium/HalfCheetah-v4 --seed 1",
             "tiebreak train ppo --framework linen --task gymnax/CartPole-v1 --loop host \\\n"
             "      --set num_envs=64 --set total_steps=1e6 --out runs/wide",
+            "tiebreak train dqn --framework linen --task gymnax/CartPole-v1 --eval-every 50000 \\\n"
+            "      --out runs/dqn",
+            "tiebreak train dqn --framework linen --task gymnax/CartPole-v1 --eval-every 50000 \\\n"
+            "      --out runs/dqn --resume",
         ],
     )
     out.add_argument("algorithm", help=", ".join(registry.ALGORITHMS))
@@ -36,7 +39,7 @@ def parser() -> Parser:
         dest="assignments",
         help="change one setting of the algorithm, e.g. total_steps=1e6; may be repeated",
     )
-    out.add_argument("--eval-episodes", type=int, default=16, metavar="N", help="0: no evaluation")
+    _add_intervals(out)
     out.add_argument("--precision", default="float32", help=", ".join(registry.PRECISIONS))
     out.add_argument(
         "--device", default="cpu", help="cpu, or e.g. gpu where the framework sees one"
@@ -44,9 +47,26 @@ def parser() -> Parser:
     return out
 
 
+def _add_intervals(out: Parser) -> None:
+    """What happens beside training, and how a run goes on."""
+    out.add_argument("--eval-episodes", type=int, default=16, metavar="N", help="0: no evaluation")
+    out.add_argument(
+        "--eval-every", type=int, default=0, metavar="STEPS", help="evaluate on the way, too"
+    )
+    out.add_argument(
+        "--checkpoint-every",
+        type=int,
+        metavar="STEPS",
+        help="how often to store all that --resume needs; else ten times in a run; 0: never",
+    )
+    out.add_argument(
+        "--resume", action="store_true", help="go on in --out DIR, exactly, with the same settings"
+    )
+
+
 def run(args: argparse.Namespace) -> int:
     """Train and say in two lines what came out."""
-    from tiebreak.training.session import TrainingFailed
+    from tiebreak.training.driver import TrainingFailed
     from tiebreak.training.train import train
 
     try:
@@ -62,6 +82,9 @@ def run(args: argparse.Namespace) -> int:
             precision=args.precision,
             device=args.device,
             eval_episodes=args.eval_episodes,
+            eval_every=args.eval_every,
+            checkpoint_every=args.checkpoint_every,
+            resume=args.resume,
         )
     except TrainingFailed as error:
         raise Failure(str(error)) from error

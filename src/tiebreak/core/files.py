@@ -2,23 +2,35 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 
 def write_atomic(path: Path, data: bytes | str) -> None:
     """Write `data` so that a reader sees the old file or the new one, never half of it.
 
-    Written beside, synced, renamed over `path`; its folder is made. Text is stored as UTF-8.
+    Text is stored as UTF-8.
+    """
+    with open_atomic(path) as file:
+        file.write(data.encode() if isinstance(data, str) else data)
+
+
+@contextlib.contextmanager
+def open_atomic(path: Path) -> Iterator[BinaryIO]:
+    """A file to write that becomes `path`, whole, when the block ends without an error.
+
+    Written beside, synced, renamed over `path`; its folder is made.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(data.encode() if isinstance(data, str) else data)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         os.chmod(temporary, 0o644)

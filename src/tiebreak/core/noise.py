@@ -9,14 +9,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-KINDS = ("normal", "gumbel", "uniform", "permutation")
+KINDS = ("normal", "gumbel", "uniform", "integers", "permutation")
 
 
 class Draw(NamedTuple):
     """One array of random numbers.
 
-    kind: `normal`, `gumbel` (standard), `uniform` ([0, 1)), or `permutation` (int32; each row of
-    the last axis is an independent uniform permutation of range(shape[-1])).
+    kind: `normal`, `gumbel` (standard), `uniform` ([0, 1)), `integers` (int32, uniform in [0, 2³¹):
+    an index is the remainder by a size), or `permutation` (int32; each row of the last axis is an
+    independent uniform permutation of range(shape[-1])).
     """
 
     kind: str
@@ -24,13 +25,15 @@ class Draw(NamedTuple):
 
 
 def sample(draw: Draw, rng: np.random.Generator) -> np.ndarray:
-    """Draw with NumPy: float32, or int32 for permutations."""
+    """Draw with NumPy: float32, or int32 for integers and permutations."""
     if draw.kind == "normal":
         return rng.standard_normal(draw.shape, dtype=np.float32)
     if draw.kind == "gumbel":
         return rng.gumbel(size=draw.shape).astype(np.float32)
     if draw.kind == "uniform":
         return rng.random(draw.shape, dtype=np.float32)
+    if draw.kind == "integers":
+        return rng.integers(2**31, size=draw.shape, dtype=np.int32)
     if draw.kind == "permutation":
         rows = np.broadcast_to(np.arange(draw.shape[-1], dtype=np.int32), draw.shape)
         return rng.permuted(rows, axis=-1)

@@ -111,6 +111,8 @@ class Build(NamedTuple):
     compile: Callable[[Callable], Callable] = lambda fn: fn
     """Compiles one function in the mode at hand. Only for agents whose step cannot be compiled as
     one program (torch's PPO: its epochs and minibatches are a Python loop)."""
+    host_calls: bool = True
+    """Whether a program in the mode at hand can call Python while it runs."""
 
 
 class EnvStep(NamedTuple):

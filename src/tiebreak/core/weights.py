@@ -49,6 +49,13 @@ def with_adam(weights: Mapping[str, np.ndarray], trained: Sequence[str]) -> Weig
     return out
 
 
+def with_moments(weights: Mapping[str, np.ndarray], name: str, shape: tuple[int, ...]) -> Weights:
+    """`weights` plus running moments (`<name>_moments/…`) that have seen nothing."""
+    moments = {"count": np.zeros((), np.float32), "mean": np.zeros(shape, np.float32)}
+    moments["var"] = np.ones(shape, np.float32)
+    return {**weights, **{f"{name}_moments/{k}": v for k, v in moments.items()}}
+
+
 def save(
     path: str | Path, weights: Mapping[str, np.ndarray], metadata: Mapping[str, object]
 ) -> None:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import abc
+from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from tiebreak import registry
+from tiebreak.core.arrays import Arrays
 from tiebreak.core.errors import UsageError, unknown
 from tiebreak.core.types import Array, EnvSpec, EnvStep, Tree
 
@@ -26,6 +30,14 @@ class HostEnv(abc.ABC):
     @abc.abstractmethod
     def step(self, action: Array) -> EnvStep:
         """One step of every environment; action [N] int or [N, A] within the bounds."""
+
+    def snapshot(self) -> Arrays | None:
+        """All that decides how the environments go on; None where the engine cannot tell."""
+        return None
+
+    def restore(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Go on where `snapshot` was taken, of the same task and number, once `reset`."""
+        raise NotImplementedError(f"{type(self).__name__} takes no snapshots")
 
     def close(self) -> None:  # noqa: B027 - most engines hold nothing
         """Release what the engine holds."""

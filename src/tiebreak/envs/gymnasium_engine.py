@@ -11,16 +11,20 @@ import importlib
 import importlib.util
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from typing import Any
 
 import gymnasium
 import numpy as np
 
+from tiebreak.core.arrays import Arrays, put_under, take_from
 from tiebreak.core.errors import MissingDependency, UsageError, unknown
 from tiebreak.core.seeding import derive
 from tiebreak.core.types import Array, EnvSpec, EnvStep
+from tiebreak.envs import gymnasium_state
 from tiebreak.envs.base import HostEnv
+from tiebreak.envs.mujoco_advice import without_advice
 
 SUPPORTED = "Box observations with Discrete or bounded Box actions"
 
@@ -58,6 +62,20 @@ class GymnasiumEnv(HostEnv):
             obs[i] = row_obs
         final_obs = _final(obs, ended) if ended else obs
         return EnvStep(obs, reward, terminated, truncated, final_obs)
+
+    def snapshot(self) -> Arrays | None:
+        """Where MuJoCo's and classic control tasks are; None for any other."""
+        out: Arrays = {}
+        for i, env in enumerate(self._envs):
+            if (arrays := gymnasium_state.snapshot(env)) is None:
+                return None
+            out |= put_under(str(i), arrays)
+        return out
+
+    def restore(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Go on where `snapshot` was taken."""
+        for i, env in enumerate(self._envs):
+            gymnasium_state.restore(env, take_from(str(i), arrays))
 
     def close(self) -> None:
         """Close every environment."""
@@ -176,20 +194,8 @@ def _unsupported(name: str, what: str, wrapper: str) -> UsageError:
     )
 
 
-@contextlib.contextmanager
-def _quiet(entry_point: str) -> Iterator[None]:
-    """No advice to a newcomer about MuJoCo's older model files, and no MUJOCO_LOG.TXT for it.
-
-    Warnings that arise while stepping (an unstable simulation, say) are left alone.
-    """
+def _quiet(entry_point: str) -> AbstractContextManager[None]:
+    """No advice to a newcomer about MuJoCo's older model files, and no MUJOCO_LOG.TXT for it."""
     if "mujoco" not in entry_point or importlib.util.find_spec("mujoco") is None:
-        yield
-        return
-    import mujoco
-
-    before = mujoco.get_mju_user_warning()
-    mujoco.set_mju_user_warning(lambda message: None)
-    try:
-        yield
-    finally:
-        mujoco.set_mju_user_warning(before)
+        return contextlib.nullcontext()
+    return without_advice()

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import abc
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from tiebreak import registry
+from tiebreak.core.arrays import Arrays, put_under, take_from
 from tiebreak.core.errors import UsageError
+from tiebreak.core.noise import Draw
+from tiebreak.core.off_policy import Act
 from tiebreak.core.types import Array, Tree
 from tiebreak.envs.base import DeviceEnv, make_env, parse_task
 
@@ -17,7 +23,8 @@ class Progress(NamedTuple):
     """What one `run` tells; leaves may still be under way on the device."""
 
     metrics: Any
-    """The algorithm's Metrics, scalars: means over the run's iterations."""
+    """The algorithm's Metrics, means over the run or one of each of its parts; None where nothing
+    was learnt yet."""
     episodes: Array
     """Episodes that ended in this run."""
     return_sum: Array
@@ -35,6 +42,17 @@ class Draws(NamedTuple):
     """The algorithm's Noise."""
 
 
+class OffPolicyDraws(NamedTuple):
+    """All randomness of an off-policy iteration of R rounds, T steps and U updates each."""
+
+    act: Any
+    """[R·T, N, …]"""
+    index: Any
+    """[R, U, B] int32 in [0, 2³¹): where the replay is read"""
+    step: Any
+    """The algorithm's Noise, with a leading axis R."""
+
+
 class Loop(abc.ABC):
     """An agent, an environment, and the counters that prove the work."""
 
@@ -48,9 +66,22 @@ class Loop(abc.ABC):
     state: Tree
     steps: int = 0
     """Environment steps so far, over all environments."""
+    collected: int = 0
+    """Those of them that `collect` took and that are in no replay."""
     updates: int = 0
     """Gradient steps so far."""
     iterations_per_run: int = 1
+
+    @property
+    def warming(self) -> bool:
+        """Whether the next run learns nothing yet: off-policy loops first fill the replay."""
+        iterations = getattr(self.config, "warmup_iterations", 0)
+        return self.steps - self.collected < iterations * self.config.iteration_steps
+
+    @property
+    @abc.abstractmethod
+    def obs(self) -> Array:
+        """[N, *obs]: what the agent will see next."""
 
     @abc.abstractmethod
     def run(self) -> Progress:
@@ -62,6 +93,22 @@ class Loop(abc.ABC):
     def collect(self) -> Tree:
         """Interact only: one rollout with the current policy."""
 
+    def dump(self) -> Arrays:
+        """All that decides how the runs go on, settings and seed aside: between two of them.
+
+        Some are views, to be stored before the next `run`.
+        """
+        counts = np.array([self.steps, self.collected, self.updates])
+        return {"counts": counts, **put_under("agent", self.agent.dump(self.state))}
+
+    def load(self, arrays: Mapping[str, np.ndarray]) -> bool:
+        """What `dump` gave, into a loop made alike that has not run. False where the engine takes
+        no snapshots: there new episodes start.
+        """
+        self.steps, self.collected, self.updates = arrays["counts"].tolist()
+        self.state = self.agent.load(take_from("agent", arrays))
+        return True
+
     def close(self) -> None:
         """Release the environments."""
         if hasattr(self.env, "close"):
@@ -72,7 +119,33 @@ def draws_of(algorithm: str, spec: Any, config: Any) -> Draws:
     """The randomness of one iteration, as a tree of `Draw`."""
     data = registry.data_module(algorithm)
     act = data.act_noise(spec, config.num_envs)
-    return Draws(act._replace(shape=(config.num_steps, *act.shape)), data.step_noise(config))
+    return Draws(act._replace(shape=(config.num_steps, *act.shape)), data.step_noise(spec, config))
+
+
+def off_policy_draws_of(algorithm: str, spec: Any, config: Any) -> OffPolicyDraws:
+    """The randomness of one iteration, as a tree of `Draw`."""
+    data, rounds = registry.data_module(algorithm), config.num_rounds
+    act = data.act_noise(spec, config.num_envs)
+    act = act._replace(shape=(rounds * config.num_steps, *act.shape))
+    index = Draw("integers", (rounds, config.num_updates, config.batch_size))
+    step = data.step_noise(spec, config)
+    step = step._make(draw._replace(shape=(rounds, *draw.shape)) for draw in step)
+    return OffPolicyDraws(act, index, step)
+
+
+def random_draw(spec: Any, config: Any) -> Draw:
+    """The randomness of an iteration before learning starts: [R·T, N, A] uniform."""
+    shape = config.num_rounds * config.num_steps, config.num_envs, spec.action_size
+    return Draw("uniform", shape)
+
+
+def random_act(spec: Any, uniform: Array, xp: Any) -> Act:
+    """Uniform actions from numbers in [0, 1), [N, A]; `xp` is numpy or jax.numpy."""
+    if spec.discrete:
+        action = (uniform[:, 0] * spec.num_actions).astype(xp.int32)
+        return Act(action, action)
+    low, high = (xp.asarray(bound, xp.float32) for bound in spec.bounds)
+    return Act(low + uniform * (high - low), 2.0 * uniform - 1.0)
 
 
 def choose_kind(framework: str, task: str, kind: str | None, mode: str | None = None) -> str:
@@ -126,17 +199,19 @@ def make_loop(
         config = registry.reference_config(algorithm, make_env(task).spec)
     env = make_env(task, config.num_envs, seed)
     raw = registry.make_raw_agent(algorithm, env.spec, config, runtime)
-    arguments = (algorithm, runtime, raw, env, config, seed)
     if kind == "fused":
-        from tiebreak.loops.fused_on_policy import FusedOnPolicy
-
-        return FusedOnPolicy(*arguments, chunk or max(1, 10_000 // config.batch_size))
-    from tiebreak.loops.host_on_policy import HostOnPolicy
-
+        chunk = chunk or max(1, 10_000 // config.iteration_steps)
+        return _class(algorithm, kind)(algorithm, runtime, raw, env, config, seed, chunk)
     if isinstance(env, DeviceEnv):
         from tiebreak.envs.bridge import BridgeEnv
 
-        impl = getattr(runtime, "prng", None)
-        env = BridgeEnv(env, runtime, seed, config.num_steps, impl)
-        arguments = (algorithm, runtime, raw, env, config, seed)
-    return HostOnPolicy(*arguments)
+        impl, steps = getattr(runtime, "prng", None), config.iteration_steps // config.num_envs
+        env = BridgeEnv(env, runtime, seed, steps, impl)
+    return _class(algorithm, kind)(algorithm, runtime, raw, env, config, seed)
+
+
+def _class(algorithm: str, kind: str) -> Any:
+    """The loop for an algorithm: `HostOnPolicy`, `FusedOffPolicy`, …"""
+    policy = "Off" if algorithm in registry.OFF_POLICY else "On"
+    module = registry.load(f"tiebreak.loops.{kind}_{policy.lower()}_policy")
+    return getattr(module, f"{kind.capitalize()}{policy}Policy")

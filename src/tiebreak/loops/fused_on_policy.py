@@ -6,6 +6,7 @@ argument of the program: any chunk, the last one included, is the same compilati
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -13,12 +14,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from tiebreak import registry
+from tiebreak.core.arrays import Arrays, put_under, take_from
 from tiebreak.core.seeding import derive
 from tiebreak.core.types import Agent, Array, State, Tree
 from tiebreak.envs.base import DeviceEnv
 from tiebreak.envs.device_keys import chunk_key, env_keys
+from tiebreak.envs.jax_state import dump_tree, load_tree
 from tiebreak.loops.base import Loop, Progress, draws_of
-from tiebreak.ops.jax_ops import recurrence
+from tiebreak.loops.fused_episodes import episodes
 from tiebreak.runtimes.jax_noise import draw_tree
 from tiebreak.runtimes.jax_runtime import Runtime
 
@@ -66,18 +69,29 @@ class FusedOnPolicy(Loop):
         self._run = runtime.transform(self._chunk)
         self._collect = runtime.transform(self._collect_once, keep=True)
 
+    @property
+    def obs(self) -> Array:
+        return self._carry.obs
+
     def run(self) -> Progress:
         self.state, (self._carry, progress) = self._run(
             self.state, self._carry, self._keys, np.int32(self.iterations_per_run)
         )
-        self.steps += self.iterations_per_run * self.config.batch_size
+        self.steps += self.iterations_per_run * self.config.iteration_steps
         self.updates += self.iterations_per_run * self.config.updates_per_iteration
         return progress
 
     def collect(self) -> Tree:
         self.state, (self._carry, batch) = self._collect(self.state, self._carry, self._keys)
-        self.steps += self.config.batch_size
+        self.steps += self.config.iteration_steps
         return batch
+
+    def dump(self) -> Arrays:
+        return {**super().dump(), **put_under("carry", dump_tree(self._carry))}
+
+    def load(self, arrays: Mapping[str, np.ndarray]) -> bool:
+        self._carry = load_tree(self._carry, take_from("carry", arrays))
+        return super().load(arrays)
 
     @property
     def _keys(self) -> tuple[Array, Array]:
@@ -100,8 +114,8 @@ class FusedOnPolicy(Loop):
     def _iteration(self, state: State, carry: Carry, keys: tuple) -> tuple[State, Carry, Progress]:
         carry, batch, noise = self._rollout(state, carry, keys)
         state, metrics = self.raw_agent.step(state, batch, noise)
-        carry, episodes = _episodes(carry, batch)
-        return state, carry, Progress(metrics, *episodes)
+        carry, ended = episodes(carry, batch.reward, batch.terminated | batch.truncated)
+        return state, carry, Progress(metrics, *ended)
 
     def _collect_once(self, state: State, carry: Carry, keys: tuple) -> tuple[State, Any]:
         carry, batch, _ = self._rollout(state, carry, keys)
@@ -122,19 +136,3 @@ class FusedOnPolicy(Loop):
         (env_state, obs), batch = jax.lax.scan(body, start, (noise.act, env_noise))
         carry = carry._replace(env_state=env_state, obs=obs, iteration=carry.iteration + 1)
         return carry, batch, noise.step
-
-
-def _episodes(carry: Carry, batch: Tree) -> tuple[Carry, tuple[Array, Array, Array]]:
-    """Number, return sum and length sum of the episodes that ended in a rollout [T, N]."""
-    ended = (batch.terminated | batch.truncated).astype(jnp.float32)
-    going = jnp.concatenate([jnp.ones_like(ended[:1]), 1.0 - ended[:-1]])
-
-    def running(per_step, before):
-        per_step = per_step.at[0].add(before)
-        return recurrence(per_step, going.at[0].set(0.0))
-
-    returns = running(batch.reward.astype(jnp.float32), carry.episode_return)
-    lengths = running(jnp.ones_like(ended), carry.episode_length)
-    rest = 1.0 - ended[-1]
-    carry = carry._replace(episode_return=returns[-1] * rest, episode_length=lengths[-1] * rest)
-    return carry, (ended.sum(), (returns * ended).sum(), (lengths * ended).sum())

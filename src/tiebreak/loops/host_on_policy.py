@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from tiebreak import registry
+from tiebreak.core.arrays import Arrays
 from tiebreak.core.seeding import derive
 from tiebreak.core.types import Agent, Tree
 from tiebreak.envs.base import HostEnv
 from tiebreak.loops.base import Loop, Progress, draws_of
+from tiebreak.loops.episodes import Episodes
+from tiebreak.loops.world import dump_world, load_world
 from tiebreak.runtimes.base import Runtime, numpy_stack
 
 
@@ -35,6 +39,10 @@ class HostOnPolicy(Loop):
         self._on_device = not isinstance(obs := env.reset(), np.ndarray)
         self._obs, self._episodes = obs, Episodes(env.num_envs)
 
+    @property
+    def obs(self) -> Any:
+        return self._obs
+
     def collect(self) -> Tree:
         batch, _ = self._rollout()
         return batch
@@ -47,11 +55,21 @@ class HostOnPolicy(Loop):
         reward, terminated, truncated = self.runtime.to_numpy(seen) if self._on_device else seen
         return Progress(metrics, *self._episodes.take(reward, terminated | truncated))
 
+    def dump(self) -> Arrays:
+        world = dump_world(self.env, self._obs, self._episodes, self.runtime)
+        return {**super().dump(), **world}
+
+    def load(self, arrays: Mapping[str, np.ndarray]) -> bool:
+        super().load(arrays)
+        world = self.env, self._obs, self._episodes, self.runtime
+        self._obs, goes_on = load_world(arrays, *world)
+        return goes_on
+
     def _rollout(self) -> tuple[Tree, Tree]:
-        batch_index = self.steps // self.config.batch_size
+        batch_index = self.steps // self.config.iteration_steps
         noise = self.runtime.draw(self._draws, self._noise_seed, batch_index)
         rows = [self._one_step(noise.act, t) for t in range(self.config.num_steps)]
-        self.steps += self.config.batch_size
+        self.steps += self.config.iteration_steps
         stack = self.runtime.stack if self._on_device else numpy_stack
         return stack(rows), noise.step
 
@@ -63,23 +81,3 @@ class HostOnPolicy(Loop):
         row = self._transition(self._obs, act, outcome)
         self._obs = outcome.obs
         return row
-
-
-class Episodes:
-    """Returns and lengths of the episodes of N environments, fed one rollout at a time."""
-
-    def __init__(self, num_envs: int):
-        self._return, self._length = np.zeros(num_envs), np.zeros(num_envs, np.int64)
-
-    def take(self, reward: np.ndarray, ended: np.ndarray) -> tuple[int, float, int]:
-        """reward, ended [T, N] -> number of episodes that ended, sum of returns, of lengths."""
-        episodes, return_sum, length_sum = 0, 0.0, 0
-        for row, over in zip(reward, ended, strict=True):
-            self._return += row
-            self._length += 1
-            if over.any():
-                episodes += int(over.sum())
-                return_sum += float(self._return[over].sum())
-                length_sum += int(self._length[over].sum())
-                self._return[over], self._length[over] = 0.0, 0
-        return episodes, return_sum, length_sum

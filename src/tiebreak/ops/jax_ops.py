@@ -58,6 +58,26 @@ class Gaussian(NamedTuple):
         return jnp.sum(log_std + 0.5 * np.log(2 * np.pi * np.e), axis=-1)
 
 
+class SquashedGaussian(NamedTuple):
+    """tanh of a diagonal normal distribution: over the open box (-1, 1)^A."""
+
+    mean: Array
+    """[…, A], before tanh"""
+    log_std: Array
+    """[…, A], before tanh"""
+
+    def sample(self, noise: Array) -> Array:
+        """Standard normal noise […, A] -> […, A]; zero noise is the middle, tanh of the mean."""
+        return jnp.tanh(self.mean + jnp.exp(self.log_std) * noise)
+
+    def sample_log_prob(self, noise: Array) -> tuple[Array, Array]:
+        """The same, and its log density […], summed over dimensions."""
+        x = self.mean + jnp.exp(self.log_std) * noise
+        narrowed = 2.0 * (math.log(2.0) - x - jax.nn.softplus(-2.0 * x))  # log(1 − tanh²x), stable
+        normal = -0.5 * noise * noise - self.log_std - 0.5 * math.log(2 * math.pi)
+        return jnp.tanh(x), jnp.sum(normal - narrowed, axis=-1)
+
+
 def fit_to_bounds(raw: Array, low: Array, high: Array) -> Array:
     """[-1, 1]^A, clipped, onto the box [low, high]."""
     return low + 0.5 * (jnp.clip(raw, -1.0, 1.0) + 1.0) * (high - low)
@@ -111,6 +131,11 @@ def merge_moments(moments: Moments, x: Array) -> Moments:
     )
 
 
+def copy_when(due: Array, new: Any, old: Any) -> Any:
+    """`new` where the scalar `due` is true, else `old`: trees of weights."""
+    return jax.tree.map(lambda a, b: jnp.where(due, a, b), new, old)
+
+
 def global_norm(tree: Any) -> Array:
     """√ of the sum of squares over all leaves."""
     return optax.global_norm(tree)
@@ -124,11 +149,10 @@ def _shifted(x: Array, shift: int, reverse: bool) -> Array:
 def make_optimizer(
     kind: str, schedule: Callable[[Array], Array], eps: float, max_grad_norm: float
 ) -> optax.GradientTransformation:
-    """Clip by global norm, then Adam (or plain SGD, which leaves the moments zero)."""
+    """Clip by global norm (0: not), then Adam (or plain SGD, which leaves the moments zero)."""
+    clip = optax.clip_by_global_norm(max_grad_norm) if max_grad_norm else optax.identity()
     direction = _adam(eps) if kind == "adam" else _unscaled()
-    return optax.chain(
-        optax.clip_by_global_norm(max_grad_norm), direction, optax.scale_by_learning_rate(schedule)
-    )
+    return optax.chain(clip, direction, optax.scale_by_learning_rate(schedule))
 
 
 def _adam(eps: float, b1: float = 0.9, b2: float = 0.999) -> optax.GradientTransformation:

@@ -5,7 +5,8 @@ Weights are canonical dictionaries; no function changes what it is given.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -45,6 +46,71 @@ def mlp_backward(weights: Weights, name: str, inputs: list, d_out: np.ndarray, a
     return grads
 
 
+def mlp_input_gradient(
+    weights: Weights, name: str, inputs: list, d_out: np.ndarray, activation: str
+) -> np.ndarray:
+    """d loss / d output [B, out] -> d loss / d x [B, in]; x itself went through no activation."""
+    for i in reversed(range(len(inputs))):
+        d_out = d_out @ weights[f"{name}/{i}/kernel"].T
+        if i > 0:
+            x = inputs[i]
+            d_out = d_out * (1.0 - x**2 if activation == "tanh" else (x > 0).astype(float))
+    return d_out
+
+
+def layer_norm_mlp(weights: Weights, name: str, x: np.ndarray):
+    """Dense, LayerNorm (ε 1e-5, biased variance), tanh, then dense layers with ELU between.
+
+    x [B, in] -> output [B, out], and what `layer_norm_mlp_backward` needs.
+    """
+    layers = sum(k.startswith(f"{name}/") and k.endswith("/kernel") for k in weights)
+    inputs, normed = [], None
+    for i in range(layers):
+        inputs.append(x)
+        x = x @ weights[f"{name}/{i}/kernel"] + weights[f"{name}/{i}/bias"]
+        if i == 0:
+            root = np.sqrt(x.var(axis=-1, keepdims=True) + 1e-5)
+            unit = (x - x.mean(axis=-1, keepdims=True)) / root
+            normed = unit, root
+            x = np.tanh(unit * weights[f"{name}/norm/scale"] + weights[f"{name}/norm/bias"])
+        elif i < layers - 1:
+            x = np.where(x > 0, x, np.exp(np.minimum(x, 0.0)) - 1.0)
+    return x, (inputs, normed)
+
+
+def layer_norm_mlp_backward(weights: Weights, name: str, cache: tuple, d_out: np.ndarray):
+    """d loss / d output [B, out] -> d loss / d weight of every layer, by name."""
+    inputs, (unit, root) = cache
+    grads = {}
+    for i in reversed(range(len(inputs))):
+        grads[f"{name}/{i}/kernel"] = inputs[i].T @ d_out
+        grads[f"{name}/{i}/bias"] = d_out.sum(axis=0)
+        if i == 0:
+            break
+        y = inputs[i]  # the activation of the layer before
+        d_out = d_out @ weights[f"{name}/{i}/kernel"].T
+        if i > 1:
+            d_out = d_out * np.where(y > 0, 1.0, y + 1.0)
+            continue
+        d_out = d_out * (1.0 - y**2)
+        grads[f"{name}/norm/scale"] = (d_out * unit).sum(axis=0)
+        grads[f"{name}/norm/bias"] = d_out.sum(axis=0)
+        d_out = d_out * weights[f"{name}/norm/scale"]
+        along = (d_out * unit).mean(axis=-1, keepdims=True) * unit
+        d_out = (d_out - d_out.mean(axis=-1, keepdims=True) - along) / root
+    return grads
+
+
+def softplus(x: np.ndarray) -> np.ndarray:
+    """log(1 + eˣ)"""
+    return np.logaddexp(0.0, x)
+
+
+def sigmoid(x: np.ndarray) -> np.ndarray:
+    """The derivative of softplus."""
+    return np.exp(-np.logaddexp(0.0, -x))
+
+
 def log_softmax(logits: np.ndarray) -> np.ndarray:
     """log π over the last axis."""
     shifted = logits - logits.max(axis=-1, keepdims=True)
@@ -60,19 +126,47 @@ def merge_moments(weights: Weights, name: str, x: np.ndarray) -> dict[str, np.nd
     return {f"{name}/count": np.asarray(t), f"{name}/mean": mean, f"{name}/var": var}
 
 
-def adam(weights: Weights, grads: Weights, rate: float, eps: float) -> dict[str, np.ndarray]:
-    """One step of Adam (Kingma & Ba 2015): weights, moments and count; ε joins the corrected √v."""
-    out, count = dict(weights), weights["adam/count"] + np.int32(1)
+def normalize_obs(config: Any, weights: Weights, x: np.ndarray) -> np.ndarray:
+    """x […, O] by the statistics in `weights`, if configured."""
+    if not config.normalize_obs:
+        return x
+    scaled = (x - weights["obs_moments/mean"]) / np.sqrt(weights["obs_moments/var"] + 1e-8)
+    return np.clip(scaled, -10.0, 10.0)
+
+
+def clip_by_norm(grads: Weights, max_norm: float) -> tuple[dict[str, np.ndarray], float]:
+    """Gradients scaled to a global norm of at most `max_norm` (0: any), and the norm before."""
+    norm = np.sqrt(sum((g**2).sum() for g in grads.values()))
+    scale = max_norm / max(norm, max_norm) if max_norm else 1.0
+    return {name: g * scale for name, g in grads.items()}, norm
+
+
+def adam(
+    weights: Weights, grads: Weights, rate: float, eps: float, count: str = "adam/count"
+) -> dict[str, np.ndarray]:
+    """One step of Adam (Kingma & Ba 2015): weights, moments and count; ε joins the corrected √v.
+
+    `count` names the optimizer's own counter, where an algorithm has several optimizers.
+    """
+    out, steps = dict(weights), weights[count] + np.int32(1)
     for name, g in grads.items():
         mu = BETA1 * weights[f"adam/mu/{name}"] + (1.0 - BETA1) * g
         nu = BETA2 * weights[f"adam/nu/{name}"] + (1.0 - BETA2) * g**2
-        root = np.sqrt(nu / (1.0 - BETA2**count))
-        out[name] = weights[name] - rate * mu / (1.0 - BETA1**count) / (root + eps)
+        root = np.sqrt(nu / (1.0 - BETA2**steps))
+        out[name] = weights[name] - rate * mu / (1.0 - BETA1**steps) / (root + eps)
         out[f"adam/mu/{name}"], out[f"adam/nu/{name}"] = mu, nu
-    return {**out, "adam/count": count}
+    return {**out, count: steps}
 
 
-def sgd(weights: Weights, grads: Weights, rate: float) -> dict[str, np.ndarray]:
+def sgd(
+    weights: Weights, grads: Weights, rate: float, count: str = "adam/count"
+) -> dict[str, np.ndarray]:
     """One plain gradient step; Adam's moments stay, the count moves on (schedules read it)."""
     out = {name: weights[name] - rate * g for name, g in grads.items()}
-    return {**weights, **out, "adam/count": weights["adam/count"] + np.int32(1)}
+    return {**weights, **out, count: weights[count] + np.int32(1)}
+
+
+def polyak(weights: Weights, names: Iterable[str], tau: float) -> dict[str, np.ndarray]:
+    """`weights` with `target/<name>` moved by the share `tau` towards `<name>`, for each name."""
+    moved = {f"target/{k}": (1.0 - tau) * weights[f"target/{k}"] + tau * weights[k] for k in names}
+    return {**weights, **moved}

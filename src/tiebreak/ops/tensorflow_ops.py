@@ -63,6 +63,26 @@ class Gaussian(NamedTuple):
         return tf.reduce_sum(log_std + 0.5 * np.log(2 * np.pi * np.e), axis=-1)
 
 
+class SquashedGaussian(NamedTuple):
+    """tanh of a diagonal normal distribution: over the open box (-1, 1)^A."""
+
+    mean: Array
+    """[…, A], before tanh"""
+    log_std: Array
+    """[…, A], before tanh"""
+
+    def sample(self, noise: Array) -> Array:
+        """Standard normal noise […, A] -> […, A]; zero noise is the middle, tanh of the mean."""
+        return tf.tanh(self.mean + tf.exp(self.log_std) * noise)
+
+    def sample_log_prob(self, noise: Array) -> tuple[Array, Array]:
+        """The same, and its log density […], summed over dimensions."""
+        x = self.mean + tf.exp(self.log_std) * noise
+        narrowed = 2.0 * (math.log(2.0) - x - tf.nn.softplus(-2.0 * x))  # log(1 − tanh²x), stable
+        normal = -0.5 * noise * noise - self.log_std - 0.5 * math.log(2 * math.pi)
+        return tf.tanh(x), tf.reduce_sum(normal - narrowed, axis=-1)
+
+
 def fit_to_bounds(raw: Array, low: Array, high: Array) -> Array:
     """[-1, 1]^A, clipped, onto the box [low, high]."""
     return low + 0.5 * (tf.clip_by_value(raw, -1.0, 1.0) + 1.0) * (high - low)
@@ -116,6 +136,11 @@ def merge_moments(moments: Moments, x: Array) -> Moments:
     )
 
 
+def copy_when(due: Array, new: Array, old: Array) -> None:
+    """The vector `new` into the variable `old` where the scalar `due` is true."""
+    old.assign(tf.where(due, new, old))
+
+
 def global_norm(flat: Array) -> Array:
     """√ of the sum of squares of a flat vector."""
     return tf.sqrt(2.0 * tf.nn.l2_loss(flat))
@@ -138,10 +163,11 @@ class Adam(NamedTuple):
 def make_optimizer(
     kind: str, schedule: Callable[[Array], Array], eps: float, max_grad_norm: float
 ) -> Callable[[Array, Adam, Array], None]:
-    """Clip by global norm, then Adam (or plain SGD, which leaves the moments zero), in place."""
+    """Clip by global norm (0: not), then Adam (or SGD, which leaves the moments zero), in place."""
 
     def update(grads: Array, state: Adam, weights: Array) -> None:
-        grads = grads * (max_grad_norm / tf.maximum(global_norm(grads), max_grad_norm))
+        if max_grad_norm:
+            grads = grads * (max_grad_norm / tf.maximum(global_norm(grads), max_grad_norm))
         rate = tf.cast(tf.convert_to_tensor(schedule(state.count), tf.float64), grads.dtype)
         state.count.assign_add(1)
         if kind == "adam":
@@ -153,26 +179,17 @@ def make_optimizer(
 
 
 def adam(grads: Array, state: Adam, weights: Array, rate: Array, eps: float) -> None:
-    """One step of Adam by TensorFlow's fused kernel; `state.count` has been moved on already.
+    """One step of Adam, ε added to the bias-corrected √v; `state.count` has been moved on already.
 
-    The kernel adds its epsilon to the *uncorrected* √v (Kingma & Ba 2015, end of section 2), so
-    it is given ε·√(1 − β₂ᵗ): the result is that of ε added to the corrected √v.
+    TensorFlow's fused kernel takes β₂ as float32 and works with 1 − β₂, which is then off by 1e-5;
+    XLA makes one loop of this as well.
     """
-    count = tf.cast(state.count, grads.dtype)
-    beta1, beta2 = (tf.constant(beta, grads.dtype) for beta in (BETA1, BETA2))
-    power1, power2 = tf.pow(beta1, count), tf.pow(beta2, count)
-    tf.raw_ops.ResourceApplyAdam(
-        var=weights.handle,
-        m=state.mu.handle,
-        v=state.nu.handle,
-        beta1_power=power1,
-        beta2_power=power2,
-        lr=rate,
-        beta1=beta1,
-        beta2=beta2,
-        epsilon=eps * tf.sqrt(1.0 - power2),
-        grad=grads,
-    )
+    count = tf.cast(state.count, tf.float64)
+    fix1, fix2 = (tf.cast(1.0 - tf.pow(tf.constant(b, tf.float64), count), grads.dtype)
+                  for b in (BETA1, BETA2))  # fmt: skip
+    mu = state.mu.assign_add((1.0 - BETA1) * (grads - state.mu))
+    nu = state.nu.assign_add((1.0 - BETA2) * (tf.square(grads) - state.nu))
+    weights.assign_sub(rate * (mu / fix1) / (tf.sqrt(nu / fix2) + eps))
 
 
 def scan(body: Callable[[Array], Array], xs: Array, width: int, dtype: str) -> Array:

@@ -56,6 +56,28 @@ class Gaussian(NamedTuple):
         return (log_std + 0.5 * math.log(2 * math.pi * math.e)).sum(-1)
 
 
+class SquashedGaussian(NamedTuple):
+    """tanh of a diagonal normal distribution: over the open box (-1, 1)^A."""
+
+    mean: Array
+    """[…, A], before tanh"""
+    log_std: Array
+    """[…, A], before tanh"""
+
+    def sample(self, noise: Array) -> Array:
+        """Standard normal noise […, A] -> […, A]; zero noise is the middle, tanh of the mean."""
+        return torch.tanh(self.mean + self.log_std.exp() * noise)
+
+    def sample_log_prob(self, noise: Array) -> tuple[Array, Array]:
+        """The same, and its log density […], summed over dimensions."""
+        x = self.mean + self.log_std.exp() * noise
+        # log(1 − tanh²x), stable; softplus cuts off at 20 if left to itself, which costs 2e-9.
+        softplus = torch.nn.functional.softplus(-2.0 * x, threshold=40.0)
+        narrowed = 2.0 * (math.log(2.0) - x - softplus)
+        normal = -0.5 * noise * noise - self.log_std - 0.5 * math.log(2 * math.pi)
+        return torch.tanh(x), (normal - narrowed).sum(-1)
+
+
 def fit_to_bounds(raw: Array, low: Array, high: Array) -> Array:
     """[-1, 1]^A, clipped, onto the box [low, high]."""
     return low + 0.5 * (raw.clamp(-1.0, 1.0) + 1.0) * (high - low)
@@ -106,6 +128,13 @@ def merge_moments(moments: Moments, x: Array) -> Moments:
     )
 
 
+def copy_when(due: Array, new: list[Array], old: list[Array]) -> None:
+    """`new` into `old` where the scalar `due` is true, decided on the device; exact either way."""
+    keep = torch.logical_not(due).to(old[0].dtype)
+    torch._foreach_mul_(old, keep)
+    torch._foreach_add_(old, torch._foreach_mul(new, 1.0 - keep))
+
+
 def global_norm(tensors: Sequence[Array]) -> Array:
     """√ of the sum of squares over all tensors."""
     return torch.cat([x.reshape(-1) for x in tensors]).norm()
@@ -123,7 +152,7 @@ class Adam(NamedTuple):
 def make_optimizer(
     kind: str, schedule: Callable[[Array], Array | float], eps: float, max_grad_norm: float
 ) -> Callable[[list[Array], Sequence[Array], Adam], Array]:
-    """Clip by global norm, then Adam (or plain SGD, which leaves the moments zero), in place.
+    """Clip by global norm (0: not), then Adam (or SGD, which leaves the moments zero), in place.
 
     The function that is returned takes parameters, gradients and state; it returns the norm.
     """
@@ -131,7 +160,8 @@ def make_optimizer(
     @torch.no_grad()
     def update(params, grads, state):
         norm = global_norm(grads)
-        grads = torch._foreach_mul(grads, max_grad_norm / norm.clamp(min=max_grad_norm))
+        if max_grad_norm:
+            grads = torch._foreach_mul(grads, max_grad_norm / norm.clamp(min=max_grad_norm))
         rate = schedule(state.count[0])
         state.count[0].add_(1)
         if kind == "adam":

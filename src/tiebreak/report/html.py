@@ -11,7 +11,7 @@ from typing import Any
 
 from tiebreak.core.errors import UsageError
 from tiebreak.core.files import write_atomic
-from tiebreak.report import charts, flags, memory, selftests, words
+from tiebreak.report import charts, flags, memory, published, selftests, sheets, words
 from tiebreak.report.contents import Run, read_runs
 from tiebreak.report.memory_chart import memory_chart
 from tiebreak.stats.summaries import GroupSummary
@@ -85,6 +85,10 @@ def _view(run: Run, number: int) -> dict[str, Any]:
         "id": f"run{number}",
         "run": run,
         "groups": groups,
+        "sheets": [
+            *sheets.side_by_side(run.groups),
+            *published.sheets(run.groups, run.suite.get("published", [])),
+        ],
         "overview": overview,
         "stopwatch": selftests.badge(run.tested),
         "account": selftests.account(run.tested),
@@ -101,6 +105,7 @@ def _group(run: Run, group: GroupSummary, title: str, where: str) -> dict[str, A
         "id": where,
         "title": title,
         "summary": group,
+        "per_thousand": sheets.per_thousand(group),
         "ratio": _embedded(charts.ratio_chart(group)) if group.reference else "",
         "phases": _embedded(charts.phase_chart(group)) if group.reference else "",
         "memory": _embedded(memory_chart(lines)) if lines else "",

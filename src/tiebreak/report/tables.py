@@ -12,15 +12,21 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from tiebreak.report import flags, memory, words
+from tiebreak.report import flags, memory, published, sheets, words
+from tiebreak.report.sheets import Sheet
 from tiebreak.stats.summaries import CellSummary, GroupSummary
 
 STYLES = {"FASTER": "green", "SLOWER": "red", "SAME": "cyan", "reference": "dim"}
 PLAIN_WIDTH = 100
 
 
-def print_summary(summaries: Sequence[GroupSummary], console: Console) -> None:
-    """A table, a headline and notes for every group; what flags mean. Plain when no terminal."""
+def print_summary(
+    summaries: Sequence[GroupSummary], console: Console, elsewhere: Sequence[dict[str, Any]] = ()
+) -> None:
+    """A table, a headline and notes for every group; what flags mean. Plain when no terminal.
+
+    Behind them what stands side by side; `elsewhere`: the tables that others have published.
+    """
     width = console.width
     if not console.is_terminal:
         console.width = max(width, PLAIN_WIDTH)  # nobody's screen: a file must lose nothing
@@ -33,10 +39,37 @@ def print_summary(summaries: Sequence[GroupSummary], console: Console) -> None:
             for line in _notes(summary):
                 console.print(line)
             console.print()
+        for sheet in _sheets(summaries, elsewhere):
+            _print_sheet(sheet, console)
         for flag, meaning in words.glossary(flags.names(summaries)):
             console.print(Text(f"⚑ {flag}: {meaning}", style="dim"))
     finally:
         console.width = width
+
+
+def sheets_json(
+    summaries: Sequence[GroupSummary], elsewhere: Sequence[dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """What stands side by side, as JSON-ready values: text, as it is printed."""
+    return [_plain(sheet._asdict()) for sheet in _sheets(summaries, elsewhere)]
+
+
+def _sheets(summaries: Sequence[GroupSummary], elsewhere: Sequence[dict[str, Any]]) -> list[Sheet]:
+    return [*sheets.side_by_side(summaries), *published.sheets(summaries, elsewhere)]
+
+
+def _print_sheet(sheet: Sheet, console: Console) -> None:
+    console.print(Text(sheet.title, style="bold"))
+    if sheet.rows:
+        table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
+        for index, head in enumerate(sheet.heads):
+            numeric = index and any(row[index][:1].isdigit() for row in sheet.rows)
+            table.add_column(head, justify="right" if numeric else "left", overflow="fold")
+        for row in sheet.rows:
+            table.add_row(*map(Text, row))
+        console.print(table)
+    console.print(Text(sheet.about, style="dim"))
+    console.print()
 
 
 def to_json(summaries: Sequence[GroupSummary]) -> list[dict[str, Any]]:
@@ -98,6 +131,8 @@ def _notes(group: GroupSummary) -> list[Text]:
         Text(f"→ {words.headline(group)}", style="bold"),
         Text(f"  {words.confidence(group)}", style="dim"),
     ]
+    if thousand := sheets.per_thousand(group):
+        notes.append(Text(f"  {thousand}"))
     if leaks := memory.leaks(group):
         notes.insert(0, Text(f"→ {leaks}", style="bold"))
     if unrest := words.unrest(group):

@@ -30,7 +30,7 @@ __all__ = [
     "headline", "join", "meaning", "name", "plural", "rate", "ratio", "share", "si", "size",
     "times", "titles", "unrest", "verdict",
 ]  # fmt: skip
-LOOP_PROBES = ("interact", "breakdown", "train", "population", "learn")
+LOOP_PROBES = ("interact", "iteration", "train", "population", "learn")
 """Probes for which it matters who drives the environment."""
 
 

@@ -24,6 +24,9 @@ class Runtime(abc.ABC):
     Raises UsageError for a device or precision that is not there.
     """
 
+    name: str
+    """Of the array library: torch, tensorflow or jax."""
+
     def __init__(self, framework: str, mode: str, precision: str, device: str):
         self.framework, self.mode, self.precision, self.device = framework, mode, precision, device
 
@@ -41,6 +44,18 @@ class Runtime(abc.ABC):
 
         The block is drawn once per rollout; indexing happens inside the compiled function.
         """
+
+    @abc.abstractmethod
+    def learner(self, raw: Agent, sample: Callable) -> Callable[[State, Tree, Tree, int], Any]:
+        """`step` in this mode on what `sample` finds: (state, replay, draws, r) -> state, metrics.
+
+        `draws` are an iteration's `OffPolicyDraws`, of which round r is used; the replay is only
+        read. Sampling is compiled as `step` is.
+        """
+
+    @abc.abstractmethod
+    def writer(self, fn: Callable) -> Callable[[Tree, Tree], Tree]:
+        """`fn(arrays, rows) -> arrays`, which may reuse the memory of `arrays`."""
 
     @abc.abstractmethod
     def draw(self, draws: Tree, seed: int, index: int) -> Tree:

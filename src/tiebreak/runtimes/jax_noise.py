@@ -14,6 +14,8 @@ def _draw(draw: Draw, key: Array) -> Array:
     if draw.kind == "permutation":
         rows = int(np.prod(draw.shape[:-1], dtype=int))
         return permutations(key, rows, draw.shape[-1]).reshape(draw.shape)
+    if draw.kind == "integers":
+        return (jax.random.bits(key, draw.shape, jnp.uint32) >> 1).astype(jnp.int32)
     return getattr(jax.random, draw.kind)(key, draw.shape, jnp.float32)
 
 

@@ -20,6 +20,7 @@ from tiebreak.core.types import Agent, Array, Build, State, Tree
 from tiebreak.runtimes import jax_readings as readings
 from tiebreak.runtimes.base import Runtime as Base
 from tiebreak.runtimes.base import keeps_small_bits
+from tiebreak.runtimes.jax_modes import TRANSFORMS
 from tiebreak.runtimes.jax_noise import draw_tree
 
 
@@ -55,14 +56,26 @@ class Runtime(Base):
         compiled = self.transform(act, keep=True)
         return lambda state, obs, noise, t: compiled(state, obs, noise, np.int32(t))[1]
 
-    def transform(self, fn: Callable, keep: bool = False) -> Callable:
+    def learner(self, raw: Agent, sample: Callable) -> Callable[[State, Tree, Tree, int], Any]:
+        def learn(state, replay, draws, r):
+            noise = jax.tree.map(lambda x: x[r], draws.step)
+            return raw.step(state, sample(replay, draws.index[r]), noise)
+
+        compiled = self.transform(learn)
+        return lambda state, replay, draws, r: compiled(state, replay, draws, np.int32(r))
+
+    def writer(self, fn: Callable) -> Callable[[Tree, Tree], Tree]:
+        return jax.jit(fn, donate_argnums=0)
+
+    def transform(self, fn: Callable, keep: bool = False, donate: int = 0) -> Callable:
         """`fn(state, *args) -> (state, out)` in this mode; the state's buffers are reused.
 
-        With `keep` the state is only read, and the same one is returned.
+        With `keep` the state is only read, and the same one is returned. `donate`: how many of
+        `args`, from the first, may be reused as well.
         """
         if self.mode == "eager":
             return fn
-        return _TRANSFORMS[self.framework, self.mode](self, fn, keep)
+        return TRANSFORMS[self.framework, self.mode](self, fn, keep, donate)
 
     def _boundary(self) -> tuple[Callable, Callable]:
         """How states look between calls in this mode: (pack, unpack)."""
@@ -116,7 +129,7 @@ class Runtime(Base):
 def _configure(precision: str) -> None:
     readings.listen()
     if precision == "bfloat16":
-        raise UsageError("precision 'bfloat16' is not there for ppo (valid: float32, tf32)")
+        raise UsageError("precision 'bfloat16' is not there yet (valid: float32, tf32)")
     jax.config.update("jax_enable_x64", precision == "float64")
     kind = {"float32": "highest", "float64": "highest", "tf32": "tensorfloat32"}[precision]
     jax.config.update("jax_default_matmul_precision", kind)
@@ -147,85 +160,3 @@ def _flatten(runtime: Runtime) -> Callable:
         return leaves
 
     return pack
-
-
-def _jit(runtime: Runtime, fn: Callable, keep: bool) -> Callable:
-    """Linen: the state is a plain tree, jax.jit says all."""
-    return _returning(jax.jit(_without(fn) if keep else fn, donate_argnums=() if keep else 0), keep)
-
-
-def _flat(runtime: Runtime, fn: Callable, keep: bool) -> Callable:
-    """NNX `split`, Equinox `flat`: leaves cross the boundary, the structure is closed over."""
-
-    def inner(leaves, *args):
-        state, out = fn(jax.tree.unflatten(runtime._treedef, leaves), *args)
-        return out if keep else (jax.tree.leaves(state), out)
-
-    return _returning(jax.jit(inner, donate_argnums=() if keep else 0), keep)
-
-
-def _filter_jit(runtime: Runtime, fn: Callable, keep: bool) -> Callable:
-    """Equinox's own jit: arrays are traced, everything else is static."""
-    import equinox as eqx
-
-    if keep:
-        return _returning(eqx.filter_jit(_without(fn)), True)
-
-    # `donate` is by position counted from the end: the state goes last.
-    compiled = eqx.filter_jit(lambda args, state: fn(state, *args), donate="all-except-first")
-    return lambda state, *args: compiled(args, state)
-
-
-def _nnx_jit(runtime: Runtime, fn: Callable, keep: bool) -> Callable:
-    """NNX's own jit: the graph of modules is updated in place."""
-    from flax import nnx
-
-    compiled = nnx.jit(_in_place(fn))
-    return lambda state, *args: (state, compiled(state, *args))
-
-
-def _nnx_cached(runtime: Runtime, fn: Callable, keep: bool) -> Callable:
-    """`nnx.cached_partial`: the traversal of the module graph is paid once per state object."""
-    from flax import nnx
-
-    compiled, bound = nnx.jit(_in_place(fn)), []
-
-    def call(state, *args):
-        if not bound or bound[0] is not state:
-            bound[:] = [state, nnx.cached_partial(compiled, state)]
-        return state, bound[1](*args)
-
-    return call
-
-
-def _in_place(fn: Callable) -> Callable:
-    """`fn` with its outcome written into the modules that came in, as nnx.jit wants it."""
-    from flax import nnx
-
-    def inner(state, *args):
-        new, out = fn(state, *args)
-        if new is not state:  # a scan hands back copies
-            nnx.update(state, nnx.state(new))
-        return out
-
-    return inner
-
-
-def _without(fn: Callable) -> Callable:
-    return lambda state, *args: fn(state, *args)[1]
-
-
-def _returning(compiled: Callable, keep: bool) -> Callable:
-    if not keep:
-        return compiled
-    return lambda state, *args: (state, compiled(state, *args))
-
-
-_TRANSFORMS = {
-    ("linen", "jit"): _jit,
-    ("nnx", "jit"): _nnx_jit,
-    ("nnx", "cached"): _nnx_cached,
-    ("nnx", "split"): _flat,
-    ("equinox", "jit"): _filter_jit,
-    ("equinox", "flat"): _flat,
-}

@@ -15,6 +15,9 @@ def _draw(draw: Draw, seed: Array) -> Array:
     if draw.kind == "permutation":
         rows = int(np.prod(draw.shape[:-1], dtype=int))
         return tf.reshape(permutations(seed, rows, draw.shape[-1]), draw.shape)
+    if draw.kind == "integers":
+        bits = tf.random.stateless_uniform(draw.shape, seed, None, None, tf.int32)
+        return tf.bitwise.bitwise_and(bits, 2**31 - 1)
     if draw.kind == "normal":
         return tf.random.stateless_normal(draw.shape, seed)
     uniform = tf.random.stateless_uniform(draw.shape, seed)

@@ -1,7 +1,7 @@
 """TensorFlow: how each mode executes the same functions.
 
 `function` is `tf.function` over all of `act` and all of `step`, `xla` the same with
-`jit_compile=True`. Calls go straight to the traced graph: see `_Function`.
+`jit_compile=True`. Calls go straight to the traced graph: see tensorflow_function.py.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import contextlib
 import functools
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from tiebreak.core.types import Agent, Array, Build, State, Tree
 from tiebreak.runtimes import tensorflow_readings as readings
 from tiebreak.runtimes.base import Runtime as Base
 from tiebreak.runtimes.base import keeps_small_bits
+from tiebreak.runtimes.tensorflow_function import Exported, Function, Nothing
 from tiebreak.runtimes.tensorflow_noise import draw_tree
 from tiebreak.runtimes.tensorflow_quietly import tf, without_stderr
 
@@ -38,7 +39,7 @@ class Runtime(Base):
     def build(self) -> Build:
         with without_stderr():
             tf.zeros(())  # starts the runtime, after the threads are set: it logs then as well
-        return Build(self._dtype, self._device)
+        return Build(self._dtype, self._device, host_calls=self.mode != "xla")
 
     def agent(self, raw: Agent) -> Agent:
         act, step = self.transform(raw.act), self.transform(lambda *args: raw.step(*args)[1])
@@ -56,11 +57,37 @@ class Runtime(Base):
         index = functools.cache(self._tensor)
         return lambda state, obs, noise, t: act(state, obs, noise, index(t))
 
+    def learner(self, raw: Agent, sample: Callable) -> Callable[[State, Tree, Tree, int], Any]:
+        def learn(both, draws, r):
+            noise = tf.nest.map_structure(lambda x: tf.gather(x, r), draws.step)
+            return raw.step(both[0], sample(both[1], tf.gather(draws.index, r)), noise)[1]
+
+        compiled, index = self.transform(learn), functools.cache(self._tensor)
+        # The replay's variables go in with the state's, by reference.
+        return lambda state, replay, draws, r: (
+            state, compiled((state, replay), draws, index(r)),
+        )  # fmt: skip
+
+    def writer(self, fn: Callable) -> Callable[[Tree, Tree], Tree]:
+        def write(arrays, rows):
+            fn(arrays, tf.nest.map_structure(self._tensor, rows))
+            return Nothing()
+
+        # Never by XLA, which hands back a copy of what it writes to.
+        compiled = write if self.mode == "eager" else self._compiled(write, False)
+        compiled = self._placed(compiled)
+
+        def writing(arrays, rows):
+            compiled(arrays, rows)
+            return arrays
+
+        return writing
+
     def transform(self, fn: Callable) -> Callable:
         """`fn(state, *args) -> NamedTuple` in this mode; the state's variables change in place."""
         if self.mode == "eager":
             return self._placed(fn)
-        return self._placed(_Function(self, fn, self.mode == "xla"))
+        return self._placed(self._compiled(fn, self.mode == "xla"))
 
     def draw(self, draws: Tree, seed: int, index: int) -> Tree:
         return _draw_function(self._device, draws)(tf.constant([seed, index], tf.int64))
@@ -77,7 +104,7 @@ class Runtime(Base):
 
     def to_dlpack(self, array: Array) -> Array:
         """A tensor as an object that other libraries' `from_dlpack` take, on every device."""
-        return _Exported(array)
+        return Exported(array)
 
     def to_numpy(self, tree: Tree) -> Tree:
         if isinstance(tree, (tuple, list)):
@@ -121,6 +148,9 @@ class Runtime(Base):
         x = np.asarray(x)
         return tf.constant(x, self._dtype if x.dtype.kind == "f" else None)
 
+    def _compiled(self, fn: Callable, xla: bool) -> Function:
+        return Function(fn, xla, self._tensor, self._device)
+
     def _placed(self, fn: Callable) -> Callable:
         """`fn` with new tensors and variables on this device, if they would not go there anyway."""
         if self._is_default:
@@ -131,71 +161,6 @@ class Runtime(Base):
                 return fn(*args)
 
         return call
-
-
-class _Exported:
-    """JAX asks for its own stream on a GPU, which TensorFlow refuses; exporting waits instead."""
-
-    def __init__(self, tensor: Array):
-        self._tensor = tensor
-
-    def __dlpack__(self, **_: Any) -> Any:
-        return self._tensor.__dlpack__()
-
-    def __dlpack_device__(self) -> tuple[int, int]:
-        return self._tensor.__dlpack_device__()
-
-
-class _Function:
-    """`fn(state, *args) -> NamedTuple of tensors`, traced once for the shapes and types of `args`.
-
-    tf.function spends 100 to 200 µs of Python on every call: it sorts out arguments, defaults
-    and gradients. Here the graph is called with flat tensors at once. The variables that it uses
-    are inputs, so that any number of like states share one trace.
-    """
-
-    def __init__(self, runtime: Runtime, fn: Callable, xla: bool):
-        self._runtime, self._fn, self._xla = runtime, fn, xla
-        self._traces: dict[Any, _Trace] = {}
-
-    def __call__(self, state: State, *args: Any) -> Any:
-        flat = [self._runtime._tensor(x) for x in tf.nest.flatten(args)]
-        key = tuple([(x.shape, x.dtype) for x in flat])
-        trace = self._traces.get(key)
-        if trace is None:
-            trace = self._traces[key] = self._trace(state, args, flat)
-        variables = tf.nest.flatten(state)
-        used = [variables[i].handle for i in trace.variables]
-        return trace.kind(*trace.call(*flat, *used))
-
-    def _trace(self, state: State, args: tuple, flat: list[Array]) -> _Trace:
-        kind: list[type] = []
-
-        def traced(*tensors):
-            readings.check_trace(getattr(self._fn, "__name__", "a function"))
-            out = self._fn(state, *tf.nest.pack_sequence_as(args, tensors))
-            kind[:] = [type(out)]
-            return list(out)
-
-        function = tf.function(traced, jit_compile=self._xla, autograph=False)
-        with tf.device(self._runtime._device):
-            graph = function.get_concrete_function(*(tf.TensorSpec(x.shape, x.dtype) for x in flat))
-        readings.count_graph(graph, self._xla)
-        order = {id(v.handle): i for i, v in enumerate(tf.nest.flatten(state))}
-        variables = [order[id(handle)] for handle in graph.captured_inputs]
-        return _Trace(graph, graph.inference_fn.call_flat, variables, kind[0])
-
-
-class _Trace(NamedTuple):
-    """A traced graph and how to call it."""
-
-    graph: Any
-    call: Callable
-    """Flat tensors in, then variables' handles; flat tensors out."""
-    variables: list[int]
-    """Which of the state's variables, in order of `tf.nest.flatten`."""
-    kind: type
-    """Of the NamedTuple that the outputs make up."""
 
 
 @functools.cache
@@ -214,7 +179,7 @@ def _draw_function(device: str, draws: Tree) -> Callable[[Array], Tree]:
 def _configure(precision: str) -> None:
     tf.get_logger().setLevel("ERROR")
     if precision == "bfloat16":
-        raise UsageError("precision 'bfloat16' is not there for ppo (valid: float32, tf32)")
+        raise UsageError("precision 'bfloat16' is not there yet (valid: float32, tf32)")
     tf.config.experimental.enable_tensor_float_32_execution(precision == "tf32")
 
 

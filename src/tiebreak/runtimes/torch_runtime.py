@@ -62,6 +62,18 @@ class Runtime(Base):
         # noise[t] is a view, made on the host: no kernel to save by taking it inside.
         return lambda state, obs, noise, t: act(state, asarray(obs), noise[t])
 
+    def learner(self, raw: Agent, sample: Callable) -> Callable[[State, Tree, Tree, int], Any]:
+        sample = self.compile(sample)
+
+        def learn(state, replay, draws, r):
+            batch = sample(replay, draws.index[r])
+            return raw.step(state, batch, _map(lambda x: x[r], draws.step))
+
+        return learn
+
+    def writer(self, fn: Callable) -> Callable[[Tree, Tree], Tree]:
+        return fn
+
     def compile(self, fn: Callable) -> Callable:
         """`fn` in this mode; shapes are static, and whatever is no tensor must never change."""
         if self.mode == "eager":
@@ -85,6 +97,8 @@ class Runtime(Base):
         at = {"generator": self._generator, "device": self._device}
         if draw.kind == "permutation":
             return self._permutations(draw.shape, at)
+        if draw.kind == "integers":
+            return torch.randint(2**31, draw.shape, **at).to(torch.int32)
         if draw.kind == "gumbel":
             waits = torch.empty(draw.shape, device=self._device)
             return waits.exponential_(generator=self._generator).log_().neg_()
@@ -166,7 +180,7 @@ def _find_device(name: str) -> torch.device:
 
 def _set_precision(precision: str) -> None:
     if precision == "bfloat16":
-        raise UsageError("precision 'bfloat16' is not there for ppo (valid: float32, tf32)")
+        raise UsageError("precision 'bfloat16' is not there yet (valid: float32, tf32)")
     tf32 = precision == "tf32"
     torch.set_float32_matmul_precision("high" if tf32 else "highest")
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32

@@ -92,6 +92,8 @@ class CellSummary:
     """What the library held at the end: median of the visits. None where it does not tell."""
     slope_bytes_per_call: float | None
     """Growth of memory per call: median of the visits. None where no series was taken."""
+    per_call: Mapping[str, float]
+    """What one call does: its units (`units`), and the work that was counted, by name."""
     flags: tuple[Flag, ...]
     failures: tuple[Failure, ...]
     comparison: Comparison | None = None

@@ -80,9 +80,21 @@ def summary(rows: Sequence[dict]) -> CellSummary:
         memory_bytes=max(peaks, default=None),
         live_bytes=None if (live := _median(done, "live_bytes")) is None else round(live),
         slope_bytes_per_call=_median(done, "slope_bytes_per_call"),
+        per_call=_per_call(done[-1]) if done else {},
         flags=_flags(done),
         failures=_failures([r for r in rows if not _finished(r)]),
     )
+
+
+def _per_call(record: Mapping[str, Any]) -> dict[str, float]:
+    """The same in every finished visit of a cell: what is not, has failed its proof of work."""
+    found, work = {}, record.get("work") or {}
+    if calls := record.get("calls_per_sample"):
+        found["units"] = record["units_per_sample"] / calls
+    if calls := work.get("calls"):
+        counted = ("env_steps", "updates")
+        found |= {name: work[name] / calls for name in counted if name in work}
+    return found
 
 
 def _median(rows: Sequence[dict], name: str) -> float | None:

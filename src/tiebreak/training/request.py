@@ -6,7 +6,7 @@ import dataclasses
 import datetime
 import shlex
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from tiebreak import registry
 from tiebreak.core import config as configs
@@ -58,8 +58,31 @@ def resolve_config(
     return module.check(configs.override(config, overrides))
 
 
+class Intervals(NamedTuple):
+    """What happens beside training, and how often, in environment steps."""
+
+    eval_episodes: int = 16
+    """Greedy episodes in every evaluation, the last one included; 0: none."""
+    eval_every: int = 0
+    """0: at the end only."""
+    checkpoint_every: int | None = None
+    """None: ten times in a run; 0: never."""
+
+    def check(self) -> None:
+        """Raise UsageError where these make no sense."""
+        for name, value in self._asdict().items():
+            if value is not None and value < 0:
+                raise UsageError(f"{name} is {value}; it must be at least 0 (0: none)")
+        if self.eval_every and not self.eval_episodes:
+            raise UsageError(f"eval_every is {self.eval_every}, but eval_episodes is 0")
+
+    def checkpoint_steps(self, total_steps: int) -> int:
+        """`checkpoint_every`, resolved."""
+        return -(-total_steps // 10) if self.checkpoint_every is None else self.checkpoint_every
+
+
 def describe(
-    algorithm: str, framework: str, task: str, loop: Any, seed: int, eval_episodes: int
+    algorithm: str, framework: str, task: str, loop: Any, seed: int, intervals: Intervals
 ) -> dict[str, Any]:
     """Everything that decides what a run does, resolved, and the command that repeats it."""
     runtime, reference = loop.runtime, registry.reference_config(algorithm, loop.spec)
@@ -72,7 +95,8 @@ def describe(
         "seed": seed,
         "precision": runtime.precision,
         "device": runtime.device,
-        "eval_episodes": eval_episodes,
+        "eval_episodes": intervals.eval_episodes,
+        "eval_every": intervals.eval_every,
         "config": configs.to_dict(loop.config),
     }
     return {
@@ -80,7 +104,7 @@ def describe(
         **request,
         "config_hash": configs.digest(request),
         "spec": dataclasses.asdict(loop.spec),
-        "command": command(request, configs.to_dict(reference)),
+        "command": command({**request, **intervals._asdict()}, configs.to_dict(reference)),
         "versions": of_run(framework, parse_task(task)[0]),
         "started_at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
@@ -91,8 +115,9 @@ def command(request: dict[str, Any], reference: dict[str, Any]) -> str:
     words = ["tiebreak", "train", request["algorithm"]]
     for name in ("framework", "task", "mode", "loop", "seed"):
         words += [f"--{name}", str(request[name])]
-    for name, usual in (("precision", "float32"), ("device", "cpu"), ("eval_episodes", 16)):
-        if request[name] != usual:
+    usual = {"precision": "float32", "device": "cpu", **Intervals()._asdict()}
+    for name, value in usual.items():
+        if request[name] != value:
             words += [f"--{name.replace('_', '-')}", str(request[name])]
     for name, value in request["config"].items():
         if value != reference[name]:

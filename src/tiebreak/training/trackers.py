@@ -1,7 +1,8 @@
-"""What a training run tells meanwhile: lines of metrics.jsonl, and a display for people."""
+"""What a training run tells meanwhile: lines of JSON in its folder, and a display for people."""
 
 from __future__ import annotations
 
+import fcntl
 import json
 import math
 import os
@@ -13,16 +14,41 @@ from typing import Any, TextIO
 
 import numpy as np
 
+from tiebreak.core.errors import UsageError
+
 LINE_EVERY_S = 10.0
 """How often the display writes a line where there is no terminal."""
 
 
 class MetricsFile:
-    """`metrics.jsonl`: one whole line per logging interval, in the file when `write` returns."""
+    """A log of JSON: one whole line per `write`, in the file when that returns.
 
-    def __init__(self, path: Path):
-        self.lines = 0
+    Open, it is locked: two processes cannot train into one folder.
+    """
+
+    def __init__(self, path: Path, lines: int = 0, size: int = 0):
+        """`lines` and `size` (bytes): how much of an existing file holds; the rest is cut off."""
+        self.lines = lines
         self._handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        try:
+            self._take(path, size)
+        except BaseException:
+            os.close(self._handle)
+            raise
+
+    def _take(self, path: Path, size: int) -> None:
+        try:
+            fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UsageError(f"another process is training into {str(path.parent)!r}") from None
+        if os.fstat(self._handle).st_size < size:
+            raise UsageError(f"{str(path)!r} is shorter than it was when the checkpoint was taken")
+        os.ftruncate(self._handle, size)
+
+    def mark(self) -> tuple[int, int]:
+        """Lines and bytes so far, which are on the disk now."""
+        os.fsync(self._handle)
+        return self.lines, os.fstat(self._handle).st_size
 
     def write(self, line: dict[str, Any]) -> None:
         """Append one line; numbers that JSON cannot say (NaN, infinity) become null."""
@@ -50,8 +76,9 @@ def summarize(parts: Sequence[Any]) -> dict[str, Any]:
     if episodes:
         out["mean_return"] = float(sum(np.sum(p.return_sum) for p in parts)) / episodes
         out["mean_length"] = float(sum(np.sum(p.length_sum) for p in parts)) / episodes
-    for name in parts[0].metrics._fields:
-        values = [np.ravel(getattr(p.metrics, name)) for p in parts]
+    learnt = [p.metrics for p in parts if hasattr(p.metrics, "_fields")]
+    for name in learnt[0]._fields if learnt else ():
+        values = [np.ravel(getattr(metrics, name)) for metrics in learnt]
         out[name] = float(np.mean(np.concatenate(values), dtype=np.float64))
     return out
 
@@ -64,7 +91,7 @@ class Display:
     ):
         self._title, self._total = title, total_steps
         self._file = file or sys.stderr
-        self._last_s, self._return = time.perf_counter(), "–"
+        self._last_s, self._return, self._greedy = time.perf_counter(), "–", ""
         self._bar = _bar(self._file) if shown and self._file.isatty() else None
         self._shown = shown
         if self._bar:
@@ -77,7 +104,7 @@ class Display:
             return
         if line["mean_return"] is not None:
             self._return = f"{line['mean_return']:.1f}"
-        info = f"return {self._return} · {line['steps_per_s']:,.0f} steps/s"
+        info = f"return {self._return}{self._greedy} · {line['steps_per_s']:,.0f} steps/s"
         if self._bar:
             self._bar.update(
                 self._task, completed=line["steps"], description=self._title, info=info
@@ -86,6 +113,19 @@ class Display:
             self._last_s = time.perf_counter()
             done = f"{line['steps']:,} of {self._total:,} steps"
             print(f"{self._title}: {done} · {info}", file=self._file, flush=True)
+
+    def evaluated(self, line: dict[str, Any]) -> None:
+        """Show an evaluation (a line of eval.jsonl)."""
+        self._greedy = f" · greedy {line['return_mean']:.1f}"
+        if not self._bar:
+            self.note(f"greedy return {line['return_mean']:.1f} at {line['steps']:,} steps")
+
+    def note(self, text: str) -> None:
+        """A line that stays."""
+        if self._bar:
+            self._bar.console.print(f"{self._title}: {text}", markup=False, highlight=False)
+        elif self._shown:
+            print(f"{self._title}: {text}", file=self._file, flush=True)
 
     def say(self, text: str) -> None:
         """Replace the bar's title, e.g. by `stopping`."""

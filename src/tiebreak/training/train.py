@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tiebreak.core.errors import UsageError
 from tiebreak.loops.base import make_loop
 from tiebreak.training import checkpoints, request
+from tiebreak.training import resume as resuming
 from tiebreak.training.session import Session, TrainResult
 
 
@@ -27,21 +27,29 @@ def train(
     precision: str = "float32",
     device: str = "cpu",
     eval_episodes: int = 16,
+    eval_every: int = 0,
+    checkpoint_every: int | None = None,
+    resume: bool = False,
     progress: bool = True,
 ) -> TrainResult:
     """Train on `task` for `config.total_steps` steps, then evaluate greedily; all goes into `out`.
 
     `config=None` is the algorithm's reference for the task; `overrides` (name -> value, strings
-    are parsed) changes it. `out=None` is a new folder under `runs/`. Raises UsageError for wrong
-    names, MissingDependency, TrainingFailed (a loss that is no number) and TrainingInterrupted.
+    are parsed) changes it. `out=None` is a new folder under `runs/`. Every `eval_every` steps (0:
+    never) the policy of that moment is evaluated, too; every `checkpoint_every` (None: ten times
+    in a run, 0: never) all is stored that `resume=True` needs, with the same settings, to go on in
+    `out`. Raises UsageError for wrong names, MissingDependency, TrainingFailed (a loss that is no
+    number, a full disk) and TrainingInterrupted.
     """
     mode = request.check(algorithm, framework, task, mode, loop, precision, seed)
-    if eval_episodes < 0:
-        raise UsageError(f"eval_episodes is {eval_episodes}; it must be at least 0 (0: none)")
+    intervals = request.Intervals(eval_episodes, eval_every, checkpoint_every)
+    intervals.check()
+    name = f"{algorithm}-{framework}-{task}-s{seed}"
+    folder = resuming.require_run(out) if resume else checkpoints.choose_folder(out, name)
     config = request.resolve_config(algorithm, task, config, overrides)
-    folder = checkpoints.choose_folder(out, f"{algorithm}-{framework}-{task}-s{seed}")
-    settings = {"mode": mode, "loop": loop, "config": config, "precision": precision}
-    made = make_loop(algorithm, framework, task, **settings, device=device, seed=seed)
+    settings = {"mode": mode, "loop": loop, "precision": precision, "device": device, "seed": seed}
+    made = make_loop(algorithm, framework, task, config=config, **settings)
     with contextlib.closing(made):
-        about = request.describe(algorithm, framework, task, made, seed, eval_episodes)
-        return Session(made, folder, about, progress).complete()
+        about = request.describe(algorithm, framework, task, made, seed, intervals)
+        start = resuming.load(folder, made, about) if resume else (resuming.Marks(), [])
+        return Session(made, folder, about, intervals, progress).complete(*start)

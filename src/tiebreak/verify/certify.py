@@ -14,7 +14,7 @@ import tiebreak
 from tiebreak import registry
 from tiebreak.core.errors import MissingDependency, UsageError
 from tiebreak.core.files import write_json
-from tiebreak.verify.cases import fixed
+from tiebreak.verify.case import fixed
 from tiebreak.verify.compare import Book
 from tiebreak.verify.parity import GROUPS, group
 from tiebreak.verify.process import start, stop_all
@@ -103,15 +103,17 @@ def spread(results: Sequence[tuple[Request, dict]]) -> Iterator[Book]:
     for (algorithm, precision), by_framework in dumps.items():
         book = Book(algorithm, "any two", precision)
         for (one, a), (two, b) in itertools.combinations(by_framework.items(), 2):
-            _compare_dumps(book, f"{one} and {two}", a, b)
+            _compare_dumps(book, algorithm, f"{one} and {two}", a, b)
         yield book
 
 
-def _compare_dumps(book: Book, mode: str, one: dict, two: dict) -> None:
+def _compare_dumps(book: Book, algorithm: str, mode: str, one: dict, two: dict) -> None:
     """Enter the differences between two frameworks' dumps, for each kind of actions."""
     for actions, name in itertools.product(set(one) & set(two), GROUPS):
+        if not group(one[actions], name):
+            continue
         pair = group(one[actions], name), group(two[actions], name)
-        book.compare(mode, fixed(actions), "L1", f"step: {name}", *pair, "gradient")
+        book.compare(mode, fixed(algorithm, actions), "L1", f"step: {name}", *pair, "gradient")
 
 
 def _write(path: Path, certificate: dict) -> None:

@@ -6,13 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from tiebreak import registry
-from tiebreak.algorithms.ppo import ppo_numpy as oracle
 from tiebreak.ops.numpy_ops import to_float64
-from tiebreak.verify import cases
-from tiebreak.verify.cases import Case
+from tiebreak.verify.case import Case, cast, perturbed_weights
 from tiebreak.verify.compare import CONTROL_FACTOR, Book, tree_error
-from tiebreak.verify.parity import cast, group
+from tiebreak.verify.parity import group, make_agent
 
 UPDATES = 100
 
@@ -20,9 +17,9 @@ UPDATES = 100
 def record(case: Case, weights: dict) -> tuple[list, dict]:
     """The batches of a run of UPDATES updates, made along the oracle's path, and where it ends."""
     batches, exact = [], to_float64(weights)
-    for index in range(UPDATES // case.config.updates_per_iteration):
-        batch = cases.rollout_near(case, exact, index)
-        exact, _ = oracle.step(case.spec, case.config, exact, *batch)
+    for index in range(UPDATES // case.config.updates_per_step):
+        batch = case.cases.batch_near(case, exact, index)
+        exact, _ = case.oracle.step(case.spec, case.config, exact, *batch)
         batches.append(batch)
     return batches, exact
 
@@ -40,8 +37,8 @@ def check_lockstep(book: Book, runtime: Any, case: Case) -> None:
 
     The control is the same framework, started one ulp away in every weight: the nearest of three.
     """
-    agent = runtime.agent(registry.make_raw_agent("ppo", case.spec, case.config, runtime))
-    weights = cases.perturbed_weights(case)
+    agent = make_agent(runtime, case)
+    weights = perturbed_weights(case)
     batches, want = record(case, weights)
     got = follow(agent, weights, batches, runtime.precision)
     quantity = f"{UPDATES} updates"

@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 
 from tiebreak import registry
-from tiebreak.verify.cases import fixed
+from tiebreak.verify.case import CASES
 from tiebreak.verify.compare import Book
 from tiebreak.verify.worker import Request
 
@@ -36,7 +36,8 @@ def start(request: Request) -> dict:
             return json.loads(result.read_text())
         book = Book(request.algorithm, request.framework, request.precision)
         mode = registry.framework(request.framework).default_mode
-        book.enter(mode, fixed("discrete"), "L0", "worker", None, 0.0, reason)
+        cases = registry.load(CASES[request.algorithm])
+        book.enter(mode, cases.fixed(cases.ACTIONS[0]), "L0", "worker", None, 0.0, reason)
         return {"rows": list(book.rows.values()), "skipped": [], "weights": {}, "packages": {}}
 
 

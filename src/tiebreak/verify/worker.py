@@ -15,13 +15,10 @@ from typing import Any, NamedTuple
 from tiebreak import registry
 from tiebreak.core import fence
 from tiebreak.core.errors import UsageError, unknown
-from tiebreak.verify import cases, lockstep, parity
-from tiebreak.verify.cases import Case
+from tiebreak.verify import lockstep, parity
+from tiebreak.verify.case import CASES, Case, draws, fixed
 from tiebreak.verify.compare import Book
 
-CHECKED = ("ppo",)
-"""Algorithms that there are checks for."""
-ACTIONS = ("discrete", "continuous")
 SLOW_MODES = ("compile", "cudagraph")
 """Modes that take tens of seconds per shape: they get the fixed cases only."""
 
@@ -54,30 +51,31 @@ def parts_mode(framework: str) -> str:
 
 def plan(request: Request) -> Iterator[Job]:
     """Every check that a request stands for."""
-    if request.algorithm not in CHECKED:
-        raise unknown("algorithm to verify", request.algorithm, CHECKED)
+    if request.algorithm not in CASES:
+        raise unknown("algorithm to verify", request.algorithm, CASES)
+    cases = registry.load(CASES[request.algorithm])
     row, inner = registry.framework(request.framework), parts_mode(request.framework)
     modes = (row.default_mode,) if request.quick else row.modes
     if not request.quick:
-        yield Job(inner, cases.fixed("discrete"), parity.check_knobs)
-    for actions in ACTIONS:
-        fixed = cases.fixed(actions)
+        yield Job(inner, cases.fixed(cases.ACTIONS[0]), cases.check_knobs)
+    for actions in cases.ACTIONS:
+        small = cases.fixed(actions)
         drawn = [] if request.quick else _drawn(request, actions, len(modes))
-        for case in (fixed, *drawn[:2]) if request.precision == "float64" else (fixed,):
-            yield Job(inner, case, parity.check_parts)
+        for case in (small, *drawn[:2]) if request.precision == "float64" else (small,):
+            yield Job(inner, case, cases.check_parts)
             if not request.quick:
-                yield Job(inner, case, parity.check_updates)
+                yield Job(inner, case, cases.check_updates)
         for index, mode in enumerate(modes):
-            yield Job(mode, fixed, parity.check_public)
+            yield Job(mode, small, parity.check_public)
             traced_per_op = row.runtime == "jax" and mode == "eager"
             if drawn and mode not in SLOW_MODES and not traced_per_op:
                 yield Job(mode, drawn[index], parity.check_public)
         if not request.quick:
-            yield Job(row.default_mode, fixed, lockstep.check_lockstep)
+            yield Job(row.default_mode, small, lockstep.check_lockstep)
 
 
 def _drawn(request: Request, actions: str, count: int) -> list[Case]:
-    return cases.draws(request.seed, actions, request.precision, count)
+    return draws(request.algorithm, request.seed, actions, request.precision, count)
 
 
 def run(request: Request) -> dict:
@@ -99,7 +97,11 @@ def run(request: Request) -> dict:
             skipped[job.mode] = str(problem)
             continue
         dump = attempt(book, runtimes[job.mode], job)
-        if dump is not None and job.mode == default and job.case == cases.fixed(job.case.actions):
+        if (
+            dump is not None
+            and job.mode == default
+            and job.case == fixed(request.algorithm, job.case.actions)
+        ):
             weights[job.case.actions] = {k: v.tolist() for k, v in dump.items()}
     return {
         "rows": list(book.rows.values()),

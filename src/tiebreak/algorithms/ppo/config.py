@@ -69,6 +69,11 @@ class Config:
         return self.num_envs * self.num_steps
 
     @property
+    def iteration_steps(self) -> int:
+        """Environment steps per iteration, as every algorithm calls them."""
+        return self.batch_size
+
+    @property
     def num_iterations(self) -> int:
         """Iterations in the whole run, at least 1."""
         return max(1, self.total_steps // self.batch_size)
@@ -77,6 +82,11 @@ class Config:
     def updates_per_iteration(self) -> int:
         """Gradient steps per iteration."""
         return self.num_epochs * self.num_minibatches
+
+    @property
+    def updates_per_step(self) -> int:
+        """Gradient steps in one call of the agent's `step`."""
+        return self.updates_per_iteration
 
 
 RANGES = {

@@ -112,7 +112,7 @@ def act_noise(spec: EnvSpec, num_envs: int) -> Draw:
     return Draw("gumbel" if spec.discrete else "normal", (num_envs, spec.action_size))
 
 
-def step_noise(config: Config) -> Noise:
+def step_noise(spec: EnvSpec, config: Config) -> Noise:
     """The draws of one `step`."""
     return Noise(Draw("permutation", (config.num_epochs, config.batch_size)))
 
@@ -128,9 +128,7 @@ def initial_weights(spec: EnvSpec, config: Config, seed: int) -> weights.Weights
     out.update(weights.init_mlp(rng, "critic", (*sizes, 1), [*gains, 1.0]))
     out = weights.with_adam(out, list(out))
     for name, shape in (("obs", (spec.observation_size,)), ("return", ())):
-        out[f"{name}_moments/count"] = np.zeros((), np.float32)
-        out[f"{name}_moments/mean"] = np.zeros(shape, np.float32)
-        out[f"{name}_moments/var"] = np.ones(shape, np.float32)
+        out = weights.with_moments(out, name, shape)
     out["running_return"] = np.zeros(config.num_envs, np.float32)
     return out
 
@@ -152,4 +150,4 @@ def sample_batch(spec: EnvSpec, config: Config, rng: np.random.Generator) -> tup
     terminated = rng.random((t, n)) < 0.1
     truncated = (rng.random((t, n)) < 0.1) & ~terminated
     rollout = Rollout(obs, action, log_prob, value, reward, terminated, truncated, next_obs)
-    return rollout, Noise(*(noise.sample(draw, rng) for draw in step_noise(config)))
+    return rollout, Noise(*(noise.sample(draw, rng) for draw in step_noise(spec, config)))

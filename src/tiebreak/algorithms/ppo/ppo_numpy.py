@@ -15,6 +15,7 @@ from tiebreak.core.types import EnvSpec
 from tiebreak.ops.numpy_ops import (
     Weights,
     adam,
+    clip_by_norm,
     log_softmax,
     merge_moments,
     mlp,
@@ -198,9 +199,7 @@ def learning_rate(config: Config, count: int) -> float:
 
 def optimize(config: Config, weights: Weights, grads: Weights):
     """Clip by global norm (D8), then Adam (D7) or SGD -> weights, norm before clipping."""
-    norm = np.sqrt(sum((g**2).sum() for g in grads.values()))
-    scale = config.max_grad_norm / max(norm, config.max_grad_norm)
-    clipped = {name: g * scale for name, g in grads.items()}
+    clipped, norm = clip_by_norm(grads, config.max_grad_norm)
     rate = learning_rate(config, weights["adam/count"])
     if config.optimizer == "sgd":
         return sgd(weights, clipped, rate), norm

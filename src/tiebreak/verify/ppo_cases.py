@@ -1,46 +1,22 @@
-"""PPO's test cases: shapes that nobody chose, weights and batches for which every term matters."""
+"""PPO's test cases: shapes that nobody chose, batches for which every term matters; its parts."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
 
 import numpy as np
 
 from tiebreak.algorithms.ppo import ppo_numpy as oracle
 from tiebreak.algorithms.ppo.config import Config
-from tiebreak.algorithms.ppo.data import Noise, Rollout, act_noise, initial_weights, sample_batch
-from tiebreak.core.noise import sample
+from tiebreak.algorithms.ppo.data import Noise, Rollout, sample_batch
 from tiebreak.core.types import EnvSpec
 from tiebreak.ops.numpy_ops import to_float64
+from tiebreak.verify.case import Case
+from tiebreak.verify.ppo_parts import check_knobs, check_parts, check_updates
 
+__all__ = ["check_knobs", "check_parts", "check_updates"]
 
-class Case(NamedTuple):
-    """One specification and configuration, and the seed of its weights and batches."""
-
-    spec: EnvSpec
-    config: Config
-    seed: int
-
-    @property
-    def actions(self) -> str:
-        """`discrete` or `continuous`."""
-        return "discrete" if self.spec.discrete else "continuous"
-
-    def describe(self) -> str:
-        """All that is needed to make the case again: `draw(seed, actions)`, in words."""
-        c = self.config
-        names = ("clip_value", "normalize_obs", "normalize_reward", "anneal_lr")
-        shape, hidden = (
-            "-".join(map(str, x)) for x in (self.spec.observation_shape, c.hidden_sizes)
-        )
-        switches = " ".join(name for name in names if getattr(c, name)) or "plain"
-        return (
-            f"seed {self.seed}, {self.actions}: obs {shape}, act {self.spec.action_size}, "
-            f"hidden {hidden} {c.activation}, {c.num_steps}x{c.num_envs} steps, "
-            f"{c.num_epochs}x{c.num_minibatches} updates, {c.optimizer}, "
-            f"truncation {c.truncation}, {switches}"
-        )
+ACTIONS = ("discrete", "continuous")
 
 
 def draw(seed: int, actions: str) -> Case:
@@ -79,7 +55,7 @@ def draw(seed: int, actions: str) -> Case:
         normalize_reward=bool(flags[5]),
         truncation="bootstrap" if flags[6] else "terminal",
     )
-    return Case(spec, config, seed)
+    return Case("ppo", spec, config, seed)
 
 
 def fixed(actions: str) -> Case:
@@ -101,34 +77,16 @@ def fixed(actions: str) -> Case:
         normalize_obs=continuous,
         normalize_reward=continuous,
     )
-    return Case(spec, config, 0)
+    return Case("ppo", spec, config, 0)
 
 
-def perturbed_weights(case: Case) -> dict[str, np.ndarray]:
-    """Float32 weights in mid-training: no moment is zero, no count at its start."""
-    rng = np.random.default_rng([case.seed, 1])
-    weights = initial_weights(case.spec, case.config, case.seed)
-    for name, value in weights.items():
-        normal = rng.standard_normal(value.shape)
-        if name.startswith("adam/mu/"):
-            weights[name] = 0.05 * normal
-        elif name.startswith("adam/nu/"):
-            weights[name] = 0.01 * normal**2 + 1e-4
-        elif name.endswith("/kernel"):
-            weights[name] = value + 0.5 * normal / np.sqrt(len(value))
-        elif name.endswith("_moments/var"):
-            weights[name] = 0.5 + normal**2
-        else:
-            weights[name] = value + 0.2 * normal
-        weights[name] = np.asarray(weights[name], np.float32)
-    half_way = case.config.updates_per_iteration * (case.config.num_iterations // 3)
-    weights["adam/count"] = np.asarray(half_way, np.int32)
-    for name in ("obs_moments/count", "return_moments/count"):
-        weights[name] = np.asarray(float(rng.integers(1000, 3000)), np.float32)
-    return weights
+def counts(case: Case) -> dict[str, int]:
+    """Where a run is when it is looked at: a third through."""
+    done = case.config.num_iterations // 3
+    return {"adam/count": case.config.updates_per_iteration * done}
 
 
-def rollout_near(
+def batch_near(
     case: Case, weights: Mapping[str, np.ndarray], index: int = 0
 ) -> tuple[Rollout, Noise]:
     """Batch number `index`: `sample_batch`, with log-probabilities and values moved near the
@@ -167,44 +125,8 @@ def _add_outliers(config: Config, rollout: Rollout) -> None:
         rollout.reward[-1, -1] -= 60.0
 
 
-def act_inputs(case: Case) -> tuple[np.ndarray, np.ndarray]:
-    """Observations [N, *obs] and noise [N, A] for one `act`."""
-    rng = np.random.default_rng([case.seed, 3])
-    n = case.config.num_envs
-    obs = rng.standard_normal((n, *case.spec.observation_shape), dtype=np.float32)
-    if case.config.normalize_obs:
-        obs[0] *= 100.0
-    return obs, sample(act_noise(case.spec, n), rng)
-
-
-def well_conditioned(case: Case) -> bool:
-    """Whether one step of the oracle barely moves when its weights move by ten float32 ulps.
-
-    Where it jumps, a ratio, a value or a ReLU sits on the edge of a clip, and no two float32
-    programs have to agree. The oracle alone decides, before any framework has run.
-    """
-    weights = to_float64(perturbed_weights(case))
-    rollout, noise = rollout_near(case, weights)
-    rng = np.random.default_rng([case.seed, 4])
-    moved = {
-        k: weights[k] * (1.0 + 1e-6 * rng.standard_normal(weights[k].shape))
-        for k in oracle.trained(weights)
-    }
-    ends = [
-        oracle.step(case.spec, case.config, start, rollout, noise)
-        for start in (weights, {**weights, **moved})
-    ]
-    (one, metrics), (two, moved_metrics) = ends
-    far = max(float(np.max(np.abs(one[k] - two[k]))) for k in one)
-    return max(far, float(np.max(np.abs(np.subtract(metrics, moved_metrics))))) < 1e-5
-
-
-def draws(seed: int, actions: str, precision: str, count: int) -> list[Case]:
-    """`count` cases from `seed` on; for float32 only well-conditioned ones."""
-    found: list[Case] = []
-    while len(found) < count:
-        case = draw(seed, actions)
-        if precision == "float64" or well_conditioned(case):
-            found.append(case)
-        seed += 1
-    return found
+def policy_probes(case: Case, noise: np.ndarray) -> list[np.ndarray]:
+    """Noise that reads the whole policy out: none, and what forces each discrete action in turn."""
+    if not case.spec.discrete:
+        return [0.0 * noise]
+    return [0.0 * noise, *(0.0 * noise + forced for forced in 1e3 * np.eye(case.spec.action_size))]

@@ -1,0 +1,1 @@
+"""DQN in five frameworks, its oracle and its losses; README.md is the spec."""

@@ -1,0 +1,81 @@
+"""DQN's configuration and its reference values. Decision tags point into README.md."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from tiebreak.core import off_policy
+from tiebreak.core.errors import UsageError
+from tiebreak.core.off_policy import OffPolicyConfig
+from tiebreak.core.types import EnvSpec
+
+
+@dataclass(frozen=True)
+class Config(OffPolicyConfig):
+    """All of DQN's settings; the defaults are the reference (CartPole)."""
+
+    total_steps: int = 500_000
+    """Environment steps of the whole run, all environments together."""
+    num_envs: int = 1
+    """Environments stepped side by side."""
+    num_steps: int = 10
+    """Steps of each environment between updates."""
+    learning_starts: int = 10_000
+    """Environment steps with uniformly random actions before the first update; whole iterations."""
+    replay_size: int = 10_000
+    """Transitions kept, all environments together."""
+    batch_size: int = 128
+    """Transitions in an update."""
+    learning_rate: float = 2.5e-4
+    """Adam's step size."""
+    target_every: int = 500
+    """Environment steps between copies of the network into the target network (D4)."""
+    epsilon_start: float = 1.0
+    """Share of random actions at step 0 (D1)."""
+    epsilon_end: float = 0.05
+    """Share of random actions at the end of the exploration."""
+    exploration_fraction: float = 0.5
+    """Share of total_steps over which ε falls."""
+    double_q: bool = False
+    """Choose the next action by the network, value it by the target network (D3)."""
+    hidden_sizes: tuple[int, ...] = (120, 84)
+    """Widths of the hidden layers."""
+    activation: Literal["tanh", "relu"] = "relu"
+    """After every hidden layer."""
+
+    @property
+    def target_period(self) -> int:
+        """Updates between copies into the target network."""
+        return self.target_every * self.num_updates // self.round_steps
+
+
+RANGES = {
+    "learning_rate": (0.0, math.inf),
+    "epsilon_start": (0.0, 1.0),
+    "epsilon_end": (0.0, 1.0),
+    "exploration_fraction": (0.0, 1.0),
+}
+"""Lowest and highest valid values of the numbers that are not counts."""
+
+
+def reference(spec: EnvSpec) -> Config:
+    """The reference settings for this action space; UsageError for a box: DQN has no maximum."""
+    if not spec.discrete:
+        raise UsageError("dqn needs discrete actions; for a box use td3, sac, mpo or ppo")
+    return Config()
+
+
+def check(config: Config) -> Config:
+    """Raise UsageError where settings contradict one another; return `config`."""
+    off_policy.check(config, RANGES)
+    if config.target_every * config.num_updates % config.round_steps or not config.target_period:
+        raise UsageError(
+            f"target_every is {config.target_every}; it must be a multiple of the environment "
+            f"steps per update (num_envs * num_steps / num_updates = "
+            f"{config.round_steps / config.num_updates:g})"
+        )
+    if any(n < 1 for n in config.hidden_sizes):
+        raise UsageError(f"hidden_sizes {config.hidden_sizes} has a width below 1")
+    return config

@@ -1,0 +1,153 @@
+"""DQN in Equinox; README.md is the spec."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from tiebreak.algorithms.dqn.config import Config
+from tiebreak.algorithms.dqn.data import Act, Batch, Metrics, Noise, Terms, initial_weights
+from tiebreak.algorithms.dqn.losses_jax import dqn_loss, dqn_target, epsilon
+from tiebreak.core.types import Agent, Array, Build, EnvSpec, Moments
+from tiebreak.networks.equinox_networks import ActionValues
+from tiebreak.networks.jax_names import filled
+from tiebreak.networks.jax_names import named as names_of
+from tiebreak.ops import jax_ops as ops
+
+
+class Static(NamedTuple):
+    """What never changes during training."""
+
+    spec: EnvSpec
+    config: Config
+    dtype: str
+    optimizer: optax.GradientTransformation
+
+
+class State(eqx.Module):
+    """What training changes."""
+
+    networks: dict[str, Any]
+    target: dict[str, Any]
+    opt_state: Any
+    obs_moments: Moments
+
+
+def make_static(spec: EnvSpec, config: Config, build: Build) -> Static:
+    """The optimizer for a spec; no weights."""
+    optimizer = ops.make_optimizer(
+        config.optimizer, lambda count: config.learning_rate, config.adam_eps, config.max_grad_norm
+    )  # D5
+    return Static(spec, config, build.dtype, optimizer)
+
+
+def init(static: Static, seed: int) -> State:
+    """A new state with the canonical initial weights (D6)."""
+    return load(static, initial_weights(static.spec, static.config, seed))  # D6
+
+
+def act(static: Static, state: State, obs: Array, noise: Array) -> Act:
+    """obs [N, *obs], noise [N, 2] -> Act; zero noise is greedy."""
+    obs = _features(static, state, obs.reshape(len(obs), -1))
+    q = state.networks["q"](obs)
+    explore = noise[:, 0] > 1.0 - epsilon(static.config, state.opt_state[1].count)  # D1
+    anywhere = (noise[:, 1] * static.spec.action_size).astype(jnp.int32)
+    action = jnp.where(explore, anywhere, jnp.argmax(q, axis=-1).astype(jnp.int32))
+    return Act(action, action)
+
+
+def prepare(static: Static, state: State, batch: Batch) -> Batch:
+    """The batch in the working precision, with features for observations."""
+    obs, next_obs = (_features(static, state, x) for x in (batch.obs, batch.next_obs))
+    reward, discount = (jnp.asarray(x, static.dtype) for x in (batch.reward, batch.discount))
+    return Batch(obs, jnp.asarray(batch.action), reward, discount, next_obs)
+
+
+def gradients(static: Static, state: State, batch: Batch, noise: Noise) -> tuple[Terms, Any]:
+    """Loss terms and the raw gradient in the weights; a batch of features, without axis U."""
+    del noise
+    target = dqn_target(state.networks["q"], state.target["q"], batch, static.config)
+
+    def loss(networks):
+        terms = dqn_loss(networks["q"], batch, target)
+        return terms.loss, terms
+
+    grads, terms = eqx.filter_grad(loss, has_aux=True)(state.networks)
+    return terms, grads
+
+
+def update(static: Static, state: State, batch: Batch, noise: Noise) -> tuple[State, Metrics]:
+    """One gradient step, and the copy into the target network when it is due."""
+    terms, grads = gradients(static, state, batch, noise)
+    changes, opt_state = static.optimizer.update(grads, state.opt_state, state.networks)
+    networks = eqx.apply_updates(state.networks, changes)
+    due = opt_state[1].count % static.config.target_period == 0  # D4
+    target = ops.copy_when(due, networks, state.target)
+    state = State(networks, target, opt_state, state.obs_moments)
+    return state, Metrics(*terms, grad_norm=ops.global_norm(grads))
+
+
+def step(static: Static, state: State, batch: Batch, noise: Noise) -> tuple[State, Metrics]:
+    """All updates of a round, on batches [U, B]; statistics then take the observations in."""
+
+    def body(state, row):
+        return update(static, state, *row)
+
+    data = prepare(static, state, batch)
+    state, metrics = ops.scan(body, state, (data, noise))
+    if static.config.normalize_obs:
+        rows = jnp.asarray(batch.obs, static.dtype).reshape(-1, static.spec.observation_size)
+        moments = ops.merge_moments(state.obs_moments, rows)  # D7
+        state = State(state.networks, state.target, state.opt_state, moments)
+    return state, jax.tree.map(jnp.mean, metrics)
+
+
+def named(static: Static, tree: Any) -> dict[str, Array]:
+    """A tree shaped like the weights -> canonical names."""
+    del static
+    return names_of(tree)
+
+
+def dump(static: Static, state: State) -> dict[str, np.ndarray]:
+    """Everything in the state, under canonical names."""
+    adam = state.opt_state[1]
+    out = named(static, state.networks)
+    trees = ("target", state.target), ("adam/mu", adam.mu), ("adam/nu", adam.nu)
+    out.update({f"{name}/{k}": v for name, tree in trees for k, v in named(static, tree).items()})
+    out["adam/count"] = adam.count
+    out.update({f"obs_moments/{k}": v for k, v in state.obs_moments._asdict().items()})
+    return {k: np.asarray(v) for k, v in jax.device_get(out).items()}
+
+
+def load(static: Static, weights: Mapping[str, np.ndarray]) -> State:
+    """What `dump` wrote, in any framework -> state."""
+    spec, config, dtype, optimizer = static
+    zeros = {"q": ActionValues(spec, config.hidden_sizes, config.activation, dtype)}
+
+    def tree(prefix):
+        return filled(zeros, weights, prefix, dtype)
+
+    networks, count = tree(""), jnp.array(weights["adam/count"], jnp.int32)
+    clip, adam, schedule = optimizer.init(networks)
+    adam = adam._replace(count=count, mu=tree("adam/mu/"), nu=tree("adam/nu/"))
+    moments = (jnp.array(weights[f"obs_moments/{k}"], dtype) for k in Moments._fields)
+    opt_state = clip, adam, schedule._replace(count=jnp.array(count))
+    return State(networks, tree("target/"), opt_state, Moments(*moments))
+
+
+def make_agent(spec: EnvSpec, config: Config, build: Build) -> Agent:
+    """The five functions of the contract."""
+    static = make_static(spec, config, build)
+    return Agent(*(partial(fn, static) for fn in (init, act, step, dump, load)))
+
+
+def _features(static: Static, state: State, obs: Array) -> Array:
+    obs = jnp.asarray(obs, static.dtype)
+    return ops.normalize(obs, state.obs_moments) if static.config.normalize_obs else obs

@@ -1,0 +1,100 @@
+"""DQN's oracle: the equations of README.md in plain float64 NumPy, written to be read.
+
+It shares no arithmetic with the five implementations, so that agreeing with it means something.
+Its state is the canonical dictionary itself; no function changes what it is given. U, B, N, K as
+in data.py.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tiebreak.algorithms.dqn.config import Config
+from tiebreak.algorithms.dqn.data import Act, Batch, Metrics, Noise, Terms
+from tiebreak.core.types import EnvSpec
+from tiebreak.ops.numpy_ops import (
+    Weights,
+    adam,
+    clip_by_norm,
+    merge_moments,
+    mlp,
+    mlp_backward,
+    normalize_obs,
+    sgd,
+)
+
+
+def trained(weights: Weights) -> list[str]:
+    """The names of what the optimizer changes."""
+    return [k for k in weights if k.startswith("q/")]
+
+
+def epsilon(config: Config, count: int) -> float:
+    """The share of random actions after `count` updates (D1)."""
+    steps = config.learning_starts + count * config.round_steps / config.num_updates
+    done = min(1.0, steps / (config.exploration_fraction * config.total_steps))
+    return (1.0 - done) * config.epsilon_start + done * config.epsilon_end
+
+
+def act(spec: EnvSpec, config: Config, weights: Weights, obs: np.ndarray, noise: np.ndarray) -> Act:
+    """obs [N, *obs], noise [N, 2] -> Act; zero noise is the greedy action (D1)."""
+    rows = np.asarray(obs, np.float64).reshape(len(obs), -1)
+    q, _ = mlp(weights, "q", normalize_obs(config, weights, rows), config.activation)
+    share = epsilon(config, int(weights["adam/count"]))
+    action = [
+        int(where * spec.action_size) if whether > 1.0 - share else int(np.argmax(row))
+        for row, (whether, where) in zip(q, noise, strict=True)
+    ]
+    return Act(np.array(action), np.array(action))
+
+
+def gradients(spec: EnvSpec, config: Config, weights: Weights, batch: Batch, noise: Noise):
+    """One update's features -> Terms, and d loss / d weight by name; the target is a constant."""
+    del noise
+    next_q, _ = mlp(weights, "target/q", batch.next_obs, config.activation)
+    chooser = next_q
+    if config.double_q:  # D3
+        chooser, _ = mlp(weights, "q", batch.next_obs, config.activation)
+    rows = np.arange(len(next_q))
+    target = batch.reward + batch.discount * next_q[rows, chooser.argmax(axis=-1)]
+    q, inputs = mlp(weights, "q", batch.obs, config.activation)
+    taken = q[rows, batch.action]
+    d_q = np.zeros_like(q)
+    d_q[rows, batch.action] = 2.0 * (taken - target) / len(rows)  # D2
+    grads = mlp_backward(weights, "q", inputs, d_q, config.activation)
+    return Terms(((taken - target) ** 2).mean(), taken.mean(), target.mean()), grads
+
+
+def update(spec: EnvSpec, config: Config, weights: Weights, batch: Batch, noise: Noise):
+    """One gradient step, and the copy into the target network when it is due."""
+    terms, grads = gradients(spec, config, weights, batch, noise)
+    clipped, norm = clip_by_norm(grads, config.max_grad_norm)
+    if config.optimizer == "sgd":
+        weights = sgd(weights, clipped, config.learning_rate)
+    else:
+        weights = adam(weights, clipped, config.learning_rate, config.adam_eps)  # D5
+    if weights["adam/count"] % config.target_period == 0:  # D4
+        weights = {**weights, **{f"target/{k}": weights[k] for k in trained(weights)}}
+    return weights, Metrics(*terms, norm)
+
+
+def prepare(config: Config, weights: Weights, batch: Batch) -> Batch:
+    """The batch with features for observations."""
+    obs, next_obs = (
+        normalize_obs(config, weights, np.asarray(x, np.float64))
+        for x in (batch.obs, batch.next_obs)
+    )
+    return batch._replace(obs=obs, next_obs=next_obs)
+
+
+def step(spec: EnvSpec, config: Config, weights: Weights, batch: Batch, noise: Noise):
+    """All updates of a round -> weights, Metrics averaged over them."""
+    data, before, history = prepare(config, weights, batch), weights, []
+    for u in range(config.num_updates):
+        rows = Batch(*(x[u] for x in data)), Noise(*(x[u] for x in noise))
+        weights, metrics = update(spec, config, weights, *rows)
+        history.append(metrics)
+    if config.normalize_obs:  # D7
+        rows = np.asarray(batch.obs, np.float64).reshape(-1, batch.obs.shape[-1])
+        weights = {**weights, **merge_moments(before, "obs_moments", rows)}
+    return weights, Metrics(*(np.mean(column) for column in zip(*history, strict=True)))

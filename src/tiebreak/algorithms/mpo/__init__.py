@@ -1,0 +1,1 @@
+"""MPO in five frameworks, its oracle and its losses; README.md is the spec."""

@@ -1,0 +1,225 @@
+"""MPO's oracle: the equations of README.md in plain float64 NumPy, written to be read.
+
+It shares no arithmetic with the five implementations but SciPy's SLSQP, which is the definition of
+dual="slsqp". Its state is the canonical dictionary itself; no function changes what it is given.
+Sizes as in data.py.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.optimize import brentq
+
+from tiebreak.algorithms.mpo.config import Config
+from tiebreak.algorithms.mpo.data import Act, Batch, Metrics, Noise, Terms
+from tiebreak.core.types import EnvSpec
+from tiebreak.ops.numpy_ops import (
+    Weights,
+    adam,
+    clip_by_norm,
+    layer_norm_mlp,
+    layer_norm_mlp_backward,
+    merge_moments,
+    normalize_obs,
+    sgd,
+    sigmoid,
+    softplus,
+)
+from tiebreak.ops.scipy_dual import HIGHEST, LEAST_LOG, LOWEST, slsqp
+
+LOG_2PI = np.log(2 * np.pi)
+
+
+def trained(weights: Weights) -> list[str]:
+    """The names of what the optimizers change."""
+    return [k for k in weights if k.startswith(("actor/", "critic1/", "critic2/", "dual/"))]
+
+
+# --- the policy -----------------------------------------------------------------------------------
+
+
+def policy(config: Config, weights: Weights, name: str, obs: np.ndarray):
+    """obs [B, O] -> mean, std [B, A], d std / d what the network gave, and the network's cache."""
+    out, cache = layer_norm_mlp(weights, name, obs)
+    mean, raw = np.split(out, 2, axis=-1)
+    scale = config.init_std / np.log(2.0)
+    return mean, softplus(raw) * scale + 1e-6, sigmoid(raw) * scale, cache
+
+
+def act(spec: EnvSpec, config: Config, weights: Weights, obs: np.ndarray, noise: np.ndarray) -> Act:
+    """obs [N, *obs], noise [N, A] -> Act; zero noise is the greedy action (D1)."""
+    rows = normalize_obs(config, weights, np.asarray(obs, np.float64).reshape(len(obs), -1))
+    mean, std, _, _ = policy(config, weights, "actor", rows)
+    raw = np.clip(mean + std * noise, -1.0, 1.0)
+    low, high = (np.array(bound) for bound in spec.bounds)
+    return Act(low + (raw + 1.0) / 2.0 * (high - low), raw)
+
+
+# --- the E-step -----------------------------------------------------------------------------------
+
+
+def reweight(values: np.ndarray, temperature: float):
+    """values [S, B] -> weights [S, B], the dual's mean log mean exp((v − max v)/η), mean KL."""
+    scaled = (values - values.max(axis=0)) / temperature
+    powers = np.exp(scaled)
+    weights = powers / powers.sum(axis=0)
+    log_mean = np.log(powers.mean(axis=0))
+    return weights, log_mean.mean(), ((weights * scaled).sum(axis=0) - log_mean).mean()
+
+
+def temperatures(config: Config, weights: Weights, values: np.ndarray) -> np.ndarray:
+    """Of each objective; [M, S, B] -> [M] (D4)."""
+    if config.dual == "gradient":
+        return softplus(weights["dual/log_temperature"]) + 1e-8  # D8
+    if config.dual == "slsqp":
+        return slsqp(values, config.epsilons)
+    return np.array([best_temperature(v, e) for v, e in zip(values, config.epsilons, strict=True)])
+
+
+def best_temperature(values: np.ndarray, epsilon: float) -> float:
+    """Where KL, which falls as η rises, is ε: the minimum of the dual, by Brent's method."""
+
+    def excess(log_temperature):
+        return reweight(values, np.exp(log_temperature))[2] - epsilon
+
+    low, high = np.log(LOWEST), np.log(HIGHEST)
+    if excess(low) <= 0.0:
+        return LOWEST
+    if excess(high) >= 0.0:
+        return HIGHEST
+    return float(np.exp(brentq(excess, low, high, xtol=1e-14, rtol=1e-14)))
+
+
+def sample_values(config: Config, weights: Weights, next_obs: np.ndarray, action: np.ndarray):
+    """The least target critic for actions [S, B, A], clipped: [S, B] (D2)."""
+    clipped = np.clip(action, -1.0, 1.0)
+    rows = [np.concatenate([next_obs, one], axis=-1) for one in clipped]
+    values = [
+        [layer_norm_mlp(weights, f"target/{name}", row)[0][:, 0] for row in rows]
+        for name in config.critics
+    ]
+    return np.min(values, axis=0)
+
+
+def objectives(config: Config, values: np.ndarray, action: np.ndarray) -> np.ndarray:
+    """[M, S, B]: Q, and minus the Euclidean distance out of bounds (D5)."""
+    if not config.epsilon_penalty:
+        return values[None]
+    return np.stack([values, -np.linalg.norm(action - np.clip(action, -1.0, 1.0), axis=-1)])
+
+
+# --- the losses and their gradients ---------------------------------------------------------------
+
+
+def critic_gradients(config: Config, weights: Weights, batch: Batch, target: np.ndarray):
+    """target [B] -> loss, mean Q of the first critic, gradients (D3)."""
+    x = np.concatenate([batch.obs, batch.action], axis=-1)
+    loss, means, grads = 0.0, [], {}
+    for name in config.critics:
+        out, cache = layer_norm_mlp(weights, name, x)
+        error = out[:, 0] - target
+        loss += 0.5 * (error**2).mean()
+        means.append(out.mean())
+        grads.update(layer_norm_mlp_backward(weights, name, cache, error[:, None] / len(target)))
+    return loss, means[0], grads
+
+
+def policy_gradients(config: Config, weights: Weights, batch: Batch, action, improved):
+    """Samples [S, B, A] and their weights [S, B] -> loss, both KLs [A], gradients (D6)."""
+    old_mean, old_std, _, _ = policy(config, weights, "target/actor", batch.next_obs)
+    mean, std, d_std, cache = policy(config, weights, "actor", batch.next_obs)
+    rows, w = len(mean), improved[:, :, None]
+    z_mean, z_std = (action - mean) / old_std, (action - old_mean) / std
+    log_prob = -0.5 * z_mean**2 - 0.5 * z_std**2 - np.log(old_std) - np.log(std) - LOG_2PI
+    kl_mean = 0.5 * (((mean - old_mean) / old_std) ** 2).mean(axis=0)
+    kl_std = (np.log(std / old_std) + old_std**2 / (2.0 * std**2) - 0.5).mean(axis=0)
+    alpha_mean, alpha_std = (
+        softplus(weights[f"dual/log_alpha_{k}"]) + 1e-8 for k in ("mean", "std")
+    )
+    loss = -(w * log_prob).sum() / rows + (alpha_mean * kl_mean + alpha_std * kl_std).sum()
+    d_mean = -(w * z_mean).sum(axis=0) / old_std + alpha_mean * (mean - old_mean) / old_std**2
+    d_log_std = -(w * (z_std**2 - 1.0)).sum(axis=0) + alpha_std * (1.0 - (old_std / std) ** 2)
+    d_out = np.concatenate([d_mean, d_log_std / std * d_std], axis=-1) / rows
+    return loss, kl_mean, kl_std, layer_norm_mlp_backward(weights, "actor", cache, d_out)
+
+
+def dual_gradients(config: Config, weights: Weights, temperature, log_means, kls, kl_mean, kl_std):
+    """Temperature, log mean, KL [M] of the E-step, KLs [A] of the M-step -> loss, gradients."""
+    bounds = np.array(config.epsilons)
+    loss, grads = (temperature * (bounds + log_means)).sum(), {}
+    if config.dual == "gradient":
+        name = "dual/log_temperature"
+        grads[name] = (bounds - kls) * sigmoid(weights[name])
+    for part, kl in (("mean", kl_mean), ("std", kl_std)):
+        name, slack = f"dual/log_alpha_{part}", getattr(config, f"epsilon_{part}") - kl
+        loss += ((softplus(weights[name]) + 1e-8) * slack).sum()
+        grads[name] = slack * sigmoid(weights[name])
+    return loss, grads
+
+
+def gradients(spec: EnvSpec, config: Config, weights: Weights, batch: Batch, noise: Noise):
+    """One update's features -> Terms, and d loss / d weight by name."""
+    old_mean, old_std, _, _ = policy(config, weights, "target/actor", batch.next_obs)
+    action = old_mean + old_std * noise.action
+    value = sample_values(config, weights, batch.next_obs, action)
+    target = batch.reward + batch.discount * value.mean(axis=0)  # D2
+    critic_loss, q, grads = critic_gradients(config, weights, batch, target)
+    values = objectives(config, value, action)
+    temperature = temperatures(config, weights, values)
+    parts = [reweight(v, t) for v, t in zip(values, temperature, strict=True)]
+    improved, log_means, kls = (np.array(column) for column in zip(*parts, strict=True))
+    actor_loss, *divergences, actor_grads = policy_gradients(
+        config, weights, batch, action, improved.sum(axis=0)
+    )
+    dual_loss, dual_grads = dual_gradients(
+        config, weights, temperature, log_means, kls, *divergences
+    )
+    loss, seen = critic_loss + actor_loss + dual_loss, [kl.mean() for kl in divergences]
+    losses = loss, critic_loss, actor_loss, dual_loss
+    terms = Terms(*losses, q, target.mean(), temperature[0], kls[0], *seen)
+    return terms, {**grads, **actor_grads, **dual_grads}
+
+
+# --- the update -----------------------------------------------------------------------------------
+
+
+def update(spec: EnvSpec, config: Config, weights: Weights, batch: Batch, noise: Noise):
+    """One step of each optimizer (D9), and the copies into the targets when they are due (D10)."""
+    terms, grads = gradients(spec, config, weights, batch, noise)
+    count, norms = weights["adam/count"], {}
+    for group, names in config.groups.items():
+        rate, most = config.rates[group]
+        part = {k: g for k, g in grads.items() if k.partition("/")[0] in names}
+        part, norms[group] = clip_by_norm(part, most)
+        weights = {**weights, "adam/count": count}  # one count: the optimizers step together
+        if config.optimizer == "sgd":
+            weights = sgd(weights, part, rate)
+        else:
+            weights = adam(weights, part, rate, config.adam_eps)
+    weights.update({k: np.maximum(weights[k], LEAST_LOG) for k in weights if k.startswith("dual/")})
+    if weights["adam/count"] % config.target_period == 0:
+        copies = {f"target/{k}": weights[k] for k in trained(weights) if not k.startswith("dual/")}
+        weights = {**weights, **copies}
+    return weights, Metrics(*terms, norms["actor"], norms["critic"])
+
+
+def prepare(config: Config, weights: Weights, batch: Batch) -> Batch:
+    """The batch with features for observations."""
+    obs, next_obs = (
+        normalize_obs(config, weights, np.asarray(x, np.float64))
+        for x in (batch.obs, batch.next_obs)
+    )
+    return batch._replace(obs=obs, next_obs=next_obs)
+
+
+def step(spec: EnvSpec, config: Config, weights: Weights, batch: Batch, noise: Noise):
+    """All updates of a round -> weights, Metrics averaged over them."""
+    data, before, history = prepare(config, weights, batch), weights, []
+    for u in range(config.num_updates):
+        rows = Batch(*(x[u] for x in data)), Noise(*(x[u] for x in noise))
+        weights, metrics = update(spec, config, weights, *rows)
+        history.append(metrics)
+    if config.normalize_obs:  # D7
+        rows = np.asarray(batch.obs, np.float64).reshape(-1, batch.obs.shape[-1])
+        weights = {**weights, **merge_moments(before, "obs_moments", rows)}
+    return weights, Metrics(*(np.mean(column) for column in zip(*history, strict=True)))

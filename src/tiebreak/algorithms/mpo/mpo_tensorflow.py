@@ -1,0 +1,249 @@
+"""MPO in TensorFlow; README.md is the spec. A state is made of variables, written in place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial, reduce
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from tiebreak.algorithms.mpo.config import Config
+from tiebreak.algorithms.mpo.data import (
+    Act,
+    Batch,
+    Metrics,
+    Noise,
+    Samples,
+    Terms,
+    initial_dual,
+    initial_weights,
+)
+from tiebreak.core.errors import UsageError
+from tiebreak.core.types import Agent, Array, Build, EnvSpec, Moments
+from tiebreak.networks.tensorflow_networks import LayerNormCritic, LayerNormPolicy
+from tiebreak.ops import tensorflow_dual as duals
+from tiebreak.ops import tensorflow_ops as ops
+from tiebreak.ops.scipy_dual import LEAST_LOG
+from tiebreak.ops.tensorflow_ops import Gaussian
+
+
+def draw_samples(policy: Callable, critics: Sequence, next_obs: Array, noise: Array) -> Samples:
+    """Actions of the target policy and what the target critics say; noise [S, B, A]."""
+    distribution = policy(next_obs)
+    action = distribution.sample(noise)
+    obs = tf.broadcast_to(next_obs, (*noise.shape[:2], next_obs.shape[-1]))
+    clipped = tf.clip_by_value(action, -1.0, 1.0)  # D1
+    obs, clipped = (tf.reshape(x, (-1, x.shape[-1])) for x in (obs, clipped))
+    value = reduce(tf.minimum, [critic(obs, clipped) for critic in critics])  # D2
+    return Samples(distribution, action, tf.reshape(value, noise.shape[:2]))
+
+
+def objectives(samples: Samples, config: Config) -> Array:
+    """What the samples are reweighted by: Q, and minus the way out of bounds; [M, S, B]."""
+    if not config.epsilon_penalty:
+        return samples.value[None]
+    outside = samples.action - tf.clip_by_value(samples.action, -1.0, 1.0)
+    return tf.stack([samples.value, -tf.sqrt(tf.reduce_sum(tf.square(outside), axis=-1))])  # D5
+
+
+def critic_loss(critics: Sequence[Callable], batch: Batch, target: Array) -> tuple[Array, Array]:
+    """Half the mean squared errors, summed over critics; Q of the first. target [B]."""
+    values = [critic(batch.obs, batch.action) for critic in critics]
+    loss = sum(0.5 * tf.reduce_mean(tf.square(q - target)) for q in values)  # D3
+    return loss, tf.reduce_mean(values[0])
+
+
+def policy_loss(policy: Gaussian, samples: Samples, weights: Array) -> Array:
+    """Cross-entropy to the weighted samples, of the mean and of the std apart; weights [S, B]."""
+    old = samples.policy
+    parts = Gaussian(policy.mean, old.log_std), Gaussian(old.mean, policy.log_std)  # D6
+    log_prob = sum(part.log_prob(samples.action) for part in parts)
+    return -tf.reduce_mean(tf.reduce_sum(weights * log_prob, axis=0))
+
+
+def mpo_loss(
+    policy: Callable, critics: Sequence[Callable], dual: Mapping[str, Array], samples: Samples,
+    batch: Batch, config: Config,
+) -> Terms:  # fmt: skip
+    """All losses; each one's gradient is in its own networks only."""
+    hold, mean = tf.stop_gradient, tf.reduce_mean
+    target = batch.reward + batch.discount * mean(samples.value, axis=0)  # D2
+    critic, q = critic_loss(critics, batch, target)
+    values = objectives(samples, config)
+    if config.dual == "gradient":
+        temperature = duals.positive(dual["log_temperature"])  # D8
+    else:
+        temperature = getattr(duals, config.dual)(values, config.epsilons)  # D4
+    tempered = duals.tempered(values, temperature)
+    new = policy(batch.next_obs)
+    actor = policy_loss(new, samples, tf.reduce_sum(hold(tempered.weights), axis=0))  # D5
+    multipliers = duals.temperature_loss(temperature, tempered, config.epsilons)  # D4
+    kls = duals.divergences(new, samples.policy)  # D6
+    for part, kl in zip(("mean", "std"), kls, strict=True):
+        alpha = duals.positive(dual[f"log_alpha_{part}"])  # D8
+        actor += tf.reduce_sum(hold(alpha) * kl)
+        multipliers += tf.reduce_sum(alpha * (getattr(config, f"epsilon_{part}") - hold(kl)))
+    seen = mean(target), temperature[0], hold(tempered.kl)[0], *(mean(kl) for kl in kls)
+    return Terms(critic + actor + multipliers, critic, actor, multipliers, q, *seen)
+
+
+class Static(NamedTuple):
+    """What never changes during training."""
+
+    spec: EnvSpec
+    config: Config
+    dtype: str
+    policy: LayerNormPolicy
+    critics: list[LayerNormCritic]
+    optimizers: dict[str, Callable[[Array, ops.Adam, Array], None]]
+    layouts: dict[str, ops.Layout]
+
+
+class State(NamedTuple):
+    """What training changes: variables."""
+
+    params: dict[str, tf.Variable]
+    target: dict[str, tf.Variable]
+    opt_states: dict[str, ops.Adam]
+    obs_moments: Moments
+
+
+def make_static(spec: EnvSpec, config: Config, build: Build) -> Static:
+    """Networks and optimizers for a spec; no weights."""
+    if config.dual == "slsqp" and not build.host_calls:
+        raise UsageError(
+            "dual is 'slsqp', which calls SciPy in every update; a program of mode 'xla' cannot "
+            "(valid there: 'newton', which finds the same minimum, and 'gradient'); "
+            "use --set dual=newton, or --mode function"
+        )
+    policy = LayerNormPolicy("actor", spec, config.hidden_sizes, config.init_std)
+    critics = [LayerNormCritic(name, spec, config.critic_sizes) for name in config.critics]
+    optimizers = {
+        group: ops.make_optimizer(config.optimizer, lambda count, r=rate: r, config.adam_eps, clip)
+        for group, (rate, clip) in config.rates.items()
+    }  # D9
+    layouts = {
+        "actor": policy.shapes(),
+        "critic": {k: shape for critic in critics for k, shape in critic.shapes().items()},
+        "dual": {f"dual/{k}": v.shape for k, v in initial_dual(spec, config).items()},
+    }
+    return Static(spec, config, build.dtype, policy, critics, optimizers, layouts)
+
+
+def init(static: Static, seed: int) -> State:
+    """A new state with the canonical initial weights (D11)."""
+    return load(static, initial_weights(static.spec, static.config, seed))  # D11
+
+
+def act(static: Static, state: State, obs: Array, noise: Array) -> Act:
+    """obs [N, *obs], noise [N, A] -> Act; zero noise is greedy."""
+    obs = _features(static, state, tf.reshape(obs, (obs.shape[0], -1)))
+    policy = static.policy(ops.unpack(state.params["actor"], static.layouts["actor"]), obs)
+    raw = tf.clip_by_value(policy.sample(tf.cast(noise, static.dtype)), -1.0, 1.0)  # D1
+    bounds = (tf.constant(b, static.dtype) for b in static.spec.bounds)
+    return Act(ops.fit_to_bounds(raw, *bounds), raw)
+
+
+def prepare(static: Static, state: State, batch: Batch) -> Batch:
+    """The batch in the working precision, with features for observations."""
+    obs, next_obs = (_features(static, state, x) for x in (batch.obs, batch.next_obs))
+    others = batch.action, batch.reward, batch.discount
+    return Batch(obs, *(tf.cast(x, static.dtype) for x in others), next_obs)
+
+
+def gradients(static: Static, state: State, batch: Batch, noise: Noise) -> tuple[Terms, dict]:
+    """Loss terms and the raw gradient in all weights; a batch of features, without axis U."""
+    noise = tf.cast(noise.action, static.dtype)
+    samples = draw_samples(*_networks(static, named(static, state.target)), batch.next_obs, noise)
+    flat = {group: tf.convert_to_tensor(x) for group, x in state.params.items()}
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+        tape.watch(flat)
+        weights = named(static, flat)
+        dual = {k: weights[f"dual/{k}"] for k in static.config.dual_names}
+        terms = mpo_loss(*_networks(static, weights), dual, samples, batch, static.config)
+    return terms, tape.gradient(terms.loss, flat)
+
+
+def update(static: Static, state: State, batch: Batch, noise: Noise) -> tuple[State, Metrics]:
+    """One step of each optimizer, and the copies into the target networks when they are due."""
+    terms, grads = gradients(static, state, batch, noise)
+    for group, optimizer in static.optimizers.items():
+        optimizer(grads[group], state.opt_states[group], state.params[group])
+    dual = state.params["dual"]
+    dual.assign(tf.maximum(dual, LEAST_LOG))  # D8
+    due = state.opt_states["critic"].count % static.config.target_period == 0  # D10
+    for group, old in state.target.items():
+        ops.copy_when(due, state.params[group], old)
+    norms = (ops.global_norm(grads[group]) for group in static.config.targets)
+    return state, Metrics(*terms, *norms)
+
+
+def step(static: Static, state: State, batch: Batch, noise: Noise) -> tuple[State, Metrics]:
+    """All updates of a round, on batches [U, B]; statistics then take the observations in."""
+
+    def body(u):
+        rows = tf.nest.map_structure(lambda x: tf.gather(x, u), (data, noise))
+        return tf.stack(update(static, state, *rows)[1])
+
+    data, rows = prepare(static, state, batch), tf.range(static.config.num_updates)
+    metrics = ops.scan(body, rows, len(Metrics._fields), static.dtype)
+    if static.config.normalize_obs:
+        seen = tf.reshape(tf.cast(batch.obs, static.dtype), (-1, static.spec.observation_size))
+        ops.assign(state.obs_moments, ops.merge_moments(state.obs_moments, seen))  # D7
+    return state, Metrics(*tf.unstack(metrics))
+
+
+def named(static: Static, tree: Mapping[str, Array]) -> dict[str, Array]:
+    """What each optimizer's part of the weights is laid out like -> canonical names."""
+    parts = [ops.unpack(flat, static.layouts[group]) for group, flat in tree.items()]
+    return {k: x for part in parts for k, x in part.items()}
+
+
+def dump(static: Static, state: State) -> dict[str, np.ndarray]:
+    """Everything in the state, under canonical names."""
+    adams = state.opt_states.items()
+    trees = {"": state.params, "target/": state.target}
+    trees.update({f"adam/{k}/": {g: getattr(x, k) for g, x in adams} for k in ("mu", "nu")})
+    out = {prefix + k: v for prefix, t in trees.items() for k, v in named(static, t).items()}
+    out["adam/count"] = tf.cast(state.opt_states["critic"].count, tf.int32)
+    out.update({f"obs_moments/{k}": v for k, v in state.obs_moments._asdict().items()})
+    return {k: np.array(v.numpy()) for k, v in out.items()}
+
+
+def load(static: Static, weights: Mapping[str, np.ndarray]) -> State:
+    """What `dump` wrote, in any framework -> state."""
+
+    def variable(name, dtype=static.dtype):
+        return tf.Variable(weights[name], dtype=dtype)
+
+    def flat(prefix, group):
+        layout = static.layouts[group]
+        arrays = {name: weights[prefix + name] for name in layout}
+        return tf.Variable(ops.pack(arrays, layout), dtype=static.dtype)
+
+    opt_states = {}
+    for group in static.layouts:
+        moving = (flat(f"adam/{k}/", group) for k in ("mu", "nu"))
+        opt_states[group] = ops.Adam(*moving, variable("adam/count", tf.int64))
+    moments = Moments(*(variable(f"obs_moments/{k}") for k in Moments._fields))
+    params = {group: flat("", group) for group in static.layouts}
+    target = {group: flat("target/", group) for group in static.config.targets}
+    return State(params, target, opt_states, moments)
+
+
+def make_agent(spec: EnvSpec, config: Config, build: Build) -> Agent:
+    """The five functions of the contract."""
+    static = make_static(spec, config, build)
+    return Agent(*(partial(fn, static) for fn in (init, act, step, dump, load)))
+
+
+def _features(static: Static, state: State, obs: Array) -> Array:
+    obs = tf.cast(obs, static.dtype)
+    return ops.normalize(obs, state.obs_moments) if static.config.normalize_obs else obs
+
+
+def _networks(static: Static, weights: Mapping[str, Array]) -> tuple:
+    """Policy and critics as functions of their inputs."""
+    return partial(static.policy, weights), [partial(c, weights) for c in static.critics]

@@ -1,0 +1,250 @@
+"""MPO in PyTorch; README.md is the spec."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial, reduce
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from tiebreak.algorithms.mpo.config import Config
+from tiebreak.algorithms.mpo.data import Act, Batch, Metrics, Noise, Samples, Terms, initial_weights
+from tiebreak.core.types import Agent, Array, Build, EnvSpec, Moments
+from tiebreak.networks.torch_networks import LayerNormCritic, LayerNormPolicy
+from tiebreak.ops import torch_dual as duals
+from tiebreak.ops import torch_ops as ops
+from tiebreak.ops.scipy_dual import LEAST_LOG
+from tiebreak.ops.torch_ops import Gaussian
+
+
+@torch.no_grad()
+def draw_samples(policy: Callable, critics: Sequence, next_obs: Array, noise: Array) -> Samples:
+    """Actions of the target policy and what the target critics say; noise [S, B, A]."""
+    distribution = policy(next_obs)
+    action = distribution.sample(noise)
+    obs = next_obs.expand(len(noise), -1, -1)
+    obs, clipped = (x.reshape(-1, x.shape[-1]) for x in (obs, action.clamp(-1.0, 1.0)))  # D1
+    value = reduce(torch.minimum, [critic(obs, clipped) for critic in critics])  # D2
+    return Samples(distribution, action, value.reshape(noise.shape[:2]))
+
+
+def objectives(samples: Samples, config: Config) -> Array:
+    """What the samples are reweighted by: Q, and minus the way out of bounds; [M, S, B]."""
+    if not config.epsilon_penalty:
+        return samples.value[None]
+    outside = samples.action - samples.action.clamp(-1.0, 1.0)
+    return torch.stack([samples.value, -torch.sqrt(torch.square(outside).sum(-1))])  # D5
+
+
+def critic_loss(critics: Sequence[Callable], batch: Batch, target: Array) -> tuple[Array, Array]:
+    """Half the mean squared errors, summed over critics; Q of the first. target [B]."""
+    values = [critic(batch.obs, batch.action) for critic in critics]
+    return sum(0.5 * torch.square(q - target).mean() for q in values), values[0].mean()  # D3
+
+
+def policy_loss(policy: Gaussian, samples: Samples, weights: Array) -> Array:
+    """Cross-entropy to the weighted samples, of the mean and of the std apart; weights [S, B]."""
+    old = samples.policy
+    parts = Gaussian(policy.mean, old.log_std), Gaussian(old.mean, policy.log_std)  # D6
+    log_prob = sum(part.log_prob(samples.action) for part in parts)
+    return -(weights * log_prob).sum(0).mean()
+
+
+def mpo_loss(
+    policy: Callable, critics: Sequence[Callable], dual: Mapping[str, Array], samples: Samples,
+    batch: Batch, config: Config,
+) -> Terms:  # fmt: skip
+    """All losses; each one's gradient is in its own networks only."""
+    target = batch.reward + batch.discount * samples.value.mean(0)  # D2
+    critic, q = critic_loss(critics, batch, target)
+    values = objectives(samples, config)
+    if config.dual == "gradient":
+        temperature = duals.positive(dual["log_temperature"])  # D8
+    else:
+        temperature = getattr(duals, config.dual)(values, config.epsilons)  # D4
+    tempered = duals.tempered(values, temperature)
+    new = policy(batch.next_obs)
+    actor = policy_loss(new, samples, tempered.weights.detach().sum(0))  # D5
+    multipliers = duals.temperature_loss(temperature, tempered, config.epsilons)  # D4
+    kls = duals.divergences(new, samples.policy)  # D6
+    for part, kl in zip(("mean", "std"), kls, strict=True):
+        alpha = duals.positive(dual[f"log_alpha_{part}"])  # D8
+        actor = actor + (alpha.detach() * kl).sum()
+        bound = getattr(config, f"epsilon_{part}")
+        multipliers = multipliers + (alpha * (bound - kl.detach())).sum()
+    seen = target.mean(), temperature[0], tempered.kl[0], *(kl.mean() for kl in kls)
+    return Terms(critic + actor + multipliers, critic, actor, multipliers, q, *seen)
+
+
+class Static(NamedTuple):
+    """What never changes during training."""
+
+    spec: EnvSpec
+    config: Config
+    dtype: torch.dtype
+    device: torch.device
+    networks: dict[str, LayerNormPolicy | LayerNormCritic]
+    names: dict[str, list[str]]
+    optimizers: dict[str, Callable[[list[Array], list[Array], ops.Adam], Array]]
+    bounds: list[Array]
+    update: Callable
+
+
+class State(NamedTuple):
+    """What training changes: tensors in lists and modules in place, the others by new ones."""
+
+    networks: dict[str, LayerNormPolicy | LayerNormCritic]
+    target_networks: dict[str, LayerNormPolicy | LayerNormCritic]
+    params: dict[str, list[Array]]
+    target: dict[str, list[Array]]
+    opt_states: dict[str, ops.Adam]
+    obs_moments: Moments
+
+
+def make_static(spec: EnvSpec, config: Config, build: Build) -> Static:
+    """Networks (without memory) and optimizers for a spec; what an update compiles."""
+
+    def one(static, state, data, noise):
+        return torch.stack(update(static, state, data, noise)[1])
+
+    dtype, device = getattr(torch, build.dtype), torch.device(build.device)
+    networks = {"actor": LayerNormPolicy(spec, config.hidden_sizes, config.init_std, dtype)}
+    for name in config.critics:
+        networks[name] = LayerNormCritic(spec, config.critic_sizes, dtype)
+    names = {g: [n for k in config.groups[g] for n in networks[k].names(k)] for g in config.targets}
+    names["dual"] = [f"dual/{k}" for k in config.dual_names]
+    optimizers = {
+        group: ops.make_optimizer(config.optimizer, lambda count, r=rate: r, config.adam_eps, clip)
+        for group, (rate, clip) in config.rates.items()
+    }  # D9
+    box = [torch.tensor(b, dtype=dtype, device=device) for b in spec.bounds]
+    return Static(spec, config, dtype, device, networks, names, optimizers, box, build.compile(one))
+
+
+def init(static: Static, seed: int) -> State:
+    """A new state with the canonical initial weights (D11)."""
+    return load(static, initial_weights(static.spec, static.config, seed))  # D11
+
+
+@torch.no_grad()
+def act(static: Static, state: State, obs: Array, noise: Array) -> Act:
+    """obs [N, *obs], noise [N, A] -> Act; zero noise is greedy."""
+    policy = state.networks["actor"](_features(static, state, obs.reshape(len(obs), -1)))
+    raw = policy.sample(noise.to(static.dtype)).clamp(-1.0, 1.0)  # D1
+    return Act(ops.fit_to_bounds(raw, *static.bounds), raw)
+
+
+@torch.no_grad()
+def prepare(static: Static, state: State, batch: Batch) -> Batch:
+    """The batch in the working precision, with features for observations."""
+    obs, next_obs = (_features(static, state, x) for x in (batch.obs, batch.next_obs))
+    others = batch.action, batch.reward, batch.discount
+    return Batch(obs, *(x.to(static.dtype) for x in others), next_obs)
+
+
+def gradients(static: Static, state: State, batch: Batch, noise: Noise) -> tuple[Terms, dict]:
+    """Loss terms and the raw gradient in all weights; a batch of features, without axis U."""
+    policy, *critics = state.target_networks.values()
+    samples = draw_samples(policy, critics, batch.next_obs, noise.action.to(static.dtype))
+    policy, *critics = state.networks.values()
+    dual = dict(zip(static.config.dual_names, state.params["dual"], strict=True))
+    terms = mpo_loss(policy, critics, dual, samples, batch, static.config)
+    flat = iter(torch.autograd.grad(terms.loss, [x for p in state.params.values() for x in p]))
+    grads = {group: [next(flat) for _ in names] for group, names in state.params.items()}
+    return Terms(*(x.detach() for x in terms)), grads
+
+
+def update(static: Static, state: State, batch: Batch, noise: Noise) -> tuple[State, Metrics]:
+    """One step of each optimizer, and the copies into the target networks when they are due."""
+    terms, grads = gradients(static, state, batch, noise)
+    norms = {
+        group: optimizer(state.params[group], grads[group], state.opt_states[group])
+        for group, optimizer in static.optimizers.items()
+    }
+    with torch.no_grad():
+        torch._foreach_clamp_min_(state.params["dual"], LEAST_LOG)  # D8
+        count = state.opt_states["critic"].count[0]
+        due = count % static.config.target_period == 0  # D10
+        for group, old in state.target.items():
+            ops.copy_when(due, state.params[group], old)
+    return state, Metrics(*terms, norms["actor"], norms["critic"])
+
+
+def step(static: Static, state: State, batch: Batch, noise: Noise) -> tuple[State, Metrics]:
+    """All updates of a round, on batches [U, B]; statistics then take the observations in."""
+    data = prepare(static, state, batch)
+    rows = [
+        (Batch(*(x[u] for x in data)), Noise(*(x[u] for x in noise)))
+        for u in range(static.config.num_updates)
+    ]
+    metrics = torch.stack([static.update(static, state, *row) for row in rows])
+    if static.config.normalize_obs:
+        seen = batch.obs.to(static.dtype).reshape(-1, static.spec.observation_size)
+        state = state._replace(obs_moments=ops.merge_moments(state.obs_moments, seen))  # D7
+    return state, Metrics(*metrics.mean(0).unbind())
+
+
+def named(static: Static, tree: dict[str, list[Array]]) -> dict[str, Array]:
+    """What each optimizer's part of the weights is shaped like -> canonical names and layout."""
+    pairs = (pair for group in tree for pair in zip(static.names[group], tree[group], strict=True))
+    return {k: x.T if x.ndim == 2 else x for k, x in pairs}
+
+
+def dump(static: Static, state: State) -> dict[str, np.ndarray]:
+    """Everything in the state, under canonical names; copies."""
+    adams = state.opt_states.items()
+    trees = {"": state.params, "target/": state.target}
+    trees.update({f"adam/{k}/": {g: getattr(x, k) for g, x in adams} for k in ("mu", "nu")})
+    out = {prefix + k: v for prefix, t in trees.items() for k, v in named(static, t).items()}
+    out["adam/count"] = state.opt_states["critic"].count[0]
+    out.update({f"obs_moments/{k}": v for k, v in state.obs_moments._asdict().items()})
+    return {k: np.array(v.detach().cpu().numpy(), order="C") for k, v in out.items()}
+
+
+def load(static: Static, weights: Mapping[str, np.ndarray]) -> State:
+    """What `dump` wrote, in any framework -> state."""
+
+    def tensor(name, dtype=static.dtype):
+        return torch.tensor(weights[name], dtype=dtype, device=static.device)
+
+    networks, targets = (
+        {k: copy.deepcopy(x).to_empty(device=static.device) for k, x in static.networks.items()}
+        for _ in range(2)
+    )
+    params, target = (_parameters(static, x) for x in (networks, targets))
+    with torch.no_grad():
+        for group in target:
+            torch._foreach_copy_(params[group], _unnamed(static, weights, "", group))
+            torch._foreach_copy_(target[group], _unnamed(static, weights, "target/", group))
+    params["dual"] = [x.requires_grad_() for x in _unnamed(static, weights, "", "dual")]
+    opt_states = {}
+    for group in params:
+        moving = (_unnamed(static, weights, f"adam/{k}/", group) for k in ("mu", "nu"))
+        opt_states[group] = ops.Adam(*moving, [tensor("adam/count", torch.int32)])
+    moments = Moments(*(tensor(f"obs_moments/{k}") for k in Moments._fields))
+    return State(networks, targets, params, target, opt_states, moments)
+
+
+def make_agent(spec: EnvSpec, config: Config, build: Build) -> Agent:
+    """The five functions of the contract."""
+    static = make_static(spec, config, build)
+    return Agent(*(partial(fn, static) for fn in (init, act, step, dump, load)))
+
+
+def _features(static: Static, state: State, obs: Array) -> Array:
+    obs = obs.to(static.dtype)
+    return ops.normalize(obs, state.obs_moments) if static.config.normalize_obs else obs
+
+
+def _parameters(static: Static, networks: Mapping) -> dict[str, list[Array]]:
+    """Optimizer -> the parameters of its networks."""
+    groups = ((g, static.config.groups[g]) for g in static.config.targets)
+    return {g: [p for k in found for p in networks[k].parameters()] for g, found in groups}
+
+
+def _unnamed(static: Static, weights: Mapping, prefix: str, group: str) -> list[Array]:
+    tree = [torch.tensor(weights[prefix + k], dtype=static.dtype) for k in static.names[group]]
+    return [(x.T.contiguous() if x.ndim == 2 else x).to(static.device) for x in tree]

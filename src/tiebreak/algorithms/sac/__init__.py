@@ -1,0 +1,1 @@
+"""SAC in five frameworks, its oracle and its losses; README.md is the spec."""

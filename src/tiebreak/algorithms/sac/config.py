@@ -1,0 +1,85 @@
+"""SAC's configuration and its reference values. Decision tags point into README.md."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from tiebreak.core import off_policy
+from tiebreak.core.errors import UsageError
+from tiebreak.core.off_policy import OffPolicyConfig
+from tiebreak.core.types import EnvSpec
+
+
+@dataclass(frozen=True)
+class Config(OffPolicyConfig):
+    """All of SAC's settings; the defaults are the reference (MuJoCo). What is not here has
+    the common default: one environment, one update per step, batch 256, 5000 random steps.
+    """
+
+    actor_lr: float = 3e-4
+    """Adam's step size for the policy."""
+    critic_lr: float = 1e-3
+    """Adam's step size for both critics."""
+    alpha_lr: float = 1e-3
+    """Adam's step size for log α; 0 keeps α at `init_alpha` (D6)."""
+    init_alpha: float = 1.0
+    """Temperature at the start: what an entropy of 1 is worth in rewards."""
+    target_entropy_scale: float = 1.0
+    """The entropy that α is steered to, times −1, per dimension of the action (D6)."""
+    tau: float = 0.005
+    """Share of the way to the critics that their targets go in an update (D9)."""
+    log_std_min: float = -5.0
+    """Lower bound of the policy's log standard deviation before tanh (D3)."""
+    log_std_max: float = 2.0
+    """Upper bound of it (D3)."""
+    hidden_sizes: tuple[int, ...] = (256, 256)
+    """Widths of the hidden layers of policy and critics, each."""
+    activation: Literal["tanh", "relu"] = "relu"
+    """After every hidden layer."""
+
+    @property
+    def rates(self) -> dict[str, float]:
+        """Step size of each optimizer, in the order in which they step (D7)."""
+        return {"critic": self.critic_lr, "actor": self.actor_lr, "alpha": self.alpha_lr}
+
+    @property
+    def log_std_range(self) -> tuple[float, float]:
+        """Both bounds of the log standard deviation."""
+        return self.log_std_min, self.log_std_max
+
+
+RANGES = {
+    "actor_lr": (0.0, math.inf),
+    "critic_lr": (0.0, math.inf),
+    "alpha_lr": (0.0, math.inf),
+    "init_alpha": (1e-8, math.inf),
+    "tau": (0.0, 1.0),
+}
+"""Lowest and highest valid values of the numbers that are not counts."""
+
+
+def reference(spec: EnvSpec) -> Config:
+    """The reference settings for this action space; UsageError if it is discrete."""
+    if spec.discrete:
+        raise UsageError("sac needs continuous actions; for discrete ones use dqn or ppo")
+    return Config()
+
+
+def equal_rates(spec: EnvSpec) -> Config:
+    """The reference with one step size, 3e-4, for all three optimizers, as the original has."""
+    return replace(reference(spec), actor_lr=3e-4, critic_lr=3e-4, alpha_lr=3e-4)
+
+
+def check(config: Config) -> Config:
+    """Raise UsageError where settings contradict one another; return `config`."""
+    off_policy.check(config, RANGES)
+    if not config.log_std_min < config.log_std_max:
+        raise UsageError(
+            f"log_std_min is {config.log_std_min}; it must be below log_std_max "
+            f"({config.log_std_max})"
+        )
+    if any(n < 1 for n in config.hidden_sizes):
+        raise UsageError(f"hidden_sizes {config.hidden_sizes} has a width below 1")
+    return config

@@ -1,0 +1,121 @@
+"""What travels into and out of SAC's functions, in every framework, and how to make some.
+
+U is num_updates, B is batch_size, N is num_envs, A is the number of action dimensions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tiebreak.algorithms.sac.config import Config
+from tiebreak.core import off_policy, weights
+from tiebreak.core.noise import Draw, sample
+from tiebreak.core.off_policy import Act, Batch
+from tiebreak.core.types import Array, EnvSpec
+
+__all__ = ["Act", "Batch"]
+
+CRITICS = ("critic1", "critic2")
+"""The twins' canonical names."""
+COUNTS = {"critic": "adam/count", "actor": "adam/actor_count", "alpha": "adam/alpha_count"}
+"""Each optimizer's count of updates, in the order in which they step (D7)."""
+
+
+class Noise(NamedTuple):
+    """The randomness of one `step`: standard normal, [U, B, A] each (D1)."""
+
+    next_action: Array
+    """For the action after each transition, in the critics' target."""
+    action: Array
+    """For the action that the actor is changed at, and α judged by."""
+
+
+class CriticTerms(NamedTuple):
+    """Scalars of the critics' loss (means over a batch)."""
+
+    loss: Array
+    q1: Array
+    """Of the actions that were taken."""
+    q2: Array
+    target: Array
+
+
+class ActorTerms(NamedTuple):
+    """Scalars of the actor's loss."""
+
+    loss: Array
+    q: Array
+    """The smaller of both critics at the policy's action."""
+    entropy: Array
+    """−log π (D2)"""
+
+
+class AlphaTerms(NamedTuple):
+    """Scalars of the temperature's loss."""
+
+    loss: Array
+    alpha: Array
+    """Before the update."""
+
+
+class Metrics(NamedTuple):
+    """Scalars of one `step`: means over its updates; norms are before clipping."""
+
+    critic_loss: Array
+    q1: Array
+    q2: Array
+    target: Array
+    actor_loss: Array
+    actor_q: Array
+    entropy: Array
+    alpha_loss: Array
+    alpha: Array
+    critic_norm: Array
+    actor_norm: Array
+
+
+def act_noise(spec: EnvSpec, num_envs: int) -> Draw:
+    """[N, A]; zeros are greedy (D1)."""
+    return Draw("normal", (num_envs, spec.action_size))
+
+
+def step_noise(spec: EnvSpec, config: Config) -> Noise:
+    """The draws of one `step`."""
+    draw = Draw("normal", (config.num_updates, config.batch_size, spec.action_size))
+    return Noise(draw, draw)
+
+
+def initial_weights(spec: EnvSpec, config: Config, seed: int) -> weights.Weights:
+    """The canonical dictionary of a new agent, targets and optimizer state included (D10)."""
+    rng = np.random.default_rng(seed)
+    observation, action = spec.observation_size, spec.action_size
+    gains = [*[float(np.sqrt(2.0))] * len(config.hidden_sizes), 1.0]
+    sizes = observation, *config.hidden_sizes, 2 * action
+    out = weights.init_mlp(rng, "actor", sizes, gains)
+    critics: weights.Weights = {}
+    for name in CRITICS:
+        sizes = observation + action, *config.hidden_sizes, 1
+        critics.update(weights.init_mlp(rng, name, sizes, gains))
+    out.update(critics, log_alpha=np.asarray(np.log(config.init_alpha), np.float32))
+    out = weights.with_adam(out, list(out))
+    out.update({f"target/{k}": v.copy() for k, v in critics.items()})
+    out.update({count: np.zeros((), np.int32) for count in COUNTS.values()})
+    return weights.with_moments(out, "obs", (observation,))
+
+
+def make_optimizers(config: Config, make: Callable) -> dict[str, Any]:
+    """The optimizers by name; `make` is a framework's `ops.make_optimizer` (D8)."""
+    settings = config.adam_eps, config.max_grad_norm
+    return {
+        name: make(config.optimizer, lambda count, rate=rate: rate, *settings)
+        for name, rate in config.rates.items()
+    }
+
+
+def sample_batch(spec: EnvSpec, config: Config, rng: np.random.Generator) -> tuple[Batch, Noise]:
+    """A random, valid batch and its noise, as float32 NumPy arrays."""
+    batch = off_policy.sample_batch(spec, config, rng)
+    return batch, Noise(*(sample(draw, rng) for draw in step_noise(spec, config)))

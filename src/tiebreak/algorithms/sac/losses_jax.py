@@ -1,0 +1,54 @@
+"""SAC's losses in JAX, written once over callables for Linen, NNX and Equinox.
+
+`policy` maps obs [B, O] to a SquashedGaussian over actions [B, A]; `critics` and `targets` are
+pairs of functions of obs and action, to values [B]. Symbols as in README.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from tiebreak.algorithms.sac.config import Config
+from tiebreak.algorithms.sac.data import ActorTerms, AlphaTerms, Batch, CriticTerms, Noise
+from tiebreak.core.types import Array
+
+
+def critic_target(
+    policy: Callable, targets: tuple, log_alpha: Array, batch: Batch, noise: Noise
+) -> Array:
+    """What both critics are moved towards; [B]."""
+    action, log_prob = policy(batch.next_obs).sample_log_prob(noise.next_action)  # D1
+    q1, q2 = (q(batch.next_obs, action) for q in targets)
+    soft_value = jnp.minimum(q1, q2) - jnp.exp(log_alpha) * log_prob  # D4 D6
+    return jax.lax.stop_gradient(batch.reward + batch.discount * soft_value)
+
+
+def critic_loss(critics: tuple, batch: Batch, target: Array) -> CriticTerms:
+    """Both critics' mean squared temporal-difference errors, summed; target [B]."""
+    q1, q2 = (q(batch.obs, batch.action) for q in critics)
+    loss = jnp.square(q1 - target).mean() + jnp.square(q2 - target).mean()  # D4
+    return CriticTerms(loss, q1.mean(), q2.mean(), target.mean())
+
+
+def actor_loss(
+    policy: Callable, critics: tuple, log_alpha: Array, batch: Batch, noise: Noise
+) -> ActorTerms:
+    """Minus the soft value, mean of Q − α·log π, of the policy's own actions."""
+    action, log_prob = policy(batch.obs).sample_log_prob(noise.action)  # D1
+    q1, q2 = (q(batch.obs, action) for q in critics)
+    q = jnp.minimum(q1, q2)  # D5
+    loss = (jnp.exp(log_alpha) * log_prob - q).mean()  # D6
+    return ActorTerms(loss, q.mean(), -log_prob.mean())
+
+
+def alpha_loss(
+    policy: Callable, log_alpha: Array, batch: Batch, noise: Noise, config: Config
+) -> AlphaTerms:
+    """Raises α while the policy's entropy is below its target, and lowers it above."""
+    _, log_prob = policy(batch.obs).sample_log_prob(noise.action)
+    target_entropy = -config.target_entropy_scale * noise.action.shape[-1]  # D6
+    missing = jax.lax.stop_gradient(log_prob.mean() + target_entropy)
+    return AlphaTerms(-log_alpha * missing, jnp.exp(log_alpha))  # D6

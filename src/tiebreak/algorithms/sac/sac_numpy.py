@@ -1,0 +1,165 @@
+"""SAC's oracle: the equations of README.md in plain float64 NumPy, written to be read.
+
+It shares no arithmetic with the five implementations, so that agreeing with it means something.
+Its state is the canonical dictionary itself; no function changes what it is given. U, B, N, A as
+in data.py.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tiebreak.algorithms.sac.config import Config
+from tiebreak.algorithms.sac.data import (
+    COUNTS,
+    CRITICS,
+    Act,
+    ActorTerms,
+    AlphaTerms,
+    Batch,
+    CriticTerms,
+    Metrics,
+    Noise,
+)
+from tiebreak.core.types import EnvSpec
+from tiebreak.ops.numpy_ops import (
+    Weights,
+    adam,
+    clip_by_norm,
+    merge_moments,
+    mlp,
+    mlp_backward,
+    mlp_input_gradient,
+    normalize_obs,
+    polyak,
+    sgd,
+)
+
+
+def trained(weights: Weights) -> list[str]:
+    """The names of what the optimizers change."""
+    return [k for k in weights if k.startswith(("actor/", "critic")) or k == "log_alpha"]
+
+
+def policy(config: Config, weights: Weights, obs: np.ndarray, noise: np.ndarray):
+    """obs [B, O], noise [B, A] -> action [B, A], log π [B], tanh s, σ, inputs for the gradient."""
+    out, inputs = mlp(weights, "actor", obs, config.activation)
+    mean, raw = np.split(out, 2, axis=-1)
+    share = (1.0 + np.tanh(raw)) / 2.0
+    log_std = (1.0 - share) * config.log_std_min + share * config.log_std_max  # D3
+    noise = np.asarray(noise, np.float64)  # its square in float32 would be off by 1e-8
+    x = mean + np.exp(log_std) * noise
+    # The slope of tanh is 1 / cosh²; log cosh x = log(eˣ + e⁻ˣ) − log 2. D2
+    log_slope = 2.0 * (np.log(2.0) - np.logaddexp(x, -x))
+    log_prob = -(noise**2) / 2.0 - np.log(np.sqrt(2.0 * np.pi)) - log_std - log_slope
+    return np.tanh(x), log_prob.sum(axis=-1), np.tanh(raw), np.exp(log_std), inputs
+
+
+def act(spec: EnvSpec, config: Config, weights: Weights, obs: np.ndarray, noise: np.ndarray) -> Act:
+    """obs [N, *obs], noise [N, A] -> Act; zero noise is greedy (D1)."""
+    rows = np.asarray(obs, np.float64).reshape(len(obs), -1)
+    raw, *_ = policy(config, weights, normalize_obs(config, weights, rows), noise)
+    low, high = (np.array(b) for b in spec.bounds)
+    return Act((1.0 - raw) / 2.0 * low + (1.0 + raw) / 2.0 * high, raw)
+
+
+def critics(config: Config, weights: Weights, prefix: str, obs: np.ndarray, action: np.ndarray):
+    """Values of both critics under a prefix, [2, B], and the inputs of the layers of each."""
+    x = np.concatenate([obs, action], axis=-1)
+    (q1, in1), (q2, in2) = (mlp(weights, prefix + k, x, config.activation) for k in CRITICS)
+    return np.stack([q1[:, 0], q2[:, 0]]), (in1, in2)
+
+
+def critic_target(config: Config, weights: Weights, batch: Batch, noise: Noise) -> np.ndarray:
+    """What both critics are moved towards; [B]."""
+    action, log_prob, *_ = policy(config, weights, batch.next_obs, noise.next_action)
+    q, _ = critics(config, weights, "target/", batch.next_obs, action)
+    soft_value = q.min(axis=0) - np.exp(weights["log_alpha"]) * log_prob  # D4 D6
+    return batch.reward + batch.discount * soft_value
+
+
+def critic_gradients(
+    spec: EnvSpec, config: Config, weights: Weights, batch: Batch, noise: Noise
+) -> tuple[CriticTerms, dict[str, np.ndarray]]:
+    """One update's features -> terms, and d loss / d weight by name; the target is a constant."""
+    target = critic_target(config, weights, batch, noise)
+    q, inputs = critics(config, weights, "", batch.obs, batch.action)
+    error, grads = q - target, {}
+    for name, layers, row in zip(CRITICS, inputs, error, strict=True):
+        d_q = 2.0 * row[:, None] / len(row)  # D4
+        grads.update(mlp_backward(weights, name, layers, d_q, config.activation))
+    return CriticTerms((error**2).mean(axis=1).sum(), *q.mean(axis=1), target.mean()), grads
+
+
+def actor_gradients(
+    spec: EnvSpec, config: Config, weights: Weights, batch: Batch, noise: Noise
+) -> tuple[ActorTerms, dict[str, np.ndarray]]:
+    """One update's features -> terms, and d loss / d weight of the actor by name."""
+    action, log_prob, squashed, std, inputs = policy(config, weights, batch.obs, noise.action)
+    q, q_inputs = critics(config, weights, "", batch.obs, action)
+    rows, alpha = len(log_prob), np.exp(weights["log_alpha"])
+    d_action = np.zeros_like(action)
+    for name, layers, smaller in zip(CRITICS, q_inputs, q == q.min(axis=0), strict=True):
+        d_q = np.where(smaller, -1.0 / rows, 0.0)[:, None]  # D5
+        d_x = mlp_input_gradient(weights, name, layers, d_q, config.activation)
+        d_action += d_x[:, -spec.action_size :]
+    # x, before tanh: tanh' = 1 − a², and log π falls by log tanh', whose slope is −2a.
+    d_mean = d_action * (1.0 - action**2) + 2.0 * alpha * action / rows
+    d_log_std = d_mean * std * noise.action - alpha / rows
+    half = (config.log_std_max - config.log_std_min) / 2.0  # D3
+    d_out = np.concatenate([d_mean, d_log_std * half * (1.0 - squashed**2)], axis=-1)
+    grads = mlp_backward(weights, "actor", inputs, d_out, config.activation)
+    smaller_q, log_prob = q.min(axis=0).mean(), log_prob.mean()
+    return ActorTerms(alpha * log_prob - smaller_q, smaller_q, -log_prob), grads
+
+
+def alpha_gradients(
+    spec: EnvSpec, config: Config, weights: Weights, batch: Batch, noise: Noise
+) -> tuple[AlphaTerms, dict[str, np.ndarray]]:
+    """One update's features -> terms, and d loss / d log α."""
+    _, log_prob, *_ = policy(config, weights, batch.obs, noise.action)
+    surplus = -log_prob.mean() + config.target_entropy_scale * spec.action_size  # D6
+    log_alpha = weights["log_alpha"]
+    return AlphaTerms(log_alpha * surplus, np.exp(log_alpha)), {"log_alpha": np.asarray(surplus)}
+
+
+def optimize(config: Config, weights: Weights, grads: Weights, optimizer: str):
+    """One step of one optimizer (D8) -> weights, the norm before clipping."""
+    rate, count = config.rates[optimizer], COUNTS[optimizer]
+    clipped, norm = clip_by_norm(grads, config.max_grad_norm)
+    if config.optimizer == "sgd":
+        return sgd(weights, clipped, rate, count=count), norm
+    return adam(weights, clipped, rate, config.adam_eps, count=count), norm
+
+
+def update(spec: EnvSpec, config: Config, weights: Weights, batch: Batch, noise: Noise):
+    """Critics, actor, α, targets, in this order: each sees what those before have become (D7)."""
+    critic, grads = critic_gradients(spec, config, weights, batch, noise)
+    weights, critic_norm = optimize(config, weights, grads, "critic")
+    learnt = list(grads)
+    actor, grads = actor_gradients(spec, config, weights, batch, noise)
+    weights, actor_norm = optimize(config, weights, grads, "actor")
+    alpha, grads = alpha_gradients(spec, config, weights, batch, noise)
+    weights, _ = optimize(config, weights, grads, "alpha")
+    weights = polyak(weights, learnt, config.tau)  # D9
+    return weights, Metrics(*critic, *actor, *alpha, critic_norm, actor_norm)
+
+
+def prepare(config: Config, weights: Weights, batch: Batch) -> Batch:
+    """The batch in float64, with features for observations."""
+    batch = Batch(*(np.asarray(x, np.float64) for x in batch))
+    obs, next_obs = (normalize_obs(config, weights, x) for x in (batch.obs, batch.next_obs))
+    return batch._replace(obs=obs, next_obs=next_obs)
+
+
+def step(spec: EnvSpec, config: Config, weights: Weights, batch: Batch, noise: Noise):
+    """All updates of a round -> weights, Metrics averaged over them."""
+    data, before, history = prepare(config, weights, batch), weights, []
+    for u in range(config.num_updates):
+        rows = Batch(*(x[u] for x in data)), Noise(*(x[u] for x in noise))
+        weights, metrics = update(spec, config, weights, *rows)
+        history.append(metrics)
+    if config.normalize_obs:  # D11
+        rows = np.asarray(batch.obs, np.float64).reshape(-1, batch.obs.shape[-1])
+        weights = {**weights, **merge_moments(before, "obs_moments", rows)}
+    return weights, Metrics(*(np.mean(column) for column in zip(*history, strict=True)))

@@ -1,0 +1,73 @@
+"""TD3's configuration and its reference values. Decision tags point into README.md."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from tiebreak.core import off_policy
+from tiebreak.core.errors import UsageError
+from tiebreak.core.off_policy import OffPolicyConfig
+from tiebreak.core.types import EnvSpec
+
+
+@dataclass(frozen=True)
+class Config(OffPolicyConfig):
+    """All of TD3's settings; the defaults are the reference (MuJoCo)."""
+
+    num_steps: int = 2
+    """Steps of each environment between updates."""
+    num_updates: int = 2
+    """Updates of the critics in a round; a multiple of policy_delay."""
+    learning_starts: int = 25_000
+    """Environment steps with uniformly random actions before the first update; whole iterations."""
+    actor_lr: float = 3e-4
+    """The actor's step size."""
+    critic_lr: float = 3e-4
+    """The critics' step size."""
+    policy_delay: int = 2
+    """Updates of the critics to one of the actor and the target networks (D5)."""
+    tau: float = 0.005
+    """Share by which target networks move towards the trained ones (D5)."""
+    exploration_noise: float = 0.1
+    """σ of the noise on actions that are taken, where actions are in [-1, 1] (D1)."""
+    target_noise: float = 0.2
+    """σ of the noise on the target policy's actions (D2)."""
+    noise_clip: float = 0.5
+    """Largest size of that noise (D2)."""
+    hidden_sizes: tuple[int, ...] = (256, 256)
+    """Widths of the hidden layers, the same for actor and critics."""
+    activation: Literal["tanh", "relu"] = "relu"
+    """After every hidden layer."""
+
+
+RANGES = {
+    "actor_lr": (0.0, math.inf),
+    "critic_lr": (0.0, math.inf),
+    "tau": (0.0, 1.0),
+    "exploration_noise": (0.0, math.inf),
+    "target_noise": (0.0, math.inf),
+    "noise_clip": (0.0, math.inf),
+}
+"""Lowest and highest valid values of the numbers that are not counts."""
+
+
+def reference(spec: EnvSpec) -> Config:
+    """The reference settings for a box; UsageError for discrete actions, which have no slope."""
+    if spec.discrete:
+        raise UsageError("td3 needs a box of actions; for discrete ones use dqn or ppo")
+    return Config()
+
+
+def check(config: Config) -> Config:
+    """Raise UsageError where settings contradict one another; return `config`."""
+    off_policy.check(config, RANGES)
+    if config.num_updates % config.policy_delay:
+        raise UsageError(
+            f"policy_delay is {config.policy_delay}; it must divide num_updates "
+            f"({config.num_updates}), so that every round ends with an update of the actor"
+        )
+    if any(n < 1 for n in config.hidden_sizes):
+        raise UsageError(f"hidden_sizes {config.hidden_sizes} has a width below 1")
+    return config

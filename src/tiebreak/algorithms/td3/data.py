@@ -1,0 +1,84 @@
+"""What travels into and out of TD3's functions, in every framework, and how to make some.
+
+U is num_updates, B is batch_size, N is num_envs, A is the number of action dimensions.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from tiebreak.algorithms.td3.config import Config
+from tiebreak.core import off_policy, weights
+from tiebreak.core.noise import Draw, sample
+from tiebreak.core.off_policy import Act, Batch
+from tiebreak.core.types import Array, EnvSpec
+
+__all__ = ["Act", "ActorTerms", "Batch", "CriticTerms", "Metrics", "Noise"]
+
+
+class Noise(NamedTuple):
+    """The randomness of one `step`."""
+
+    target: Array
+    """[U, B, A] standard normal: what smooths the target policy (D2)."""
+
+
+class CriticTerms(NamedTuple):
+    """Scalars of one evaluation of the critics' loss (means over a batch)."""
+
+    loss: Array
+    q1: Array
+    """Q₁ of the actions that were taken."""
+    q2: Array
+    target: Array
+
+
+class ActorTerms(NamedTuple):
+    """Scalars of one evaluation of the actor's loss."""
+
+    loss: Array
+
+
+class Metrics(NamedTuple):
+    """Scalars of one `step`: means over its updates; gradient norms are before clipping."""
+
+    critic_loss: Array
+    q1: Array
+    q2: Array
+    target: Array
+    critic_norm: Array
+    actor_loss: Array
+    actor_norm: Array
+
+
+def act_noise(spec: EnvSpec, num_envs: int) -> Draw:
+    """[N, A]: zeros are greedy (D1)."""
+    return Draw("normal", (num_envs, spec.action_size))
+
+
+def step_noise(spec: EnvSpec, config: Config) -> Noise:
+    """The draws of one `step`."""
+    return Noise(Draw("normal", (config.num_updates, config.batch_size, spec.action_size)))
+
+
+def initial_weights(spec: EnvSpec, config: Config, seed: int) -> weights.Weights:
+    """The canonical dictionary of a new agent, targets and optimizer state included (D8)."""
+    rng = np.random.default_rng(seed)
+    obs, act = spec.observation_size, spec.action_size
+    hidden, gains = config.hidden_sizes, [float(np.sqrt(2.0))] * len(config.hidden_sizes)
+    out = weights.init_mlp(rng, "actor", (obs, *hidden, act), [*gains, 0.01])
+    for name in ("critic1", "critic2"):
+        out.update(weights.init_mlp(rng, name, (obs + act, *hidden, 1), [*gains, 1.0]))
+    trained = list(out)
+    out.update({f"target/{k}": out[k].copy() for k in trained})
+    out = weights.with_adam(out, trained)
+    out["adam/actor_count"] = np.zeros((), np.int32)
+    return weights.with_moments(out, "obs", (obs,))
+
+
+def sample_batch(spec: EnvSpec, config: Config, rng: np.random.Generator) -> tuple[Batch, Noise]:
+    """A random, valid batch and its noise, as float32 NumPy arrays."""
+    batch = off_policy.sample_batch(spec, config, rng)
+    return batch, Noise(*(sample(draw, rng) for draw in step_noise(spec, config)))

@@ -1,0 +1,140 @@
+"""TD3's oracle: the equations of README.md in plain float64 NumPy, written to be read.
+
+It shares no arithmetic with the five implementations, so that agreeing with it means something.
+Its state is the canonical dictionary itself; no function changes what it is given. U, B, N, A as
+in data.py.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tiebreak.algorithms.td3.config import Config
+from tiebreak.algorithms.td3.data import Act, ActorTerms, Batch, CriticTerms, Metrics, Noise
+from tiebreak.core.types import EnvSpec
+from tiebreak.ops.numpy_ops import (
+    Weights,
+    adam,
+    clip_by_norm,
+    merge_moments,
+    mlp,
+    mlp_backward,
+    mlp_input_gradient,
+    normalize_obs,
+    polyak,
+    sgd,
+)
+
+CRITICS = ("critic1", "critic2")
+
+
+def trained(weights: Weights) -> list[str]:
+    """The names of what the optimizers change."""
+    return [k for k in weights if k.split("/")[0] in ("actor", *CRITICS)]
+
+
+def policy(config: Config, weights: Weights, name: str, obs: np.ndarray):
+    """Features [B, O] -> action [B, A] in [-1, 1], and the inputs of the layers before tanh."""
+    out, inputs = mlp(weights, name, obs, config.activation)
+    return np.tanh(out), inputs
+
+
+def critic(config: Config, weights: Weights, name: str, obs: np.ndarray, action: np.ndarray):
+    """Features [B, O], action [B, A] -> Q [B], and the inputs of the layers."""
+    rows = np.concatenate([obs, action], axis=1)
+    out, inputs = mlp(weights, name, rows, config.activation)
+    return out[:, 0], inputs
+
+
+def act(spec: EnvSpec, config: Config, weights: Weights, obs: np.ndarray, noise: np.ndarray) -> Act:
+    """obs [N, *obs], noise [N, A] -> Act; zero noise is the policy itself (D1)."""
+    rows = np.asarray(obs, np.float64).reshape(len(obs), -1)
+    greedy, _ = policy(config, weights, "actor", normalize_obs(config, weights, rows))
+    raw = np.clip(greedy + config.exploration_noise * np.asarray(noise, np.float64), -1.0, 1.0)
+    low, high = (np.array(bound) for bound in spec.bounds)
+    return Act(low + (raw + 1.0) / 2.0 * (high - low), raw)
+
+
+def targets(config: Config, weights: Weights, batch: Batch, noise: Noise) -> np.ndarray:
+    """What both critics are moved towards; [B] (D2)."""
+    c, sigma = config.noise_clip, config.target_noise
+    smoothing = np.clip(sigma * np.asarray(noise.target, np.float64), -c, c)
+    greedy, _ = policy(config, weights, "target/actor", batch.next_obs)
+    action = np.clip(greedy + smoothing, -1.0, 1.0)
+    q1, q2 = (critic(config, weights, f"target/{k}", batch.next_obs, action)[0] for k in CRITICS)
+    return batch.reward + batch.discount * np.minimum(q1, q2)
+
+
+def critic_gradients(
+    spec: EnvSpec, config: Config, weights: Weights, batch: Batch, noise: Noise
+) -> tuple[CriticTerms, dict[str, np.ndarray]]:
+    """One update's features -> terms, and d critic_loss / d weight by name (D3)."""
+    y, loss, means, grads = targets(config, weights, batch, noise), 0.0, [], {}
+    for name in CRITICS:
+        q, inputs = critic(config, weights, name, batch.obs, batch.action)
+        loss += ((q - y) ** 2).mean()
+        means.append(q.mean())
+        d_q = 2.0 * (q - y)[:, None] / len(q)
+        grads.update(mlp_backward(weights, name, inputs, d_q, config.activation))
+    return CriticTerms(loss, *means, y.mean()), grads
+
+
+def actor_gradients(
+    spec: EnvSpec, config: Config, weights: Weights, batch: Batch, noise: Noise
+) -> tuple[ActorTerms, dict[str, np.ndarray]]:
+    """One update's features -> terms, and d actor_loss / d weight by name (D4)."""
+    action, inputs = policy(config, weights, "actor", batch.obs)
+    q, q_inputs = critic(config, weights, "critic1", batch.obs, action)
+    d_q = np.full((len(q), 1), -1.0 / len(q))
+    d_rows = mlp_input_gradient(weights, "critic1", q_inputs, d_q, config.activation)
+    d_action = d_rows[:, -spec.action_size :]  # the critic's input: observation, then action
+    grads = mlp_backward(weights, "actor", inputs, d_action * (1.0 - action**2), config.activation)
+    return ActorTerms(-q.mean()), grads
+
+
+def optimize(config: Config, weights: Weights, grads: Weights, rate: float, count: str):
+    """One step of one of the two optimizers (D6) -> weights, gradient norm before clipping."""
+    clipped, norm = clip_by_norm(grads, config.max_grad_norm)
+    if config.optimizer == "sgd":
+        return sgd(weights, clipped, rate, count), norm
+    return adam(weights, clipped, rate, config.adam_eps, count), norm
+
+
+def update(spec: EnvSpec, config: Config, weights: Weights, batch: Batch, noise: Noise):
+    """A group: `policy_delay` updates of the critics, then actor and targets (D5).
+
+    batch and noise [policy_delay, B, …] -> weights, Metrics.
+    """
+    seen = []
+    for u in range(config.policy_delay):
+        row = Batch(*(x[u] for x in batch)), Noise(*(x[u] for x in noise))
+        terms, grads = critic_gradients(spec, config, weights, *row)
+        weights, norm = optimize(config, weights, grads, config.critic_lr, "adam/count")
+        seen.append((*terms, norm))
+    terms, grads = actor_gradients(spec, config, weights, *row)
+    weights, norm = optimize(config, weights, grads, config.actor_lr, "adam/actor_count")
+    weights = polyak(weights, trained(weights), config.tau)
+    return weights, Metrics(*np.mean(seen, axis=0), *terms, norm)
+
+
+def prepare(config: Config, weights: Weights, batch: Batch) -> Batch:
+    """The batch with features for observations."""
+    obs, next_obs = (
+        normalize_obs(config, weights, np.asarray(x, np.float64))
+        for x in (batch.obs, batch.next_obs)
+    )
+    return batch._replace(obs=obs, next_obs=next_obs)
+
+
+def step(spec: EnvSpec, config: Config, weights: Weights, batch: Batch, noise: Noise):
+    """All groups of a round -> weights, Metrics averaged over them."""
+    data, before, history = prepare(config, weights, batch), weights, []
+    for first in range(0, config.num_updates, config.policy_delay):
+        group = slice(first, first + config.policy_delay)
+        rows = Batch(*(x[group] for x in data)), Noise(*(x[group] for x in noise))
+        weights, metrics = update(spec, config, weights, *rows)
+        history.append(metrics)
+    if config.normalize_obs:  # D7
+        rows = np.asarray(batch.obs, np.float64).reshape(-1, batch.obs.shape[-1])
+        weights = {**weights, **merge_moments(before, "obs_moments", rows)}
+    return weights, Metrics(*np.mean(history, axis=0))

@@ -1,0 +1,185 @@
+"""The probes over an agent, in or out of its loop: what a call does, and what proves that it did.
+
+Each takes a subject (bench/probes.py) that is built, and returns what the worker calls again and
+again.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from tiebreak import registry
+from tiebreak.bench.probe import Probe
+from tiebreak.bench.rebuild import rebuild as rebuilding
+from tiebreak.core import noise
+from tiebreak.core.seeding import derive
+
+TRIES = 64
+"""Batches of observations among which one has to change what the policy does."""
+
+
+def forward(subject: Any) -> Probe:
+    """The policy alone, on four batches of normal observations in turn."""
+    agent, runtime, config = subject.agent, subject.runtime, subject.config
+    rng = np.random.default_rng(derive(subject.seed, "forward"))
+    draw = registry.data_module(subject.cell["algorithm"]).act_noise(subject.spec, config.num_envs)
+    given = [(_observations(subject, rng), noise.sample(draw, rng)) for _ in range(4)]
+    batches = [tuple(map(runtime.asarray, pair)) for pair in given]
+    state, turn = agent.init(subject.seed), [0]
+
+    def call() -> Any:
+        turn[0] += 1
+        return agent.act(state, *batches[turn[0] % 4])
+
+    return Probe(
+        "actions",
+        config.num_envs,
+        call,
+        weights=lambda: agent.dump(state),
+        numbers=lambda act: {"action": float(np.sum(runtime.to_numpy(act).action))},
+        inputs=lambda: [array for pair in given for array in pair],
+        varies=lambda: _depends(subject, state, draw),
+    )
+
+
+def _observations(subject: Any, rng: np.random.Generator) -> np.ndarray:
+    """[N, *obs], normal."""
+    shape = (subject.config.num_envs, *subject.spec.observation_shape)
+    return rng.standard_normal(shape, dtype=np.float32)
+
+
+def _depends(subject: Any, state: Any, draw: Any) -> bool:
+    """Whether greedy actions (zero noise) depend on observations and on weights.
+
+    A few discrete actions may well be the same for other observations: several are tried.
+    """
+    agent, asarray = subject.agent, subject.runtime.asarray
+    rng = np.random.default_rng(derive(subject.seed, "varies"))
+    greedy, other = asarray(np.zeros(draw.shape, np.float32)), agent.init(subject.seed + 1)
+
+    def acts() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        for _ in range(TRIES):
+            obs = asarray(_observations(subject, rng))
+            ours, theirs = (_flat(subject, agent.act(s, obs, greedy)) for s in (state, other))
+            yield ours, theirs
+
+    seen = list(acts())
+    first = seen[0][0]
+    by_obs = any((ours != first).any() for ours, _ in seen)
+    return by_obs and any((ours != theirs).any() for ours, theirs in seen)
+
+
+def interact(subject: Any) -> Probe:
+    """Acting and stepping the environment, without learning."""
+    loop, runtime, last = subject.loop, subject.runtime, deque[Any](maxlen=2)
+    steps = subject.config.iteration_steps
+
+    def call() -> Any:
+        last.append(loop.collect())
+        return last[-1]
+
+    return Probe(
+        "env steps",
+        steps,
+        call,
+        expected={"env_steps": steps},
+        counted=lambda: {"env_steps": loop.steps},
+        weights=lambda: subject.agent.dump(loop.state),
+        inputs=lambda: [runtime.to_numpy(last[-1].obs)],
+        varies=lambda: (_flat(subject, last[0]) != _flat(subject, last[-1])).any(),
+    )
+
+
+def update(subject: Any) -> Probe:
+    """Gradient steps on one random batch that is on the device already."""
+    agent, config = subject.agent, subject.config
+    rng = np.random.default_rng(derive(subject.seed, "update"))
+    pair = registry.sample_batch(subject.cell["algorithm"], subject.spec, config, rng)
+    batch, draws = (type(part)(*map(subject.runtime.asarray, part)) for part in pair)
+    floats = [array for array in pair[0] if array.dtype.kind == "f"]
+    state, updates = [agent.init(subject.seed)], config.updates_per_step
+
+    def call() -> Any:
+        state[0], metrics = agent.step(state[0], batch, draws)
+        return metrics
+
+    return Probe(
+        "gradient steps",
+        updates,
+        call,
+        held=lambda: state[0],
+        expected={"updates": updates},
+        counted=lambda: {"updates": int(agent.dump(state[0])["adam/count"])},
+        weights=lambda: agent.dump(state[0]),
+        learns=True,
+        numbers=lambda metrics: _numbers(subject, metrics),
+        inputs=lambda: floats,
+    )
+
+
+def train(subject: Any) -> Probe:
+    """The loop as `tiebreak train` runs it: collect and learn."""
+    return _learning(subject, subject.iterations_per_run)
+
+
+def iteration(subject: Any) -> Probe:
+    """The same, one iteration in a call: with `num_rounds = 1`, the full step of a breakdown."""
+    return _learning(subject, 1)
+
+
+def _learning(subject: Any, many: int) -> Probe:
+    loop, config = subject.loop, subject.config
+    while loop.warming:  # off the clock: the replay is filled
+        loop.run()
+
+    def counted() -> dict[str, int]:
+        taken = int(subject.agent.dump(loop.state)["adam/count"])
+        return {"env_steps": loop.steps, "updates": loop.updates, "optimizer_steps": taken}
+
+    def call() -> Any:
+        loop.iterations_per_run = many  # another probe of this loop may have another number
+        return loop.run()
+
+    steps, updates = many * config.iteration_steps, many * config.updates_per_iteration
+    return Probe(
+        "env steps",
+        steps,
+        call,
+        held=lambda: loop.state,
+        expected={"env_steps": steps, "updates": updates, "optimizer_steps": updates},
+        counted=counted,
+        weights=lambda: subject.agent.dump(loop.state),
+        learns=True,
+        numbers=lambda progress: _numbers(subject, progress.metrics),
+        inputs=lambda: [subject.runtime.to_numpy(loop.obs)],
+    )
+
+
+def rebuild(subject: Any) -> Probe:
+    """Agents made anew."""
+    return rebuilding(subject.cell, subject.spec, subject.config, subject.seed)
+
+
+PROBES: dict[str, Callable[[Any], Probe]] = {
+    "forward": forward,
+    "interact": interact,
+    "update": update,
+    "train": train,
+    "iteration": iteration,
+    "rebuild": rebuild,
+}
+"""Probe -> how it is made; `env` needs no agent and is another subject's."""
+
+
+def _flat(subject: Any, tree: Any) -> np.ndarray:
+    """All numbers of a NamedTuple of arrays, in a row."""
+    return np.concatenate([np.ravel(leaf) for leaf in subject.runtime.to_numpy(tree)])
+
+
+def _numbers(subject: Any, metrics: Any) -> dict[str, float]:
+    named = subject.runtime.to_numpy(metrics)._asdict()
+    return {name: float(np.ravel(value)[-1]) for name, value in named.items()}

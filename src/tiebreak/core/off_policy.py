@@ -1,0 +1,184 @@
+"""What DQN, TD3, SAC and MPO have in common: what travels, and the settings of the loop."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from tiebreak.core.errors import UsageError
+from tiebreak.core.types import Array, EnvSpec
+
+
+class Act(NamedTuple):
+    """What `act` returns for N observations."""
+
+    action: Array
+    """[N] int32, or [N, A] floats within the bounds: what the environment executes."""
+    raw_action: Array
+    """The same in the learner's own terms, which is what the replay keeps: for a box in [-1, 1]."""
+
+
+class Transition(NamedTuple):
+    """One step of N environments, with leading axes [T, N]: what goes into the replay."""
+
+    obs: Array
+    action: Array
+    """Act.raw_action"""
+    reward: Array
+    """The result of the action, like the three below."""
+    terminated: Array
+    truncated: Array
+    next_obs: Array
+    """What the action led to, before any automatic reset (EnvStep.final_obs)."""
+
+
+class Batch(NamedTuple):
+    """What comes out of the replay; leading axes [U, B] for the U updates of one `step`."""
+
+    obs: Array
+    """[…, observation_size]"""
+    action: Array
+    """[…] int32, or […, A]"""
+    reward: Array
+    """[…]: the discounted sum of up to n rewards"""
+    discount: Array
+    """[…]: γ to the number of those rewards; 0 where nothing follows. It multiplies the value of
+    `next_obs`, so that terminations, time limits and n-step returns have one meaning everywhere."""
+    next_obs: Array
+    """[…, observation_size]: where the last of those rewards led"""
+
+
+@dataclass(frozen=True)
+class OffPolicyConfig:
+    """Settings that every off-policy algorithm has. A *round* is `num_steps` steps of each
+    environment and then `num_updates` updates; an *iteration*, after which the host may look, is
+    `num_rounds` rounds.
+    """
+
+    total_steps: int = 1_000_000
+    """Environment steps of the whole run, all environments together."""
+    num_envs: int = 1
+    """Environments stepped side by side."""
+    num_steps: int = 1
+    """Steps of each environment in a round."""
+    num_updates: int = 1
+    """Updates in a round: updates per environment step = num_updates / (num_envs * num_steps)."""
+    num_rounds: int = 50
+    """Rounds in an iteration: randomness is drawn, and metrics are read, once in an iteration."""
+    learning_starts: int = 5_000
+    """Environment steps with uniformly random actions before the first update; whole iterations."""
+    replay_size: int = 1_000_000
+    """Transitions kept, all environments together."""
+    batch_size: int = 256
+    """Transitions in an update."""
+    gamma: float = 0.99
+    """Discount per step."""
+    n_step: int = 1
+    """Rewards that are summed up before the value of what follows is taken."""
+    truncation: Literal["bootstrap", "terminal"] = "bootstrap"
+    """Whether a time limit keeps the value of what would follow; `terminal` reproduces the mistake
+    of several public codes, to show the difference."""
+    normalize_obs: bool = False
+    """Observations to zero mean, unit variance by the statistics of what was learnt from."""
+    adam_eps: float = 1e-8
+    """Adam's ε, added to the bias-corrected √v."""
+    optimizer: Literal["adam", "sgd"] = "adam"
+    """`sgd` (no momentum) exists for proofs: Adam's first step hides wrong factors."""
+    max_grad_norm: float = 0.0
+    """Global gradient norm above which gradients are scaled down; 0: never."""
+
+    @property
+    def round_steps(self) -> int:
+        """Environment steps per round."""
+        return self.num_envs * self.num_steps
+
+    @property
+    def iteration_steps(self) -> int:
+        """Environment steps per iteration."""
+        return self.num_rounds * self.round_steps
+
+    @property
+    def num_iterations(self) -> int:
+        """Iterations in the whole run, those before learning included; at least 1."""
+        return max(1, self.total_steps // self.iteration_steps)
+
+    @property
+    def warmup_iterations(self) -> int:
+        """Iterations with random actions and no update."""
+        return math.ceil(self.learning_starts / self.iteration_steps)
+
+    @property
+    def updates_per_step(self) -> int:
+        """Updates in one call of the agent's `step`."""
+        return self.num_updates
+
+    @property
+    def updates_per_iteration(self) -> int:
+        """Updates in an iteration."""
+        return self.num_rounds * self.num_updates
+
+    @property
+    def ring_length(self) -> int:
+        """Steps of each environment that the replay keeps: whole rounds, so that none wraps."""
+        return self.replay_size // self.round_steps * self.num_steps
+
+
+RANGES = {
+    "gamma": (0.0, 1.0),
+    "adam_eps": (0.0, math.inf),
+    "max_grad_norm": (0.0, math.inf),
+}
+"""Lowest and highest valid values of the numbers that are not counts."""
+
+
+def check(config: OffPolicyConfig, ranges: Mapping[str, tuple[float, float]]) -> None:
+    """Raise UsageError where settings contradict one another; `ranges` are the algorithm's own."""
+    for field in dataclasses.fields(config):
+        value, least = getattr(config, field.name), 0 if field.name == "learning_starts" else 1
+        if field.type == "int" and value < least:
+            raise UsageError(f"{field.name} is {value}; it must be at least {least}")
+    for name, (low, high) in {**RANGES, **ranges}.items():
+        if not low <= getattr(config, name) <= high:
+            span = f"in [{low:g}, {high:g}]" if high < math.inf else f"at least {low:g}"
+            raise UsageError(f"{name} is {getattr(config, name)}; it must be {span}")
+    _check_replay(config)
+
+
+def _check_replay(config: OffPolicyConfig) -> None:
+    needed = max(config.num_steps, config.n_step)
+    if config.ring_length < needed:
+        raise UsageError(
+            f"replay_size is {config.replay_size}; num_steps {config.num_steps}, n_step "
+            f"{config.n_step} and num_envs {config.num_envs} need at least "
+            f"{math.ceil(needed / config.num_steps) * config.round_steps}"
+        )
+    if config.warmup_iterations * config.num_rounds * config.num_steps < config.n_step - 1:
+        raise UsageError(
+            f"learning_starts is {config.learning_starts}; the first update needs at least n_step "
+            f"({config.n_step}) steps of each environment"
+        )
+    if config.total_steps // config.iteration_steps <= config.warmup_iterations:
+        raise UsageError(
+            f"total_steps is {config.total_steps}: nothing would be learnt in them, as "
+            f"learning_starts is {config.learning_starts} and an iteration (num_rounds * num_steps "
+            f"* num_envs) has {config.iteration_steps} steps"
+        )
+
+
+def sample_batch(spec: EnvSpec, config: OffPolicyConfig, rng: np.random.Generator) -> Batch:
+    """A random valid batch for one `step`, as float32 NumPy arrays: some of it terminal."""
+    rows = config.num_updates, config.batch_size
+    obs, next_obs = rng.standard_normal((2, *rows, spec.observation_size), dtype=np.float32)
+    if spec.discrete:
+        action = rng.integers(spec.action_size, size=rows, dtype=np.int32)
+    else:
+        action = np.tanh(rng.standard_normal((*rows, spec.action_size), dtype=np.float32))
+    reward = rng.standard_normal(rows, dtype=np.float32)
+    rewards = rng.integers(1, config.n_step + 1, size=rows)  # an end leaves fewer than n of them
+    discount = np.where(rng.random(rows) < 0.1, 0.0, config.gamma**rewards).astype(np.float32)
+    return Batch(obs, action, reward, discount, next_obs)

@@ -1,0 +1,213 @@
+"""Off-policy training as one compiled program: environment, replay, sampling and updates.
+
+Only JAX frameworks on device engines. A call runs a chunk of iterations, whose number is an
+argument of the program; the replay stays where it is, and is written in place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from tiebreak.core.arrays import Arrays, put_under, take_from
+from tiebreak.core.off_policy import Transition
+from tiebreak.core.seeding import derive
+from tiebreak.core.types import Agent, Array, State, Tree
+from tiebreak.envs.base import DeviceEnv
+from tiebreak.envs.device_keys import chunk_key, env_keys
+from tiebreak.envs.jax_state import dump_tree, load_tree
+from tiebreak.loops.base import Loop, Progress, off_policy_draws_of, random_act, random_draw
+from tiebreak.loops.fused_episodes import episodes
+from tiebreak.replay import jax_replay
+from tiebreak.replay.base import filled, require_memory
+from tiebreak.runtimes.jax_noise import draw_tree
+from tiebreak.runtimes.jax_runtime import Runtime
+
+
+class Carry(NamedTuple):
+    """What travels between iterations beside the agent's state."""
+
+    replay: jax_replay.Replay
+    env_state: Tree
+    obs: Array
+    episode_return: Array
+    """[N]: return so far of the episode under way"""
+    episode_length: Array
+    """[N]"""
+    iteration: Array
+
+
+class FusedOffPolicy(Loop):
+    """Same numbers as HostOffPolicy from the same seed, in one program."""
+
+    kind = "fused"
+
+    def __init__(
+        self, algorithm: str, runtime: Runtime, raw: Agent, env: DeviceEnv, config: Any,
+        seed: int, chunk: int,
+    ):  # fmt: skip
+        require_memory(env.spec, config)
+        self.runtime, self.raw_agent, self.env = runtime, raw, env
+        self.spec, self.config, self.iterations_per_run = env.spec, config, chunk
+        self.agent = runtime.agent(raw)
+        self._draws = off_policy_draws_of(algorithm, env.spec, config)
+        self._random = random_draw(env.spec, config)
+        self._noise_key = jax.random.key(derive(seed, "noise"), impl=runtime.prng)
+        reset_key, self._steps_key = env_keys(seed, runtime.prng)
+        self.state = self.agent.init(derive(seed, "weights"))
+        env_state, obs = jax.jit(env.reset)(reset_key)
+        replay, zeros = jax_replay.create(env.spec, config, ""), jnp.zeros(env.num_envs)
+        carry = Carry(
+            replay, env_state, obs, zeros, jnp.zeros_like(zeros), jnp.zeros((), jnp.int32)
+        )
+        # Committed to the device like everything that `run` returns: else the second call compiles.
+        self._carry = jax.device_put(carry, runtime._device)
+        self._run = runtime.transform(self._chunk, donate=1)
+        self._warm = runtime.transform(self._explore, keep=True, donate=1)
+        self._collect = runtime.transform(self._collect_once, keep=True)
+
+    @property
+    def obs(self) -> Array:
+        return self._carry.obs
+
+    def run(self) -> Progress:
+        many, run = self.iterations_per_run, self._run
+        if self.warming:
+            done = (self.steps - self.collected) // self.config.iteration_steps
+            many, run = min(self.config.warmup_iterations - done, many), self._warm
+        else:
+            self.updates += many * self.config.updates_per_iteration
+        self.state, (self._carry, progress) = run(
+            self.state, self._carry, self._keys, np.int32(many)
+        )
+        self.steps += many * self.config.iteration_steps
+        return progress
+
+    def collect(self) -> Tree:
+        replay, world = self._carry.replay, self._carry._replace(replay=None)
+        self.state, (world, batch) = self._collect(self.state, world, self._keys)
+        self._carry = world._replace(replay=replay)  # it stays outside: nothing of it is copied
+        self.steps += self.config.iteration_steps
+        self.collected += self.config.iteration_steps
+        return batch
+
+    def dump(self) -> Arrays:
+        carry = put_under("carry", dump_tree(self._carry._replace(replay=None)))
+        replay = filled(*jax.device_get(self._carry.replay))
+        return {**super().dump(), **carry, **put_under("replay", replay)}
+
+    def load(self, arrays: Mapping[str, np.ndarray]) -> bool:
+        goes_on = super().load(arrays)
+        replay = jax_replay.load(self._carry.replay, take_from("replay", arrays))
+        carry = load_tree(self._carry._replace(replay=None), take_from("carry", arrays))
+        self._carry = carry._replace(replay=replay)
+        return goes_on
+
+    @property
+    def _keys(self) -> tuple[Array, Array]:
+        return self._noise_key, self._steps_key
+
+    def _chunk(
+        self, state: State, carry: Carry, keys: tuple, iterations: Array
+    ) -> tuple[State, tuple[Carry, Progress]]:
+        """Iterations of learning."""
+
+        def body(_, loop):
+            state, carry, total = loop
+            state, carry, progress = self._iteration(state, carry, keys)
+            return state, carry, jax.tree.map(jnp.add, total, progress)
+
+        shapes = jax.eval_shape(lambda *a: self._iteration(*a)[2], state, carry, keys)
+        total = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
+        state, carry, total = jax.lax.fori_loop(0, iterations, body, (state, carry, total))
+        metrics = jax.tree.map(lambda x: x / iterations, total.metrics)
+        return state, (carry, total._replace(metrics=metrics))
+
+    def _iteration(self, state: State, carry: Carry, keys: tuple) -> tuple[State, Carry, Progress]:
+        noise, rows = self._noise(self._draws, carry, keys)
+
+        def one_round(loop, row):
+            state, replay, *world = loop
+            steps, index, step_noise = row
+            world, seen = self._steps(partial(self.raw_agent.act, state), world, steps)
+            replay = jax_replay.add(replay, seen)
+            batch = jax_replay.sample(replay, index, self.config)
+            state, metrics = self.raw_agent.step(state, batch, step_noise)
+            return (state, replay, *world), (metrics, _outcome(seen))
+
+        start = state, carry.replay, carry.env_state, carry.obs
+        rounds = self._by_round((noise.act, rows)), noise.index, noise.step
+        (state, *world), (metrics, outcome) = jax.lax.scan(one_round, start, rounds)
+        carry, ended = _after(carry, world, outcome)
+        return state, carry, Progress(jax.tree.map(jnp.mean, metrics), *ended)
+
+    def _explore(
+        self, state: State, carry: Carry, keys: tuple, iterations: Array
+    ) -> tuple[State, tuple[Carry, Progress]]:
+        """Iterations of uniformly random actions, kept."""
+
+        def one_round(loop, steps):
+            replay, *world = loop
+            world, seen = self._steps(lambda _, u: random_act(self.spec, u, jnp), world, steps)
+            return (jax_replay.add(replay, seen), *world), _outcome(seen)
+
+        def body(_, loop):
+            carry, total = loop
+            rounds = self._by_round(self._noise(self._random, carry, keys))
+            start = carry.replay, carry.env_state, carry.obs
+            world, outcome = jax.lax.scan(one_round, start, rounds)
+            carry, ended = _after(carry, world, outcome)
+            return carry, tuple(a + b for a, b in zip(total, ended, strict=True))
+
+        total = tuple(jnp.zeros((), carry.episode_return.dtype) for _ in range(3))
+        carry, total = jax.lax.fori_loop(0, iterations, body, (carry, total))
+        return state, (carry, Progress(None, *total))
+
+    def _collect_once(self, state: State, carry: Carry, keys: tuple) -> tuple[State, Any]:
+        noise, rows = self._noise(self._draws, carry, keys)
+        act, world = partial(self.raw_agent.act, state), (carry.env_state, carry.obs)
+        world, seen = self._steps(act, world, (noise.act, rows))
+        carry, _ = _after(carry, (carry.replay, *world), _outcome(seen))
+        return state, (carry, seen)
+
+    def _noise(self, draws: Tree, carry: Carry, keys: tuple) -> tuple[Tree, Tree]:
+        """An iteration's draws and the environments', which have a leading axis R·T."""
+        noise_key, steps_key = keys
+        steps = self.config.num_rounds * self.config.num_steps
+        noise = draw_tree(draws, jax.random.fold_in(noise_key, carry.iteration))
+        return noise, self.env.draw(chunk_key(steps_key, carry.iteration), steps)
+
+    def _by_round(self, tree: Tree) -> Tree:
+        rounds = self.config.num_rounds
+        return jax.tree.map(lambda x: x.reshape(rounds, -1, *x.shape[1:]), tree)
+
+    def _steps(self, act: Callable, world: Sequence, rows: Tree) -> tuple[tuple, Transition]:
+        """As many steps of all environments as `rows` has; world is their state and obs."""
+
+        def body(world, row):
+            env_state, obs = world
+            chosen = act(obs, row[0])
+            env_state, out = self.env.step(env_state, chosen.action, row[1])
+            ends = out.terminated, out.truncated
+            seen = Transition(obs, chosen.raw_action, out.reward, *ends, out.final_obs)
+            return (env_state, out.obs), seen
+
+        return jax.lax.scan(body, tuple(world), rows)
+
+
+def _outcome(seen: Transition) -> tuple[Array, Array]:
+    return seen.reward, seen.terminated | seen.truncated
+
+
+def _after(carry: Carry, world: Sequence, outcome: tuple[Array, Array]) -> tuple[Carry, tuple]:
+    """The next iteration's carry, and what ended in this one."""
+    replay, env_state, obs = world
+    reward, ended = (x.reshape(-1, len(obs)) for x in outcome)
+    carry, counts = episodes(carry, reward, ended)
+    iteration = carry.iteration + 1
+    return carry._replace(replay=replay, env_state=env_state, obs=obs, iteration=iteration), counts

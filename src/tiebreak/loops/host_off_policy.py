@@ -1,0 +1,125 @@
+"""Off-policy training driven from Python: any framework, any engine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from tiebreak.core.arrays import Arrays, put_under, take_from
+from tiebreak.core.off_policy import Act, Transition
+from tiebreak.core.seeding import derive
+from tiebreak.core.types import Agent, Tree
+from tiebreak.envs.base import HostEnv
+from tiebreak.loops.base import Loop, Progress, off_policy_draws_of, random_act, random_draw
+from tiebreak.loops.episodes import Episodes
+from tiebreak.loops.world import dump_world, load_world
+from tiebreak.replay.base import Ring
+from tiebreak.runtimes.base import Runtime, numpy_stack
+
+
+class HostOffPolicy(Loop):
+    """Round by round: act and step the environments, keep what happened, learn from the replay.
+
+    Nothing is read back from the device but the actions, where Python must see them.
+    """
+
+    kind = "host"
+
+    def __init__(
+        self, algorithm: str, runtime: Runtime, raw: Agent, env: HostEnv, config: Any, seed: int
+    ):
+        self.runtime, self.raw_agent, self.env = runtime, raw, env
+        self.spec, self.config = env.spec, config
+        self.agent, self._actor = runtime.agent(raw), runtime.actor(raw)
+        self.ring = Ring(runtime, env.spec, config)
+        self._learn = self.ring.learner(raw)
+        self._draws = off_policy_draws_of(algorithm, env.spec, config)
+        self._noise_seed = derive(seed, "noise")
+        self.state = self.agent.init(derive(seed, "weights"))
+        self._on_device = not isinstance(obs := env.reset(), np.ndarray)
+        self._obs, self._episodes = obs, Episodes(env.num_envs)
+
+    @property
+    def obs(self) -> Any:
+        return self._obs
+
+    def run(self) -> Progress:
+        seen, metrics = (self._explore(), None) if self.warming else self._learn_rounds()
+        self.steps += self.config.iteration_steps
+        return Progress(metrics, *self._ended(seen))
+
+    def collect(self) -> Tree:
+        noise = self.runtime.draw(self._draws, self._noise_seed, self._iteration)
+        rows = [self._round(noise.act, r) for r in range(self.config.num_rounds)]
+        self.steps += self.config.iteration_steps
+        self.collected += self.config.iteration_steps
+        return rows[-1]
+
+    def dump(self) -> Arrays:
+        world = dump_world(self.env, self._obs, self._episodes, self.runtime)
+        return {**super().dump(), **world, **put_under("replay", self.ring.dump())}
+
+    def load(self, arrays: Mapping[str, np.ndarray]) -> bool:
+        super().load(arrays)
+        self.ring.load(take_from("replay", arrays))
+        world = self.env, self._obs, self._episodes, self.runtime
+        self._obs, goes_on = load_world(arrays, *world)
+        return goes_on
+
+    @property
+    def _iteration(self) -> int:
+        return self.steps // self.config.iteration_steps
+
+    def _learn_rounds(self) -> tuple[list[Transition], Tree]:
+        """An iteration of acting and learning; metrics are one of each round."""
+        noise = self.runtime.draw(self._draws, self._noise_seed, self._iteration)
+        seen, metrics = [], []
+        for r in range(self.config.num_rounds):
+            seen.append(self._round(noise.act, r))
+            self.ring.add(seen[-1])
+            self.state, measured = self._learn(self.state, self.ring.arrays, noise, r)
+            metrics.append(measured)
+        self.updates += self.config.updates_per_iteration
+        return seen, self.runtime.stack(metrics)
+
+    def _explore(self) -> list[Transition]:
+        """An iteration of uniformly random actions, kept."""
+        draw = random_draw(self.spec, self.config)
+        noise = self.runtime.draw(draw, self._noise_seed, self._iteration)
+        rows = []
+        for r in range(self.config.num_rounds):
+            rows.append(self._round(self.runtime.to_numpy(noise), r, random=True))
+            self.ring.add(rows[-1])
+        return rows
+
+    def _round(self, noise: Tree, r: int, random: bool = False) -> Transition:
+        """`num_steps` steps of every environment: [T, N, …]."""
+        steps = self.config.num_steps
+        rows = [self._one_step(noise, r * steps + t, random) for t in range(steps)]
+        return (self.runtime.stack if self._on_device else numpy_stack)(rows)
+
+    def _one_step(self, noise: Tree, t: int, random: bool) -> Transition:
+        if random:
+            act = self._placed(random_act(self.spec, noise[t], np))
+        else:
+            act = self._actor(self.state, self._obs, noise, t)
+            if not self._on_device:
+                act = self.runtime.to_numpy(act)
+        out = self.env.step(act.action)
+        ends = out.terminated, out.truncated
+        row = Transition(self._obs, act.raw_action, out.reward, *ends, out.final_obs)
+        self._obs = out.obs
+        return row
+
+    def _placed(self, act: Act) -> Act:
+        return Act(*map(self.runtime.asarray, act)) if self._on_device else act
+
+    def _ended(self, rounds: list[Transition]) -> tuple[int, float, int]:
+        """Episodes that ended in these rounds; the one look at the device of an iteration."""
+        seen = [(x.reward, x.terminated, x.truncated) for x in rounds]
+        if self._on_device:
+            seen = self.runtime.to_numpy(tuple(seen))
+        reward, terminated, truncated = (np.concatenate(x) for x in zip(*seen, strict=True))
+        return self._episodes.take(reward, terminated | truncated)

@@ -1,0 +1,88 @@
+"""The ring in JAX: pure functions, for host loops and inside fused programs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from tiebreak.core.off_policy import Batch, OffPolicyConfig, Transition
+from tiebreak.core.types import EnvSpec
+
+
+class Replay(NamedTuple):
+    """Row p holds step p // N of environment p % N; the oldest rows are written over."""
+
+    obs: jax.Array
+    """[C, observation_size]"""
+    action: jax.Array
+    reward: jax.Array
+    terminated: jax.Array
+    truncated: jax.Array
+    next_obs: jax.Array
+    count: jax.Array
+    """int32: rows written so far"""
+
+
+def create(spec: EnvSpec, config: OffPolicyConfig, device: str) -> Replay:
+    """An empty ring."""
+    del device  # where computations are committed to
+    rows = config.ring_length * config.num_envs
+    obs, flag = (rows, spec.observation_size), jnp.zeros(rows, bool)
+    discrete = jnp.zeros(rows, jnp.int32)
+    action = discrete if spec.discrete else jnp.zeros((rows, spec.action_size), jnp.float32)
+    reward, count = jnp.zeros(rows, jnp.float32), jnp.zeros((), jnp.int32)
+    ends = flag, jnp.zeros_like(flag)
+    return Replay(jnp.zeros(obs), action, reward, *ends, jnp.zeros(obs), count)
+
+
+def add(replay: Replay, rows: Transition) -> Replay:
+    """Write a round [T, N, …] over the oldest one."""
+    slot = replay.count % len(replay.reward)
+
+    def write(ring, new):
+        new = jnp.asarray(new, ring.dtype).reshape(-1, *ring.shape[1:])
+        return jax.lax.dynamic_update_slice_in_dim(ring, new, slot, axis=0)
+
+    written = (write(ring, new) for ring, new in zip(replay, rows, strict=False))
+    return Replay(*written, count=replay.count + rows.reward.size)
+
+
+def load(replay: Replay, arrays: Mapping[str, np.ndarray]) -> Replay:
+    """An empty ring -> one that has the rows and the count that were stored."""
+    rows = (
+        ring.at[: len(arrays[name])].set(arrays[name])
+        for name, ring in replay._asdict().items()
+        if name != "count"
+    )
+    return Replay(*rows, count=replay.count.at[()].set(arrays["count"]))
+
+
+def sample(replay: Replay, index: jax.Array, config: OffPolicyConfig) -> Batch:
+    """The transitions at `index` […] (integers in [0, 2³¹), taken modulo what there is), oldest
+    first, each followed for up to n steps of its environment or to the end of its episode.
+    """
+    size, gamma = len(replay.reward), config.gamma
+    filled = jnp.minimum(replay.count, size)
+    starts = filled - (config.n_step - 1) * config.num_envs
+    first = replay.count - filled + index % starts
+    last = row = first % size
+    reward, discount = jnp.zeros(index.shape), jnp.ones(index.shape)
+    going = jnp.ones(index.shape, bool)
+    for k in range(config.n_step):
+        row = (first + k * config.num_envs) % size
+        reward = reward + jnp.where(going, gamma**k * replay.reward[row], 0.0)
+        discount = jnp.where(going, gamma ** (k + 1), discount)
+        last = jnp.where(going, row, last)
+        going = going & ~(replay.terminated[row] | replay.truncated[row])
+    stopped = replay.terminated[last]
+    if config.truncation == "terminal":
+        stopped = stopped | replay.truncated[last]
+    discount = jnp.where(stopped, 0.0, discount)
+    return Batch(
+        replay.obs[first % size], replay.action[first % size], reward, discount,
+        replay.next_obs[last],
+    )  # fmt: skip

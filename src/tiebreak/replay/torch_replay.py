@@ -1,0 +1,92 @@
+"""The ring in PyTorch: tensors that are written in place."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from tiebreak.core.off_policy import Batch, OffPolicyConfig, Transition
+from tiebreak.core.types import EnvSpec
+
+
+class Replay(NamedTuple):
+    """Row p holds step p // N of environment p % N; the oldest rows are written over."""
+
+    obs: torch.Tensor
+    """[C, observation_size]"""
+    action: torch.Tensor
+    reward: torch.Tensor
+    terminated: torch.Tensor
+    truncated: torch.Tensor
+    next_obs: torch.Tensor
+    count: torch.Tensor
+    """int64: rows written so far"""
+    slot: list[int]
+    """The same on the host, modulo C: to write, nothing has to be read."""
+
+
+def create(spec: EnvSpec, config: OffPolicyConfig, device: str) -> Replay:
+    """An empty ring."""
+    rows = config.ring_length * config.num_envs
+
+    def zeros(*shape, dtype=torch.float32):
+        return torch.zeros(shape, dtype=dtype, device=device)
+
+    size = spec.observation_size
+    discrete = zeros(rows, dtype=torch.int32) if spec.discrete else zeros(rows, spec.action_size)
+    ends = zeros(rows, dtype=torch.bool), zeros(rows, dtype=torch.bool)
+    count = zeros(dtype=torch.int64)
+    return Replay(zeros(rows, size), discrete, zeros(rows), *ends, zeros(rows, size), count, [0])
+
+
+def add(replay: Replay, rows: Transition) -> Replay:
+    """Write a round [T, N, …] over the oldest one."""
+    written, slot = int(np.prod(rows.reward.shape)), replay.slot[0]
+    for name, new in rows._asdict().items():
+        ring = getattr(replay, name)
+        new = torch.as_tensor(new).reshape(-1, *ring.shape[1:])
+        ring[slot : slot + written].copy_(new, non_blocking=True)
+    replay.count.add_(written)
+    replay.slot[0] = (slot + written) % len(replay.reward)
+    return replay
+
+
+def load(replay: Replay, arrays: Mapping[str, np.ndarray]) -> Replay:
+    """An empty ring -> one that has the rows and the count that were stored."""
+    for name, array in arrays.items():
+        if name != "count":
+            getattr(replay, name)[: len(array)].copy_(torch.from_numpy(array))
+    replay.count.fill_(int(arrays["count"]))
+    replay.slot[0] = int(arrays["count"]) % len(replay.reward)
+    return replay
+
+
+@torch.no_grad()
+def sample(replay: Replay, index: torch.Tensor, config: OffPolicyConfig) -> Batch:
+    """The transitions at `index` […] (integers in [0, 2³¹), taken modulo what there is), oldest
+    first, each followed for up to n steps of its environment or to the end of its episode.
+    """
+    size, gamma = len(replay.reward), config.gamma
+    filled = replay.count.clamp(max=size)
+    starts = filled - (config.n_step - 1) * config.num_envs
+    first = replay.count - filled + index % starts
+    last = row = first % size
+    reward = torch.zeros(index.shape, device=index.device)
+    discount, going = torch.ones_like(reward), torch.ones_like(index, dtype=torch.bool)
+    for k in range(config.n_step):
+        row = (first + k * config.num_envs) % size
+        reward = reward + torch.where(going, gamma**k * replay.reward[row], 0.0)
+        discount = torch.where(going, gamma ** (k + 1), discount)
+        last = torch.where(going, row, last)
+        going = going & ~(replay.terminated[row] | replay.truncated[row])
+    stopped = replay.terminated[last]
+    if config.truncation == "terminal":
+        stopped = stopped | replay.truncated[last]
+    discount = torch.where(stopped, 0.0, discount)
+    return Batch(
+        replay.obs[first % size], replay.action[first % size], reward, discount,
+        replay.next_obs[last],
+    )  # fmt: skip

@@ -1,0 +1,165 @@
+"""Checkpoints: all that a run needs to go on exactly, in one file without compression.
+
+`checkpoints/<steps>.npz` is written beside, synced and renamed: whoever is killed at whatever
+instant leaves the one before. Two are kept while a run is under way, the last one when it is done.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import struct
+import zipfile
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tiebreak.core.arrays import Arrays
+from tiebreak.core.errors import UsageError
+from tiebreak.core.files import open_atomic
+
+FOLDER, SCHEMA, KEPT = "checkpoints", 1, 2
+SAME = (
+    "algorithm", "framework", "task", "mode", "loop", "seed", "precision", "device",
+    "eval_episodes", "eval_every",
+)  # fmt: skip
+"""What a run that goes on has to share with its folder, beside the algorithm's settings."""
+UNREADABLE = (
+    OSError, zipfile.BadZipFile, zlib.error, struct.error, EOFError, KeyError, TypeError,
+    ValueError, NotImplementedError, RuntimeError,
+)  # fmt: skip
+"""What reading a damaged file can raise."""
+
+
+@dataclasses.dataclass
+class Marks:
+    """Where a run is, beside its loop: stored with every checkpoint."""
+
+    wall_s: float = 0.0
+    first_s: float = 0.0
+    first_steps: int = 0
+    """Of the first run in every process, in which it compiles."""
+    evaluated_at: int = 0
+    saved_at: int = 0
+    metrics: tuple[int, int] = (0, 0)
+    """Lines and bytes of the log up to here; the next, of the evaluations."""
+    evaluations: tuple[int, int] = (0, 0)
+    resumed: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    """Steps at which the run went on in a new process, and whether exactly."""
+
+
+def save(folder: Path, arrays: Arrays, config_hash: str, marks: Marks) -> None:
+    """Write the checkpoint of `marks.saved_at` steps, and remove all but the one before."""
+    about = {"schema": SCHEMA, "config_hash": config_hash, "marks": dataclasses.asdict(marks)}
+    text = np.frombuffer(json.dumps(about).encode(), np.uint8)
+    with open_atomic(folder / FOLDER / f"{marks.saved_at:012d}.npz") as file:
+        np.savez(file, **{"about": text, **arrays})
+    prune(folder, KEPT)
+
+
+def prune(folder: Path, kept: int) -> None:
+    """Remove all checkpoints but the last `kept`, and what a killed process left half written."""
+    for path in [*_all(folder)[:-kept], *(folder / FOLDER).glob(".*.npz.*")]:
+        path.unlink(missing_ok=True)
+
+
+def _all(folder: Path) -> list[Path]:
+    return sorted((folder / FOLDER).glob("[0-9]*.npz"))
+
+
+def exists(folder: Path) -> bool:
+    """Whether there is something to go on from."""
+    return bool(_all(folder))
+
+
+def require_run(out: str | Path | None) -> Path:
+    """The folder of a run that can go on; UsageError for anything else."""
+    if out is None:
+        raise UsageError("--resume needs --out DIR, the folder of the run that is to go on")
+    folder = Path(out)
+    _read_about(folder)
+    result = folder / "result.json"
+    if result.is_file() and '"status": "ok"' in result.read_text(encoding="utf-8"):
+        raise UsageError(
+            f"the run in {str(out)!r} is complete: there is nothing to resume "
+            f"(`tiebreak evaluate {out}` runs its policy)"
+        )
+    return folder
+
+
+def load(folder: Path, loop: Any, about: Mapping[str, Any]) -> tuple[Marks, list[str]]:
+    """Put the newest checkpoint into `loop` -> where the run is, and what has to be said of it.
+
+    UsageError where the folder's settings are others, or the checkpoint is damaged or foreign.
+    """
+    stored = _read_about(folder)
+    _require_same(folder, stored, about)
+    found = _all(folder)
+    if not found:
+        return Marks(), ["there is no checkpoint yet: starting again at step 0"]
+    marks, exact = _read(found, str(about["config_hash"]), loop)
+    marks.resumed.append({"steps": loop.steps, "exact": exact})
+    notes = [f"going on at step {loop.steps:,}"]
+    if not exact:
+        engine = str(about["task"]).partition("/")[0]
+        notes.append(
+            f"NOT exactly: the environments of {about['task']!r} cannot be stored ({engine}), so "
+            "new episodes start here"
+        )
+    notes += _other_versions(stored.get("versions", {}), about["versions"])
+    return marks, notes
+
+
+def _read(found: list[Path], config_hash: str, loop: Any) -> tuple[Marks, bool]:
+    path, before = found[-1], found[-2] if len(found) > 1 else None
+    other = f"; remove it to go on from {before.name}" if before else ""
+    try:
+        with zipfile.ZipFile(path) as file:
+            if damaged := file.testzip():
+                raise ValueError(f"{damaged} does not match its checksum")
+        with np.load(path) as arrays:  # refuses pickles
+            about = json.loads(arrays["about"].tobytes())
+            if about["schema"] != SCHEMA:
+                raise ValueError(f"its schema is {about['schema']}, not {SCHEMA}")
+            if about["config_hash"] != config_hash:
+                raise ValueError("it belongs to a run with other settings")
+            marks = Marks(**about["marks"])
+            return marks, loop.load(arrays)
+    except UNREADABLE as error:
+        why = " ".join(str(error).split()) or type(error).__name__
+        raise UsageError(f"cannot go on from {str(path)!r}: {why}{other}") from error
+
+
+def _read_about(folder: Path) -> dict[str, Any]:
+    path = folder / "config.json"
+    try:
+        about = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(about, dict) or not isinstance(about["config"], dict):
+            raise ValueError("it describes no run")
+        return about
+    except FileNotFoundError:
+        raise UsageError(
+            f"{str(folder)!r} holds no run to resume (no config.json): start one with the same "
+            "command without --resume"
+        ) from None
+    except (OSError, ValueError, KeyError) as error:
+        raise UsageError(f"{str(path)!r} cannot be read: {error}") from error
+
+
+def _require_same(folder: Path, stored: Mapping[str, Any], about: Mapping[str, Any]) -> None:
+    pairs = [(name, stored.get(name), about[name]) for name in SAME]
+    pairs += [(k, stored["config"].get(k), v) for k, v in about["config"].items()]
+    others = [f"{name} {was} (here {now})" for name, was, now in pairs if was != now]
+    if others:
+        raise UsageError(
+            f"the run in {str(folder)!r} has other settings: {', '.join(others)}; go on with: "
+            f"{stored.get('command')} --out {folder} --resume"
+        )
+
+
+def _other_versions(was: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
+    moved = [f"{k} {was[k]} -> {now.get(k)}" for k in was if was[k] != now.get(k)]
+    return [f"perhaps not bit for bit: versions have changed ({', '.join(moved)})"] * bool(moved)

@@ -1,0 +1,146 @@
+"""A case: one specification and configuration, and what every algorithm's proofs make of it."""
+
+from __future__ import annotations
+
+import dataclasses
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tiebreak import registry
+from tiebreak.core.noise import sample
+from tiebreak.core.types import EnvSpec
+from tiebreak.ops.numpy_ops import to_float64
+
+CASES = {
+    "ppo": "tiebreak.verify.ppo_cases",
+    "dqn": "tiebreak.verify.dqn_cases",
+    "td3": "tiebreak.verify.td3_cases",
+    "sac": "tiebreak.verify.sac_cases",
+    "mpo": "tiebreak.verify.mpo_cases",
+}
+"""Modules with `ACTIONS`, `draw`, `fixed`, `count`, `batch_near`, `policy_probes`, `describe` and
+the checks of what a step is made of: `check_knobs`, `check_parts`, `check_updates`."""
+
+
+class Case(NamedTuple):
+    """One specification and configuration, and the seed of its weights and batches."""
+
+    algorithm: str
+    spec: EnvSpec
+    config: Any
+    seed: int
+
+    @property
+    def actions(self) -> str:
+        """`discrete` or `continuous`."""
+        return "discrete" if self.spec.discrete else "continuous"
+
+    @property
+    def cases(self) -> ModuleType:
+        """The algorithm's module of CASES."""
+        return registry.load(CASES[self.algorithm])
+
+    @property
+    def oracle(self) -> ModuleType:
+        """The algorithm in NumPy."""
+        return registry.load(f"{registry.algorithm(self.algorithm)}.{self.algorithm}_numpy")
+
+    def changed(self, **settings: Any) -> Case:
+        """The same with other settings."""
+        return self._replace(config=dataclasses.replace(self.config, **settings))
+
+    def describe(self) -> str:
+        """All that is needed to make the case again: `draw(seed, actions)`, in words."""
+        shape = "-".join(map(str, self.spec.observation_shape))
+        usual = dataclasses.asdict(type(self.config)())
+        settings = dataclasses.asdict(self.config)
+        own = ", ".join(f"{k}={v:.4g}" if isinstance(v, float) else f"{k}={v}"
+                        for k, v in settings.items() if v != usual[k])  # fmt: skip
+        act = self.spec.action_size
+        return f"seed {self.seed}, {self.actions}: obs {shape}, act {act}; {own}"
+
+
+def fixed(algorithm: str, actions: str) -> Case:
+    """A small case with the reference's switches: the one that quick runs and lock-step use."""
+    return registry.load(CASES[algorithm]).fixed(actions)
+
+
+def perturbed_weights(case: Case) -> dict[str, np.ndarray]:
+    """Float32 weights in mid-training: no moment is zero, no count at its start."""
+    rng = np.random.default_rng([case.seed, 1])
+    data = registry.data_module(case.algorithm)
+    weights = data.initial_weights(case.spec, case.config, case.seed)
+    for name, value in weights.items():
+        normal = rng.standard_normal(value.shape)
+        if "adam/mu/" in name:
+            weights[name] = 0.05 * normal
+        elif "adam/nu/" in name:
+            weights[name] = 0.01 * normal**2 + 1e-4
+        elif name.endswith("/kernel"):
+            weights[name] = value + 0.5 * normal / np.sqrt(len(value))
+        elif name.endswith("_moments/var"):
+            weights[name] = 0.5 + normal**2
+        else:
+            weights[name] = value + 0.2 * normal
+        weights[name] = np.asarray(weights[name], np.float32)
+    for name in weights:
+        if name.endswith("_moments/count"):
+            weights[name] = np.asarray(float(rng.integers(1000, 3000)), np.float32)
+    counts = {k: np.asarray(v, np.int32) for k, v in case.cases.counts(case).items()}
+    return {**weights, **counts}
+
+
+def act_inputs(case: Case) -> tuple[np.ndarray, np.ndarray]:
+    """Observations [N, *obs] and noise [N, …] for one `act`."""
+    rng = np.random.default_rng([case.seed, 3])
+    n = case.config.num_envs
+    obs = rng.standard_normal((n, *case.spec.observation_shape), dtype=np.float32)
+    if case.config.normalize_obs:
+        obs[0] *= 100.0
+    return obs, sample(registry.data_module(case.algorithm).act_noise(case.spec, n), rng)
+
+
+def well_conditioned(case: Case) -> bool:
+    """Whether one step of the oracle barely moves when its weights move by ten float32 ulps.
+
+    Where it jumps, a ratio, a value or a ReLU sits on the edge of a clip, and no two float32
+    programs have to agree. The oracle alone decides, before any framework has run.
+    """
+    weights = to_float64(perturbed_weights(case))
+    batch, noise = case.cases.batch_near(case, weights)
+    rng = np.random.default_rng([case.seed, 4])
+    moved = {
+        k: weights[k] * (1.0 + 1e-6 * rng.standard_normal(weights[k].shape))
+        for k in case.oracle.trained(weights)
+    }
+    ends = [
+        case.oracle.step(case.spec, case.config, start, batch, noise)
+        for start in (weights, {**weights, **moved})
+    ]
+    (one, metrics), (two, moved_metrics) = ends
+    far = max(float(np.max(np.abs(one[k] - two[k]))) for k in one)
+    return max(far, float(np.max(np.abs(np.subtract(metrics, moved_metrics))))) < 1e-5
+
+
+def draws(algorithm: str, seed: int, actions: str, precision: str, count: int) -> list[Case]:
+    """`count` cases from `seed` on; for float32 only well-conditioned ones."""
+    found: list[Case] = []
+    while len(found) < count:
+        case = registry.load(CASES[algorithm]).draw(seed, actions)
+        if precision == "float64" or well_conditioned(case):
+            found.append(case)
+        seed += 1
+    return found
+
+
+def cast(tree: Any, precision: str) -> Any:
+    """A dictionary or NamedTuple of NumPy arrays with its floats in `precision`."""
+    if isinstance(tree, dict):
+        return {k: cast(v, precision) for k, v in tree.items()}
+    if isinstance(tree, tuple):
+        parts = [cast(v, precision) for v in tree]
+        return type(tree)(*parts) if hasattr(tree, "_fields") else tuple(parts)
+    array = np.asarray(tree)
+    return array.astype(precision) if array.dtype.kind == "f" else array

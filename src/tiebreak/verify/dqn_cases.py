@@ -1,0 +1,84 @@
+"""DQN's test cases: shapes that nobody chose; its parts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tiebreak.algorithms.dqn.config import Config
+from tiebreak.algorithms.dqn.dqn_numpy import epsilon
+from tiebreak.core.types import EnvSpec
+from tiebreak.verify import off_policy_parts as parts
+from tiebreak.verify.case import Case
+from tiebreak.verify.compare import Book
+from tiebreak.verify.off_policy_parts import batch_near, check_updates
+from tiebreak.verify.parity import check_loading
+
+__all__ = ["batch_near", "check_updates"]
+
+ACTIONS = ("discrete",)
+
+
+def draw(seed: int, actions: str) -> Case:
+    """The case of this seed: sizes, switches and constants are all drawn, but kept small."""
+    rng = np.random.default_rng([seed, actions == "discrete"])
+    shape = tuple(int(n) for n in rng.integers(1, 5, size=rng.integers(1, 4)))
+    spec = EnvSpec.make(observation_shape=shape, num_actions=int(rng.integers(2, 8)))
+    settings = parts.drawn_settings(rng)
+    round_steps, updates = settings["num_envs"] * settings["num_steps"], settings["num_updates"]
+    config = Config(
+        **settings,
+        target_every=round_steps * int(rng.integers(1, 4)),  # so many times U updates
+        learning_rate=float(10 ** rng.uniform(-3.0, -1.5)),
+        exploration_fraction=0.02,
+        double_q=bool(rng.random() < 0.5),
+        hidden_sizes=tuple(int(n) for n in rng.integers(3, 18, size=rng.integers(1, 4))),
+        activation="tanh" if rng.random() < 0.5 else "relu",
+    )
+    assert config.target_period % updates == 0
+    return Case("dqn", spec, config, seed)
+
+
+def fixed(actions: str) -> Case:
+    """A small case: the one that quick runs and lock-step use."""
+    del actions
+    spec = EnvSpec.make(observation_shape=(2, 3), num_actions=4)
+    config = Config(
+        **parts.SMALL, total_steps=4_000, num_steps=2, target_every=15 * 6, learning_rate=3e-3,
+        hidden_sizes=(17, 9),
+    )  # fmt: skip
+    return Case("dqn", spec, config, 0)
+
+
+def counts(case: Case) -> dict[str, int]:
+    """Where a run is when it is looked at: one update before the target network is due."""
+    return {"adam/count": 3 * case.config.target_period - 1}
+
+
+def policy_probes(case: Case, noise: np.ndarray) -> list[np.ndarray]:
+    """Noise that reads the policy out: none is greedy, the first number decides on exploring.
+
+    Just below 1 − ε it must not explore, just above it must: that reads ε out.
+    """
+    one = np.full_like(noise, np.nextafter(np.float32(1), np.float32(0)))
+    edge = 1.0 - epsilon(case.config, counts(case)["adam/count"])
+    shares = [np.stack([edge + d + 0.0 * noise[:, 0], noise[:, 1]], -1) for d in (-1e-4, 1e-4)]
+    return [0.0 * noise, one, *shares]
+
+
+def check_knobs(book: Book, runtime: Any, case: Case) -> None:
+    """L0: what defaults differently between libraries, each where it alone decides the result."""
+    weights = check_loading(book, runtime, case)
+    shared = parts.knobs(case.config)
+    own = {
+        "huge step": ({"optimizer": "sgd", "learning_rate": 10.0, "num_updates": 1}, {}),
+        "double q": ({"double_q": True, "optimizer": "sgd"}, {}),
+        "raw observations": ({"normalize_obs": False}, {}),
+    }
+    parts.check_settings(book, runtime, case, weights, {**shared, **own})
+
+
+def check_parts(book: Book, runtime: Any, case: Case) -> None:
+    """What an update is made of: features, loss terms, raw gradients."""
+    parts.check_gradients(book, runtime, case, ("gradients",))

@@ -1,0 +1,129 @@
+"""What an off-policy step is made of, each part against the oracle's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import fields
+from typing import Any
+
+import numpy as np
+
+from tiebreak import registry
+from tiebreak.core.noise import sample
+from tiebreak.core.off_policy import Batch, OffPolicyConfig, sample_batch
+from tiebreak.ops.numpy_ops import to_float64
+from tiebreak.verify.case import Case, cast, perturbed_weights
+from tiebreak.verify.compare import Book
+from tiebreak.verify.parity import check_step
+
+
+def batch_near(case: Case, weights: Any, index: int = 0) -> tuple[Batch, Any]:
+    """Batch number `index` and its noise; with numbers that normalization has to clip."""
+    del weights
+    rng = np.random.default_rng([case.seed, 2, index])
+    batch = sample_batch(case.spec, case.config, rng)
+    if case.config.normalize_obs:
+        batch.obs[0, 0] *= 100.0
+        batch.next_obs[-1, -1] *= 100.0
+    draws = registry.data_module(case.algorithm).step_noise(case.spec, case.config)
+    return batch, type(draws)(*(sample(draw, rng) for draw in draws))
+
+
+def first_update(tree: Any) -> Any:
+    """What the first of U updates sees."""
+    return type(tree)(*(x[0] for x in tree))
+
+
+def check_gradients(book: Book, runtime: Any, case: Case, names: Sequence[str]) -> None:
+    """The features, and for each function in `names` its loss terms and raw gradients."""
+    weights = cast(perturbed_weights(case), runtime.precision)
+    exact, oracle = to_float64(weights), case.oracle
+    batch, noise = cast(batch_near(case, weights), runtime.precision)
+    want_data = oracle.prepare(case.config, exact, batch)
+    module = registry.load(registry.IMPLEMENTATIONS[case.algorithm, runtime.framework])
+    static = module.make_static(case.spec, case.config, runtime.build())
+    raw = registry.make_raw_agent(case.algorithm, case.spec, case.config, runtime)
+    agent = runtime.agent(raw._replace(step=_parts(module, static, names)))
+    _, (data, *parts) = agent.step(agent.load(weights), batch, noise)
+    data = runtime.to_numpy(data)
+    for field in Batch._fields:
+        pair = getattr(data, field), getattr(want_data, field)
+        book.compare(runtime.mode, case, "L1", f"prepare: {field}", *pair, "forward")
+    rows = first_update(want_data), first_update(noise)
+    for name, part in zip(names, parts, strict=True):
+        terms, grads = runtime.to_numpy(part)
+        want_terms, want = getattr(oracle, name)(case.spec, case.config, exact, *rows)
+        for field in want_terms._fields:
+            pair = getattr(terms, field), getattr(want_terms, field)
+            book.compare(runtime.mode, case, "L1", f"{name}: {field}", *pair, "forward")
+        book.compare(runtime.mode, case, "L1", name, grads, want, "gradient")
+
+
+def _parts(module: Any, static: Any, names: Sequence[str]) -> Callable:
+    """A `step` that returns what the first update is made of, all at the weights before it."""
+
+    def step(state, batch, noise):
+        data, parts = module.prepare(static, state, batch), []
+        rows = first_update(data), first_update(noise)
+        for name in names:
+            terms, grads = getattr(module, name)(static, state, *rows)
+            parts.append((terms, module.named(static, grads)))
+        return state, (data, *parts)
+
+    return step
+
+
+def check_updates(book: Book, runtime: Any, case: Case) -> None:
+    """A step by each optimizer: Adam's first ones hide wrong factors, SGD's do not."""
+    weights = cast(perturbed_weights(case), runtime.precision)
+    for kind in ("adam", "sgd"):
+        changed = case.changed(optimizer=kind)
+        check_step(book, runtime, changed, weights, "L1", f"step by {kind}")
+
+
+def check_settings(
+    book: Book, runtime: Any, case: Case, weights: dict, knobs: dict[str, tuple[dict, dict]]
+) -> None:
+    """L0: a step under settings that make one knob decide; name -> settings, counts."""
+    for name, (settings, counts) in knobs.items():
+        changed = case.changed(**settings)
+        started = {**weights, **{k: np.asarray(v, np.int32) for k, v in counts.items()}}
+        check_step(book, runtime, changed, started, "L0", name)
+
+
+def drawn_settings(rng: np.random.Generator) -> dict[str, Any]:
+    """What every off-policy case draws: sizes, switches and constants, all small."""
+    flags = rng.random(4) < 0.5
+    return {
+        "total_steps": 10_000,
+        "num_envs": int(rng.integers(1, 5)),
+        "num_steps": int(rng.integers(1, 4)),
+        "num_updates": int(rng.integers(1, 4)),
+        "num_rounds": 5,
+        "learning_starts": 50,
+        "batch_size": int(rng.integers(3, 20)),
+        "gamma": float(rng.uniform(0.8, 0.999)),
+        "n_step": int(rng.integers(1, 4)),
+        "normalize_obs": bool(flags[0]),
+        "optimizer": "adam" if flags[1] else "sgd",
+        "max_grad_norm": float(10 ** rng.uniform(-0.5, 0.5)) if flags[2] else 0.0,
+        "adam_eps": float(10 ** rng.uniform(-8, -4)),
+    }
+
+
+SMALL: dict[str, Any] = {
+    "num_envs": 3, "num_updates": 2, "num_rounds": 5, "learning_starts": 100, "batch_size": 8,
+    "n_step": 2, "normalize_obs": True,
+}  # fmt: skip
+"""Settings of the fixed cases."""
+
+
+def knobs(config: OffPolicyConfig) -> dict[str, tuple[dict, dict]]:
+    """The knobs of what all of them share."""
+    clipped = {f.name for f in fields(config)} & {"learning_rate", "actor_lr", "critic_lr"}
+    steps = dict.fromkeys(clipped, 100.0)  # so that a wrong digit of the small norm shows
+    return {
+        "adam epsilon": ({"adam_eps": 0.1}, {}),
+        "clip formula": ({"max_grad_norm": 1e-3, "optimizer": "sgd", **steps}, {}),
+        "no clip": ({"max_grad_norm": 0.0, "optimizer": "sgd"}, {}),
+    }

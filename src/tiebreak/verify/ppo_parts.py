@@ -1,0 +1,111 @@
+"""What PPO's step is made of, each part against the oracle's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from tiebreak import registry
+from tiebreak.algorithms.ppo import ppo_numpy as oracle
+from tiebreak.algorithms.ppo.data import Minibatch, Terms
+from tiebreak.core.types import Agent
+from tiebreak.ops.numpy_ops import to_float64
+from tiebreak.verify.case import Case, cast, perturbed_weights
+from tiebreak.verify.compare import Book
+from tiebreak.verify.parity import check_loading
+
+
+def replace_step(runtime: Any, case: Case, make: Callable) -> Agent:
+    """The case's agent with `make(module, static)` in the place of its `step`.
+
+    Thus what a step is made of is executed as the runtime executes a step.
+    """
+    module = registry.load(registry.IMPLEMENTATIONS["ppo", runtime.framework])
+    static = module.make_static(case.spec, case.config, runtime.build())
+    raw = registry.make_raw_agent("ppo", case.spec, case.config, runtime)
+    return runtime.agent(raw._replace(step=make(module, static)))
+
+
+def _parts(module: Any, static: Any) -> Callable:
+    def step(state, rollout, batch):
+        terms, grads = module.gradients(static, state, batch)
+        named = module.named(static, grads)
+        state, rows = module.prepare(static, state, rollout)
+        return state, (rows, terms, named)
+
+    return step
+
+
+def _update(module: Any, static: Any) -> Callable:
+    return lambda state, batch, _: module.update(static, state, batch)
+
+
+def check_parts(book: Book, runtime: Any, case: Case) -> None:
+    """What a step is made of: prepared rows, loss terms, raw gradients."""
+    weights = cast(perturbed_weights(case), runtime.precision)
+    exact = to_float64(weights)
+    rollout, _ = cast(case.cases.batch_near(case, weights), runtime.precision)
+    _, want_rows = oracle.prepare(case.config, exact, rollout)
+    batch = cast(want_rows, runtime.precision)
+    agent = replace_step(runtime, case, _parts)
+    _, parts = agent.step(agent.load(weights), rollout, batch)
+    rows, terms, grads = runtime.to_numpy(parts)
+    want_terms, want_grads = oracle.gradients(case.spec, case.config, exact, batch)
+
+    def compare(quantity: str, got: Any, want: Any, kind: str = "forward") -> None:
+        book.compare(runtime.mode, case, "L1", quantity, got, want, kind)
+
+    for field in ("obs", "advantage", "target"):
+        compare(f"prepare: {field}", getattr(rows, field), getattr(want_rows, field))
+    for field in Terms._fields:
+        compare(f"loss: {field}", getattr(terms, field), getattr(want_terms, field))
+    compare("gradients", grads, want_grads, "gradient")
+
+
+def check_updates(book: Book, runtime: Any, case: Case) -> None:
+    """One gradient step by each optimizer: Adam's first ones hide wrong factors, SGD's do not."""
+    weights = cast(perturbed_weights(case), runtime.precision)
+    rollout, _ = cast(case.cases.batch_near(case, weights), runtime.precision)
+    _, rows = oracle.prepare(case.config, to_float64(weights), rollout)
+    batch = cast(rows, runtime.precision)
+    for kind in ("adam", "sgd"):
+        changed = case.changed(optimizer=kind)
+        check_update(book, runtime, changed, weights, batch, "L1", f"update: {kind}")
+
+
+def check_update(
+    book: Book, runtime: Any, case: Case, weights: dict, batch: Minibatch, rung: str, quantity: str
+) -> None:
+    """One gradient step: weights, optimizer moments and the gradient norm."""
+    agent = replace_step(runtime, case, _update)
+    state, metrics = agent.step(agent.load(weights), batch, np.zeros(1, runtime.precision))
+    got = {**agent.dump(state), "grad_norm": runtime.to_numpy(metrics).grad_norm}
+    want, want_metrics = oracle.update(case.spec, case.config, to_float64(weights), batch)
+    want["grad_norm"] = want_metrics.grad_norm
+    book.compare(runtime.mode, case, rung, quantity, got, want, "gradient")
+
+
+def check_knobs(book: Book, runtime: Any, case: Case) -> None:
+    """L0: what defaults differently between libraries, each where it alone decides the result."""
+    want = check_loading(book, runtime, case)
+    for name, (changes, count, rows) in KNOBS.items():
+        changed = case.changed(**changes)
+        weights = {**want, "adam/count": np.asarray(count, np.int32)}
+        rollout, _ = cast(case.cases.batch_near(case, weights), runtime.precision)
+        _, batch = oracle.prepare(changed.config, to_float64(weights), rollout)
+        batch = cast(Minibatch(*(x[:rows] for x in batch)), runtime.precision)
+        check_update(book, runtime, changed, weights, batch, "L0", name)
+
+
+KNOBS: dict[str, tuple[dict, int, int]] = {
+    "adam epsilon": ({"adam_eps": 0.1, "learning_rate": 1.0}, 3, 24),
+    "adam betas": ({"adam_eps": 1e-8, "learning_rate": 0.1}, 0, 24),
+    "std ddof": ({"normalize_advantage": True, "optimizer": "sgd", "learning_rate": 1.0}, 0, 3),
+    "clip formula": ({"max_grad_norm": 1e-3, "optimizer": "sgd", "learning_rate": 100.0}, 0, 24),
+    "no clip": ({"max_grad_norm": 1e3, "optimizer": "sgd", "learning_rate": 1.0}, 0, 24),
+    "annealing": ({"optimizer": "sgd", "learning_rate": 1.0}, 203, 24),
+    "annealed out": ({"optimizer": "sgd", "learning_rate": 1.0}, 10_000, 24),
+}
+"""Settings that make one knob decide, the update count to start from, and the rows to use."""
