@@ -19,7 +19,6 @@ CASES = {
     "mpo continuous, newton": {**EVERY, "dual": "newton"},
 }
 """Algorithm and kind of actions -> settings. (MPO's temperature by SciPy is found on the host.)"""
-PPO = [name for name in CASES if name.startswith("ppo")]
 SYNCHRONIZING = ("_local_scalar_dense", "nonzero", "equal.default", "is_nonzero", "masked_select")
 CALLBACKS = ("pure_callback", "io_callback", "debug_callback", "PyFunc", "EagerPyFunc")
 
@@ -71,7 +70,7 @@ def test_jax_is_one_program_without_callbacks(framework, name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", PPO)
+@pytest.mark.parametrize("name", CASES)
 def test_tensorflow_is_one_graph_without_python(name):
     import tensorflow as tf
 
