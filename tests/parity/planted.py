@@ -106,6 +106,16 @@ def columns_of(index: int, **wrong: Callable[[Any], Any]) -> Callable[[Callable]
     return plant
 
 
+def swapped_rates(f: Callable) -> Callable:
+    """Actor and critics with each other's step size."""
+
+    def make_static(spec, config, build):
+        rates = {"actor_lr": config.critic_lr, "critic_lr": config.actor_lr}
+        return f(spec, replace(config, **rates), build)
+
+    return make_static
+
+
 def nothing_ended(batch: Any) -> Any:
     return batch._replace(
         terminated=batch.terminated ^ batch.terminated, truncated=batch.truncated ^ batch.truncated
@@ -205,6 +215,23 @@ OPTIMIZER = {
         "initial_weights", lambda f: lambda spec, config, seed: f(spec, config, seed + 1)
     ),
 }
+TWINS = {
+    "critics' loss with a factor of a half": Plant(
+        "critic_loss", lambda f: lambda *a: f(*a)._replace(loss=0.5 * f(*a).loss)
+    ),
+    "second critic partly detached": Plant(
+        "critic_loss",
+        lambda f: lambda c, *a: f((c[0], lambda *x: partly_detached(c[1](*x))), *a),
+    ),
+    "critics swapped": Plant("critic_loss", lambda f: lambda c, *a: f((c[1], c[0]), *a)),
+    "actor goes downhill": Plant(
+        "actor_loss", lambda f: lambda *a: f(*a)._replace(loss=-1.0 * f(*a).loss)
+    ),
+    "another tau": Plant("make_static", scaled("tau", 0.9)),
+    "targets stay": Plant("make_static", config_of(1, tau=0.0)),
+    "step sizes swapped": Plant("make_static", swapped_rates),
+}
+"""What algorithms with an actor and two critics share."""
 LEARNER = {**MOMENTS, **OPTIMIZER}
 """What all algorithms share."""
 PLANTS = {**LOSS, **DISTRIBUTIONS, **PREPARE, **ANNEALING, **LEARNER}

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
-from parity.planted import BOUNDS, LEARNER, Plant, columns_of, config_of, partly_detached, scaled
-
-
-def swapped_rates(f: Callable) -> Callable:
-    """Actor and critics with each other's step size."""
-
-    def make_static(spec, config, build):
-        rates = {"actor_lr": config.critic_lr, "critic_lr": config.actor_lr}
-        return f(spec, replace(config, **rates), build)
-
-    return make_static
+from parity.planted import (
+    BOUNDS,
+    LEARNER,
+    TWINS,
+    Plant,
+    columns_of,
+    config_of,
+    partly_detached,
+    scaled,
+)
 
 
 def partly_detached_policy(policy: Callable) -> Callable:
@@ -51,17 +49,6 @@ TARGET = {
     ),
 }
 LOSS = {
-    "critics' loss with a factor of a half": Plant(
-        "critic_loss", lambda f: lambda *a: f(*a)._replace(loss=0.5 * f(*a).loss)
-    ),
-    "second critic partly detached": Plant(
-        "critic_loss",
-        lambda f: lambda c, *a: f((c[0], lambda *x: partly_detached(c[1](*x))), *a),
-    ),
-    "critics swapped": Plant("critic_loss", lambda f: lambda c, *a: f((c[1], c[0]), *a)),
-    "actor goes downhill": Plant(
-        "actor_loss", lambda f: lambda *a: f(*a)._replace(loss=-1.0 * f(*a).loss)
-    ),
     "actor partly detached": Plant(
         "actor_loss", lambda f: lambda p, *a: f(partly_detached_policy(p), *a)
     ),
@@ -82,11 +69,8 @@ LOSS = {
     ),
 }
 STATE = {
-    "another tau": Plant("make_static", scaled("tau", 0.9)),
-    "targets stay": Plant("make_static", config_of(1, tau=0.0)),
-    "step sizes swapped": Plant("make_static", swapped_rates),
     "alpha's step size": Plant("make_static", scaled("alpha_lr", 0.9)),
     "lowest log std": Plant("make_static", scaled("log_std_min", 0.9)),
     "highest log std": Plant("make_static", scaled("log_std_max", 0.9)),
 }
-PLANTS = {**TARGET, **LOSS, **STATE, **BOUNDS, **LEARNER}
+PLANTS = {**TARGET, **LOSS, **STATE, **TWINS, **BOUNDS, **LEARNER}

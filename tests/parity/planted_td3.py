@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
-from parity.planted import BOUNDS, LEARNER, Plant, columns_of, config_of, partly_detached, scaled
+from parity.planted import (
+    BOUNDS,
+    LEARNER,
+    TWINS,
+    Plant,
+    columns_of,
+    config_of,
+    partly_detached,
+    scaled,
+)
 
 
 def larger_value(f: Callable) -> Callable:
@@ -16,16 +24,6 @@ def larger_value(f: Callable) -> Callable:
         return 2.0 * batch.reward - f(policy, negated, batch, noise, config)
 
     return call
-
-
-def swapped_rates(f: Callable) -> Callable:
-    """Each optimizer with the other's step size."""
-
-    def make_static(spec, config, build):
-        rates = {"actor_lr": config.critic_lr, "critic_lr": config.actor_lr}
-        return f(spec, replace(config, **rates), build)
-
-    return make_static
 
 
 TARGET = {
@@ -50,17 +48,6 @@ TARGET = {
     ),
 }
 LOSS = {
-    "critics' loss with a factor of a half": Plant(
-        "critic_loss", lambda f: lambda *a: f(*a)._replace(loss=0.5 * f(*a).loss)
-    ),
-    "second critic partly detached": Plant(
-        "critic_loss",
-        lambda f: lambda c, *a: f((c[0], lambda *x: partly_detached(c[1](*x))), *a),
-    ),
-    "critics swapped": Plant("critic_loss", lambda f: lambda c, *a: f((c[1], c[0]), *a)),
-    "actor goes downhill": Plant(
-        "actor_loss", lambda f: lambda *a: f(*a)._replace(loss=-1.0 * f(*a).loss)
-    ),
     "actor partly detached": Plant(
         "actor_loss", lambda f: lambda p, *a: f(lambda obs: partly_detached(p(obs)), *a)
     ),
@@ -69,10 +56,7 @@ LOSS = {
     ),
 }
 STATE = {
-    "another tau": Plant("make_static", scaled("tau", 0.9)),
-    "targets stay": Plant("make_static", config_of(1, tau=0.0)),
     "no delay": Plant("make_static", config_of(1, policy_delay=1)),
-    "step sizes swapped": Plant("make_static", swapped_rates),
     "less exploration": Plant("make_static", scaled("exploration_noise", 0.99)),
 }
-PLANTS = {**TARGET, **LOSS, **STATE, **BOUNDS, **LEARNER}
+PLANTS = {**TARGET, **LOSS, **STATE, **TWINS, **BOUNDS, **LEARNER}
