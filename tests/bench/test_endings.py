@@ -55,18 +55,18 @@ def keys(folder):
 
 
 def test_an_interrupt_keeps_what_is_finished_and_says_how_to_go_on(tmp_path, monkeypatch):
-    suite, calls, run = fakes.suite(tmp_path, "fine", "exits"), [], visits.Worker.run
+    suite, calls, start = fakes.suite(tmp_path, "fine", "exits"), [], visits.Worker.start
 
-    def interrupted(self, timeout_s):
+    def interrupted(self):
         calls.append(self)
-        if len(calls) == 2:
+        if len(calls) == 4:  # the second of the second block
             raise KeyboardInterrupt
-        return run(self, timeout_s)
+        return start(self)
 
-    monkeypatch.setattr(visits.Worker, "run", interrupted)
-    with pytest.raises(Interrupted, match=r"2 measurements are kept.*--out .*out --resume"):
+    monkeypatch.setattr(visits.Worker, "start", interrupted)
+    with pytest.raises(Interrupted, match=r"4 measurements are kept.*--out .*out --resume"):
         run_suite(suite, tmp_path / "out", "smoke", progress=False, subject=SUBJECT)
-    assert len(keys(tmp_path / "out")) == 2
+    assert len(keys(tmp_path / "out")) == 4
     run_suite(suite, tmp_path / "out", "smoke", True, progress=False, subject=SUBJECT)
     assert len(keys(tmp_path / "out")) == len(set(keys(tmp_path / "out"))) == 8
 
@@ -215,10 +215,10 @@ def test_a_folder_that_cannot_be_written_is_refused(tmp_path, monkeypatch):
 
 
 def test_an_error_that_is_no_disks_is_not_hidden(tmp_path, monkeypatch):
-    def broken(self, visit):
+    def broken(self, visits, begin):
         raise FileNotFoundError(2, "No such file", "worker.py")
 
-    monkeypatch.setattr(visits.Visitor, "visit", broken)
+    monkeypatch.setattr(visits.Visitor, "visits", broken)
     with pytest.raises(FileNotFoundError):
         run_suite(fakes.suite(tmp_path, "fine"), tmp_path / "out", "smoke", progress=False)
     assert manager.NO_ROOM.isdisjoint({2})

@@ -130,14 +130,13 @@ def test_cold_cells_say_what_their_cache_held(tmp_path, monkeypatch):
     suite = fakes.suite(tmp_path, "fine")
     plan = manager.suites.load(suite, "smoke", 0)
     plan = replace(plan, cells=tuple(replace(c, cache="cold") for c in plan.cells))
-    run = visits.Worker.run
+    take = visits.Worker._accept
 
-    def leave(self, timeout_s):
-        store_ = self.on_result
-        self.on_result = lambda *result: ((self.cache / "kernel").touch(), store_(*result))
-        return run(self, timeout_s)
+    def leave(self, *result):
+        (self.cache / "kernel").touch()
+        take(self, *result)
 
-    monkeypatch.setattr(visits.Worker, "run", leave)
+    monkeypatch.setattr(visits.Worker, "_accept", leave)
     folder = manager.run_plan(plan, tmp_path / "out", subject=SUBJECT, progress=False)
     flags = [r["flags"].get("cache_not_cold") for r in measured(folder)]
     assert flags == [None, 1, None, 1]  # of the two probes that share a process, the second

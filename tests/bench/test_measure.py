@@ -13,6 +13,7 @@ import pytest
 from tiebreak.bench import memory, worker
 from tiebreak.bench.probe import Probe
 from tiebreak.bench.steady import Effort
+from tiebreak.bench.turns import Turns
 from tiebreak.runtimes.base import Retraced
 
 EFFORT = Effort(0.002, 5, 0.01, silent_calls=3, warmup_s=0.5, memory_calls=8)
@@ -208,7 +209,7 @@ def test_the_parents_clock_sees_the_samples_and_nothing_else():
     subject = Subject()
     call = subject.call
     subject.probed.call = lambda: seen.append("call") or call()
-    result = worker.measure(subject, "x", EFFORT, 7, seen.append)
+    result = worker.measure(subject, "x", EFFORT, 7, Turns(lambda when: seen.append(when)))
     start, end = seen.index("start"), seen.index("end")
     assert end - start - 1 == 7 * len(result["samples_s"])
     assert set(seen[end + 1 :]) == {"call"}  # the memory series

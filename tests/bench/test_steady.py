@@ -9,6 +9,7 @@ import pytest
 from tiebreak.bench import steady
 from tiebreak.bench.clock import Clock, time_calls
 from tiebreak.bench.steady import Effort, Timed
+from tiebreak.bench.turns import Turns
 
 MS = 1_000_000
 
@@ -59,7 +60,7 @@ def timed(work_ns, dispatch_ns=0):
 
 def sampled(one, effort, **options):
     samples = []
-    steady.sample(one, 1, effort, samples, **options)
+    steady.sample(one, 1, effort, samples, Turns(), **options)
     return samples
 
 

@@ -7,6 +7,7 @@ system does not count is left out. Thresholds and what they rest on: docs/decisi
 from __future__ import annotations
 
 import itertools
+import math
 import os
 import resource
 from pathlib import Path
@@ -46,12 +47,33 @@ def throttled(shares: Shares) -> float:
 
 
 class Contention:
-    """What others took of the CPUs since its construction, and how long this process waited."""
+    """What others took of the CPUs since its construction, and how long this process waited.
+
+    Time between `pause` and `resume` does not count: it is other visits' turn.
+    """
 
     def __init__(self) -> None:
         self.gpu_us = gpu.held_back_us() if _uses_gpu() else None
         self.cpus = affinity()
-        self.own_s, self.timer, self.before = _own_s(), Timer(), _counters(self.cpus)
+        self.own_s, self.seconds, self.windows = 0.0, 0.0, 0
+        self.spent: dict[str, float] = {}
+        self._open: tuple[float, Timer, dict[str, float]] | None = None
+        self.resume()
+
+    def resume(self) -> None:
+        """From now on it counts."""
+        self._open = _own_s(), Timer(), _counters(self.cpus)
+
+    def pause(self) -> None:
+        """From now on it does not."""
+        if self._open is None:
+            return
+        (own_s, timer, before), self._open = self._open, None
+        after, self.windows = _counters(self.cpus), self.windows + 1
+        self.seconds += timer.elapsed_s()
+        self.own_s += _own_s() - own_s
+        for name in after.keys() & before.keys():
+            self.spent[name] = self.spent.get(name, 0.0) + after[name] - before[name]
 
     def read(self) -> Shares:
         """Shares, of those that this system counts:
@@ -62,15 +84,16 @@ class Contention:
         (of our cgroup, or else of the system) waiting for a CPU. throttled: of the time, held back
         by a quota of our cgroup, or a GPU's clock by power or heat.
         """
-        after, seconds = _counters(self.cpus), max(self.timer.elapsed_s(), 1e-9)
-        own_s, cpu_s = _own_s() - self.own_s, seconds * len(self.cpus)
-        spent = {k: v - self.before[k] for k, v in after.items() if k in self.before}
-        blur_s = len(self.cpus) / os.sysconf("SC_CLK_TCK")  # whole ticks are counted on each CPU
+        self.pause()
+        spent, seconds = self.spent, max(self.seconds, 1e-9)
+        cpu_s = seconds * len(self.cpus)
+        ticks = len(self.cpus) * math.sqrt(max(1, self.windows))
+        blur_s = ticks / os.sysconf("SC_CLK_TCK")  # whole ticks are counted on each CPU
         out = {k: spent[k] / seconds for k in ("run_queue", "psi") if k in spent}
         if abs(spent.get("total", 0.0) - cpu_s) < 0.2 * cpu_s + blur_s:  # some systems show zeros
             out["steal"] = spent["steal"] / cpu_s
             busy_s = cpu_s - spent["idle"] - spent["steal"]
-            out["others"] = max(0.0, busy_s - own_s - blur_s) / cpu_s
+            out["others"] = max(0.0, busy_s - self.own_s - blur_s) / cpu_s
         if "quota" in spent:
             out["throttled"] = spent["quota"] / cpu_s
         if _uses_gpu():

@@ -92,6 +92,8 @@ class Visit(NamedTuple):
     """-1 for the calibration visit."""
     position: int
     cells: tuple[Cell, ...]
+    probes: tuple[str, ...] = ()
+    """The order of probes of the whole set."""
 
 
 @dataclass(frozen=True)
@@ -116,6 +118,8 @@ class Plan:
     def block(self, index: int) -> list[list[Visit]]:
         """Block `index`: for each set of groups that share processes, its visits in order.
 
+        All visits of a set measure their probes in one order, as they take turns (together.py).
+
         The order is drawn from the seed for each even block; the odd one after it is its mirror.
         """
         sets: dict[str, dict[str, list[Cell]]] = {}
@@ -128,7 +132,12 @@ class Plan:
 
     def _ordered(self, name: str, rows: dict[str, list[Cell]], index: int) -> list[Visit]:
         rng = random.Random(derive(self.seed, "order", name, index // 2))
-        order = rng.sample([tuple(rng.sample(row, len(row))) for row in rows.values()], len(rows))
+        probes = list(dict.fromkeys(cell.probe for row in rows.values() for cell in row))
+        rng.shuffle(probes)
+        order = rng.sample(list(rows.values()), len(rows))
         if index % 2:
-            order = [row[::-1] for row in order[::-1]]
-        return [Visit(index, position, row) for position, row in enumerate(order)]
+            probes, order = probes[::-1], order[::-1]
+        return [
+            Visit(index, i, tuple(sorted(row, key=lambda c: probes.index(c.probe))), tuple(probes))
+            for i, row in enumerate(order)
+        ]

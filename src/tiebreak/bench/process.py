@@ -1,4 +1,4 @@
-"""Starts one worker, listens to it, and ends it with all that it started, whatever it does.
+"""One worker: how it is started, listened to, and ended with all that it started.
 
 The worker is never trusted: its output is capped, its results are parsed as JSON and checked, its
 time is limited, and all that it started is ended even when it says that it has finished.
@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import selectors
 import signal
 import subprocess
 import sys
@@ -19,9 +18,9 @@ from typing import Any
 
 from tiebreak.bench import out_of_memory
 from tiebreak.bench.clock import Timer
-from tiebreak.bench.reaper import Orphans, end_group, has_ended
+from tiebreak.bench.reaper import end_group, has_ended
 from tiebreak.bench.record import check_result, one_line
-from tiebreak.bench.stamps import Stamps
+from tiebreak.bench.stamps import Event, Stamps, clocks
 from tiebreak.bench.variables import environment
 
 JOB = "job.json"
@@ -32,15 +31,11 @@ GRACE_S = 3.0
 """Between asking a worker to end and ending it."""
 END_S = 10.0
 """How long a worker may take to end that has sent all its results."""
-CLOCKS = 0.01, 0.005
-"""Share and seconds by which the second clock and a worker's may differ: twice and five times what
-the self-test allows, as a worker that loses its CPU between telling and timing is honest."""
-
 Result = dict[str, Any]
 
 
 class Worker:
-    """One visit's process. `run` blocks until it is over, and calls back for each good result.
+    """One visit's process, which together.py starts, listens to and ends.
 
     Each result is handed on the moment it arrives, but for the last: until the process has ended,
     which takes END_S at most, it may show that there is something to be said about it (`fault`).
@@ -52,49 +47,92 @@ class Worker:
         folder: Path,
         cache: Path,
         on_result: Callable[[str, Result], None],
+        on_start: Callable[[], None] = lambda: None,
     ):
-        self.job, self.folder, self.cache, self.on_result = job, folder, cache, on_result
+        self.job, self.folder, self.cache = job, folder, cache
+        self.on_result, self.on_start = on_result, on_start
         self.waiting = {cell["id"] for cell in job["cells"]}
+        self.asks: Event = {}
+        """What it said when it asked for its turn, while it waits for that."""
+        self.active_s = 0.0
+        """For how long it was not waiting."""
+        self.ending = "ok", ""
+        """(status, one-line reason) of cells without a result: timeout, oom, crash."""
         self.fault = ""
         """The first thing that it sent and should not have, in one line."""
         self.log = b""
-        self.wall_s = 0.0
-        self.timer = Timer()
+        self._timer = Timer()
         self._last: tuple[str, Result] | None = None
         self._last_s = 0.0
         self._stamps = Stamps()
         self._pending, self._received, self._told = b"", 0, ""
 
-    def run(self, timeout_s: float) -> tuple[str, str]:
-        """(status, one-line reason) of the cells without a result: timeout, oom, crash; else ok."""
-        self.timer, killed = Timer(), out_of_memory.kills()
+    def start(self) -> bool:
+        """Start the process; False, with an `ending`, if that cannot be done."""
+        self.on_start()
+        self._timer, self._killed = Timer(), out_of_memory.kills()
         self._write_job()
-        results, ours = os.pipe()
-        with Orphans() as orphans:
-            try:
-                process = self._start(ours)
-            except OSError as error:  # no memory, or too many processes
-                os.close(results)
-                self._stamps.close()
-                status = "oom" if out_of_memory.said(str(error)) else "crash"
-                return status, f"could not be started: {error.strerror}"
-            finally:
-                os.close(ours)
-            self._stamps.started()
-            try:
-                in_time = self._listen(process, results, timeout_s)
-            finally:  # also when the manager is interrupted
-                alive = not has_ended(process)
-                end_group(process, GRACE_S)
-                orphans.end()
-                self._close(process, results)
-        if self.waiting and not in_time:
-            return "timeout", f"no result within {timeout_s:g} s"
-        if self.waiting:
-            sigkill = not alive and process.returncode == -signal.SIGKILL
-            by_kernel = sigkill and out_of_memory.kills() > killed
-            return self._ending(process.returncode, by_kernel)
-        return "ok", ""
+        self._results, ours = os.pipe()
+        try:
+            self.process = self._start(ours)
+        except OSError as error:  # no memory, or too many processes
+            os.close(self._results)
+            self._stamps.close()
+            status = "oom" if out_of_memory.said(str(error)) else "crash"
+            self.ending = status, f"could not be started: {error.strerror}"
+            return False
+        finally:
+            os.close(ours)
+        self._stamps.started()
+        return True
+
+    def readers(self) -> dict[int, Callable[[], bool]]:
+        """What is to be read, and by what; False when that is closed at the other end."""
+        assert self.process.stdout
+        out, results = self.process.stdout.fileno(), self._results
+        for fd in (out, results):
+            os.set_blocking(fd, False)
+        return {
+            results: lambda: self._read(results, self._take),
+            out: lambda: self._read(out, self._keep),
+            self._stamps.fileno(): self._events,
+        }
+
+    @property
+    def over(self) -> bool:
+        """Whether it has ended, should have, or has to be ended."""
+        late = self._last is not None and self._timer.elapsed_s() > self._last_s + END_S
+        return has_ended(self.process) or late or self._received > RESULT_BYTES
+
+    def answer(self, word: bytes) -> None:
+        """Let it go on."""
+        self.asks = {}
+        self._stamps.answer(word)
+
+    def end(self, timeout_s: float | None) -> None:
+        """End it and its group; `timeout_s` if it had so long, and that was too long."""
+        alive = not has_ended(self.process)
+        end_group(self.process, GRACE_S)
+        for reader in self.readers().values():
+            left = 64  # bounded: a child left behind may go on writing
+            while left and reader():
+                left -= 1
+        if self.waiting and timeout_s is not None:
+            self.ending = "timeout", f"no result within {timeout_s:g} s"
+        elif self.waiting:
+            sigkill = not alive and self.process.returncode == -signal.SIGKILL
+            by_kernel = sigkill and out_of_memory.kills() > self._killed
+            self.ending = self._ending(self.process.returncode, by_kernel)
+
+    def close(self) -> None:
+        """Let go of its pipes, and hand on its last result."""
+        os.close(self._results)
+        self._stamps.close()
+        if self.process.stdout:
+            self.process.stdout.close()
+        if self._last:
+            self._hand_on(*self._last)
+            self._last = None
 
     def _write_job(self) -> None:
         job = {**self.job, "manager_pid": os.getpid()}
@@ -113,40 +151,12 @@ class Worker:
             start_new_session=True,
         )
 
-    def _listen(self, process: subprocess.Popen[bytes], results: int, timeout_s: float) -> bool:
-        """Read until the process has ended (True) or its time is up (False)."""
-        assert process.stdout
-        readers = {results: self._take, process.stdout.fileno(): self._keep}
-        with selectors.DefaultSelector() as selector:
-            for fd in readers:
-                os.set_blocking(fd, False)
-                selector.register(fd, selectors.EVENT_READ)
-            while not has_ended(process):
-                if self._is_late(timeout_s):
-                    return False
-                ready = [key.fd for key, _ in selector.select(0.1)]
-                for fd in [fd for fd in ready if not self._read(fd, readers[fd])]:
-                    selector.unregister(fd)  # closed at the other end
-                if self._received > RESULT_BYTES:
-                    return True
-        for fd, reader in readers.items():
-            left = 64  # bounded: a child left behind may go on writing
-            while left and self._read(fd, reader):
-                left -= 1
+    def _events(self) -> bool:
+        """It is its turn when it asks for it, for a cell that is its own."""
+        for event in self._stamps.read():
+            if event["when"] == "ready" and event["cell_id"] in self.waiting:
+                self.asks = event
         return True
-
-    def _is_late(self, timeout_s: float) -> bool:
-        now = self.timer.elapsed_s()
-        return now > timeout_s or (self._last is not None and now > self._last_s + END_S)
-
-    def _close(self, process: subprocess.Popen[bytes], results: int) -> None:
-        os.close(results)
-        self._stamps.close()
-        if process.stdout:
-            process.stdout.close()
-        self.wall_s = self.timer.elapsed_s()
-        if self._last:
-            self._hand_on(*self._last)
 
     def _read(self, fd: int, reader: Callable[[bytes], None]) -> bool:
         try:
@@ -160,8 +170,8 @@ class Worker:
         self.log += data[: LOG_BYTES - len(self.log)]
 
     def _take(self, data: bytes) -> None:
-        now = self.timer.elapsed_s()
-        self._stamps.read()  # what was told before this result, so that never much is waiting
+        now = self._timer.elapsed_s()
+        self._events()  # what was told before this result
         self._received += len(data)
         if self._received > RESULT_BYTES:
             self._blame(f"sent more than {RESULT_BYTES} bytes of results")
@@ -228,12 +238,3 @@ class Worker:
     def _last_words(self) -> str:
         lines = self._tail().splitlines()
         return ": " + one_line(lines[-1], 160) if lines else ""
-
-
-def clocks(result: Result, parent_s: float) -> Result:
-    """A result with the steady phase as the second clock saw it; flagged if the two differ."""
-    share, seconds = CLOCKS
-    flags, worker_s = result["flags"], result.get("phases_s", {}).get("steady")
-    if isinstance(worker_s, (int, float)) and abs(parent_s - worker_s) > share * worker_s + seconds:
-        flags = {**flags, "clock_mismatch": round(parent_s - worker_s, 6)}
-    return {**result, "flags": flags, "parent_steady_s": round(parent_s, 6)}

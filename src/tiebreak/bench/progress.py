@@ -22,8 +22,8 @@ class Progress:
         from rich.console import Console
 
         self.console = Console(stderr=True, quiet=not shown, soft_wrap=True, highlight=False)
-        self.total, self.count = visits, 0
-        """Visits that are to be made, those that are over."""
+        self.total, self.begun, self.count = visits, 0, 0
+        """Visits that are to be made, those that have begun, those that are over."""
         self.left_s: float | None = None
         """What the run needed when `since` began; None when nobody knows."""
         self.since = Timer()
@@ -38,14 +38,16 @@ class Progress:
         if self.bar:
             self.bar.update(self.task, total=self.total)
 
-    def start(self, visit: Visit, left_s: float | None = None) -> None:
-        """A visit begins; it and what comes after it will take `left_s`, if that is known."""
+    def start(self, visit: Visit, left_s: float | None = None, turns: int = 1) -> None:
+        """A visit begins, one of so many that take turns; what is left will take `left_s`."""
         self.left_s, self.since = left_s, Timer()
+        self.begun += 1
         if self.bar:
-            self.bar.update(self.task, description=_name(visit))
+            row = f"{turns} rows in turns" if turns > 1 else ""
+            self.bar.update(self.task, description=_name(visit, row))
         else:
             left = "" if left_s is None else f", {duration(left_s)} left"
-            self.say(f"[{self.count + 1}/{self.total}{left}] {_name(visit)}")
+            self.say(f"[{self.begun}/{self.total}{left}] {_name(visit)}")
 
     def finish(self, visit: Visit, results: list[tuple[Any, dict[str, Any]]]) -> None:
         """A visit is over; what failed in it is said in a line of its own."""
@@ -100,9 +102,9 @@ def duration(seconds: float) -> str:
     return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
-def _name(visit: Visit) -> str:
-    """Which visit: the block, the row, and the group that it is measured for."""
+def _name(visit: Visit, row: str = "") -> str:
+    """Which visit: the block, the row (or what is said of it), and the group that it is for."""
     cell = visit.cells[0]
     block = "calibration" if visit.block < 0 else f"block {visit.block + 1}"
     group = replace(cell, probe=", ".join(c.probe for c in visit.cells)).group
-    return f"{block} · {cell.label} · {group}"
+    return f"{block} · {row or cell.label} · {group}"

@@ -13,7 +13,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -46,22 +46,25 @@ class Orphans:
     def __exit__(self, *_: object) -> None:
         _set_subreaper(self.was)
 
-    def end(self) -> None:
-        """End every process that became our child inside; generation after generation."""
+    def end(self, spare: Collection[int] = ()) -> None:
+        """End every process that became our child inside; generation after generation.
+
+        `spare` are the workers that go on.
+        """
         timer = Timer()
-        while (found := self._found()) and timer.elapsed_s() < PATIENCE_S:
+        while (found := self._found(spare)) and timer.elapsed_s() < PATIENCE_S:
             for child in found:
                 with contextlib.suppress(ProcessLookupError, PermissionError, ChildProcessError):
                     os.kill(child.pid, signal.SIGKILL)
                     os.waitpid(child.pid, os.WNOHANG)  # or it stays, as a zombie
             nap(0.01)
 
-    def _found(self) -> list[Child]:
+    def _found(self, spare: Collection[int]) -> list[Child]:
         """A worker has a session of its own, and nothing below it can come back to ours: what is in
         ours was started by another thread of this process.
         """
-        own = os.getsid(0)
-        return [c for c in children() if c.pid not in self.before and c.session != own]
+        own, known = os.getsid(0), self.before | set(spare)
+        return [c for c in children() if c.pid not in known and c.session != own]
 
 
 def children() -> Iterator[Child]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from tiebreak import registry
@@ -106,14 +107,19 @@ class Run:
             about = {"block": block, "groups": sorted({c.group for v in visits for c in v.cells})}
             self.visitor.append("canary", **about, when="open", values_s=machine.canary())
             timer = Timer()
-            for visit in visits:
-                self.progress.start(visit, self._left_s())
-                self.progress.finish(visit, self.visitor.visit(visit))
-                self.todo.remove(visit)
+            for part in schedule.parts(visits):
+                for visit, results in self.visitor.visits(part, self._begin(len(part))):
+                    self.progress.finish(visit, results)
+                    self.todo.remove(visit)
             about["seconds"] = round(timer.elapsed_s(), 3)
             self.visitor.append("canary", **about, when="close", values_s=machine.canary())
             if about["seconds"] > LONGEST_BLOCK_S:
                 self._warn(about["groups"][0], about["seconds"])
+
+    def _begin(self, turns: int) -> Callable[[Visit], None]:
+        """What says that a visit begins, one of so many that take turns."""
+        left_s, since = self._left_s(), Timer()
+        return lambda visit: self.progress.start(visit, max(0.0, left_s - since.elapsed_s()), turns)
 
     def _warn(self, group: str, seconds: float) -> None:
         self.progress.say(

@@ -38,6 +38,16 @@ def pending(plan: Plan, block: int, done: Done, closed: Collection[str] = ()) ->
     return [visits for visits in out if visits]
 
 
+def parts(visits: Sequence[Visit]) -> list[list[Visit]]:
+    """The visits that are made together, in turns: all of a set, or each alone on an accelerator.
+
+    There all of them would have to fit into its memory, most of which JAX takes at once.
+    """
+    if any(cell.device != "cpu" for visit in visits for cell in visit.cells):
+        return [[visit] for visit in visits]
+    return [list(visits)]
+
+
 def narrow(plan: Plan, records: Sequence[Record], blocks: int) -> set[str]:
     """Groups whose every interval, after so many blocks, is as narrow as the plan wants it.
 

@@ -10,23 +10,33 @@ import contextlib
 import json
 import socket
 import struct
+from typing import Any
 
 from tiebreak.bench.clock import wall_ns
 
 SO_TIMESTAMPNS = 35
 """Linux; Python does not name it. Elsewhere the time of receipt has to do."""
 LONGEST = 4096
+AT_ONCE = 64
+"""Messages taken in one reading: a worker may write faster than anyone reads."""
+
+CLOCKS = 0.01, 0.005
+"""Share and seconds by which the second clock and a worker's may differ: twice and five times what
+the self-test allows, as a worker that loses its CPU between telling and timing is honest."""
+
+Event = dict[str, Any]
 
 
 class Stamps:
-    """When each cell's steady phase began and ended; `fd` is where the worker tells."""
+    """How long each cell's steady phase was, its turns together; `fd` is where the worker tells."""
 
     def __init__(self) -> None:
         self._ours, self._theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
         with contextlib.suppress(OSError):
             self._ours.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
         self._ours.setblocking(False)
-        self._at_ns: dict[tuple[str, str], int] = {}
+        self._start_ns: dict[str, int] = {}
+        self._spent_ns: dict[str, int] = {}
 
     @property
     def fd(self) -> int:
@@ -37,21 +47,42 @@ class Stamps:
         """The worker has its end; ours of it is closed."""
         self._theirs.close()
 
-    def read(self) -> None:
-        """Take in what has arrived; what is no event is let be."""
+    def fileno(self) -> int:
+        """Our end."""
+        return self._ours.fileno()
+
+    def answer(self, word: bytes) -> None:
+        """Tell the worker, if it is still there."""
+        with contextlib.suppress(OSError):
+            self._ours.send(word)
+
+    def read(self) -> list[Event]:
+        """Take in what has arrived: the events that are no stamps; what is no event is let be."""
+        events: list[Event] = []
         with contextlib.suppress(BlockingIOError, ConnectionError):
-            while True:
+            for _ in range(AT_ONCE):
                 data, ancillary, *_ = self._ours.recvmsg(LONGEST, socket.CMSG_SPACE(16))
                 if not data:
-                    return
+                    break
                 with contextlib.suppress(ValueError, TypeError, KeyError):
                     event = json.loads(data)
-                    self._at_ns[str(event["cell_id"]), str(event["when"])] = _stamp(ancillary)
+                    cell_id, when = str(event["cell_id"]), str(event["when"])
+                    if not self._stamped(cell_id, when, _stamp(ancillary)):
+                        events.append(event)
+        return events
+
+    def _stamped(self, cell_id: str, when: str, at_ns: int) -> bool:
+        if when == "start":
+            self._start_ns[cell_id] = at_ns
+        elif when == "end" and cell_id in self._start_ns:
+            spent_ns = at_ns - self._start_ns.pop(cell_id)
+            self._spent_ns[cell_id] = self._spent_ns.get(cell_id, 0) + spent_ns
+        return when in ("start", "end")
 
     def steady_s(self, cell_id: str) -> float | None:
-        """Seconds from `start` to `end` of a cell's steady phase; None without the two."""
-        start, end = (self._at_ns.get((cell_id, when)) for when in ("start", "end"))
-        return None if start is None or end is None else (end - start) / 1e9
+        """Seconds from each `start` to its `end`, together; None without any."""
+        spent_ns = self._spent_ns.get(cell_id)
+        return None if spent_ns is None else spent_ns / 1e9
 
     def close(self) -> None:
         """Close both ends."""
@@ -65,3 +96,12 @@ def _stamp(ancillary: list) -> int:
             seconds, nanoseconds = struct.unpack("ll", data[: struct.calcsize("ll")])
             return seconds * 10**9 + nanoseconds
     return wall_ns()
+
+
+def clocks(result: Event, parent_s: float) -> Event:
+    """A result with the steady phase as the second clock saw it; flagged if the two differ."""
+    share, seconds = CLOCKS
+    flags, worker_s = result["flags"], result.get("phases_s", {}).get("steady")
+    if isinstance(worker_s, (int, float)) and abs(parent_s - worker_s) > share * worker_s + seconds:
+        flags = {**flags, "clock_mismatch": round(parent_s - worker_s, 6)}
+    return {**result, "flags": flags, "parent_steady_s": round(parent_s, 6)}

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tiebreak.bench.clock import Clock, time_calls
+from tiebreak.bench.turns import Turns
 
 NOISY, UNSTEADY = 0.10, 0.10
 """Flag when the samples' spread (1.4826 MAD / median), or the step from the median of their first
@@ -114,17 +115,21 @@ def sample(
     n: int,
     effort: Effort,
     samples: list[float],
+    turns: Turns,
     disturbed: Callable[[], bool] = lambda: False,
 ) -> None:
-    """Fill `samples` with the seconds of each sample of `n` calls, until there are enough.
+    """Fill `samples` with the seconds of each sample of `n` calls, until `turns` has enough.
 
     `disturbed` is asked after each, off the clock; True ends the sampling. What an exception
     interrupts leaves the samples before it.
     """
     total = 0.0
-    while len(samples) < effort.samples or total < effort.steady_s:
-        if total >= effort.longest_s and len(samples) >= 3:
-            break
+    while turns.next(
+        enough=len(samples) >= effort.samples and total >= effort.steady_s,
+        spent=len(samples) >= 3 and total >= effort.longest_s,
+    ):
+        if turns.shared and n > 1:
+            timed.seconds()  # others have used the caches meanwhile
         samples.append(timed.seconds(n))
         total += samples[-1]
         if disturbed():

@@ -1,18 +1,19 @@
-"""Makes one visit and stores what comes of it: a record for each of its cells, whatever happens."""
+"""Makes visits and stores what comes of them: a record for each cell, whatever happens."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from tiebreak import registry
-from tiebreak.bench import estimate, machine
+from tiebreak.bench import estimate, machine, together
 from tiebreak.bench.clock import utc_now
 from tiebreak.bench.plan import Cell, Plan, Visit
 from tiebreak.bench.process import Worker
@@ -22,6 +23,7 @@ from tiebreak.core import compiler
 from tiebreak.core.errors import UsageError
 from tiebreak.core.seeding import derive
 
+Results = list[tuple[Cell, Record]]
 CALIBRATION = -1
 """The number of the block whose visits only fix how many calls a sample has."""
 
@@ -59,48 +61,34 @@ class Visitor:
         where = {"fingerprint": self.fingerprint}
         self.store.append({"kind": kind, **about, **where, "at": utc_now(), **content})
 
-    def visit(self, visit: Visit) -> list[tuple[Cell, Record]]:
-        """Make a visit, or find that something is not there; its cells with their results."""
-        packages, extras = needs(visit.cells[0])
-        if absent := registry.missing(packages):
-            reason = f"{', '.join(absent)} not installed: {registry.install_command(*extras)}"
-        elif not (reason := compiler.lacking(visit.cells[0].framework, visit.cells[0].mode)):
-            return self._measure(visit, packages)
+    def visits(
+        self, visits: Sequence[Visit], begin: Callable[[Visit], None] = lambda visit: None
+    ) -> list[tuple[Visit, Results]]:
+        """Make visits, in turns if there are several, or find that something is not there.
+
+        `begin` is told each as it begins. Returns them with their cells' results.
+        """
+        asked = [(visit, _absent(visit.cells[0])) for visit in visits]
+        out = [(visit, self._missing(visit, reason)) for visit, reason in asked if reason]
+        present = [visit for visit, reason in asked if not reason]
+        turns = secrets.token_hex(4) if len(present) > 1 else ""
+        with contextlib.ExitStack() as stack:
+            made = []
+            for visit in present:
+                folders = stack.enter_context(self._folders(visit.cells[0].cache))
+                made.append(_Making(self, visit, self._job(visit, turns), folders, begin))
+            probes = present[0].probes if present else ()
+            together.run([m.worker for m in made], self.plan.settings.timeout_s, probes)
+            return out + [(m.visit, m.finish()) for m in made]
+
+    def _missing(self, visit: Visit, reason: str) -> Results:
         result = {**FAILED, "status": "missing", "error": reason, "started_at": utc_now()}
         self.wall_s[self.key(visit)] = 0.0
         for cell in visit.cells:
-            self._store(visit, cell, result)
+            self.store_result(visit, cell, result)
         return [(cell, result) for cell in visit.cells]
 
-    def _measure(self, visit: Visit, packages: tuple[str, ...]) -> list[tuple[Cell, Record]]:
-        cells = {cell.id: cell for cell in visit.cells}
-        out: list[tuple[Cell, Record]] = []
-        job = self._job(visit, packages)
-        about = {"started_at": utc_now(), "hash_seed": job["hash_seed"]}
-
-        def keep(cell_id: str, result: Record) -> None:
-            cell, about["cache_files"] = cells[cell_id], cached[-1]
-            if cell.cache == "cold" and cached[-1]:
-                result["flags"] = {**result["flags"], "cache_not_cold": cached[-1]}
-            out.append((cell, {**result, **about}))
-            self._store(visit, *out[-1])
-            cached.append(_files(cache))  # the next probe of this process finds these
-
-        with self._folders(visit.cells[0].cache) as (folder, cache):
-            cached = [_files(cache)]
-            worker = Worker(job, folder, cache, keep)
-            status, reason = worker.run(self.plan.settings.timeout_s)
-        key, results = self.key(visit), [result for _, result in out]
-        spared = estimate.once_s(visit.cells[0], results, first=key not in self.wall_s)
-        self.wall_s[key] = worker.wall_s - spared
-        for cell_id in sorted(worker.waiting):
-            flags = {status: round(worker.wall_s, 3)}
-            keep(cell_id, {**FAILED, "status": status, "error": reason, "flags": flags})
-        if any(result["status"] != "ok" for _, result in out):
-            self._keep_log(visit, worker.log)
-        return out
-
-    def _job(self, visit: Visit, packages: tuple[str, ...]) -> dict[str, Any]:
+    def _job(self, visit: Visit, turns: str) -> dict[str, Any]:
         """All that a worker is told."""
         seed = derive(self.plan.seed, "visit", visit.block, visit.cells[0].task)
         ids = [cell.id for cell in visit.cells]
@@ -111,15 +99,16 @@ class Visitor:
             "cells": [{**cell.facts(), "id": cell.id} for cell in visit.cells],
             "calls": {i: self.calls[i] for i in ids if i in self.calls},
             "effort": effort,
-            "packages": list(packages),
+            "packages": list(needs(visit.cells[0])[0]),
             "threads": len(self.cpus),
             "cpus": self.cpus,
             "seed": seed,
             "hash_seed": derive(seed, "hash", *ids),
             "subject": self.subject,
+            "turns": turns,
         }
 
-    def _store(self, visit: Visit, cell: Cell, result: Record) -> None:
+    def store_result(self, visit: Visit, cell: Cell, result: Record) -> None:
         self.append(
             "calibration" if visit.block == CALIBRATION else "visit",
             block=visit.block,
@@ -147,7 +136,7 @@ class Visitor:
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
-    def _keep_log(self, visit: Visit, log: bytes) -> None:
+    def keep_log(self, visit: Visit, log: bytes) -> None:
         """What a failing worker printed, beside the records."""
         if not log:
             return
@@ -160,6 +149,55 @@ class Visitor:
         """What its duration is remembered by: its row if probes share a process, or its cell."""
         cell = visit.cells[0]
         return cell.row if self.plan.settings.share_process else cell.id
+
+
+class _Making:
+    """One visit while it is made."""
+
+    def __init__(
+        self,
+        visitor: Visitor,
+        visit: Visit,
+        job: Mapping[str, Any],
+        folders: tuple[Path, Path],
+        begin: Callable[[Visit], None],
+    ):
+        self.visitor, self.visit, self._begin = visitor, visit, begin
+        self.results: Results = []
+        self.cells = {cell.id: cell for cell in visit.cells}
+        self.about = {"hash_seed": job["hash_seed"], "turns": job["turns"]}
+        self.cache = folders[1]
+        self.cached = 0
+        """Files in the compile cache when this probe began."""
+        self.worker = Worker(job, *folders, self.keep, self.begin)
+
+    def begin(self) -> None:
+        self.about["started_at"] = utc_now()
+        self.cached = _files(self.cache)
+        self._begin(self.visit)
+
+    def keep(self, cell_id: str, result: Record) -> None:
+        """Store a result the moment it is there."""
+        cell = self.cells[cell_id]
+        if cell.cache == "cold" and self.cached:
+            result["flags"] = {**result["flags"], "cache_not_cold": self.cached}
+        self.results.append((cell, {**result, **self.about, "cache_files": self.cached}))
+        self.visitor.store_result(self.visit, *self.results[-1])
+        self.cached = _files(self.cache)  # the next probe of this process finds these
+
+    def finish(self) -> Results:
+        """It is over: what it took, and what has to be said about cells without a result."""
+        worker, visitor, key = self.worker, self.visitor, self.visitor.key(self.visit)
+        found = [result for _, result in self.results]
+        spared = estimate.once_s(self.visit.cells[0], found, first=key not in visitor.wall_s)
+        visitor.wall_s[key] = worker.active_s - spared
+        status, reason = worker.ending
+        for cell_id in sorted(worker.waiting):
+            flags = {status: round(worker.active_s, 3)}
+            self.keep(cell_id, {**FAILED, "status": status, "error": reason, "flags": flags})
+        if any(result["status"] != "ok" for _, result in self.results):
+            visitor.keep_log(self.visit, worker.log)
+        return self.results
 
 
 def _temporary(prefix: str) -> tuple[Path, Callable[[], None]]:
@@ -177,6 +215,14 @@ def _temporary(prefix: str) -> tuple[Path, Callable[[], None]]:
 
 def _files(folder: Path) -> int:
     return sum(len(files) for _, _, files in os.walk(folder))
+
+
+def _absent(cell: Cell) -> str:
+    """Why this cell cannot be measured here; empty if it can."""
+    packages, extras = needs(cell)
+    if absent := registry.missing(packages):
+        return f"{', '.join(absent)} not installed: {registry.install_command(*extras)}"
+    return compiler.lacking(cell.framework, cell.mode)
 
 
 def needs(cell: Cell) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -21,10 +21,11 @@ from typing import Any
 from tiebreak import registry
 from tiebreak.bench import memory, steady
 from tiebreak.bench.clock import Timer
-from tiebreak.bench.machine import Contention, contended, throttled
+from tiebreak.bench.machine import contended, throttled
 from tiebreak.bench.proof import Work, fail, parity
 from tiebreak.bench.record import FAILED, dumps, one_line
 from tiebreak.bench.steady import Effort, Timed
+from tiebreak.bench.turns import Turns
 from tiebreak.core import fence
 from tiebreak.runtimes.base import Retraced, retraced
 
@@ -51,7 +52,7 @@ def main(arguments: list[str]) -> int:
         try:
             result = measure(
                 subject, cell["probe"], Effort(**job["effort"]), job["calls"].get(cell["id"]),
-                functools.partial(_event, events, cell["id"]),
+                _turns(events, cell["id"], job["turns"]),
             )  # fmt: skip
             result["phases_s"] = {**phases, **result["phases_s"]}
             if result["settings"]:
@@ -86,12 +87,12 @@ def measure(
     name: str,
     effort: Effort,
     calls: int | None,
-    event: Callable[[str], None] = lambda when: None,
+    turns: Turns | None = None,
 ) -> dict[str, Any]:
     """One probe, from its first call to its proof of work, as a result.
 
     `calls` is the number of calls in a sample, frozen by an earlier visit; None calibrates.
-    `event` is told "start" and "end" of the steady phase, so that the second clock sees it too.
+    `turns` are the steady phase's; None has the machine to itself, and no second clock.
     """
     timer, probe = Timer(), subject.probe(name)
     work = Work(probe)
@@ -104,7 +105,7 @@ def measure(
     try:
         _warm_up(result, timed, compiled, effort)
         with lock():
-            _sample(result, timed, compiled, effort, calls, event)
+            _sample(result, timed, compiled, effort, calls, turns or Turns())
     except Exception as error:
         if not retraced(error):
             raise
@@ -137,21 +138,18 @@ def _sample(
     compile_count: Callable[[], int],
     effort: Effort,
     calls: int | None,
-    event: Callable[[str], None],
+    turns: Turns,
 ) -> None:
     """The steady phase: samples, and who else was using the CPU; into `result`."""
     compiled, samples = compile_count(), result["samples_s"]
     result["calls_per_sample"] = n = calls or steady.calibrate(timed, effort)
     gc.collect()
-    others = Contention()
-    event("start")
-    timer = Timer()
     try:
-        steady.sample(timed, n, effort, samples, lambda: compile_count() > compiled)
+        steady.sample(timed, n, effort, samples, turns, lambda: compile_count() > compiled)
     finally:
-        result["phases_s"]["steady"] = timer.elapsed_s()
-        event("end")
-    result["contention"] = shares = others.read()
+        turns.over()
+        result["phases_s"]["steady"] = turns.steady_s
+    result["contention"] = shares = turns.others()
     if share := contended(shares):
         result["flags"]["contended"] = round(share, 4)
     if share := throttled(shares):
@@ -184,8 +182,13 @@ def _afterwards(result: dict[str, Any], subject: Any, timed: Timed, effort: Effo
     result["settings"] = subject.settings()
 
 
-def _event(fd: int, cell_id: str, when: str) -> None:
-    os.write(fd, dumps({"when": when, "cell_id": cell_id}).encode())  # one datagram
+def _turns(fd: int, cell_id: str, shared: bool) -> Turns:
+    """What reaches the manager by `fd`, and waits there for its word."""
+
+    def tell(when: str, **about: bool) -> None:
+        os.write(fd, dumps({"when": when, "cell_id": cell_id, **about}).encode())  # one datagram
+
+    return Turns(tell, functools.partial(os.read, fd, 64) if shared else None)
 
 
 def _send(fd: int, cell_id: str, result: Mapping[str, Any]) -> None:

@@ -73,10 +73,11 @@ def _pair(other: Visits, this: Visits, stream: str) -> Paired | None:
     shared = sorted(other.keys() & this.keys())
     if not shared:
         return None
-    d = np.array([math.log(other[k].value_s) - math.log(this[k].value_s) for k in shared])
-    samples = ([cell[k].samples for k in shared] for cell in (other, this))
+    samples = [visits.beside(other[k], this[k]) for k in shared]
+    d = np.array([math.log(np.median(a)) - math.log(np.median(b)) for a, b in samples])
     seed = derive(0, "bootstrap", stream)
-    return Paired(len(shared), intervals.t_interval(d), intervals.bootstrap(*samples, seed=seed))
+    bootstrap = intervals.bootstrap(*zip(*samples, strict=True), seed=seed)
+    return Paired(len(shared), intervals.t_interval(d), bootstrap)
 
 
 def _judge(raw: Mapping[K, Paired | None], family: int) -> dict[K, Comparison]:

@@ -22,6 +22,8 @@ class Visit(NamedTuple):
 
     samples: np.ndarray
     """Seconds per unit."""
+    turns: str = ""
+    """The same for visits that took turns: their samples of one round are neighbours in time."""
 
     @property
     def value_s(self) -> float:
@@ -30,6 +32,18 @@ class Visit(NamedTuple):
 
 
 Visits = Mapping[Block, Visit]
+
+
+def beside(other: Visit, this: Visit) -> tuple[np.ndarray, np.ndarray]:
+    """Samples of two visits, whose medians are to be compared.
+
+    Where they took turns, each sample is divided by its neighbour first (and the others are ones):
+    the machine was the same for both, whatever it was in other rounds.
+    """
+    if not this.turns or this.turns != other.turns:
+        return other.samples, this.samples
+    rounds = min(len(other.samples), len(this.samples))
+    return other.samples[:rounds] / this.samples[:rounds], np.ones(rounds)
 
 
 def group(records: Iterable[dict]) -> dict[tuple[str, str], dict[str, list[dict]]]:
@@ -56,7 +70,9 @@ def _finished(record: Mapping[str, Any]) -> bool:
 def timed(rows: Sequence[dict]) -> dict[Block, Visit]:
     """The finished visits among the records of one cell."""
     return {
-        (r["run_id"], r["block"]): Visit(np.asarray(r["samples_s"]) / r["units_per_sample"])
+        (r["run_id"], r["block"]): Visit(
+            np.asarray(r["samples_s"]) / r["units_per_sample"], r.get("turns", "")
+        )
         for r in rows
         if _finished(r)
     }
