@@ -10,47 +10,24 @@ import time
 from pathlib import Path
 
 import pytest
+from bench import scripted
+from bench.scripted import Scripted
 
-from tiebreak.bench import process, reaper, together
+from tiebreak.bench import process, reaper
 from tiebreak.bench.process import Worker
 from tiebreak.bench.reaper import Orphans, children
 from tiebreak.bench.record import FAILED
 from tiebreak.bench.stamps import clocks
 
-PRELUDE = """
-import json, os, signal, subprocess, sys, time
-def send(**message): os.write(int(sys.argv[1]), json.dumps(message).encode() + b"\\n")
-def tell(text): os.write(int(sys.argv[2]), text.encode())
-def event(when, cell="a"): tell(json.dumps({"when": when, "cell_id": cell}))
-def result(cell="a", steady=1.0, **other):
-    good = {"status": "ok", "error": "", "flags": {}, "memory": {}, "work": {}, "settings": {}}
-    good |= {"samples_s": [1.0], "value_s": 1.0, "units_per_sample": 1, "calls_per_sample": 1}
-    send(cell_id=cell, result={**good, "phases_s": {"steady": steady}, **other})
-"""
-
 
 @pytest.fixture
-def visit(monkeypatch, tmp_path):
+def visit(tmp_path):
     """Run code in the place of a worker: (worker, its status and reason, its results)."""
 
-    def start(self, fd):
-        return subprocess.Popen(
-            [sys.executable, "-c", PRELUDE + self.job["code"], str(fd), str(self._stamps.fd)],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            pass_fds=(fd, self._stamps.fd),
-            start_new_session=True,
-        )
-
     def run(code, *cells, timeout_s=20.0):
-        job = {"code": code, "cells": [{"id": cell} for cell in cells or ("a",)]}
-        results = {}
-        worker = Worker(job, tmp_path, tmp_path, results.__setitem__)
-        together.run([worker], timeout_s)
+        ((worker, results),) = scripted.run(tmp_path, (code, *cells), timeout_s=timeout_s)
         return worker, worker.ending, results
 
-    monkeypatch.setattr(Worker, "_start", start)
     return run
 
 
@@ -245,7 +222,7 @@ def test_a_worker_that_cannot_be_started_is_a_crash(visit, monkeypatch):
     def start(self, fd):
         raise BlockingIOError(11, "Resource temporarily unavailable")
 
-    monkeypatch.setattr(Worker, "_start", start)
+    monkeypatch.setattr(Scripted, "_start", start)
     before = len(os.listdir("/proc/self/fd"))
     ending = visit("")[1]
     assert ending == ("crash", "could not be started: Resource temporarily unavailable")

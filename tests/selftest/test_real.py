@@ -114,7 +114,8 @@ def test_the_rule_of_real_slowdowns():
     seen = [{"factor": f, "low": 0.99 / f, "high": 1.01 / f, "detectable": 0.03,
              "verdict": "SLOWER"} for f in (1.02, 1.05, 1.1, 1.2)]  # fmt: skip
     assert real_slowdown.judged(seen) == (
-        True, {"intervals": 4, "covered": 4, "visible": 3, "seen": 3, "wrong_sign": 0},
+        True, {"intervals": 4, "covered": 4, "visible": 3, "seen": 3, "visible_5": 1,
+               "seen_5": 1, "wrong_sign": 0},
     )  # fmt: skip
     unseen = [{**f, "verdict": "AMBIGUOUS"} for f in seen]
     wrong = [*seen[:3], {**seen[3], "verdict": "FASTER"}]

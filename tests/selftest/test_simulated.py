@@ -80,7 +80,7 @@ def test_stopping_at_the_first_significant_stage_fails(ctx, monkeypatch):
 
 
 def test_a_summary_that_says_something_else_fails(ctx, monkeypatch):
-    monkeypatch.setattr(simulate, "differences", lambda a, b: a.mean(-1) - b.mean(-1))
+    monkeypatch.setattr(simulate, "differences", lambda a, b, turns: a.mean(-1) - b.mean(-1))
     outcome = false_alarms.simulated_aa(ctx)
     assert outcome.passed is False
     assert "summaries differ" in outcome.detail
@@ -117,6 +117,23 @@ def test_stages_end_where_the_interval_is_narrow(order):
     usual = simulate.staged(raced("usual", order))
     narrow = simulate.half_width(usual.t) <= simulate.HALF_WIDTH
     assert (narrow | (usual.blocks == simulate.STAGES[-1])).all()
+
+
+def test_turns_make_a_machine_usable_that_is_not(order, monkeypatch):
+    """The worst machine of all, with the fewest blocks; visits one after the other see nothing."""
+    in_turns = simulate.staged(raced("turns", order))
+    assert np.median(in_turns.blocks) <= 20
+    monkeypatch.setitem(LEVELS, "turns", LEVELS["turns"]._replace(turns=False))
+    one_by_one = simulate.staged(raced("turns", order))
+    assert np.median(one_by_one.t.sd) > 10 * np.median(in_turns.t.sd)
+
+
+def test_neighbours_are_what_is_compared(order):
+    """Medians of each cell's own samples would see the machine's states, not the programs."""
+    machine = LEVELS["turns"]
+    a, b = simulate.race(np.random.default_rng(0), machine, order)
+    apart, beside = simulate.differences(a, b), simulate.differences(a, b, turns=True)
+    assert apart.std() > 1.5 * beside.std()
 
 
 def test_blocks_are_the_managers_own(order):

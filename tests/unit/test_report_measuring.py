@@ -27,13 +27,18 @@ MODULES = {
     "memory": "tiebreak.bench.memory",
     "contention": "tiebreak.bench.contention",
     "process": "tiebreak.bench.process",
+    "stamps": "tiebreak.bench.stamps",
+    "turns": "tiebreak.bench.turns",
     "run": "tiebreak.bench.run",
     "intervals": "tiebreak.stats.intervals",
     "summaries": "tiebreak.stats.summaries",
     "compare": "tiebreak.stats.compare",
     "verify": "tiebreak.verify.compare",
 }
-UNSAID = {"contention.QUOTA", "run.CALIBRATION", "verify.NOT_COMPARABLE", "verify.BOUNDS"}
+UNSAID = {
+    "stamps.SO_TIMESTAMPNS", "stamps.LONGEST", "stamps.AT_ONCE",
+    "contention.QUOTA", "run.CALIBRATION", "verify.NOT_COMPARABLE", "verify.BOUNDS",
+}  # fmt: skip
 """Units, a block's number, a stand-in, and bounds that have a test of their own."""
 
 

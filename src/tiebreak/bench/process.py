@@ -20,7 +20,7 @@ from tiebreak.bench import out_of_memory
 from tiebreak.bench.clock import Timer
 from tiebreak.bench.reaper import end_group, has_ended
 from tiebreak.bench.record import check_result, one_line
-from tiebreak.bench.stamps import Event, Stamps, clocks
+from tiebreak.bench.stamps import Event, Stamps
 from tiebreak.bench.variables import environment
 
 JOB = "job.json"
@@ -200,8 +200,7 @@ class Worker:
     def _accept(self, cell_id: str, result: Result, now: float) -> None:
         """A good result: with the second clock; a failure for want of memory by its name."""
         self.waiting.discard(cell_id)
-        if (steady_s := self._stamps.steady_s(cell_id)) is not None:
-            result = clocks(result, steady_s)
+        result = self._stamps.checked(cell_id, result)
         if result["status"] == "failed" and out_of_memory.said(result["error"]):
             flags = {**result["flags"], "oom": round(now, 3)}
             result = {**result, "status": "oom", "flags": flags}

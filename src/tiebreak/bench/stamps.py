@@ -20,9 +20,10 @@ LONGEST = 4096
 AT_ONCE = 64
 """Messages taken in one reading: a worker may write faster than anyone reads."""
 
-CLOCKS = 0.01, 0.005
-"""Share and seconds by which the second clock and a worker's may differ: twice and five times what
-the self-test allows, as a worker that loses its CPU between telling and timing is honest."""
+CLOCKS = 0.01, 0.005, 0.001
+"""Share, seconds, and seconds for each further turn, by which the second clock and a worker's may
+differ: twice and five times what the self-test allows, as a worker that loses its CPU between
+telling and timing is honest."""
 
 Event = dict[str, Any]
 
@@ -36,7 +37,7 @@ class Stamps:
             self._ours.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
         self._ours.setblocking(False)
         self._start_ns: dict[str, int] = {}
-        self._spent_ns: dict[str, int] = {}
+        self._turns_ns: dict[str, list[int]] = {}
 
     @property
     def fd(self) -> int:
@@ -64,25 +65,25 @@ class Stamps:
                 data, ancillary, *_ = self._ours.recvmsg(LONGEST, socket.CMSG_SPACE(16))
                 if not data:
                     break
-                with contextlib.suppress(ValueError, TypeError, KeyError):
-                    event = json.loads(data)
-                    cell_id, when = str(event["cell_id"]), str(event["when"])
-                    if not self._stamped(cell_id, when, _stamp(ancillary)):
-                        events.append(event)
+                events += self._told(data, _stamp(ancillary))
         return events
 
-    def _stamped(self, cell_id: str, when: str, at_ns: int) -> bool:
+    def _told(self, data: bytes, at_ns: int) -> list[Event]:
+        try:
+            event = json.loads(data)
+            cell_id, when = str(event["cell_id"]), str(event["when"])
+        except (ValueError, TypeError, KeyError, RecursionError):
+            return []
         if when == "start":
             self._start_ns[cell_id] = at_ns
         elif when == "end" and cell_id in self._start_ns:
-            spent_ns = at_ns - self._start_ns.pop(cell_id)
-            self._spent_ns[cell_id] = self._spent_ns.get(cell_id, 0) + spent_ns
-        return when in ("start", "end")
+            self._turns_ns.setdefault(cell_id, []).append(at_ns - self._start_ns.pop(cell_id))
+        return [] if when in ("start", "end") else [event]
 
-    def steady_s(self, cell_id: str) -> float | None:
-        """Seconds from each `start` to its `end`, together; None without any."""
-        spent_ns = self._spent_ns.get(cell_id)
-        return None if spent_ns is None else spent_ns / 1e9
+    def checked(self, cell_id: str, result: Event) -> Event:
+        """A cell's result, with the second clock beside the worker's if it told of its phase."""
+        turns_ns = self._turns_ns.get(cell_id)
+        return clocks(result, sum(turns_ns) / 1e9, len(turns_ns)) if turns_ns else result
 
     def close(self) -> None:
         """Close both ends."""
@@ -98,10 +99,12 @@ def _stamp(ancillary: list) -> int:
     return wall_ns()
 
 
-def clocks(result: Event, parent_s: float) -> Event:
+def clocks(result: Event, parent_s: float, turns: int = 1) -> Event:
     """A result with the steady phase as the second clock saw it; flagged if the two differ."""
-    share, seconds = CLOCKS
+    share, once_s, each_s = CLOCKS
     flags, worker_s = result["flags"], result.get("phases_s", {}).get("steady")
-    if isinstance(worker_s, (int, float)) and abs(parent_s - worker_s) > share * worker_s + seconds:
-        flags = {**flags, "clock_mismatch": round(parent_s - worker_s, 6)}
+    if isinstance(worker_s, (int, float)):
+        allowed_s = share * worker_s + once_s + each_s * (turns - 1)
+        if abs(parent_s - worker_s) > allowed_s:
+            flags = {**flags, "clock_mismatch": round(parent_s - worker_s, 6)}
     return {**result, "flags": flags, "parent_steady_s": round(parent_s, 6)}

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tiebreak.bench.clock import Clock, time_calls
-from tiebreak.bench.turns import Turns
+from tiebreak.bench.turns import RUNNING_S, Turns
 
 NOISY, UNSTEADY = 0.10, 0.10
 """Flag when the samples' spread (1.4826 MAD / median), or the step from the median of their first
@@ -22,7 +22,7 @@ TAIL_SPREADS, TAIL_SHARE, TAIL = 5.0, 0.10, 0.05
 """A sample is in the tail that exceeds the median by 5 spreads and by 10 % of it; a heavy tail
 holds at least two samples, and more than 5 % of them."""
 
-SETTLE_S, WINDOW_S, QUIET, WATCH_S, RUNNING_S = 0.04, 0.02, 0.05, 1.0, 0.03
+SETTLE_S, WINDOW_S, QUIET, WATCH_S = 0.04, 0.02, 0.05, 1.0
 """After the clock has stopped the process is given 40 ms, in which OpenMP's threads end their spin.
 It is idle when it has used less than 5 % of a CPU in two windows of 20 ms. If it has not come to
 that within 1 s, or has used 30 ms of CPU before, work was running on. See docs/decisions/0013."""

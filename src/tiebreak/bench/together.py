@@ -66,7 +66,7 @@ class _Together:
     def _rounds(self, here: Sequence[Worker], rank: int) -> None:
         """Turn after turn, each round in the opposite order of the last, until all have enough."""
         order = list(here)
-        while order and not all(worker.asks.get("enough") for worker in order):
+        while not all(w.asks.get("enough") or w.asks.get("spent") for w in order):
             for worker in order:
                 if not worker.asks.get("spent"):
                     worker.answer(GO)
@@ -89,12 +89,13 @@ class _Together:
                     self.selector.unregister(key.fd)  # closed at the other end
             late = timer.elapsed_s() > limit_s
         worker.active_s += timer.elapsed_s()
-        if not worker.asks:
+        if late or not worker.asks:
             self.end(worker, late)
 
     def end(self, worker: Worker, late: bool) -> None:
         """End it, with all that it has left behind."""
         self.alive.remove(worker)
+        worker.asks = {}
         for fd in worker.readers():
             if fd in self.selector.get_map():
                 self.selector.unregister(fd)

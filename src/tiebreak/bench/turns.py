@@ -14,9 +14,13 @@ from tiebreak.bench.contention import Contention, Shares
 
 GO = b"go"
 """The manager's word for one more sample; any other means that all have enough."""
-SPIN_S, STEP_S, BUSY = 0.04, 0.004, 0.1
+SPIN_S, STEP_S, BUSY, RUNNING_S = 0.04, 0.004, 0.1, 0.03
 """Threads of a pool spin for a while when their work is over. The next visit's turn begins when
-this process has used less than a tenth of a CPU for 4 ms, or after 40 ms."""
+this process has used less than a tenth of a CPU for 4 ms, or after 40 ms. One that then uses 30 ms
+of CPU while it waits has work running on."""
+STRETCH = 5
+"""Samples in a row after those in turns, before a process is looked at for such work: what outlives
+one sample may end while others have their turn, and what outlives five piles up."""
 
 
 def _nobody(when: str, **about: bool) -> None:
@@ -39,6 +43,8 @@ class Turns:
         self._contention: Contention | None = None
         self.steady_s = 0.0
         """Seconds of the turns that are over, together."""
+        self.ran_on = 0.0
+        """CPUs that were kept busy while it waited for a turn: work that the clock has missed."""
 
     @property
     def shared(self) -> bool:
@@ -53,11 +59,19 @@ class Turns:
             return not (enough or spent)
         self.over()
         settle(Clock())
-        self._tell("ready", enough=enough or spent, spent=spent)
-        if self._answer() != GO:
+        if self._wait(self._answer, enough=enough or spent, spent=spent) != GO:
             return False
         self._begin()
         return True
+
+    def _wait(self, answer: Callable[[], bytes], **about: bool) -> bytes:
+        clock, timer = Clock(), Timer()
+        used_ns = clock.cpu_ns()
+        self._tell("ready", **about)
+        word = answer()
+        if (ran_s := (clock.cpu_ns() - used_ns) / 1e9) > RUNNING_S:
+            self.ran_on = max(self.ran_on, ran_s / timer.elapsed_s())
+        return word
 
     def over(self) -> None:
         """The turn, or the whole phase, ends here."""

@@ -19,6 +19,7 @@ from tiebreak.bench.plan import Cell, Plan, Visit
 from tiebreak.bench.process import Worker
 from tiebreak.bench.record import FAILED, Record
 from tiebreak.bench.store import Store, hold, read_records, read_suite
+from tiebreak.bench.turns import STRETCH
 from tiebreak.core import compiler
 from tiebreak.core.errors import UsageError
 from tiebreak.core.seeding import derive
@@ -106,6 +107,7 @@ class Visitor:
             "hash_seed": derive(seed, "hash", *ids),
             "subject": self.subject,
             "turns": turns,
+            "stretch": STRETCH if turns and visit.block == 0 else 0,
         }
 
     def store_result(self, visit: Visit, cell: Cell, result: Record) -> None:

@@ -52,7 +52,7 @@ def main(arguments: list[str]) -> int:
         try:
             result = measure(
                 subject, cell["probe"], Effort(**job["effort"]), job["calls"].get(cell["id"]),
-                _turns(events, cell["id"], job["turns"]),
+                _turns(events, cell["id"], job["turns"]), job["stretch"],
             )  # fmt: skip
             result["phases_s"] = {**phases, **result["phases_s"]}
             if result["settings"]:
@@ -88,11 +88,13 @@ def measure(
     effort: Effort,
     calls: int | None,
     turns: Turns | None = None,
+    stretch: int = 0,
 ) -> dict[str, Any]:
     """One probe, from its first call to its proof of work, as a result.
 
     `calls` is the number of calls in a sample, frozen by an earlier visit; None calibrates.
     `turns` are the steady phase's; None has the machine to itself, and no second clock.
+    `stretch` samples follow without a pause between them: work that outlives each piles up.
     """
     timer, probe = Timer(), subject.probe(name)
     work = Work(probe)
@@ -112,12 +114,12 @@ def measure(
         fail(result, "recompiled", 1, one_line(f"{error}. {ADVICE}"))
         return result
     _value(result, probe, effort)
-    _afterwards(result, subject, timed, effort)
+    _afterwards(result, subject, timed, effort, stretch)
     if slope := memory.grows(result["memory"], probe.compiles):
         result["flags"]["memory_growing"] = round(slope)
     timer.lap_s()
     work.prove(result)
-    result["phases_s"]["proof"] += timer.elapsed_s()
+    result["phases_s"]["proof"] += timer.lap_s()
     return result
 
 
@@ -150,6 +152,8 @@ def _sample(
         turns.over()
         result["phases_s"]["steady"] = turns.steady_s
     result["contention"] = shares = turns.others()
+    if turns.ran_on:
+        result["flags"]["still_running"] = round(turns.ran_on, 3)
     if share := contended(shares):
         result["flags"]["contended"] = round(share, 4)
     if share := throttled(shares):
@@ -168,8 +172,12 @@ def _value(result: dict[str, Any], probe: Any, effort: Effort) -> None:
         result["value_s"] = statistics.median(samples) / units
 
 
-def _afterwards(result: dict[str, Any], subject: Any, timed: Timed, effort: Effort) -> None:
+def _afterwards(
+    result: dict[str, Any], subject: Any, timed: Timed, effort: Effort, stretch: int
+) -> None:
     """What is looked at when the clock has stopped: idleness, memory, fallbacks, settings."""
+    for _ in range(stretch):
+        timed.seconds(result["calls_per_sample"])
     if busy := steady.still_running(timed.clock):
         result["flags"]["still_running"] = round(busy, 3)
     timer, meter = Timer(), memory.Meter(subject.memory, timed.clock.pause)

@@ -1,8 +1,8 @@
 """Simulated rows: how often identical programs are called different, and intervals hold the truth.
 
-Both are asked of the paired, mirrored design as the tool runs it, with a fixed number of blocks and
-with the rule that adds blocks until the interval is narrow. Each comes with controls that must miss
-the mark, so that passing means something.
+Both are asked of the paired, mirrored design as the tool runs it, in turns and not, with a fixed
+number of blocks and with the rule that adds blocks until the interval is narrow. Each comes with
+controls that must miss the mark, so that passing means something.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ NOISES = {
     "normal": Machine(drift=0.03, luck=0.03, jitter=0.025),
     "skewed": Machine(drift=0.03, luck=0.03, jitter=0.025, skewed=True),
     "autocorrelated": Machine(drift=0.04, luck=0.03, jitter=0.025, memory=0.8),
+    "in turns": simulate.LEVELS["turns"],
 }
 TRUTH = math.log(1.1)
 """How much more work B does, where intervals are asked for the truth."""
@@ -46,7 +47,8 @@ def simulated_aa(ctx: Context) -> Outcome:
         ctx.say(f"{suites} suites, {name} machine")
         d, kept = _raced(rng, machine, order, suites, 0.0)
         measured[name] = false_alarms(d) | {"pooled": pooled(rng, machine, suites // 4)}
-        broken += sum(not _same_as_summary(d[i], *kept[i]) for i in range(WHOLE))
+        turns = machine.turns
+        broken += sum(not _same_as_summary(d[i], *kept[i], turns) for i in range(WHOLE))
     measured["summaries_that_differ"] = broken
     low, high = FALSE_ALARMS
     levels = [measured[name] for name in simulate.LEVELS]
@@ -135,16 +137,16 @@ def _raced(
     kept: list[tuple[np.ndarray, np.ndarray]] = []
     for part, orders in simulate.chunks(order, suites):
         a, b = simulate.race(rng, machine, orders, effect)
-        d[part] = simulate.differences(a, b)
+        d[part] = simulate.differences(a, b, machine.turns)
         kept += list(zip(a[:WHOLE], b[:WHOLE], strict=True)) if not kept else []
     return d, kept
 
 
-def _same_as_summary(d: np.ndarray, a: np.ndarray, b: np.ndarray) -> bool:
+def _same_as_summary(d: np.ndarray, a: np.ndarray, b: np.ndarray, turns: bool) -> bool:
     """Whether this suite's records, summarized, give the interval that d gives, and whether the
     manager, shown them, would have stopped where `staged` did.
     """
-    records, plan = simulate.records(a, b), simulate.plan(0)
+    records, plan = simulate.records(a, b, turns), simulate.plan(0)
     (group,) = summarize(records, reference="A")
     found = next(c.comparison for c in group.cells if c.comparison)
     t = intervals.t_interval(d)

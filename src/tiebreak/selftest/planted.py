@@ -125,4 +125,4 @@ def _raced(
 ) -> np.ndarray:
     """d of equal programs, [suites, blocks]; work planted in B is a shift of it."""
     parts = (simulate.race(rng, machine, orders) for _, orders in simulate.chunks(order, suites))
-    return np.concatenate([simulate.differences(a, b) for a, b in parts])
+    return np.concatenate([simulate.differences(a, b, machine.turns) for a, b in parts])

@@ -47,15 +47,21 @@ class Machine(NamedTuple):
     samples that resemble their neighbours just as much."""
     skewed: bool = False
     """Luck and jitter are lognormal shares of time that only ever add."""
+    turns: bool = False
+    """Visits of a block sample in turns, as on a CPU; or one after the other, as on a GPU."""
 
 
 LEVELS = {
     "quiet": Machine(drift=0.006, luck=0.006, jitter=0.015, warming=0.002),
     "usual": Machine(drift=0.03, luck=0.03, jitter=0.025, warming=0.01, bursts=0.02, burst=0.1),
     "rough": Machine(drift=0.07, luck=0.08, jitter=0.1, warming=0.02, bursts=0.05, burst=0.3),
+    "turns": Machine(
+        drift=0.1, luck=0.006, jitter=0.03, warming=0.02, bursts=0.2, burst=0.9, turns=True
+    ),
 }
 """Visits of one cell then scatter by about 1, 5 and 13 %: the least, the middle and the most of the
-published runs on two cores."""
+published runs on two cores. In the last one the machine is far worse, as two cores with neighbours
+were on some days, and visits take turns."""
 
 
 def orders(seed: int, suites: int, blocks: int = STAGES[-1]) -> np.ndarray:
@@ -76,8 +82,13 @@ def race(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Log times of A and of B, whose work is exp(`effect`) (one, or one per suite) as much."""
     suites, blocks = order.shape
-    visits = log_times(rng, machine, suites, 2 * blocks).reshape(suites, blocks, 2, SAMPLES)
-    first, second = visits[:, :, 0], visits[:, :, 1]
+    times = _states(rng, machine, suites, 2 * blocks).reshape(suites, blocks, 2, SAMPLES)
+    if machine.turns:
+        rounds = times.reshape(suites, blocks, SAMPLES, 2)
+        rounds[:, :, 1::2] = rounds[:, :, 1::2, ::-1].copy()  # each the other way round
+        times = np.moveaxis(rounds, -1, 2)
+    times = times + _scatter(rng, machine, machine.luck, (suites, blocks, 2, 1))
+    first, second = times[:, :, 0], times[:, :, 1]
     a_first = order[..., None]
     work = np.broadcast_to(np.asarray(effect, np.float64), (suites,))[:, None, None]
     return np.where(a_first, first, second), np.where(a_first, second, first) + work
@@ -85,18 +96,23 @@ def race(
 
 def log_times(rng: np.random.Generator, machine: Machine, suites: int, visits: int) -> np.ndarray:
     """One program in fresh processes, one after the other: [suites, visits, samples]."""
-    shape = (suites, visits, SAMPLES)
     luck = _scatter(rng, machine, machine.luck, (suites, visits, 1))
+    return _states(rng, machine, suites, visits) + luck
+
+
+def _states(rng: np.random.Generator, machine: Machine, suites: int, visits: int) -> np.ndarray:
+    """What the machine does to the samples of these visits, whichever process they are of."""
+    shape = (suites, visits, SAMPLES)
     if machine.memory:
         state = machine.drift * remembering(rng, machine.memory, (suites, visits))[..., None]
-        return state + luck + machine.jitter * remembering(rng, machine.memory, shape)
+        return state + machine.jitter * remembering(rng, machine.memory, shape)
     step = machine.drift / math.sqrt(SAMPLES)
     walk = np.cumsum(
         rng.normal(machine.warming / SAMPLES, step, (suites, visits * SAMPLES)), axis=1
     )
     if machine.bursts:
         walk += math.log1p(machine.burst) * _bursts(rng, machine.bursts, suites, visits)
-    return walk.reshape(shape) + luck + _scatter(rng, machine, machine.jitter, shape)
+    return walk.reshape(shape) + _scatter(rng, machine, machine.jitter, shape)
 
 
 def _scatter(
@@ -132,8 +148,10 @@ def chunks(order: np.ndarray, suites: int) -> Iterator[tuple[slice, np.ndarray]]
         yield part, order[np.arange(part.start, part.stop) % len(order)]
 
 
-def differences(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """d = ln A - ln B by block; the value of a visit is the median of its samples, in seconds."""
+def differences(a: np.ndarray, b: np.ndarray, turns: bool = False) -> np.ndarray:
+    """d = ln A - ln B by block, of medians in seconds; of neighbours' ratios if they took turns."""
+    if turns:
+        return np.log(np.median(np.exp(a - b), axis=-1))
     return np.log(np.median(np.exp(a), axis=-1)) - np.log(np.median(np.exp(b), axis=-1))
 
 
@@ -181,7 +199,7 @@ def _cell(label: str) -> Cell:
     return Cell("ppo", "torch", "eager", "gymnasium/CartPole-v1", "host", "update", label=label)
 
 
-def records(a: np.ndarray, b: np.ndarray) -> list[dict[str, Any]]:
+def records(a: np.ndarray, b: np.ndarray, turns: bool = False) -> list[dict[str, Any]]:
     """One suite ([blocks, samples]) as the records that a real run would have stored."""
     out = []
     for label, times in zip("AB", (a, b), strict=True):
@@ -190,9 +208,12 @@ def records(a: np.ndarray, b: np.ndarray) -> list[dict[str, Any]]:
         about |= {"cell_id": cell.id, "group": cell.group, "cell": {**vars(cell)}}
         about |= {"units_per_sample": 1, "unit": "units"}
         out += [
-            {**FAILED, **about, "block": block, "samples_s": np.exp(samples).tolist()}
+            {
+                **FAILED, **about, "block": block, "samples_s": np.exp(samples).tolist(),
+                "turns": str(block) if turns else "",
+            }
             for block, samples in enumerate(times)
-        ]
+        ]  # fmt: skip
     return out
 
 
