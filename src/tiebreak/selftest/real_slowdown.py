@@ -32,7 +32,7 @@ def measured(ctx: Context) -> Outcome:
     installed = real.frameworks()
     if not installed:
         return Outcome(None, {}, "skipped, no framework installed")
-    probes, effort, blocks = PROBES, EFFORT, ctx.count(2, 4, 10)
+    probes, effort, blocks = PROBES, EFFORT, ctx.count(2, 4, 6)
     if ctx.scale != "full":
         probes, effort = PROBES[1:2], real.EFFORT
     ctx.say(f"real: {installed[0]}, {blocks} blocks of {len(FACTORS)}")
