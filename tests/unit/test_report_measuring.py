@@ -31,6 +31,7 @@ MODULES = {
     "turns": "tiebreak.bench.turns",
     "run": "tiebreak.bench.run",
     "intervals": "tiebreak.stats.intervals",
+    "noise": "tiebreak.stats.noise",
     "summaries": "tiebreak.stats.summaries",
     "compare": "tiebreak.stats.compare",
     "verify": "tiebreak.verify.compare",

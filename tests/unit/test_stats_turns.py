@@ -59,3 +59,39 @@ def test_rounds_that_one_sat_out_are_left_out():
         r["samples_s"] = r["samples_s"][:6]
     ((_, slower),) = [group.cells for group in summarize(records)]
     assert 1 / slower.comparison.ratio == pytest.approx(1.05, abs=0.02)
+
+
+def flags(records):
+    (group,) = summarize(records)
+    return {cell.label: {flag.name for flag in cell.flags} for cell in group.cells}
+
+
+def three(own=None):
+    """Three cells in turns on a machine of STATES; `own` is what the third does besides."""
+    labels = "torch compile", "nnx split", "linen jit"
+    jitter = 1 + 0.02 * np.random.default_rng(1).standard_normal((3, len(STATES)))
+    samples = [jitter[i] * STATES * (own if own is not None and i == 2 else 1) for i in range(3)]
+    return [
+        synthetic.visit(label, 0, row, turns="t")
+        for label, row in zip(labels, samples, strict=True)
+    ]
+
+
+def test_what_the_machine_does_to_all_flags_none():
+    assert flags(three()) == {"torch compile": set(), "nnx split": set(), "linen jit": set()}
+    apart = [{**r, "turns": str(i)} for i, r in enumerate(three())]
+    assert all(flags(apart).values())
+
+
+@pytest.mark.parametrize(
+    ("own", "flag"),
+    [
+        (0.8 + 0.2 * (np.arange(11) % 4), "noisy"),
+        (np.where(np.arange(11) < 5, 1.0, 1.4), "unsteady"),
+        (np.where(np.arange(11) % 5, 1.0, 3.0), "heavy_tail"),
+    ],
+)
+def test_what_a_cell_does_alone_flags_it_alone(own, flag):
+    found = flags(three(own))
+    assert flag in found["linen jit"]
+    assert not found["torch compile"] | found["nnx split"]

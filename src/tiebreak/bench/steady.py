@@ -13,14 +13,7 @@ from typing import Any
 
 from tiebreak.bench.clock import Clock, time_calls
 from tiebreak.bench.turns import RUNNING_S, Turns
-
-NOISY, UNSTEADY = 0.10, 0.10
-"""Flag when the samples' spread (1.4826 MAD / median), or the step from the median of their first
-half to that of their second, is larger. Starting values; see docs/decisions."""
-
-TAIL_SPREADS, TAIL_SHARE, TAIL = 5.0, 0.10, 0.05
-"""A sample is in the tail that exceeds the median by 5 spreads and by 10 % of it; a heavy tail
-holds at least two samples, and more than 5 % of them."""
+from tiebreak.stats.noise import noise
 
 SETTLE_S, WINDOW_S, QUIET, WATCH_S = 0.04, 0.02, 0.05, 1.0
 """After the clock has stopped the process is given 40 ms, in which OpenMP's threads end their spin.
@@ -152,29 +145,15 @@ def still_running(clock: Clock) -> float:
     return (used - first) / (now - start) if used - first > RUNNING_S * 1e9 else 0.0
 
 
-def flags(samples: list[float], effort: Effort) -> dict[str, float]:
-    """Flags that the samples themselves call for, each with its measured value."""
-    out: dict[str, float] = {}
-    middle = statistics.median(samples)
-    if (spread := _spread(samples)) > NOISY:
-        out["noisy"] = round(spread, 4)
-    half = len(samples) // 2
-    if half >= 3:
-        step = statistics.median(samples[half:]) / statistics.median(samples[:half]) - 1
-        chance = 2 * 1.77 * spread / math.sqrt(half)  # two standard errors of that difference
-        if abs(step) > max(UNSTEADY, chance):
-            out["unsteady"] = round(step, 4)
-    limit = middle * (1 + max(TAIL_SPREADS * spread, TAIL_SHARE))
-    late = sum(seconds > limit for seconds in samples)
-    if late >= 2 and late / len(samples) > TAIL:
-        out["heavy_tail"] = round(late / len(samples), 4)
+def flags(samples: list[float], effort: Effort, shared: bool = False) -> dict[str, float]:
+    """Flags that the samples themselves call for, each with its measured value.
+
+    Where visits take turns (`shared`), noise is what a cell does not have in common with others,
+    which is only known when all are over: stats/neighbours.py.
+    """
+    out = {} if shared else noise(samples)
     if len(samples) < effort.samples:
         out["too_short"] = float(len(samples))
-    elif middle < 0.5 * effort.sample_s:
+    elif (middle := statistics.median(samples)) < 0.5 * effort.sample_s:
         out["too_short"] = middle
     return out
-
-
-def _spread(samples: list[float]) -> float:
-    middle = statistics.median(samples)
-    return 1.4826 * statistics.median(abs(s - middle) for s in samples) / middle

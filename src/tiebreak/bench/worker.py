@@ -113,7 +113,7 @@ def measure(
             raise
         fail(result, "recompiled", 1, one_line(f"{error}. {ADVICE}"))
         return result
-    _value(result, probe, effort)
+    _value(result, probe, effort, turns is not None and turns.shared)
     _afterwards(result, subject, timed, effort, stretch)
     if slope := memory.grows(result["memory"], probe.compiles):
         result["flags"]["memory_growing"] = round(slope)
@@ -163,11 +163,11 @@ def _sample(
         fail(result, "recompiled", recompiled, reason)
 
 
-def _value(result: dict[str, Any], probe: Any, effort: Effort) -> None:
+def _value(result: dict[str, Any], probe: Any, effort: Effort, shared: bool) -> None:
     """What the samples say; into `result`."""
     samples, units = result["samples_s"], result["calls_per_sample"] * probe.units_per_call
     result["units_per_sample"] = units
-    result["flags"] |= steady.flags(samples, effort)
+    result["flags"] |= steady.flags(samples, effort, shared)
     if result["status"] == "ok":
         result["value_s"] = statistics.median(samples) / units
 

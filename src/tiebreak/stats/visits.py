@@ -34,18 +34,6 @@ class Visit(NamedTuple):
 Visits = Mapping[Block, Visit]
 
 
-def beside(other: Visit, this: Visit) -> tuple[np.ndarray, np.ndarray]:
-    """Samples of two visits, whose medians are to be compared.
-
-    Where they took turns, each sample is divided by its neighbour first (and the others are ones):
-    the machine was the same for both, whatever it was in other rounds.
-    """
-    if not this.turns or this.turns != other.turns:
-        return other.samples, this.samples
-    rounds = min(len(other.samples), len(this.samples))
-    return other.samples[:rounds] / this.samples[:rounds], np.ones(rounds)
-
-
 def group(records: Iterable[dict]) -> dict[tuple[str, str], dict[str, list[dict]]]:
     """(group, fingerprint) -> cell_id -> records; a finished visit replaces a failed one."""
     kept: dict[tuple, dict] = {}
@@ -53,7 +41,7 @@ def group(records: Iterable[dict]) -> dict[tuple[str, str], dict[str, list[dict]
         if r.get("kind") != "visit":
             continue
         key = (r["run_id"], r["fingerprint"], r["block"], r["cell_id"])
-        if key not in kept or not _finished(kept[key]):
+        if key not in kept or not finished(kept[key]):
             kept[key] = r
     grouped: dict[tuple[str, str], dict[str, list[dict]]] = defaultdict(lambda: defaultdict(list))
     for r in kept.values():
@@ -61,7 +49,8 @@ def group(records: Iterable[dict]) -> dict[tuple[str, str], dict[str, list[dict]
     return grouped
 
 
-def _finished(record: Mapping[str, Any]) -> bool:
+def finished(record: Mapping[str, Any]) -> bool:
+    """Whether a record has samples that can be used."""
     samples = record.get("samples_s") or []
     usable = all(isinstance(s, (int, float)) and 0 < s < math.inf for s in samples)
     return record["status"] == "ok" and bool(samples) and usable
@@ -74,13 +63,13 @@ def timed(rows: Sequence[dict]) -> dict[Block, Visit]:
             np.asarray(r["samples_s"]) / r["units_per_sample"], r.get("turns", "")
         )
         for r in rows
-        if _finished(r)
+        if finished(r)
     }
 
 
 def summary(rows: Sequence[dict]) -> CellSummary:
     """All visits of one cell, without comparisons."""
-    done = [r for r in rows if _finished(r)]
+    done = [r for r in rows if finished(r)]
     found = timed(rows).values()
     phases = {p: [r["phases_s"][p] for r in done if p in r["phases_s"]] for p in PHASES}
     peaks = [r["memory"]["rss_peak_bytes"] for r in done if "rss_peak_bytes" in r["memory"]]
@@ -98,7 +87,7 @@ def summary(rows: Sequence[dict]) -> CellSummary:
         slope_bytes_per_call=_median(done, "slope_bytes_per_call"),
         per_call=_per_call(done[-1]) if done else {},
         flags=_flags(done),
-        failures=_failures([r for r in rows if not _finished(r)]),
+        failures=_failures([r for r in rows if not finished(r)]),
     )
 
 
