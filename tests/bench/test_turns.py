@@ -6,8 +6,9 @@ import time
 
 import pytest
 
-from tiebreak.bench import reaper
+from tiebreak.bench import reaper, steady
 from tiebreak.bench.clock import Clock
+from tiebreak.bench.steady import Effort
 from tiebreak.bench.turns import SPIN_S, Turns, settle
 
 
@@ -96,3 +97,37 @@ def test_a_pool_that_spins_is_waited_for_and_not_for_ever(rest_s, waited_s):
     clock = Spinning(rest_s)
     settle(clock)
     assert clock.now / 1e9 == pytest.approx(waited_s, abs=1e-6)
+
+
+class Cold:
+    """A probe whose first call after a pause is slow."""
+
+    def __init__(self, call_s):
+        self.call_s, self.now, self.cold = call_s, 0.0, True
+
+    def seconds(self, n=1):
+        took = n * self.call_s + 0.005 * self.cold
+        self.cold = False
+        return took
+
+    def answer(self):
+        self.cold = True
+        return b"go"
+
+
+@pytest.mark.parametrize(("call_s", "calls"), [(0.01, 10), (0.1, 1), (0.06, 2)])
+def test_no_sample_begins_cold(call_s, calls):
+    probe, samples, left = Cold(call_s), [], iter(range(6))
+    turns = Turns(answer=lambda: probe.answer() if next(left, None) is not None else b"enough")
+    steady.sample(probe, calls, Effort(samples=6), samples, turns)
+    assert samples == pytest.approx([calls * call_s] * 6)
+
+
+def test_calls_so_long_that_it_is_no_matter_are_not_made_twice():
+    made, left = [], iter(range(3))
+    probe = Cold(5.0)
+    turns = Turns(answer=lambda: probe.answer() if next(left, None) is not None else b"enough")
+    seconds = probe.seconds
+    probe.seconds = lambda n=1: made.append(n) or seconds(n)
+    steady.sample(probe, 1, Effort(samples=3), [], turns)
+    assert len(made) == 4  # before the first sample it is not known how long they are

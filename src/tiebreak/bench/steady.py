@@ -20,6 +20,10 @@ SETTLE_S, WINDOW_S, QUIET, WATCH_S = 0.04, 0.02, 0.05, 1.0
 It is idle when it has used less than 5 % of a CPU in two windows of 20 ms. If it has not come to
 that within 1 s, or has used 30 ms of CPU before, work was running on. See docs/decisions/0013."""
 
+COLD_S = 1.0
+"""Others have used the caches since this visit's last turn: the first call is slower by some 5 ms.
+It goes before the sample, off the clock, unless calls last so long that it is no matter."""
+
 
 @dataclass(frozen=True)
 class Effort:
@@ -121,8 +125,8 @@ def sample(
         enough=len(samples) >= effort.samples and total >= effort.steady_s,
         spent=len(samples) >= 3 and total >= effort.longest_s,
     ):
-        if turns.shared and n > 1:
-            timed.seconds()  # others have used the caches meanwhile
+        if turns.shared and (not samples or samples[-1] < COLD_S * n):
+            timed.seconds()
         samples.append(timed.seconds(n))
         total += samples[-1]
         if disturbed():
