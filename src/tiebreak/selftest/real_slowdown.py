@@ -21,11 +21,11 @@ from tiebreak.stats.summaries import Comparison, GroupSummary
 
 FACTORS = ("x1.00", "x1.05", "x1.20", "x1.50", "x2.00")
 """Labels; the first is the reference. subjects.py reads them."""
-PROBES = ("forward x1000", "interact x100", "update x40", "train x20")
+PROBES = ("forward x500", "interact x50", "update x20", "train x10")
 EFFORT = replace(real.EFFORT, sample_s=0.1, samples=20, steady_s=2.0)
-SMALL, SMALL_RUNS, SMALL_BLOCKS = FACTORS[:2], 2, 10
-SMALL_EFFORT = replace(EFFORT, samples=50, steady_s=5.0)
-"""Where neighbouring samples differ by 15 %, ten blocks of so many print some 3 %."""
+SMALL, SMALL_RUNS, SMALL_BLOCKS = FACTORS[:2], 2, 8
+SMALL_EFFORT = replace(EFFORT, samples=50, longest_s=20.0)
+"""Where neighbouring samples differ by 15 %, eight blocks of so many print some 3 to 4 %."""
 COVERED, SEEN, PLAIN = 0.93, 0.80, 1.05
 
 
