@@ -110,6 +110,15 @@ def test_planted_work_is_counted_and_not_confessed(monkeypatch, label, calls):
     assert probe.numbers(outputs) == {"n": 4 * calls}
 
 
+@pytest.mark.parametrize("probe", real_slowdown.PROBES)
+def test_what_is_planted_is_whole_calls(probe):
+    """5 % more of ten calls would be ten calls."""
+    times = int(probe.partition(" x")[2])
+    for factor in real_slowdown.FACTORS:
+        planted = times * float(factor.removeprefix("x"))
+        assert round(planted) == pytest.approx(planted)
+
+
 def test_the_rule_of_real_slowdowns():
     seen = [{"factor": f, "low": 0.99 / f, "high": 1.01 / f, "detectable": 0.03,
              "verdict": "SLOWER"} for f in (1.02, 1.05, 1.1, 1.2)]  # fmt: skip

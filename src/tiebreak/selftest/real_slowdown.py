@@ -21,7 +21,7 @@ from tiebreak.stats.summaries import Comparison, GroupSummary
 
 FACTORS = ("x1.00", "x1.05", "x1.20", "x1.50", "x2.00")
 """Labels; the first is the reference. subjects.py reads them."""
-PROBES = ("forward x500", "interact x50", "update x20", "train x10")
+PROBES = ("forward x500", "interact x60", "update x20", "train x20")
 EFFORT = replace(real.EFFORT, sample_s=0.1, samples=20, steady_s=2.0)
 SMALL, SMALL_RUNS, SMALL_BLOCKS = FACTORS[:2], 2, 8
 SMALL_EFFORT = replace(EFFORT, samples=50, longest_s=20.0)
