@@ -3,7 +3,7 @@
 The work is planted behind the stopwatch's back (subjects.py): a call that says 100 base calls does
 100, 105, 120, 150 or 200 of them. The tool's own summary has to find out. How much it can see
 depends on the machine, and is what it prints: the large ones are there so that something is
-visible on a bad one. At `full` the smallest has runs of its own, so that a share can be told.
+visible on a bad one. At `full` the smallest has a run of its own, with more samples.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ FACTORS = ("x1.00", "x1.05", "x1.20", "x1.50", "x2.00")
 """Labels; the first is the reference. subjects.py reads them."""
 PROBES = ("forward x500", "interact x60", "update x20", "train x20")
 EFFORT = replace(real.EFFORT, sample_s=0.1, samples=20, steady_s=2.0)
-SMALL, SMALL_RUNS, SMALL_BLOCKS = FACTORS[:2], 2, 8
+SMALL, SMALL_RUNS, SMALL_BLOCKS = FACTORS[:2], 1, 8
 SMALL_EFFORT = replace(EFFORT, samples=50, longest_s=20.0)
 """Where neighbouring samples differ by 15 %, eight blocks of so many print some 3 to 4 %."""
 COVERED, SEEN, PLAIN = 0.93, 0.80, 1.05
