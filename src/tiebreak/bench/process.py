@@ -31,6 +31,7 @@ GRACE_S = 3.0
 """Between asking a worker to end and ending it."""
 END_S = 10.0
 """How long a worker may take to end that has sent all its results."""
+
 Result = dict[str, Any]
 
 
