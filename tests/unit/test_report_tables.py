@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import re
@@ -122,6 +123,14 @@ def test_the_headline_says_no_more_than_is_known(speeds, blocks, noise, expected
     task = "ppo · gymnasium/HalfCheetah-v4 · train · num_envs 4"
     (group,) = summarize(synthetic.race(speeds, blocks=blocks, noise=noise, seed=3, group=task))
     assert re.search(expected, words.headline(group)), words.headline(group)
+
+
+def test_a_leader_that_lost_side_by_side_is_not_called_faster():
+    (group,) = summarize(synthetic.race({"torch a": 2.0, "nnx b": 1.0}, blocks=3, seed=3))
+    leader, rival = group.cells
+    lost = dataclasses.replace(rival, versus_leader=rival.versus_leader.inverted())
+    said = words.headline(dataclasses.replace(group, cells=(leader, lost)))
+    assert re.match(r".* first against the reference, but 0\.\d+× \[.*\] as fast", said), said
 
 
 def test_nobody_flagged_or_failed_is_named():

@@ -86,6 +86,8 @@ def _claim(found: Comparison, rival: CellSummary, alone: bool) -> str:
         return f"is {'' if alone else 'among the '}fastest: {factor}"
     if found.verdict == "SAME":
         return f"and {name(rival)} are equally fast within 2 %"
+    if found.ratio < 1:  # medians of neighbours' ratios are not transitive (docs/decisions/0030)
+        return f"came out first against the reference, but {factor} beside it"
     if found.low is not None and found.low > 1:
         return (
             f"came out first, {factor}, which {plural(found.blocks, 'block')} do not make certain"
