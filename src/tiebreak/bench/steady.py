@@ -29,9 +29,9 @@ It goes before the sample, off the clock, unless calls last so long that it is n
 class Effort:
     """How much a visit measures; a scale of a suite sets it. All times in seconds."""
 
-    sample_s: float = 0.2
+    sample_s: float = 0.4
     """A sample lasts at least this long: calls are repeated until it does. From idle, JAX has its
-    pipeline to fill: about a millisecond of each sample, which must stay below 1 % of it."""
+    pipeline to fill: 1 to 3 ms of each sample, which must stay below 1 % of it."""
     samples: int = 20
     """At least this many samples,"""
     steady_s: float = 2.0
