@@ -98,7 +98,7 @@ ROWS: tuple[Row, ...] = (
     Row(
         "linearity",
         "N, 2N, 4N and 8N units of work",
-        "residual ≤ 2 %, intercept ≤ 1 % of the shortest sample that is taken, 0.4 s",
+        "residual ≤ 2 %, intercept ≤ 1 % of the shortest sample at full, 0.4 s",
         Lazy("timing", "linearity"),
         real=True,
         seconds=(30, 180, 660),
