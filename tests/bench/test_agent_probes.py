@@ -98,6 +98,12 @@ def test_a_policy_that_does_not_look_is_found_out():
     assert not agent_probes.forward(made).varies()
 
 
+def test_a_policy_that_does_the_same_nearly_everywhere_is_not_taken_for_one_that_does_not_look():
+    made = subject(num_envs=1, size="s", config={})
+    for made.seed in range(20):  # of which two or three do, whatever is observed
+        assert agent_probes.forward(made).varies()
+
+
 def test_the_sizes_of_a_reference_are_its_own():
     assert subject(config={**SMALL, "hidden_sizes": [7]}).config.hidden_sizes == (7,)
     assert subject().config.hidden_sizes == (120, 84)

@@ -7,7 +7,7 @@ again.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,8 @@ from tiebreak.core.seeding import derive
 
 TRIES = 64
 """Batches of observations among which one has to change what the policy does."""
+OTHERS = 8
+"""Other weights, at most, among which one has to."""
 
 
 def forward(subject: Any) -> Probe:
@@ -55,22 +57,24 @@ def _observations(subject: Any, rng: np.random.Generator) -> np.ndarray:
 def _depends(subject: Any, state: Any, draw: Any) -> bool:
     """Whether greedy actions (zero noise) depend on observations and on weights.
 
-    A few discrete actions may well be the same for other observations: several are tried.
+    A few discrete actions may well be the same for other observations, and with some weights for
+    nearly all (with one environment and two actions: one seed in eight): several of both are tried.
     """
     agent, asarray = subject.agent, subject.runtime.asarray
     rng = np.random.default_rng(derive(subject.seed, "varies"))
-    greedy, other = asarray(np.zeros(draw.shape, np.float32)), agent.init(subject.seed + 1)
+    greedy = asarray(np.zeros(draw.shape, np.float32))
+    batches = [asarray(_observations(subject, rng)) for _ in range(TRIES)]
 
-    def acts() -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        for _ in range(TRIES):
-            obs = asarray(_observations(subject, rng))
-            ours, theirs = (_flat(subject, agent.act(s, obs, greedy)) for s in (state, other))
-            yield ours, theirs
+    def acts(state: Any) -> np.ndarray:
+        return np.stack([_flat(subject, agent.act(state, obs, greedy)) for obs in batches])
 
-    seen = list(acts())
-    first = seen[0][0]
-    by_obs = any((ours != first).any() for ours, _ in seen)
-    return by_obs and any((ours != theirs).any() for ours, theirs in seen)
+    seen = [acts(state)]
+    for other in range(1, OTHERS + 1):
+        seen.append(acts(agent.init(subject.seed + other)))
+        by_obs = any((each != each[0]).any() for each in seen)
+        if by_obs and any((each != seen[0]).any() for each in seen):
+            return True
+    return False
 
 
 def interact(subject: Any) -> Probe:

@@ -93,7 +93,9 @@ class Runtime(Base):
         return array if isinstance(array, jax.Array) else jnp.from_dlpack(array)
 
     def to_numpy(self, tree: Tree) -> Tree:
-        return jax.tree.map(np.asarray, jax.device_get(tree))
+        if self._device.platform != "cpu":  # all copies under way before the first is waited for
+            tree = jax.device_get(tree)
+        return jax.tree.map(np.asarray, tree)
 
     def stack(self, trees: list[Tree]) -> Tree:
         return _stack(trees)
