@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
 from tiebreak import registry
 from tiebreak.core.errors import UsageError
 from tiebreak.core.noise import Draw
-from tiebreak.core.types import Moments
+from tiebreak.core.types import Agent, Moments
 
 torch = pytest.importorskip("torch")
 
@@ -54,6 +56,30 @@ def test_threads_are_set_and_read_back(runtime):
     before = runtime.settings()["threads"]
     runtime.set_threads(1)
     assert runtime.settings()["threads"] == torch.get_num_threads() == 1
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize(("rows", "threads"), [(1, 1), (256, 1), (257, 2)])
+def test_few_observations_are_acted_on_with_one_thread(runtime, rows, threads):
+    before, seen = torch.get_num_threads(), []
+
+    def act(state, obs, noise):
+        seen.append(torch.get_num_threads())
+        return obs
+
+    def fails(state, obs, noise):
+        raise UsageError("no action")
+
+    runtime.set_threads(2)
+    nothing: Any = None
+    raw, failing = (Agent(nothing, fn, nothing, nothing, nothing) for fn in (act, fails))
+    obs, noise = torch.zeros(rows, 3), torch.zeros(1, rows, 3)
+    runtime.actor(raw)(None, obs, noise, 0)
+    runtime.agent(raw).act(None, obs, noise[0])
+    with pytest.raises(UsageError, match="no action"):
+        runtime.actor(failing)(None, obs, noise, 0)
+    assert seen == [threads] * 2
+    assert torch.get_num_threads() == 2
     torch.set_num_threads(before)
 
 

@@ -19,6 +19,7 @@ from tiebreak.core.types import Agent, Array, Build, State, Tree
 from tiebreak.runtimes import torch_readings as readings
 from tiebreak.runtimes.base import Runtime as Base
 from tiebreak.runtimes.base import keeps_small_bits
+from tiebreak.runtimes.torch_serial import serial
 
 
 class Runtime(Base):
@@ -161,7 +162,8 @@ class Runtime(Base):
 
     def _compiled_act(self, raw: Agent) -> Callable:
         """One compiled `act` per agent, however many loops ask for it."""
-        return self._acts.setdefault(raw.act, self.compile(raw.act))
+        act, on_cpu = self.compile(raw.act), self._device.type == "cpu"
+        return self._acts.setdefault(raw.act, serial(act) if on_cpu else act)
 
     def _pin(self, state: State) -> State:
         """Tell CUDA graphs which tensors are updated in place: those that a state has in lists."""
