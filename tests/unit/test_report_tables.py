@@ -142,6 +142,29 @@ def test_nobody_flagged_or_failed_is_named():
     assert words.headline(failed) == "No headline: no cell finished."
 
 
+def test_the_only_cell_without_a_flag_has_won_nothing():
+    speeds = {"torch a": 3.0, "nnx b": 2.0, "linen c": 1.5}
+    records = synthetic.race(speeds, blocks=3)
+    for record in records:
+        if record["cell"]["label"] != "linen c":
+            record["flags"] = {"contended": 0.2}
+    (group,) = summarize(records)
+    said = words.headline(group)
+    assert re.match(r"No headline: every cell but linen c.* is flagged \(contended\)\.", said), said
+    assert group.leader is None
+
+
+def test_a_claim_says_whom_it_is_not_about():
+    speeds = {"torch a": 3.0, "nnx b": 2.0, "linen c": 1.5}
+    records = synthetic.race(speeds, blocks=3)
+    for record in records:
+        if record["cell"]["label"] == "torch a":
+            record["flags"] = {"contended": 0.2}
+    said = words.headline(summarize(records)[0])
+    assert said.startswith("nnx b")
+    assert said.endswith("(of the 2 cells without a flag; 3 finished)."), said
+
+
 def test_numbers_in_words():
     assert [words.si(x) for x in (149_400, 2_512, 999_700, 86.04, 4.1e9)] == [
         "149k", "2.51k", "1.00M", "86.0", "4.10G",

@@ -61,9 +61,7 @@ def headline(group: GroupSummary) -> str:
     """Who is fastest in a group, and how sure that is. Flagged cells are never named."""
     leader = group.find(group.leader)
     if leader is None:
-        found = sorted({f.name for c in group.cells for f in c.flags})
-        why = f"every cell that finished is flagged ({', '.join(found)})"
-        return f"No headline: {why if found else 'no cell finished'}."
+        return f"No headline: {_why_none(group)}."
     rivals = [c for c in group.cells if c.versus_leader]
     if not rivals:
         return f"{name(leader)}: {rate(leader.units_per_s, group.unit)}; nothing to compare with."
@@ -71,7 +69,25 @@ def headline(group: GroupSummary) -> str:
     told = [c for c in rivals if _verdict(c) == "SLOWER"]
     others = [c for c in rivals if c not in told and c is not rival]
     claim = _claim(_seen_from_leader(rival), rival, alone=len(told) == len(rivals))
-    return f"{name(leader)} {claim}{_ties(others)}."
+    return f"{name(leader)} {claim}{_ties(others)}{_left_out(group)}."
+
+
+def _why_none(group: GroupSummary) -> str:
+    found = sorted({f.name for c in group.cells for f in c.flags})
+    if not found:
+        return "no cell finished"
+    clean = [name(c) for c in group.cells if c.seconds_per_unit and not c.flags]
+    which = f"but {clean[0]}" if clean else "that finished"
+    return f"every cell {which} is flagged ({', '.join(found)})"
+
+
+def _left_out(group: GroupSummary) -> str:
+    """Whom a claim is not about."""
+    finished = [c for c in group.cells if c.seconds_per_unit]
+    clean = [c for c in finished if not c.flags]
+    if len(clean) == len(finished):
+        return ""
+    return f" (of the {len(clean)} cells without a flag; {len(finished)} finished)"
 
 
 def _seen_from_leader(rival: CellSummary) -> Comparison:

@@ -117,8 +117,10 @@ def _summary(
     """Rank, find the leader, and compare the others with it."""
     by_id = {c.cell_id: c for c in cells}
     ranked = sorted(cells, key=lambda c: _paired_s(c, by_id.get(reference or "")))
-    clean = [c for c in ranked if c.seconds_per_unit and not c.flags]
-    leader = clean[0] if clean else None
+    finished = [c for c in ranked if c.seconds_per_unit]
+    clean = [c for c in finished if not c.flags]
+    # The only one without a flag has won nothing, wherever it stands.
+    leader = clean[0] if clean and (clean[1:] or len(finished) == 1) else None
     versus = _versus_leader(clean, timed, reference)
     widths = [w for c in cells if c.comparison and (w := c.comparison.half_width) is not None]
     return GroupSummary(
