@@ -76,18 +76,23 @@ def _why_none(group: GroupSummary) -> str:
     found = sorted({f.name for c in group.cells for f in c.flags})
     if not found:
         return "no cell finished"
-    clean = [name(c) for c in group.cells if c.seconds_per_unit and not c.flags]
-    which = f"but {clean[0]}" if clean else "that finished"
+    _, clean = _finished(group)
+    which = f"but {name(clean[0])}" if clean else "that finished"
     return f"every cell {which} is flagged ({', '.join(found)})"
 
 
 def _left_out(group: GroupSummary) -> str:
     """Whom a claim is not about."""
-    finished = [c for c in group.cells if c.seconds_per_unit]
-    clean = [c for c in finished if not c.flags]
+    finished, clean = _finished(group)
     if len(clean) == len(finished):
         return ""
     return f" (of the {len(clean)} cells without a flag; {len(finished)} finished)"
+
+
+def _finished(group: GroupSummary) -> tuple[list[CellSummary], list[CellSummary]]:
+    """The cells that finished, and those of them without a flag."""
+    finished = [c for c in group.cells if c.seconds_per_unit]
+    return finished, [c for c in finished if not c.flags]
 
 
 def _seen_from_leader(rival: CellSummary) -> Comparison:
