@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+from typing import Any
 
 from tiebreak import registry
 from tiebreak.commands.options import Failure, Parser, quoted
 from tiebreak.core.config import parse_assignments
+from tiebreak.core.errors import UsageError
 
 
 def parser() -> Parser:
@@ -22,6 +24,7 @@ def parser() -> Parser:
             "      --out runs/dqn",
             "tiebreak train dqn --framework linen --task gymnax/CartPole-v1 --eval-every 50000 \\\n"
             "      --out runs/dqn --resume",
+            "tiebreak train ppo --framework nnx --task gymnax/CartPole-v1 --seeds 64",
         ],
     )
     out.add_argument("algorithm", help=", ".join(registry.ALGORITHMS))
@@ -29,7 +32,7 @@ def parser() -> Parser:
     out.add_argument("--task", required=True, help="engine/name; see `tiebreak list --tasks`")
     out.add_argument("--mode", help="how the framework executes; see `tiebreak list`")
     out.add_argument("--loop", help="host or fused (JAX frameworks on device engines)")
-    out.add_argument("--seed", type=int, default=0)
+    _add_seeds(out)
     out.add_argument("--out", metavar="DIR", help="a new or empty folder; else one under runs/")
     out.add_argument(
         "--set",
@@ -45,6 +48,17 @@ def parser() -> Parser:
         "--device", default="cpu", help="cpu, or e.g. gpu where the framework sees one"
     )
     return out
+
+
+def _add_seeds(out: Parser) -> None:
+    """Which agent, or which of them."""
+    out.add_argument("--seed", type=int, default=0)
+    out.add_argument(
+        "--seeds",
+        type=int,
+        metavar="N",
+        help="train N agents at once, with the seeds --seed and up (fused loops)",
+    )
 
 
 def _add_intervals(out: Parser) -> None:
@@ -65,29 +79,34 @@ def _add_intervals(out: Parser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Train and say in two lines what came out."""
+    """Train and say in a few lines what came out."""
     from tiebreak.training.driver import TrainingFailed
-    from tiebreak.training.train import train
 
+    asked = (args.algorithm, args.framework, args.task)
+    settings = {
+        "mode": args.mode,
+        "loop": args.loop,
+        "seed": args.seed,
+        "out": args.out,
+        "overrides": parse_assignments(args.assignments),
+        "precision": args.precision,
+        "device": args.device,
+        "eval_episodes": args.eval_episodes,
+        "eval_every": args.eval_every,
+    }
     try:
-        result = train(
-            args.algorithm,
-            args.framework,
-            args.task,
-            mode=args.mode,
-            loop=args.loop,
-            seed=args.seed,
-            out=args.out,
-            overrides=parse_assignments(args.assignments),
-            precision=args.precision,
-            device=args.device,
-            eval_episodes=args.eval_episodes,
-            eval_every=args.eval_every,
-            checkpoint_every=args.checkpoint_every,
-            resume=args.resume,
-        )
+        (_one if args.seeds is None else _many)(args, asked, settings)
     except TrainingFailed as error:
         raise Failure(str(error)) from error
+    return 0
+
+
+def _one(args: argparse.Namespace, asked: tuple[str, str, str], settings: dict[str, Any]) -> None:
+    from tiebreak.training.train import train
+
+    result = train(
+        *asked, **settings, checkpoint_every=args.checkpoint_every, resume=args.resume
+    )  # fmt: skip
     print(
         f"{result.steps:,} steps in {result.wall_s:.1f} s: {result.steps_per_s:,.0f} steps/s "
         f"after the first {result.first_s:.1f} s, which compile"
@@ -97,4 +116,24 @@ def run(args: argparse.Namespace) -> int:
         spread = f"{min(result.returns):.1f} to {max(result.returns):.1f}"
         print(f"greedy return {mean:.1f} over {len(result.returns)} episodes ({spread})")
     print(f"policy and log: {result.out}   (tiebreak evaluate {quoted(result.out)})")
-    return 0
+
+
+def _many(args: argparse.Namespace, asked: tuple[str, str, str], settings: dict[str, Any]) -> None:
+    from tiebreak.training.checkpoints import AGENT_POLICY
+    from tiebreak.training.population import across_agents, train_population
+
+    if args.resume or args.checkpoint_every:
+        raise UsageError("--seeds stores no checkpoints: leave out --resume and --checkpoint-every")
+    result = train_population(*asked, args.seeds, **settings)
+    print(
+        f"{args.seeds} agents, {result.steps:,} steps each in {result.wall_s:.1f} s: together "
+        f"{result.steps_per_s:,.0f} steps/s after the first {result.first_s:.1f} s, which compile"
+    )
+    if result.returns:
+        known = across_agents(result.returns)
+        print(
+            f"greedy return, means of {len(result.returns[0])} episodes by agent: "
+            f"IQM {known['iqm']:.1f}, {known['min']:.1f} to {known['max']:.1f}"
+        )
+    first = result.out / AGENT_POLICY.format(0)
+    print(f"policies and log: {result.out}   (tiebreak evaluate {quoted(first)})")

@@ -12,9 +12,10 @@ from tiebreak import registry
 from tiebreak.core.arrays import Arrays, put_under, take_from
 from tiebreak.core.errors import UsageError
 from tiebreak.core.noise import Draw
-from tiebreak.core.off_policy import Act
+from tiebreak.core.off_policy import Act, ActNoise
 from tiebreak.core.types import Array, Tree
 from tiebreak.envs.base import DeviceEnv, make_env, parse_task
+from tiebreak.loops.exploration import noise_scales
 
 KINDS = ("host", "fused")
 
@@ -46,7 +47,7 @@ class OffPolicyDraws(NamedTuple):
     """All randomness of an off-policy iteration of R rounds, T steps and U updates each."""
 
     act: Any
-    """[R·T, N, …]"""
+    """[R·T, N, …], or an ActNoise of such"""
     index: Any
     """[R, U, B] int32 in [0, 2³¹): where the replay is read"""
     step: Any
@@ -71,6 +72,8 @@ class Loop(abc.ABC):
     updates: int = 0
     """Gradient steps so far."""
     iterations_per_run: int = 1
+    agents: int = 1
+    """Trained side by side (fused_population.py): all counters are of one of them."""
 
     @property
     def warming(self) -> bool:
@@ -125,8 +128,10 @@ def draws_of(algorithm: str, spec: Any, config: Any) -> Draws:
 def off_policy_draws_of(algorithm: str, spec: Any, config: Any) -> OffPolicyDraws:
     """The randomness of one iteration, as a tree of `Draw`."""
     data, rounds = registry.data_module(algorithm), config.num_rounds
-    act = data.act_noise(spec, config.num_envs)
-    act = act._replace(shape=(rounds * config.num_steps, *act.shape))
+    act, steps = data.act_noise(spec, config.num_envs), rounds * config.num_steps
+    act = act._replace(shape=(steps, *act.shape))
+    if noise_scales(algorithm, config):
+        act = ActNoise(act, Draw("uniform", (steps, config.num_envs)))
     index = Draw("integers", (rounds, config.num_updates, config.batch_size))
     step = data.step_noise(spec, config)
     step = step._make(draw._replace(shape=(rounds, *draw.shape)) for draw in step)

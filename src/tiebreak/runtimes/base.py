@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from tiebreak.core.off_policy import ActNoise, Explored, Exploring
 from tiebreak.core.types import Agent, Array, Build, State, Tree
 
 
@@ -43,6 +44,14 @@ class Runtime(abc.ABC):
         """`act` in this mode over a block of noise: (state, obs, noise [T, N, A], t) -> Act.
 
         The block is drawn once per rollout; indexing happens inside the compiled function.
+        """
+
+    @abc.abstractmethod
+    def explorer(
+        self, raw: Agent, scales: tuple[float, float]
+    ) -> Callable[[State, Array, ActNoise, int, Exploring], Explored]:
+        """`actor` for algorithms whose episodes have a σ each, drawn from between `scales`: the
+        noise that `act` is given is σ times the block's; (state, obs, block [T, …], t, exploring).
         """
 
     @abc.abstractmethod

@@ -40,6 +40,25 @@ def check(
     return mode
 
 
+def check_population(
+    framework: str, task: str, mode: str | None, loop: str | None, seed: int, seeds: int
+) -> None:
+    """Whether the agents of so many seeds can be one program; `check` comes after it."""
+    if seeds < 1 or seed + seeds > 2**31:
+        raise UsageError(f"seeds is {seeds}; it must be at least 1, and the last below {2**31}")
+    row, mode = registry.framework(framework), registry.mode(framework, mode)
+    engine = registry.ENGINES[parse_task(task)[0]]
+    if row.runtime == "jax" and engine.kind == "device" and mode != "eager" and loop != "host":
+        return
+    frameworks = [name for name, r in registry.FRAMEWORKS.items() if r.runtime == "jax"]
+    engines = [name for name, e in registry.ENGINES.items() if e.kind == "device"]
+    raise UsageError(
+        f"--seeds trains all agents in one compiled program: it takes {', '.join(frameworks)}, on "
+        f"an engine that runs on the device ({', '.join(engines)}), without --loop host and --mode "
+        f"eager; train {framework} {mode} on {task!r} seed by seed, with --seed"
+    )
+
+
 def resolve_config(
     algorithm: str, task: str, config: Any, overrides: Mapping[str, Any] | None
 ) -> Any:

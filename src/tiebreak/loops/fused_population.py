@@ -1,0 +1,199 @@
+"""Many agents at once: one agent's whole training program under `vmap`, over one or more devices.
+
+Agent i of a population with seed s is the run with seed s + i: its weights, environments and draws
+come from that seed alone, and what computes is the single run's own program, to which `vmap` adds
+an axis. On several devices each runs that program over its share of the agents, and nothing is
+exchanged between them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from tiebreak import registry
+from tiebreak.core.errors import UsageError
+from tiebreak.core.noise import Draw
+from tiebreak.core.seeding import derive
+from tiebreak.core.types import Tree
+from tiebreak.loops.base import make_loop
+from tiebreak.replay import jax_replay
+from tiebreak.replay.base import LEFT_OVER, available_bytes
+
+AXIS = "agents"
+"""The name of the devices' axis."""
+
+
+class Memory(NamedTuple):
+    """What a population takes, computed before any of it is there."""
+
+    agent_bytes: int
+    """Weights, optimizer, environments and replay of one agent, held throughout."""
+    working_bytes: int
+    """An iteration's random numbers and rollout, of one agent; XLA's temporaries come on top."""
+    total_bytes: int
+    """Both, of all agents, over all devices."""
+
+
+class Population(NamedTuple):
+    """N agents of the same settings, each with a seed of its own."""
+
+    loop: Any
+    """A fused loop whose state, progress and `dump` of weights have a leading axis N; its counters
+    are of one agent. It neither collects alone nor stores checkpoints."""
+    seeds: tuple[int, ...]
+    mesh: Mesh | None
+    """Over the devices that share the agents; None where it is one."""
+    memory: Memory
+
+    @property
+    def devices(self) -> list[str]:
+        """Where the agents are, in their order."""
+        found = [self.loop.runtime._device] if self.mesh is None else list(self.mesh.devices)
+        return [str(device) for device in found]
+
+
+def make_population(
+    algorithm: str,
+    framework: str,
+    task: str,
+    agents: int,
+    *,
+    mode: str | None = None,
+    config: Any = None,
+    precision: str = "float32",
+    device: str = "cpu",
+    seed: int = 0,
+    chunk: int | None = None,
+) -> Population:
+    """Agents with the seeds `seed`, `seed` + 1, …, ready to run. UsageError where they do not fit.
+
+    `device` without a number is all devices of its kind: as many of them as divide the agents.
+    `chunk`: iterations per `run` (default: about 10k environment steps of all agents together).
+    """
+    loop: Any = make_loop(
+        algorithm, framework, task, mode=mode, loop="fused", config=config, precision=precision,
+        device=device, seed=seed,
+    )  # fmt: skip
+    loop.iterations_per_run = chunk or max(1, 10_000 // (agents * loop.config.iteration_steps))
+    devices = _devices(loop.runtime, agents)
+    memory = _require_memory(loop, agents, devices)
+    mesh = Mesh(np.array(devices), (AXIS,)) if len(devices) > 1 else None
+    seeds = tuple(range(seed, seed + agents))
+    _spread(algorithm, loop, seeds, mesh)
+    return Population(loop, seeds, mesh, memory)
+
+
+def many(program: Callable, inputs: Tree, outputs: Tree, mesh: Mesh | None) -> Callable:
+    """One agent's program as that of all; 0 in `inputs` and `outputs` (prefix trees) is what each
+    agent has for itself, None what all share.
+    """
+    wide = jax.vmap(program, inputs, outputs)
+    if mesh is None:
+        return wide
+    spec = PartitionSpec(AXIS), PartitionSpec()
+    # What is shared is computed from what is shared: equal everywhere, which JAX need not prove.
+    return jax.shard_map(
+        wide, mesh=mesh, in_specs=_at(inputs, *spec), out_specs=_at(outputs, *spec), check_vma=False
+    )
+
+
+def stacked(trees: Sequence[Tree]) -> Tree:
+    """Like trees as one, with a new leading axis."""
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
+
+
+def places(mesh: Mesh | None, device: Any) -> tuple[Any, Any]:
+    """Where arrays belong of which each agent has its own, and those that all share."""
+    if mesh is None:
+        return device, device
+    return NamedSharding(mesh, PartitionSpec(AXIS)), NamedSharding(mesh, PartitionSpec())
+
+
+def _at(axes: Tree, own: Any, shared: Any) -> Tree:
+    """`own` for every 0, `shared` for every None."""
+    return jax.tree.map(lambda a: shared if a is None else own, axes, is_leaf=lambda a: a is None)
+
+
+def _spread(algorithm: str, loop: Any, seeds: Sequence[int], mesh: Mesh | None) -> None:
+    """Make a loop of one agent, which has not run, that of many."""
+    own, shared = places(mesh, loop.runtime._device)
+    # NumPy's initialiser, then one load of them all: a vmapped QR hangs in jaxlib 0.10.2.
+    initial = registry.data_module(algorithm).initial_weights
+    weights = [initial(loop.spec, loop.config, derive(seed, "weights")) for seed in seeds]
+    raw = loop.raw_agent
+    loop.agents = len(seeds)
+    loop.agent = loop.runtime.agent(raw._replace(load=jax.vmap(raw.load)))
+    state = loop.agent.load({name: np.stack([w[name] for w in weights]) for name in weights[0]})
+    started = [loop.start(seed) for seed in seeds]
+    columns = zip(loop.axes, zip(*(carry for carry, _ in started), strict=True), strict=True)
+    carry = loop.axes._make(c[0] if axis is None else stacked(c) for axis, c in columns)
+    if "replay" in carry._fields:
+        carry = carry._replace(replay=_replays(loop, len(seeds), own, shared))
+    loop.begin(
+        jax.device_put(state, own),
+        jax.device_put(carry, _at(loop.axes, own, shared)),
+        jax.device_put(stacked([keys for _, keys in started]), own),
+        over=lambda program: many(program, (0, loop.axes, 0, None), (0, (loop.axes, 0)), mesh),
+    )
+
+
+def _replays(loop: Any, agents: int, own: Any, shared: Any) -> jax_replay.Replay:
+    """Everybody's empty replay, made where it will stay."""
+    one = jax.eval_shape(lambda: jax_replay.create(loop.spec, loop.config, ""))
+
+    def empty(like: Any, axis: int | None) -> jax.Array:
+        if axis is None:
+            return jnp.zeros(like.shape, like.dtype, device=shared)
+        return jnp.zeros((agents, *like.shape), like.dtype, device=own)
+
+    return jax_replay.Replay(*map(empty, one, loop.axes.replay))
+
+
+def _devices(runtime: Any, agents: int) -> list[Any]:
+    """The device that was named; or, if its kind was, as many of that kind as divide the agents."""
+    device = runtime._device
+    there = [device] if ":" in runtime.device else jax.local_devices(backend=device.platform)
+    return there[: max(n for n in range(1, len(there) + 1) if agents % n == 0)]
+
+
+def _require_memory(loop: Any, agents: int, devices: Sequence[Any]) -> Memory:
+    """What the agents take; UsageError where that is more than there is. `loop` is one agent's."""
+    held, working = _bytes((loop.state, loop._carry)), _working_bytes(loop)
+    total, free = agents * (held + working), _free_bytes(devices)
+    if total > (1.0 - LEFT_OVER) * free:
+        fits = int((1.0 - LEFT_OVER) * free / (held + working))
+        raise UsageError(
+            f"{agents} agents take {total / 2**30:.1f} GiB ({(held + working) / 2**20:.1f} MiB "
+            "each: weights, optimizer, environments, replay, an iteration's random numbers and "
+            f"rollout), and {free / 2**30:.1f} GiB are free here; at most --seeds {fits} fits"
+        )
+    return Memory(held, working, total)
+
+
+def _working_bytes(loop: Any) -> int:
+    """An iteration's random numbers, and its rollout with the usual six numbers a step."""
+    num_envs = loop.env.num_envs
+    steps = loop.config.iteration_steps // num_envs
+    draws = jax.tree.leaves(loop._draws, is_leaf=lambda x: isinstance(x, Draw))
+    worlds = jax.eval_shape(lambda key: loop.env.draw(key, steps), loop._keys[1])
+    rollout = steps * (2 * _bytes(loop.obs) + 6 * 4 * num_envs)
+    return sum(4 * math.prod(draw.shape) for draw in draws) + _bytes(worlds) + rollout
+
+
+def _bytes(tree: Tree) -> int:
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+
+
+def _free_bytes(devices: Sequence[Any]) -> float:
+    """Of all these devices together; the machine's, where they have no memory of their own."""
+    stats = [device.memory_stats() or {} for device in devices]
+    if all("bytes_limit" in known for known in stats):
+        return sum(known["bytes_limit"] - known.get("bytes_in_use", 0) for known in stats)
+    return available_bytes()
