@@ -95,6 +95,10 @@ class Engine(NamedTuple):
 ENGINES = {
     "gymnasium": Engine("tiebreak.envs.gymnasium_engine", "host", ("gymnasium",), "gymnasium"),
     "gymnax": Engine("tiebreak.envs.gymnax_engine", "device", ("jax", "gymnax"), "gymnax"),
+    "brax": Engine("tiebreak.envs.brax_engine", "device", ("jax", "brax"), "brax"),
+    "playground": Engine(
+        "tiebreak.envs.playground_engine", "device", ("jax", "mujoco_playground"), "playground"
+    ),
     "dm_control": Engine("tiebreak.envs.dm_control_engine", "host", ("dm_control",), "dm-control"),
     "envpool": Engine("tiebreak.envs.envpool_engine", "host", ("envpool",), "envpool"),
 }

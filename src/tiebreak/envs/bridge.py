@@ -34,6 +34,7 @@ class BridgeEnv(HostEnv):
         impl: str | None = None,
     ):  # fmt: skip
         self.spec, self.num_envs = device_env.spec, device_env.num_envs
+        self._device_env = device_env
         self._runtime, self._chunk_steps = runtime, chunk_steps
         self._device = device = _find_device(runtime.device)
         # Keys that are committed to a device take everything computed from them there.
@@ -72,6 +73,9 @@ class BridgeEnv(HostEnv):
         chunk, row = divmod(self._steps, self._chunk_steps)
         if row:
             self._noise = self._draw(self._keys[1], np.uint32(chunk))
+
+    def failures(self) -> Array | None:
+        return self._device_env.failures(self._carry[0])
 
     def _to_jax(self, action: Array) -> Array:
         if isinstance(action, jax.Array):

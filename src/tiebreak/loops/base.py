@@ -86,6 +86,17 @@ class Loop(abc.ABC):
     def obs(self) -> Array:
         """[N, *obs]: what the agent will see next."""
 
+    @property
+    def failures(self) -> Any:
+        """How often the simulator has failed so far, in all environments together (of a population,
+        a list); None where that is not known. Reads the device.
+        """
+        counts = self._failures()
+        return None if counts is None else np.asarray(counts).sum(axis=-1).tolist()
+
+    def _failures(self) -> Array | None:
+        return self.env.failures()
+
     @abc.abstractmethod
     def run(self) -> Progress:
         """Collect and learn, `iterations_per_run` times. Synchronises only where Python must

@@ -102,6 +102,9 @@ class FusedOffPolicy(Loop):
     def obs(self) -> Array:
         return self._carry.obs
 
+    def _failures(self) -> Array | None:
+        return self.env.failures(self._carry.env_state)
+
     def run(self) -> Progress:
         many, run = self.iterations_per_run, self._run
         if self.warming:

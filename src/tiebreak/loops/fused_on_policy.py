@@ -89,6 +89,9 @@ class FusedOnPolicy(Loop):
     def obs(self) -> Array:
         return self._carry.obs
 
+    def _failures(self) -> Array | None:
+        return self.env.failures(self._carry.env_state)
+
     def run(self) -> Progress:
         self.state, (self._carry, progress) = self._run(
             self.state, self._carry, self._keys, np.int32(self.iterations_per_run)

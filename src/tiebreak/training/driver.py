@@ -57,6 +57,8 @@ class Driver:
             if _passed(self._checkpoint_every, self.marks.saved_at, self.loop.steps):
                 self.checkpoint()
             runs, first = self._interval(runs, first, stop), False
+        if failed := np.sum(self.loop.failures or 0):
+            self._display.note(f"the simulator failed {failed} times (NaN): new episodes began")
 
     def _interval(self, runs: int, first: bool, stop: threading.Event) -> int:
         """Up to `runs` runs and one line of the log -> how many to try next."""
@@ -87,6 +89,8 @@ class Driver:
     def _log(self, summary: dict[str, Any]) -> None:
         counts = {"steps": self.loop.steps, "updates": self.loop.updates}
         line = {**counts, "seconds": self.marks.wall_s, **summary}
+        if (failures := self.loop.failures) is not None:
+            line["failures"] = failures
         self.metrics.write(line)
         self._display.update(line)
         bad = [name for name, value in line.items() if _lost(value)]

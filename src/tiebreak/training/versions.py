@@ -9,7 +9,10 @@ from collections.abc import Iterable
 import tiebreak
 from tiebreak import registry
 
-_DISTRIBUTIONS = {"tensorflow": ("tensorflow", "tensorflow-cpu", "tensorflow-macos")}
+_DISTRIBUTIONS = {
+    "tensorflow": ("tensorflow", "tensorflow-cpu", "tensorflow-macos"),
+    "mujoco_playground": ("playground",),
+}
 """Names that a package goes by on the index, where they are not its import name."""
 _BESIDE = ("jaxlib", "keras", "numpy", "safetensors")
 
