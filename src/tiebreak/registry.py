@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -61,6 +62,9 @@ OFF_POLICY = ("dqn", "td3", "sac", "mpo", "fasttd3")
 
 MIXED = ("fasttd3",)
 """Algorithms whose networks compute in bfloat16 if asked to; weights and losses stay float32."""
+
+PRIVILEGED = ("fasttd3",)
+"""Algorithms that see all of an observation; the others see its visible part (envs/visible.py)."""
 
 IMPLEMENTATIONS = {
     (algorithm, framework): f"{package}.{algorithm}_{framework}"
@@ -169,9 +173,17 @@ def data_module(algorithm_name: str) -> ModuleType:
     return load(f"{algorithm(algorithm_name)}.data")
 
 
-def reference_config(algorithm_name: str, spec: EnvSpec) -> Any:
-    """The reference configuration of an algorithm for this kind of action space."""
-    return config_module(algorithm_name).reference(spec)
+def task_settings(algorithm_name: str, task: str) -> dict[str, Any]:
+    """In what the reference for a task differs from that for its kind of action space."""
+    table = getattr(config_module(algorithm_name), "TASKS", {})
+    found = [settings for start, settings in table.items() if task.startswith(start)]
+    return {name: value for settings in found for name, value in settings.items()}
+
+
+def reference_config(algorithm_name: str, spec: EnvSpec, task: str = "") -> Any:
+    """The reference configuration for this kind of action space, or for one task that has it."""
+    config = config_module(algorithm_name).reference(spec)
+    return replace(config, **task_settings(algorithm_name, task))
 
 
 def sample_batch(

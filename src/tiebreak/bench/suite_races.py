@@ -173,7 +173,7 @@ def _config(places: list[tuple[Table, str]], shared: Mapping[str, Any]) -> dict[
     there = [(place, name) for place, name in places if name in place.values]
     place, name = (there or places)[-1 if there else 0]
     with place.at(name):
-        _check_config(shared["algorithm"], {**own, **placed})
+        _check_config(shared["algorithm"], shared["task"], {**own, **placed})
     return placed
 
 
@@ -186,7 +186,7 @@ def _check_place(key: str, size: str) -> None:
         )
 
 
-def _check_config(algorithm: str, settings: Mapping[str, Any]) -> None:
+def _check_config(algorithm: str, task: str, settings: Mapping[str, Any]) -> None:
     """Refuse settings that contradict one another whatever the task's actions are.
 
     Which kind of actions it has, and so which reference holds, is known in the worker only.
@@ -196,7 +196,7 @@ def _check_config(algorithm: str, settings: Mapping[str, Any]) -> None:
     reasons = []
     for spec in (discrete, continuous):
         try:
-            reference = registry.reference_config(algorithm, spec)
+            reference = registry.reference_config(algorithm, spec, task)
             registry.config_module(algorithm).check(override(reference, settings))
         except UsageError as error:
             reasons.append(str(error))

@@ -15,6 +15,7 @@ from tiebreak.core.noise import Draw
 from tiebreak.core.off_policy import Act, ActNoise
 from tiebreak.core.types import Array, Tree
 from tiebreak.envs.base import DeviceEnv, make_env, parse_task
+from tiebreak.envs.visible import make_env_for
 from tiebreak.loops.exploration import noise_scales
 
 KINDS = ("host", "fused")
@@ -212,8 +213,8 @@ def make_loop(
     kind = choose_kind(framework, task, loop, mode)
     runtime = registry.make_runtime(framework, mode, precision, device)
     if config is None:
-        config = registry.reference_config(algorithm, make_env(task).spec)
-    env = make_env(task, config.num_envs, seed)
+        config = registry.reference_config(algorithm, make_env(task).spec, task)
+    env = make_env_for(algorithm, task, config.num_envs, seed)
     raw = registry.make_raw_agent(algorithm, env.spec, config, runtime)
     if kind == "fused":
         chunk = chunk or max(1, 10_000 // config.iteration_steps)

@@ -10,8 +10,9 @@ import jax.numpy as jnp
 from tiebreak import registry
 from tiebreak.core.seeding import derive
 from tiebreak.core.types import Agent, Array, State
-from tiebreak.envs.base import DeviceEnv, make_env
+from tiebreak.envs.base import DeviceEnv
 from tiebreak.envs.device_keys import chunk_key, env_keys
+from tiebreak.envs.visible import make_env_for
 from tiebreak.loops.evaluate import CHUNK_STEPS
 from tiebreak.loops.fused_population import Population, many, places, stacked
 
@@ -21,7 +22,7 @@ class Greedy:
 
     def __init__(self, algorithm: str, population: Population, task: str, episodes: int):
         loop = population.loop
-        env = make_env(task, episodes)
+        env = make_env_for(algorithm, task, episodes)
         shape = registry.data_module(algorithm).act_noise(env.spec, episodes).shape
         keys = [env_keys(derive(seed, "evaluation")) for seed in population.seeds]
         own, _ = places(population.mesh, loop.runtime._device)

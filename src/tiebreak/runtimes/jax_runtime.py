@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tiebreak.core.errors import UsageError
+from tiebreak.core.errors import MissingDevice
 from tiebreak.core.off_policy import Explored
 from tiebreak.core.types import Agent, Array, Build, State, Tree
 from tiebreak.runtimes import jax_readings as readings
@@ -155,7 +155,7 @@ def _find_device(name: str) -> Any:
         return jax.devices({"gpu": "cuda"}.get(kind, kind))[int(index or 0)]
     except (RuntimeError, ValueError, IndexError) as error:
         there = ", ".join(sorted({d.platform for d in jax.devices()} | {"cpu"}))
-        raise UsageError(f"JAX sees no device {name!r} here (it sees: {there})") from error
+        raise MissingDevice(f"JAX sees no device {name!r} here (it sees: {there})") from error
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from tiebreak.core.errors import UsageError
+from tiebreak.core.errors import MissingDevice
 from tiebreak.core.off_policy import Explored
 from tiebreak.core.types import Agent, Array, Build, State, Tree
 from tiebreak.runtimes import tensorflow_readings as readings
@@ -203,7 +203,7 @@ def _find_device(name: str) -> str:
     there = [d.name.removeprefix("/physical_device:") for d in tf.config.list_physical_devices()]
     if f"{kind}:{index or 0}" not in there:
         seen = ", ".join(d.lower() for d in there)
-        raise UsageError(f"TensorFlow sees no device {name!r} here (it sees: {seen})")
+        raise MissingDevice(f"TensorFlow sees no device {name!r} here (it sees: {seen})")
     return f"/{kind}:{index or 0}"
 
 

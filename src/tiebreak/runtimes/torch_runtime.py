@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from tiebreak.core import compiler
-from tiebreak.core.errors import UsageError
+from tiebreak.core.errors import MissingDevice, UsageError
 from tiebreak.core.noise import Draw
 from tiebreak.core.off_policy import ActNoise, Explored
 from tiebreak.core.seeding import derive
@@ -174,7 +174,7 @@ def _find_device(name: str) -> torch.device:
     kinds = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
     name = {"gpu": "cuda"}.get(name, name)
     if name not in kinds and not (name == "cuda" and len(kinds) > 1):
-        raise UsageError(f"torch sees no device {name!r} here (it sees: {', '.join(kinds)})")
+        raise MissingDevice(f"torch sees no device {name!r} here (it sees: {', '.join(kinds)})")
     return torch.device(name)
 
 

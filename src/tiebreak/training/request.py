@@ -72,9 +72,16 @@ def resolve_config(
     configs.override(module.Config(), overrides)  # wrong names and types: before a task is made
     if config is None:
         env = make_env(task)
-        config = module.reference(env.spec)
+        config = registry.reference_config(algorithm, env.spec, task)
         getattr(env, "close", lambda: None)()
     return module.check(configs.override(config, overrides))
+
+
+def of_task(algorithm: str, task: str, config: Any) -> list[str]:
+    """What the task has chosen of the settings, in a line for whoever did not; [] if nothing."""
+    chosen = registry.task_settings(algorithm, task)
+    held = [f"{k} {v}" for k, v in chosen.items() if getattr(config, k) == v]
+    return [f"as this task's reference has it: {', '.join(held)}"] if held else []
 
 
 class Intervals(NamedTuple):
@@ -104,7 +111,7 @@ def describe(
     algorithm: str, framework: str, task: str, loop: Any, seed: int, intervals: Intervals
 ) -> dict[str, Any]:
     """Everything that decides what a run does, resolved, and the command that repeats it."""
-    runtime, reference = loop.runtime, registry.reference_config(algorithm, loop.spec)
+    runtime, reference = loop.runtime, registry.reference_config(algorithm, loop.spec, task)
     request = {
         "algorithm": algorithm,
         "framework": framework,

@@ -18,7 +18,7 @@ from tiebreak.core.weights import Weights
 from tiebreak.training import checkpoints, resume
 from tiebreak.training.driver import Driver
 from tiebreak.training.evaluate import evaluate
-from tiebreak.training.request import Intervals
+from tiebreak.training.request import Intervals, of_task
 from tiebreak.training.trackers import Display
 
 
@@ -65,7 +65,8 @@ class Session:
         display = Display(name, total_steps, self.progress)
         with contextlib.closing(display):
             driver = self._open(marks, display)
-            for note in notes:
+            of_this = of_task(self.about["algorithm"], self.about["task"], self.loop.config)
+            for note in (*of_this, *notes):
                 display.note(note)
             with contextlib.closing(driver):
                 returns = self._train(driver, display, name)
