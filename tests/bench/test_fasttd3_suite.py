@@ -87,7 +87,13 @@ def test_a_device_that_is_asked_for_and_not_here_is_refused(gpus, tmp_path):
     assert not out.exists()
 
 
-def test_a_run_goes_on_with_the_device_that_it_began_with(tmp_path):
+def test_a_device_that_is_none_is_refused():
+    with pytest.raises(UsageError, match="unknown device 'gqu'; did you mean 'gpu'"):
+        manager._require("gqu")
+
+
+def test_a_run_goes_on_with_the_device_that_it_began_with(tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", fakes.python_path())
     mine, out = fakes.suite(tmp_path, "fine"), tmp_path / "out"
     for resume in (False, True):
         device = None if resume else "cpu"
@@ -95,6 +101,8 @@ def test_a_run_goes_on_with_the_device_that_it_began_with(tmp_path):
             mine, out, "smoke", resume, progress=False, device=device, subject=SUBJECT
         )
     there = store.read_suite(out)
+    visited = [r["status"] for r in store.read_records(out) if r["kind"] == "visit"]
+    assert visited == ["ok"] * 4  # two probes in two blocks, once
     assert there["device"] == "cpu"
     assert there["command"].endswith("--device cpu")
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -69,6 +72,7 @@ def test_tasks_are_those_of_brax():
     [
         ("antt", r"unknown task 'brax/antt'; did you mean 'brax/ant'"),
         ("ant@sprng", r"unknown physics of 'brax/ant' 'sprng'; did you mean 'spring'"),
+        ("swimmer@spring", r"'brax/swimmer' cannot be simulated with 'spring': Unsupported"),
     ],
 )
 def test_wrong_names_are_one_clear_line(name, message):
@@ -83,3 +87,10 @@ def test_a_task_that_lacks_a_kind_of_physics_says_so(monkeypatch):
     monkeypatch.setattr(brax_engine.envs, "get_environment", refuse)
     with pytest.raises(UsageError, match=r"'brax/fast' cannot be simulated with 'mjx': not there"):
         brax_engine._load.__wrapped__("fast", "mjx")
+
+
+@pytest.mark.slow
+def test_nothing_is_printed_where_warp_is_missing():
+    code = "import sys; sys.modules['warp'] = None; import tiebreak.envs.brax_engine"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr

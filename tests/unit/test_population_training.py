@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from unit.fakes import CONFIG, SPEC
+from unit.fakes import CONFIG, SPEC, FakeLoop
 from unit.test_cli_train import SMALL, TASK
 
 from tiebreak import cli
 from tiebreak.algorithms.ppo.data import Metrics, initial_weights
 from tiebreak.core.errors import UsageError
 from tiebreak.loops.base import Progress
-from tiebreak.training import checkpoints, driver, request
+from tiebreak.training import checkpoints, driver, request, resume
 from tiebreak.training.evaluate import evaluate
-from tiebreak.training.population import across_agents
+from tiebreak.training.population import PopulationSession, across_agents
 from tiebreak.training.trackers import MetricsFile, mean_of, summarize, summarize_agents
 
 TRAIN = ("train", "ppo", "--framework", "linen", "--task", TASK, "--out", "run", *SMALL)
@@ -128,6 +129,28 @@ def test_a_population_has_no_checkpoints(monkeypatch, tmp_path, capsys, more):
     assert cli.main([*TRAIN, "--seeds", "2", *more]) == 2
     assert "--seeds stores no checkpoints" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_loop_that_is_none_is_refused(monkeypatch, tmp_path, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main([*TRAIN, "--seeds", "2", "--loop", "fussed"]) == 2
+    assert "unknown loop 'fussed'" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_no_single_run_goes_on_in_a_populations_folder(tmp_path):
+    (tmp_path / "config.json").write_text('{"config": {}, "seeds": 3}')
+    with pytest.raises(UsageError, match="is of many agents, of which no checkpoints are stored"):
+        resume.require_run(tmp_path)
+
+
+def test_what_an_interrupted_population_has_kept_can_be_evaluated(tmp_path):
+    (tmp_path / "policy-000.safetensors").touch()
+    population = SimpleNamespace(loop=FakeLoop(), seeds=(0, 1))
+    about, intervals = {"eval_episodes": 0}, request.Intervals()
+    session = PopulationSession(population, tmp_path, about, intervals, False)
+    said = session._interrupted(lines=1)
+    assert said.endswith(f"`tiebreak evaluate {tmp_path}/policy-000.safetensors`")
 
 
 def test_a_folder_of_many_policies_names_one(tmp_path):

@@ -20,11 +20,13 @@ from tiebreak.bench.clock import stamp, utc_now
 from tiebreak.bench.plan import Plan
 from tiebreak.bench.record import dumps
 from tiebreak.bench.run import Run
-from tiebreak.core.errors import UsageError
+from tiebreak.core.errors import UsageError, unknown
 from tiebreak.core.files import write_json
 
 RESULTS = "bench-results"
 """Where a run goes that names no folder, below the current one."""
+DEVICES = ("cpu", "gpu", "cuda")
+"""What a run can be asked to measure on, all of it; with a number where there are several."""
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO}
 """What a disk says with which a run cannot go on."""
 
@@ -86,6 +88,8 @@ def run_plan(plan: Plan, folder: Path, *, subject: str = "", progress: bool = Tr
 
 def _require(device: str | None) -> None:
     """Refuse a device that was asked for and is not here; cells of a suite's own are left out."""
+    if device and device.partition(":")[0] not in DEVICES:
+        raise unknown("device", device, DEVICES)
     if device and (reason := gpu.lacking(device)):
         raise UsageError(f"{reason}; leave --device out, or use --device cpu")
 

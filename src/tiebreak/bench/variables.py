@@ -26,6 +26,7 @@ def environment(job: Mapping[str, Any], folder: Path, cache: Path) -> dict[str, 
         "TORCHINDUCTOR_CACHE_DIR": str(cache / "inductor"),
         "TRITON_CACHE_DIR": str(cache / "triton"),
         "CUDA_CACHE_PATH": str(cache / "cuda"),
+        "WARP_CACHE_PATH": str(cache / "warp"),
     }
     cell = job["cells"][0]
     if cell["device"] == "cpu":  # or a GPU that is there would be started, or used

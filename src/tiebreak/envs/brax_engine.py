@@ -6,10 +6,12 @@ import functools
 import warnings
 from typing import Any
 
-from brax import envs
-
 from tiebreak.core.errors import UsageError, unknown
+from tiebreak.envs.mujoco_advice import without_advice, without_greetings
 from tiebreak.envs.simulated import SimulatedEnv, split_physics
+
+with without_greetings():
+    from brax import envs
 
 PHYSICS = ("generalized", "spring", "positional", "mjx")
 """What brax can simulate a task with."""
@@ -38,10 +40,10 @@ def _load(task: str, physics: str) -> Any:
         valid = [f"brax/{name}" for name in tasks()]
         raise unknown("task", f"brax/{task}", valid, "(tiebreak list --tasks brax)")
     try:
-        with warnings.catch_warnings():  # about brax's own model files
+        with without_advice(), warnings.catch_warnings():  # about brax's own model files
             warnings.simplefilter("ignore")
             return envs.get_environment(task, backend=physics)
-    except NotImplementedError as error:
+    except (NotImplementedError, ValueError) as error:
         raise UsageError(
             f"task 'brax/{task}' cannot be simulated with {physics!r}: {error} (brax has "
             f"{', '.join(PHYSICS)})"

@@ -6,7 +6,6 @@ needs an NVIDIA GPU.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import math
 import warnings
@@ -15,17 +14,13 @@ from typing import Any
 import jax
 
 from tiebreak.core.errors import UsageError, unknown
-from tiebreak.envs.mujoco_advice import without_advice
+from tiebreak.envs.mujoco_advice import without_advice, without_greetings
 from tiebreak.envs.playground_assets import use_installed
 from tiebreak.envs.simulated import SimulatedEnv, split_physics
 
-with contextlib.suppress(ImportError):
-    import warp
-
-    warp.config.quiet = True  # it greets on stdout, where tables and JSON are
-
-from mujoco_playground import registry
-from mujoco_playground._src import mjx_env
+with without_greetings():
+    from mujoco_playground import registry
+    from mujoco_playground._src import mjx_env
 
 PHYSICS = ("jax", "warp")
 

@@ -172,7 +172,8 @@ def _require_memory(loop: Any, agents: int, devices: Sequence[Any]) -> Memory:
         raise UsageError(
             f"{agents} agents take {total / 2**30:.1f} GiB ({(held + working) / 2**20:.1f} MiB "
             "each: weights, optimizer, environments, replay, an iteration's random numbers and "
-            f"rollout), and {free / 2**30:.1f} GiB are free here; at most --seeds {fits} fits"
+            f"rollout), and {free / 2**30:.1f} GiB are free here; "
+            + (f"at most --seeds {fits} fits" if fits else "not one agent fits")
         )
     return Memory(held, working, total)
 

@@ -39,7 +39,7 @@ class Runtime(Base):
         self._dtype = torch.float64 if precision == "float64" else torch.float32
         _set_precision(precision)
         if mode == "cudagraph" and self._device.type != "cuda":
-            raise UsageError("mode 'cudagraph' needs a CUDA device; use mode 'compile' on a CPU")
+            raise MissingDevice("mode 'cudagraph' needs a CUDA device; use mode 'compile' on a CPU")
         if mode != "eager":
             if self._device.type == "cpu" and (reason := compiler.lacking("torch", mode)):
                 raise UsageError(reason)

@@ -46,7 +46,7 @@ def train_population(
     Raises UsageError, too, where they cannot be one program or do not fit into memory.
     """
     request.check_population(framework, task, mode, loop, seed, seeds)
-    mode = request.check(algorithm, framework, task, mode, "fused", precision, seed)
+    mode = request.check(algorithm, framework, task, mode, loop or "fused", precision, seed)
     intervals = request.Intervals(eval_episodes, eval_every, checkpoint_every=0)
     intervals.check()
     name = f"{algorithm}-{framework}-{task}-s{seed}-n{seeds}"

@@ -138,13 +138,15 @@ class Session:
 
     def _interrupted(self, lines: int) -> str:
         """What is kept. Nothing is saved here: a run cut in its middle has consumed its state."""
-        kept = (self.folder / self.policy).exists()
+        policy = self.folder / self.policy
+        kept = policy.exists()
         self._end("interrupted", lines)
         after, end = f"interrupted after {self.loop.steps} steps", ""
         if resume.exists(self.folder):
             end = f"; go on with: {self.about['command']} --out {quote(str(self.folder))} --resume"
         if kept:
-            return f"{after}; the policy so far is kept: `tiebreak evaluate {self.folder}`{end}"
+            where = self.folder if self.policy == checkpoints.POLICY else policy
+            return f"{after}; the policy so far is kept: `tiebreak evaluate {where}`{end}"
         if lines:
             what = "no policy; " + ("go on" if end else "start again") + " to get one"
             return f"{after}; the log is kept in {self.folder}, {what}{end}"
