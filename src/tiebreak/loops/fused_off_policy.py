@@ -63,7 +63,7 @@ class FusedOffPolicy(Loop):
         self, algorithm: str, runtime: Runtime, raw: Agent, env: DeviceEnv, config: Any,
         seed: int, chunk: int,
     ):  # fmt: skip
-        require_memory(env.spec, config)
+        require_memory(runtime, env.spec, config)
         self.runtime, self.raw_agent, self.env = runtime, raw, env
         self.spec, self.config, self.iterations_per_run = env.spec, config, chunk
         self.agent, self._scales = runtime.agent(raw), noise_scales(algorithm, config)

@@ -25,6 +25,7 @@ from tiebreak.core.types import Tree
 from tiebreak.loops.base import make_loop
 from tiebreak.replay import jax_replay
 from tiebreak.replay.base import LEFT_OVER, available_bytes
+from tiebreak.runtimes.jax_readings import memory
 
 AXIS = "agents"
 """The name of the devices' axis."""
@@ -194,7 +195,5 @@ def _bytes(tree: Tree) -> int:
 
 def _free_bytes(devices: Sequence[Any]) -> float:
     """Of all these devices together; the machine's, where they have no memory of their own."""
-    stats = [device.memory_stats() or {} for device in devices]
-    if all("bytes_limit" in known for known in stats):
-        return sum(known["bytes_limit"] - known.get("bytes_in_use", 0) for known in stats)
-    return available_bytes()
+    known = [memory(device).get("free_bytes") for device in devices]
+    return available_bytes() if None in known else sum(known)

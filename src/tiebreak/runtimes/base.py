@@ -108,7 +108,10 @@ class Runtime(abc.ABC):
 
     @abc.abstractmethod
     def memory(self) -> dict[str, int]:
-        """`live_bytes` and `peak_bytes` as the library reports them; empty where it cannot."""
+        """`live_bytes` and `peak_bytes` as the library reports them; empty where it cannot.
+
+        `free_bytes`, what can still be had, is there where the device has memory of its own.
+        """
 
     @abc.abstractmethod
     def settings(self) -> dict[str, Any]:
