@@ -80,7 +80,7 @@ define install
 	  { echo "$(VENV) is $$($(PY) -V 2>&1); tiebreak needs 3.11 or newer: make clean-venv, then again" >&2; exit 1; }
 	@$(PY) -m pip --version >/dev/null 2>&1 || $(PY) -m ensurepip >/dev/null 2>&1 || \
 	  { echo "$(VENV) has no pip and cannot get it (Debian, Ubuntu: package python3-venv)" >&2; exit 1; }
-	@echo "installing tiebreak[$(1)] into $(VENV): 4.4 GB, one to a few minutes, only when versions change"
+	@echo "installing tiebreak[$(1)] into $(VENV): 4.9 GB, one to a few minutes, only when versions change"
 	@$(PY) -m pip install --quiet --no-input --disable-pip-version-check \
 	  -e '.[$(1)]' -c constraints.txt || \
 	  { echo "the installation failed: see pip's message above" >&2; exit 1; }
