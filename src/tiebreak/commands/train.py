@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import json
+import math
 from typing import Any
 
 from tiebreak import registry
 from tiebreak.commands.options import Failure, Parser, quoted
-from tiebreak.core.config import parse_assignments
+from tiebreak.core.config import parse_assignments, parse_sweeps
 from tiebreak.core.errors import UsageError
 
 
@@ -25,6 +27,8 @@ def parser() -> Parser:
             "tiebreak train dqn --framework linen --task gymnax/CartPole-v1 --eval-every 50000 \\\n"
             "      --out runs/dqn --resume",
             "tiebreak train ppo --framework nnx --task gymnax/CartPole-v1 --seeds 64",
+            "tiebreak train ppo --framework nnx --task gymnax/CartPole-v1 --seeds 8 \\\n"
+            "      --sweep learning_rate=1e-4,3e-4,1e-3 --sweep entropy_coef=0,0.01",
         ],
     )
     out.add_argument("algorithm", help=", ".join(registry.ALGORITHMS))
@@ -58,6 +62,14 @@ def _add_seeds(out: Parser) -> None:
         type=int,
         metavar="N",
         help="train N agents at once, with the seeds --seed and up (fused loops)",
+    )
+    out.add_argument(
+        "--sweep",
+        action="append",
+        default=[],
+        metavar="KEY=V1,V2,…",
+        dest="sweeps",
+        help="N agents for each value of a setting, all at once; repeated: for each combination",
     )
 
 
@@ -95,7 +107,7 @@ def run(args: argparse.Namespace) -> int:
         "eval_every": args.eval_every,
     }
     try:
-        (_one if args.seeds is None else _many)(args, asked, settings)
+        (_many if args.seeds is not None or args.sweeps else _one)(args, asked, settings)
     except TrainingFailed as error:
         raise Failure(str(error)) from error
     return 0
@@ -120,20 +132,38 @@ def _one(args: argparse.Namespace, asked: tuple[str, str, str], settings: dict[s
 
 def _many(args: argparse.Namespace, asked: tuple[str, str, str], settings: dict[str, Any]) -> None:
     from tiebreak.training.checkpoints import AGENT_POLICY
-    from tiebreak.training.population import across_agents, train_population
+    from tiebreak.training.population import train_population
 
     if args.resume or args.checkpoint_every:
-        raise UsageError("--seeds stores no checkpoints: leave out --resume and --checkpoint-every")
-    result = train_population(*asked, args.seeds, **settings)
+        raise UsageError(
+            "--seeds and --sweep store no checkpoints: leave out --resume and --checkpoint-every"
+        )
+    seeds, sweep = 1 if args.seeds is None else args.seeds, parse_sweeps(args.sweeps)
+    result = train_population(*asked, seeds, sweep=sweep, **settings)
+    agents = seeds * math.prod(map(len, sweep.values()))
     print(
-        f"{args.seeds} agents, {result.steps:,} steps each in {result.wall_s:.1f} s: together "
+        f"{agents} agents, {result.steps:,} steps each in {result.wall_s:.1f} s: together "
         f"{result.steps_per_s:,.0f} steps/s after the first {result.first_s:.1f} s, which compile"
     )
-    if result.returns:
-        known = across_agents(result.returns)
-        print(
-            f"greedy return, means of {len(result.returns[0])} episodes by agent: "
-            f"IQM {known['iqm']:.1f}, {known['min']:.1f} to {known['max']:.1f}"
-        )
+    for line in _returns_of_many(result):
+        print(line)
     first = result.out / AGENT_POLICY.format(0)
     print(f"policies and log: {result.out}   (tiebreak evaluate {quoted(first)})")
+
+
+def _returns_of_many(result: Any) -> list[str]:
+    """A line on all agents; where settings differ, one for each of them, the best first."""
+    if not result.returns:
+        return []
+    found = json.loads((result.out / "result.json").read_text())
+    episodes = f"means of {len(result.returns[0])} episodes by agent"
+    lines = [f"greedy return, {episodes}: {_spread(found)}"]
+    for group in found.get("by_settings", []):
+        own = ", ".join(f"{k} {v:g}" for k, v in group.items() if not k.startswith("return_"))
+        lines.append(f"  {own}: {_spread(group)}")
+    return lines
+
+
+def _spread(found: dict[str, float]) -> str:
+    iqm, least, most = (found[f"return_{name}"] for name in ("iqm", "min", "max"))
+    return f"IQM {iqm:.1f}, {least:.1f} to {most:.1f}"

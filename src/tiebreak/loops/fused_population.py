@@ -2,20 +2,22 @@
 
 Agent i of a population with seed s is the run with seed s + i: its weights, environments and draws
 come from that seed alone, and what computes is the single run's own program, to which `vmap` adds
-an axis. On several devices each runs that program over its share of the agents, and nothing is
-exchanged between them.
+an axis. Agents may differ in settings, too: the single run's program is then traced with numbers
+that are arguments. On several devices each runs that program over its share of the agents, and
+nothing is exchanged between them.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh
 
 from tiebreak import registry
 from tiebreak.core.errors import UsageError
@@ -23,12 +25,10 @@ from tiebreak.core.noise import Draw
 from tiebreak.core.seeding import derive
 from tiebreak.core.types import Tree
 from tiebreak.loops.base import make_loop
+from tiebreak.loops.over_agents import AXIS, at, many, places, require_one_program, settled, stacked
 from tiebreak.replay import jax_replay
 from tiebreak.replay.base import LEFT_OVER, available_bytes
 from tiebreak.runtimes.jax_readings import memory
-
-AXIS = "agents"
-"""The name of the devices' axis."""
 
 
 class Memory(NamedTuple):
@@ -43,12 +43,14 @@ class Memory(NamedTuple):
 
 
 class Population(NamedTuple):
-    """N agents of the same settings, each with a seed of its own."""
+    """N agents, each with a seed of its own, and settings of its own where they were asked for."""
 
     loop: Any
     """A fused loop whose state, progress and `dump` of weights have a leading axis N; its counters
     are of one agent. It neither collects alone nor stores checkpoints."""
     seeds: tuple[int, ...]
+    settings: tuple[Mapping[str, float], ...]
+    """What each agent has instead of `loop.config`'s"""
     mesh: Mesh | None
     """Over the devices that share the agents; None where it is one."""
     memory: Memory
@@ -72,12 +74,18 @@ def make_population(
     device: str = "cpu",
     seed: int = 0,
     chunk: int | None = None,
+    variants: Sequence[Mapping[str, float]] = ({},),
 ) -> Population:
     """Agents with the seeds `seed`, `seed` + 1, …, ready to run. UsageError where they do not fit.
 
     `device` without a number is all devices of its kind: as many of them as divide the agents.
     `chunk`: iterations per `run` (default: about 10k environment steps of all agents together).
+    `variants`: so many agents with each of these settings instead of the config's; those of the
+    first come first. UsageError where one of them decides what is compiled.
     """
+    seeds = tuple(range(seed, seed + agents)) * len(variants)
+    settings = tuple(own for own in variants for _ in range(agents))
+    agents = len(seeds)
     loop: Any = make_loop(
         algorithm, framework, task, mode=mode, loop="fused", config=config, precision=precision,
         device=device, seed=seed,
@@ -86,63 +94,46 @@ def make_population(
     devices = _devices(loop.runtime, agents)
     memory = _require_memory(loop, agents, devices)
     mesh = Mesh(np.array(devices), (AXIS,)) if len(devices) > 1 else None
-    seeds = tuple(range(seed, seed + agents))
-    _spread(algorithm, loop, seeds, mesh)
-    return Population(loop, seeds, mesh, memory)
+    _spread(algorithm, loop, seeds, settings, mesh)
+    return Population(loop, seeds, settings, mesh, memory)
 
 
-def many(program: Callable, inputs: Tree, outputs: Tree, mesh: Mesh | None) -> Callable:
-    """One agent's program as that of all; 0 in `inputs` and `outputs` (prefix trees) is what each
-    agent has for itself, None what all share.
-    """
-    wide = jax.vmap(program, inputs, outputs)
-    if mesh is None:
-        return wide
-    spec = PartitionSpec(AXIS), PartitionSpec()
-    # What is shared is computed from what is shared: equal everywhere, which JAX need not prove.
-    return jax.shard_map(
-        wide, mesh=mesh, in_specs=_at(inputs, *spec), out_specs=_at(outputs, *spec), check_vma=False
-    )
-
-
-def stacked(trees: Sequence[Tree]) -> Tree:
-    """Like trees as one, with a new leading axis."""
-    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
-
-
-def places(mesh: Mesh | None, device: Any) -> tuple[Any, Any]:
-    """Where arrays belong of which each agent has its own, and those that all share."""
-    if mesh is None:
-        return device, device
-    return NamedSharding(mesh, PartitionSpec(AXIS)), NamedSharding(mesh, PartitionSpec())
-
-
-def _at(axes: Tree, own: Any, shared: Any) -> Tree:
-    """`own` for every 0, `shared` for every None."""
-    return jax.tree.map(lambda a: shared if a is None else own, axes, is_leaf=lambda a: a is None)
-
-
-def _spread(algorithm: str, loop: Any, seeds: Sequence[int], mesh: Mesh | None) -> None:
+def _spread(
+    algorithm: str, loop: Any, seeds: Sequence[int], settings: Sequence[Mapping], mesh: Mesh | None
+) -> None:
     """Make a loop of one agent, which has not run, that of many."""
     own, shared = places(mesh, loop.runtime._device)
-    # NumPy's initialiser, then one load of them all: a vmapped QR hangs in jaxlib 0.10.2.
-    initial = registry.data_module(algorithm).initial_weights
-    weights = [initial(loop.spec, loop.config, derive(seed, "weights")) for seed in seeds]
-    raw = loop.raw_agent
-    loop.agents = len(seeds)
-    loop.agent = loop.runtime.agent(raw._replace(load=jax.vmap(raw.load)))
-    state = loop.agent.load({name: np.stack([w[name] for w in weights]) for name in weights[0]})
+    varied = {name: jnp.asarray([float(x[name]) for x in settings]) for name in settings[0]}
+    require_one_program(algorithm, loop, varied)
+    state = _first_states(algorithm, loop, seeds, settings)
     started = [loop.start(seed) for seed in seeds]
     columns = zip(loop.axes, zip(*(carry for carry, _ in started), strict=True), strict=True)
     carry = loop.axes._make(c[0] if axis is None else stacked(c) for axis, c in columns)
     if "replay" in carry._fields:
         carry = carry._replace(replay=_replays(loop, len(seeds), own, shared))
+    keys = stacked([keys for _, keys in started]), varied
+    axes = (0, loop.axes, 0, None), (0, (loop.axes, 0))
     loop.begin(
         jax.device_put(state, own),
-        jax.device_put(carry, _at(loop.axes, own, shared)),
-        jax.device_put(stacked([keys for _, keys in started]), own),
-        over=lambda program: many(program, (0, loop.axes, 0, None), (0, (loop.axes, 0)), mesh),
+        jax.device_put(carry, at(loop.axes, own, shared)),
+        jax.device_put(keys, own),
+        over=lambda program: many(settled(algorithm, loop, program.__name__), *axes, mesh),
     )
+
+
+def _first_states(
+    algorithm: str, loop: Any, seeds: Sequence[int], settings: Sequence[Mapping]
+) -> Tree:
+    """All agents' first states; from here on the loop's agent loads and dumps those of all."""
+    # NumPy's initialiser, then one load of them all: a vmapped QR hangs in jaxlib 0.10.2.
+    initial, raw = registry.data_module(algorithm).initial_weights, loop.raw_agent
+    weights = [
+        initial(loop.spec, dataclasses.replace(loop.config, **own), derive(seed, "weights"))
+        for seed, own in zip(seeds, settings, strict=True)
+    ]
+    loop.agents = len(seeds)
+    loop.agent = loop.runtime.agent(raw._replace(load=jax.vmap(raw.load)))
+    return loop.agent.load({name: np.stack([w[name] for w in weights]) for name in weights[0]})
 
 
 def _replays(loop: Any, agents: int, own: Any, shared: Any) -> jax_replay.Replay:

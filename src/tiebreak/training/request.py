@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import itertools
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from tiebreak import registry
@@ -53,9 +54,10 @@ def check_population(
     frameworks = [name for name, r in registry.FRAMEWORKS.items() if r.runtime == "jax"]
     engines = [name for name, e in registry.ENGINES.items() if e.kind == "device"]
     raise UsageError(
-        f"--seeds trains all agents in one compiled program: it takes {', '.join(frameworks)}, on "
-        f"an engine that runs on the device ({', '.join(engines)}), without --loop host and --mode "
-        f"eager; train {framework} {mode} on {task!r} seed by seed, with --seed"
+        "--seeds and --sweep train all agents in one compiled program: it takes "
+        f"{', '.join(frameworks)}, on an engine that runs on the device ({', '.join(engines)}), "
+        f"without --loop host and --mode eager; train {framework} {mode} on {task!r} seed by seed, "
+        "with --seed"
     )
 
 
@@ -75,6 +77,28 @@ def resolve_config(
         config = registry.reference_config(algorithm, env.spec, task)
         getattr(env, "close", lambda: None)()
     return module.check(configs.override(config, overrides))
+
+
+def resolve_variants(
+    algorithm: str, task: str, config: Any, sweep: Mapping[str, Sequence[Any]]
+) -> list[dict[str, float]]:
+    """Every combination of the values that a sweep names, the last name's changing first; [{}] of
+    an empty one. Each is checked as a config of its own would be.
+    """
+    module = registry.config_module(algorithm)
+    numbers = configs.names_of(module.Config, float)
+    for name in sweep:
+        if name not in numbers:
+            raise unknown("setting to sweep", name, numbers)
+    if sweep and config is None:
+        env = make_env(task)
+        config = registry.reference_config(algorithm, env.spec, task)
+        getattr(env, "close", lambda: None)()
+    found = []
+    for values in itertools.product(*sweep.values()):
+        one = configs.override(config, dict(zip(sweep, values, strict=True))) if sweep else config
+        found.append({name: getattr(module.check(one), name) for name in sweep})
+    return found
 
 
 def of_task(algorithm: str, task: str, config: Any) -> list[str]:

@@ -106,9 +106,10 @@ class Session:
             raise
 
     def _save(self) -> None:
-        self._save_policy(self.policy, self.loop.agent.dump(self.loop.state), self.about["seed"])
+        weights = self.loop.agent.dump(self.loop.state)
+        self._save_policy(self.policy, weights, self.about["seed"], self.loop.config)
 
-    def _save_policy(self, name: str, arrays: Weights, seed: int) -> None:
+    def _save_policy(self, name: str, arrays: Weights, seed: int, config: Any) -> None:
         about = self.about
         named = {k: about[k] for k in ("task", "framework", "mode", "loop")} | {"seed": seed}
         checkpoints.save_policy(
@@ -116,7 +117,7 @@ class Session:
             arrays,
             about["algorithm"],
             self.loop.spec,
-            self.loop.config,
+            config,
             name,
             steps=self.loop.steps,
             **named,
