@@ -16,7 +16,7 @@ from tiebreak.core.errors import UsageError
 from tiebreak.loops.base import Progress
 from tiebreak.training import checkpoints, driver, request, resume
 from tiebreak.training.evaluate import evaluate
-from tiebreak.training.population import PopulationSession, across_agents
+from tiebreak.training.population import PopulationSession, across_agents, by_settings
 from tiebreak.training.trackers import MetricsFile, mean_of, summarize, summarize_agents
 
 TRAIN = ("train", "ppo", "--framework", "linen", "--task", TASK, "--out", "run", *SMALL)
@@ -123,11 +123,53 @@ def test_seeds_that_are_none_are_refused(seed, seeds):
         request.check_population("linen", TASK, None, None, seed, seeds)
 
 
+@pytest.mark.slow
+def test_a_sweep_ends_with_a_line_for_each_of_its_settings(monkeypatch, tmp_path, capsys):
+    monkeypatch.chdir(tmp_path)
+    sweep = ("--sweep", "learning_rate=1e-4,1e-2", "--sweep", "clip=0.1,0.2")
+    assert cli.main([*TRAIN, *sweep, "--seeds", "2", "--eval-episodes", "2"]) == 0
+    told = capsys.readouterr().out.splitlines()
+    assert told[0].startswith("8 agents, ")
+    assert sum(line.startswith("  clip 0.") for line in told) == 4
+    about = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert about["agents"][2] == {"seed": 0, "learning_rate": 1e-4, "clip": 0.2}
+    assert "--seeds 2 --sweep learning_rate=0.0001,0.01 --sweep clip=0.1,0.2" in about["command"]
+    policy = checkpoints.load_policy(tmp_path / "run" / "policy-007.safetensors")
+    assert (policy.config.learning_rate, policy.config.clip, policy.about["seed"]) == (1e-2, 0.2, 1)
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert len(result["by_settings"]) == 4
+
+
+def test_settings_are_told_apart_best_first():
+    slow, fast = {"learning_rate": 1e-4}, {"learning_rate": 1e-3}
+    found = by_settings([slow, slow, fast, fast], [[1.0], [3.0], [5.0], [9.0]])
+    assert [own for own, _ in found] == [fast, slow]
+    assert found[0][1] == {"iqm": 7.0, "min": 5.0, "max": 9.0}
+
+
+@pytest.mark.parametrize(
+    ("sweep", "said"),
+    [
+        ("gamma", "--sweep takes key=value,value,…, got 'gamma'"),
+        ("gamma=0.9,,1", "--sweep takes key=value,value,…"),
+        ("gama=0.9", "unknown setting to sweep 'gama'; did you mean 'gamma'?"),
+        ("num_envs=1,2", "unknown setting to sweep 'num_envs'"),
+        ("gamma=0.9,1.5", "gamma is 1.5; it must be in [0, 1]"),
+        ("gamma=0.9,much", "gamma takes float, got 'much'"),
+    ],
+)
+def test_sweeps_that_are_none_are_refused(monkeypatch, tmp_path, capsys, sweep, said):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main([*TRAIN, "--sweep", sweep]) == 2
+    assert said in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("more", [("--resume",), ("--checkpoint-every", "100")])
 def test_a_population_has_no_checkpoints(monkeypatch, tmp_path, capsys, more):
     monkeypatch.chdir(tmp_path)
     assert cli.main([*TRAIN, "--seeds", "2", *more]) == 2
-    assert "--seeds stores no checkpoints" in capsys.readouterr().err
+    assert "--seeds and --sweep store no checkpoints" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
 
@@ -146,7 +188,7 @@ def test_no_single_run_goes_on_in_a_populations_folder(tmp_path):
 
 def test_what_an_interrupted_population_has_kept_can_be_evaluated(tmp_path):
     (tmp_path / "policy-000.safetensors").touch()
-    population = SimpleNamespace(loop=FakeLoop(), seeds=(0, 1))
+    population = SimpleNamespace(loop=FakeLoop(), seeds=(0, 1), settings=({}, {}))
     about, intervals = {"eval_episodes": 0}, request.Intervals()
     session = PopulationSession(population, tmp_path, about, intervals, False)
     said = session._interrupted(lines=1)

@@ -33,7 +33,7 @@ def make(name: str, num_envs: int, seed: int) -> SimulatedEnv:
     """
     task, physics = split_physics("playground", name, PHYSICS)
     env = _load(task, physics)
-    config = registry.get_default_config(task)
+    config: Any = registry.get_default_config(task)
     limit_steps = math.ceil(config.episode_length / config.action_repeat)
     shared = {"shared": _shared} if physics == "warp" else {}
     return SimulatedEnv(env, num_envs, limit_steps, config.action_repeat, **shared)

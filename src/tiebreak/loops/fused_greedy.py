@@ -14,8 +14,8 @@ from tiebreak.envs.base import DeviceEnv
 from tiebreak.envs.device_keys import chunk_key, env_keys
 from tiebreak.envs.visible import make_env_for
 from tiebreak.loops.evaluate import CHUNK_STEPS
+from tiebreak.loops.fused_agents import many, places, stacked
 from tiebreak.loops.fused_population import Population
-from tiebreak.loops.over_agents import many, places, stacked
 
 
 class Greedy:

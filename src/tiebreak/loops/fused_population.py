@@ -25,7 +25,15 @@ from tiebreak.core.noise import Draw
 from tiebreak.core.seeding import derive
 from tiebreak.core.types import Tree
 from tiebreak.loops.base import make_loop
-from tiebreak.loops.over_agents import AXIS, at, many, places, require_one_program, settled, stacked
+from tiebreak.loops.fused_agents import (
+    AXIS,
+    at,
+    many,
+    places,
+    require_one_program,
+    settled,
+    stacked,
+)
 from tiebreak.replay import jax_replay
 from tiebreak.replay.base import LEFT_OVER, available_bytes
 from tiebreak.runtimes.jax_readings import memory
@@ -63,33 +71,22 @@ class Population(NamedTuple):
 
 
 def make_population(
-    algorithm: str,
-    framework: str,
-    task: str,
-    agents: int,
-    *,
-    mode: str | None = None,
-    config: Any = None,
-    precision: str = "float32",
-    device: str = "cpu",
-    seed: int = 0,
-    chunk: int | None = None,
-    variants: Sequence[Mapping[str, float]] = ({},),
-) -> Population:
+    algorithm: str, framework: str, task: str, agents: int, *, mode: str | None = None,
+    config: Any = None, precision: str = "float32", device: str = "cpu", seed: int = 0,
+    chunk: int | None = None, variants: Sequence[Mapping[str, float]] = ({},),
+) -> Population:  # fmt: skip
     """Agents with the seeds `seed`, `seed` + 1, …, ready to run. UsageError where they do not fit.
 
     `device` without a number is all devices of its kind: as many of them as divide the agents.
     `chunk`: iterations per `run` (default: about 10k environment steps of all agents together).
-    `variants`: so many agents with each of these settings instead of the config's; those of the
-    first come first. UsageError where one of them decides what is compiled.
+    `variants`: so many agents with each of these settings, the first ones first; UsageError
+    where one of them decides what is compiled.
     """
     seeds = tuple(range(seed, seed + agents)) * len(variants)
     settings = tuple(own for own in variants for _ in range(agents))
     agents = len(seeds)
-    loop: Any = make_loop(
-        algorithm, framework, task, mode=mode, loop="fused", config=config, precision=precision,
-        device=device, seed=seed,
-    )  # fmt: skip
+    named = {"mode": mode, "config": config, "precision": precision, "device": device}
+    loop: Any = make_loop(algorithm, framework, task, loop="fused", seed=seed, **named)
     loop.iterations_per_run = chunk or max(1, 10_000 // (agents * loop.config.iteration_steps))
     devices = _devices(loop.runtime, agents)
     memory = _require_memory(loop, agents, devices)

@@ -189,7 +189,8 @@ def make_optimizer(
         rate = schedule(state.count[0])
         state.count[0].add_(1)
         if weight_decay:
-            torch._foreach_mul_(params, 1.0 - rate * weight_decay)
+            # Not times 1 − rate·decay: that rounds to the same side in every update.
+            torch._foreach_sub_(params, torch._foreach_mul(params, rate * weight_decay))
         if kind == "adam":
             adam(params, grads, state, rate, eps)
         else:

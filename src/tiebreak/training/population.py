@@ -52,8 +52,7 @@ def train_population(
     """
     request.check_population(framework, task, mode, loop, seed, seeds)
     mode = request.check(algorithm, framework, task, mode, loop or "fused", precision, seed)
-    intervals = request.Intervals(eval_episodes, eval_every, checkpoint_every=0)
-    intervals.check()
+    (intervals := request.Intervals(eval_episodes, eval_every, checkpoint_every=0)).check()
     config, sweep = request.resolve_config(algorithm, task, config, overrides), sweep or {}
     variants = request.resolve_variants(algorithm, task, config, sweep)
     name = f"{algorithm}-{framework}-{task}-s{seed}-n{seeds * len(variants)}"

@@ -92,7 +92,7 @@ def summarize_agents(parts: Sequence[Any]) -> dict[str, Any]:
     """
     fields = ("episodes", "return_sum", "length_sum")
     sums = [np.sum([getattr(p, f) for p in parts], axis=0, dtype=np.float64) for f in fields]
-    episodes, returns, lengths = (x.tolist() for x in sums)
+    episodes, returns, lengths = (np.atleast_1d(x).tolist() for x in sums)
     out: dict[str, Any] = {"episodes": [int(n) for n in episodes]}
     for name, total in (("mean_return", returns), ("mean_length", lengths)):
         out[name] = [x / n if n else None for x, n in zip(total, episodes, strict=True)]
