@@ -135,7 +135,11 @@ def test_a_sweep_ends_with_a_line_for_each_of_its_settings(monkeypatch, tmp_path
     assert about["agents"][2] == {"seed": 0, "learning_rate": 1e-4, "clip": 0.2}
     assert "--seeds 2 --sweep learning_rate=0.0001,0.01 --sweep clip=0.1,0.2" in about["command"]
     policy = checkpoints.load_policy(tmp_path / "run" / "policy-007.safetensors")
-    assert (policy.config.learning_rate, policy.config.clip, policy.metadata["seed"]) == (1e-2, 0.2, 1)
+    assert (policy.config.learning_rate, policy.config.clip, policy.metadata["seed"]) == (
+        1e-2,
+        0.2,
+        1,
+    )
     result = json.loads((tmp_path / "run" / "result.json").read_text())
     assert len(result["by_settings"]) == 4
 

@@ -49,7 +49,10 @@ def parser() -> Parser:
     _add_intervals(out)
     out.add_argument("--precision", default="float32", help=", ".join(registry.PRECISIONS))
     out.add_argument(
-        "--device", default="cpu", help="cpu, or e.g. gpu where the framework sees one"
+        "--device",
+        default="cpu",
+        help="cpu, or e.g. gpu where the framework sees one; gpu:all shares the environments of a "
+        "fused loop out",
     )
     return out
 

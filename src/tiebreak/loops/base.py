@@ -211,6 +211,7 @@ def make_loop(
     """
     registry.algorithm(algorithm)
     kind = choose_kind(framework, task, loop, mode)
+    shared = _shared(kind, device)
     runtime = registry.make_runtime(framework, mode, precision, device)
     if config is None:
         config = registry.reference_config(algorithm, make_env(task).spec, task)
@@ -218,13 +219,26 @@ def make_loop(
     raw = registry.make_raw_agent(algorithm, env.spec, config, runtime)
     if kind == "fused":
         chunk = chunk or max(1, 10_000 // config.iteration_steps)
-        return _class(algorithm, kind)(algorithm, runtime, raw, env, config, seed, chunk)
+        made = _class(algorithm, kind)(algorithm, runtime, raw, env, config, seed, chunk)
+        if shared:
+            registry.load("tiebreak.loops.fused_devices").share_environments(made)
+        return made
     if isinstance(env, DeviceEnv):
         from tiebreak.envs.bridge import BridgeEnv
 
         impl, steps = getattr(runtime, "prng", None), config.iteration_steps // config.num_envs
         env = BridgeEnv(env, runtime, seed, steps, impl)
     return _class(algorithm, kind)(algorithm, runtime, raw, env, config, seed)
+
+
+def _shared(kind: str, device: str) -> bool:
+    """Whether environments are shared out over all devices; UsageError where that cannot be."""
+    if device.endswith(":all") and kind != "fused":
+        raise UsageError(
+            f"device {device!r} shares out environments that a fused loop simulates; here a host "
+            f"loop steps them: name one device, e.g. --device {device.removesuffix(':all')}"
+        )
+    return device.endswith(":all")
 
 
 def _class(algorithm: str, kind: str) -> Any:

@@ -34,6 +34,7 @@ from tiebreak.loops.fused_agents import (
     settled,
     stacked,
 )
+from tiebreak.loops.fused_devices import devices_for
 from tiebreak.replay import jax_replay
 from tiebreak.replay.base import LEFT_OVER, available_bytes
 from tiebreak.runtimes.jax_readings import memory
@@ -85,7 +86,8 @@ def make_population(
     seeds = tuple(range(seed, seed + agents)) * len(variants)
     settings = tuple(own for own in variants for _ in range(agents))
     agents = len(seeds)
-    named = {"mode": mode, "config": config, "precision": precision, "device": device}
+    named = {"mode": mode, "config": config, "precision": precision}
+    named["device"] = device.removesuffix(":all")  # it is the agents that are shared out
     loop: Any = make_loop(algorithm, framework, task, loop="fused", seed=seed, **named)
     loop.iterations_per_run = chunk or max(1, 10_000 // (agents * loop.config.iteration_steps))
     devices = _devices(loop.runtime, agents)
@@ -148,8 +150,7 @@ def _replays(loop: Any, agents: int, own: Any, shared: Any) -> jax_replay.Replay
 def _devices(runtime: Any, agents: int) -> list[Any]:
     """The device that was named; or, if its kind was, as many of that kind as divide the agents."""
     device = runtime._device
-    there = [device] if ":" in runtime.device else jax.local_devices(backend=device.platform)
-    return there[: max(n for n in range(1, len(there) + 1) if agents % n == 0)]
+    return [device] if ":" in runtime.device else devices_for(device, agents)
 
 
 def _require_memory(loop: Any, agents: int, devices: Sequence[Any]) -> Memory:

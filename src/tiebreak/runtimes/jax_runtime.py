@@ -150,7 +150,7 @@ def _configure(precision: str) -> None:
 
 
 def _find_device(name: str) -> Any:
-    kind, _, index = name.partition(":")
+    kind, _, index = name.removesuffix(":all").partition(":")
     try:
         return jax.devices({"gpu": "cuda"}.get(kind, kind))[int(index or 0)]
     except (RuntimeError, ValueError, IndexError) as error:
