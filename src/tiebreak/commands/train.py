@@ -47,13 +47,7 @@ def parser() -> Parser:
         help="change one setting of the algorithm, e.g. total_steps=1e6; may be repeated",
     )
     _add_intervals(out)
-    out.add_argument("--precision", default="float32", help=", ".join(registry.PRECISIONS))
-    out.add_argument(
-        "--device",
-        default="cpu",
-        help="cpu, or e.g. gpu where the framework sees one; gpu:all shares the environments of a "
-        "fused loop out",
-    )
+    _add_place(out)
     return out
 
 
@@ -73,6 +67,17 @@ def _add_seeds(out: Parser) -> None:
         metavar="KEY=V1,V2,…",
         dest="sweeps",
         help="N agents for each value of a setting, all at once; repeated: for each combination",
+    )
+
+
+def _add_place(out: Parser) -> None:
+    """Where, and in which precision."""
+    out.add_argument("--precision", default="float32", help=", ".join(registry.PRECISIONS))
+    out.add_argument(
+        "--device",
+        default="cpu",
+        help="cpu, or e.g. gpu where the framework sees one; gpu:all shares the environments of a "
+        "fused loop out",
     )
 
 
