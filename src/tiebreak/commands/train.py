@@ -23,10 +23,7 @@ def parser() -> Parser:
             "tiebreak train ppo --framework linen --task gymnax/CartPole-v1 --loop host \\\n"
             "      --set num_envs=64 --set total_steps=1e6 --out runs/wide",
             "tiebreak train dqn --framework linen --task gymnax/CartPole-v1 --eval-every 50000 \\\n"
-            "      --out runs/dqn",
-            "tiebreak train dqn --framework linen --task gymnax/CartPole-v1 --eval-every 50000 \\\n"
             "      --out runs/dqn --resume",
-            "tiebreak train ppo --framework nnx --task gymnax/CartPole-v1 --seeds 64",
             "tiebreak train ppo --framework nnx --task gymnax/CartPole-v1 --seeds 8 \\\n"
             "      --sweep learning_rate=1e-4,3e-4,1e-3 --sweep entropy_coef=0,0.01",
         ],
