@@ -3,21 +3,38 @@
 
 PYTHON ?= python3
 TEST_ARGS ?= -n 2
+MACHINE ?=
+SCALE ?= quick
 
 VENV := .venv
 PY := $(VENV)/bin/python
 MINIMUM := import sys; sys.exit(sys.version_info < (3, 11))
+MACHINE_NAME := from tiebreak.bench import machine; print(machine.folder_name())
+GPU_SUITES := fasttd3 population gymnax-ppo
 HEADERS := import sysconfig, os; h = sysconfig.get_paths()["include"]; exit(not os.path.exists(h + "/Python.h"))
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help bench test lint format verify compiler clean-venv
+.PHONY: help bench gpu-bench gpu-suites test lint format verify compiler clean-venv
 
 help:  ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' $(MAKEFILE_LIST) | expand -t 20
 
 bench: $(VENV)/.tiebreak-all compiler  ## install, prove the frameworks equal, race them here, print table and report
 	@$(VENV)/bin/tiebreak run quick
+
+gpu-bench:  ## run the suites that want a GPU on this machine's, into results/MACHINE/; without one, say so
+	@if nvidia-smi -L 2>/dev/null | grep -q '^GPU '; then $(MAKE) --no-print-directory gpu-suites; \
+	else echo "gpu-bench: skipped: nvidia-smi is missing, or finds no GPU (make bench races on the CPU)"; fi
+
+# One suite that fails leaves the others their turn; a second `make gpu-bench` goes on where this one ended.
+gpu-suites: $(VENV)/.tiebreak-all compiler
+	@machine='$(MACHINE)'; machine="$${machine:-$$($(PY) -c '$(MACHINE_NAME)')}"; failed=0; \
+	for suite in $(GPU_SUITES); do \
+	  out="results/$$machine/$$suite"; again=; [ ! -e "$$out/suite.json" ] || again=--resume; \
+	  echo "gpu-bench: $$suite into $$out"; \
+	  $(VENV)/bin/tiebreak run "$$suite" --device gpu --scale $(SCALE) --out "$$out" $$again || failed=1; \
+	done; exit $$failed
 
 test: $(VENV)/.tiebreak-dev compiler  ## install, run the tests (slow ones: a sample drawn by a printed seed)
 	@$(PY) -m pytest -q $(TEST_ARGS)
@@ -63,7 +80,7 @@ define install
 	  { echo "$(VENV) is $$($(PY) -V 2>&1); tiebreak needs 3.11 or newer: make clean-venv, then again" >&2; exit 1; }
 	@$(PY) -m pip --version >/dev/null 2>&1 || $(PY) -m ensurepip >/dev/null 2>&1 || \
 	  { echo "$(VENV) has no pip and cannot get it (Debian, Ubuntu: package python3-venv)" >&2; exit 1; }
-	@echo "installing tiebreak[$(1)] into $(VENV): 4.4 GB, one to a few minutes, only when versions change"
+	@echo "installing tiebreak[$(1)] into $(VENV): 4.9 GB, one to a few minutes, only when versions change"
 	@$(PY) -m pip install --quiet --no-input --disable-pip-version-check \
 	  -e '.[$(1)]' -c constraints.txt || \
 	  { echo "the installation failed: see pip's message above" >&2; exit 1; }

@@ -10,6 +10,8 @@ from __future__ import annotations
 import math
 import os
 import random
+import sys
+from collections.abc import Iterator
 
 import pytest
 
@@ -20,6 +22,14 @@ for _name, _value in {
     os.environ.setdefault(_name, _value)
 
 SAMPLED = ("slow", "learning")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _programs_end_with_their_file() -> Iterator[None]:
+    """JAX keeps every program that was compiled: test processes grew to six gigabytes."""
+    yield
+    if jax := sys.modules.get("jax"):
+        jax.clear_caches()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -53,38 +54,24 @@ ALGORITHMS = {
     "td3": "tiebreak.algorithms.td3",
     "sac": "tiebreak.algorithms.sac",
     "mpo": "tiebreak.algorithms.mpo",
+    "fasttd3": "tiebreak.algorithms.fasttd3",
 }
 
-OFF_POLICY = ("dqn", "td3", "sac", "mpo")
+OFF_POLICY = ("dqn", "td3", "sac", "mpo", "fasttd3")
 """Algorithms that learn from a replay; the others learn from what they have just collected."""
 
+MIXED = ("fasttd3",)
+"""Algorithms whose networks compute in bfloat16 if asked to; weights and losses stay float32."""
+
+PRIVILEGED = ("fasttd3",)
+"""Algorithms that see all of an observation; the others see its visible part (envs/visible.py)."""
+
 IMPLEMENTATIONS = {
-    ("ppo", "torch"): "tiebreak.algorithms.ppo.ppo_torch",
-    ("ppo", "tensorflow"): "tiebreak.algorithms.ppo.ppo_tensorflow",
-    ("ppo", "linen"): "tiebreak.algorithms.ppo.ppo_linen",
-    ("ppo", "nnx"): "tiebreak.algorithms.ppo.ppo_nnx",
-    ("ppo", "equinox"): "tiebreak.algorithms.ppo.ppo_equinox",
-    ("dqn", "torch"): "tiebreak.algorithms.dqn.dqn_torch",
-    ("dqn", "tensorflow"): "tiebreak.algorithms.dqn.dqn_tensorflow",
-    ("dqn", "linen"): "tiebreak.algorithms.dqn.dqn_linen",
-    ("dqn", "nnx"): "tiebreak.algorithms.dqn.dqn_nnx",
-    ("dqn", "equinox"): "tiebreak.algorithms.dqn.dqn_equinox",
-    ("td3", "torch"): "tiebreak.algorithms.td3.td3_torch",
-    ("td3", "tensorflow"): "tiebreak.algorithms.td3.td3_tensorflow",
-    ("td3", "linen"): "tiebreak.algorithms.td3.td3_linen",
-    ("td3", "nnx"): "tiebreak.algorithms.td3.td3_nnx",
-    ("td3", "equinox"): "tiebreak.algorithms.td3.td3_equinox",
-    ("sac", "torch"): "tiebreak.algorithms.sac.sac_torch",
-    ("sac", "tensorflow"): "tiebreak.algorithms.sac.sac_tensorflow",
-    ("sac", "linen"): "tiebreak.algorithms.sac.sac_linen",
-    ("sac", "nnx"): "tiebreak.algorithms.sac.sac_nnx",
-    ("sac", "equinox"): "tiebreak.algorithms.sac.sac_equinox",
-    ("mpo", "torch"): "tiebreak.algorithms.mpo.mpo_torch",
-    ("mpo", "tensorflow"): "tiebreak.algorithms.mpo.mpo_tensorflow",
-    ("mpo", "linen"): "tiebreak.algorithms.mpo.mpo_linen",
-    ("mpo", "nnx"): "tiebreak.algorithms.mpo.mpo_nnx",
-    ("mpo", "equinox"): "tiebreak.algorithms.mpo.mpo_equinox",
+    (algorithm, framework): f"{package}.{algorithm}_{framework}"
+    for algorithm, package in ALGORITHMS.items()
+    for framework in FRAMEWORKS
 }
+"""Every algorithm in every framework: the file that holds it."""
 
 RUNTIMES = {
     "torch": "tiebreak.runtimes.torch_runtime",
@@ -112,6 +99,10 @@ class Engine(NamedTuple):
 ENGINES = {
     "gymnasium": Engine("tiebreak.envs.gymnasium_engine", "host", ("gymnasium",), "gymnasium"),
     "gymnax": Engine("tiebreak.envs.gymnax_engine", "device", ("jax", "gymnax"), "gymnax"),
+    "brax": Engine("tiebreak.envs.brax_engine", "device", ("jax", "brax"), "brax"),
+    "playground": Engine(
+        "tiebreak.envs.playground_engine", "device", ("jax", "mujoco_playground"), "playground"
+    ),
     "dm_control": Engine("tiebreak.envs.dm_control_engine", "host", ("dm_control",), "dm-control"),
     "envpool": Engine("tiebreak.envs.envpool_engine", "host", ("envpool",), "envpool"),
 }
@@ -182,9 +173,17 @@ def data_module(algorithm_name: str) -> ModuleType:
     return load(f"{algorithm(algorithm_name)}.data")
 
 
-def reference_config(algorithm_name: str, spec: EnvSpec) -> Any:
-    """The reference configuration of an algorithm for this kind of action space."""
-    return config_module(algorithm_name).reference(spec)
+def task_settings(algorithm_name: str, task: str) -> dict[str, Any]:
+    """In what the reference for a task differs from that for its kind of action space."""
+    table = getattr(config_module(algorithm_name), "TASKS", {})
+    found = [settings for start, settings in table.items() if task.startswith(start)]
+    return {name: value for settings in found for name, value in settings.items()}
+
+
+def reference_config(algorithm_name: str, spec: EnvSpec, task: str = "") -> Any:
+    """The reference configuration for this kind of action space, or for one task that has it."""
+    config = config_module(algorithm_name).reference(spec)
+    return replace(config, **task_settings(algorithm_name, task))
 
 
 def sample_batch(
@@ -219,8 +218,13 @@ def make_raw_agent(algorithm_name: str, spec: EnvSpec, config: Any, runtime: Any
     algorithm(algorithm_name)
     config = reference_config(algorithm_name, spec) if config is None else config
     config = config_module(algorithm_name).check(config)
-    module = load(IMPLEMENTATIONS[algorithm_name, runtime.framework])
-    return module.make_agent(spec, config, runtime.build())
+    module, build = load(IMPLEMENTATIONS[algorithm_name, runtime.framework]), runtime.build()
+    if build.network_dtype and algorithm_name not in MIXED:
+        raise UsageError(
+            f"{algorithm_name} has no precision {build.network_dtype!r} (it is there for "
+            f"{', '.join(MIXED)}; valid here: float32, tf32)"
+        )
+    return module.make_agent(spec, config, build)
 
 
 def make_agent(

@@ -13,6 +13,7 @@ import numpy as np
 
 import tiebreak
 from tiebreak.bench.probes import Probe
+from tiebreak.core.errors import MissingDevice
 
 SUITE = """
 algorithm = "ppo"
@@ -50,7 +51,7 @@ def python_path() -> str:
 
 def make_subject(job):
     label = job["cells"][0]["label"]
-    return {"fine": Fine, "wrong": Wrong}.get(label, Bad)(job)
+    return {"fine": Fine, "wrong": Wrong, "no-device": Blind}.get(label, Bad)(job)
 
 
 class Fine:
@@ -105,6 +106,13 @@ class Wrong(Fine):
     """Reports more work than it did."""
 
     per_call = 5
+
+
+class Blind(Fine):
+    """Asks for a device that its framework does not see."""
+
+    def build(self):
+        raise MissingDevice("torch sees no device 'gpu' here")
 
 
 class Bad(Fine):

@@ -67,6 +67,8 @@ def test_a_cell_declares_what_its_process_may_load(monkeypatch, framework, task,
         ("['tensorflow']", "tensorflow, keras"),
         ("['torch']", "torch, torch._dynamo"),
         ("['jax', 'gymnax']", "gymnax"),
+        ("['jax', 'brax']", "brax.envs"),
+        ("['jax', 'mujoco_playground']", "mujoco_playground"),
         ("['jax', 'equinox', 'optax']", "equinox, optax"),
     ],
 )

@@ -34,6 +34,8 @@ def cpus():
         ({"matmul_keeps_2^-12": True}, {"precision": "tf32", "device": "cuda"},
          "matmul_keeps_2^-12 True"),
         ({"matmul_keeps_2^-12": True, "precision": "tf32"}, {"precision": "tf32"}, ""),
+        ({"matmul_keeps_2^-12": True}, {"precision": "bfloat16", "device": "cuda"}, ""),
+        ({"matmul_keeps_2^-12": False}, {"precision": "bfloat16"}, "matmul_keeps_2^-12 False"),
     ],
 )  # fmt: skip
 def test_parity_is_read_back(settings, cell, wrong, monkeypatch):

@@ -32,6 +32,7 @@ def visits(folder):
 
 FAULTS = {
     "raises": ("failed", "ValueError: this row raises"),
+    "no-device": ("missing", "torch sees no device 'gpu' here"),
     "wrong": ("failed", "updates differ by"),
     "nan": ("failed", "not finite: loss"),
     "recompiles": ("failed", "Give every call the same shapes"),

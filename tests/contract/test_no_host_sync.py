@@ -15,6 +15,7 @@ CASES = {
     "dqn discrete": {**EVERY, "double_q": True},
     "td3 continuous": EVERY,
     "sac continuous": EVERY,
+    "fasttd3 continuous": EVERY,
     "mpo continuous": EVERY,
     "mpo continuous, newton": {**EVERY, "dual": "newton"},
 }

@@ -18,6 +18,7 @@ from tiebreak import registry  # noqa: E402
 from tiebreak.algorithms.ppo import data  # noqa: E402
 from tiebreak.core.errors import UsageError  # noqa: E402
 from tiebreak.core.noise import Draw  # noqa: E402
+from tiebreak.core.types import EnvSpec  # noqa: E402
 from tiebreak.verify import case as case_data  # noqa: E402
 from tiebreak.verify import ppo_cases as cases  # noqa: E402
 
@@ -114,9 +115,12 @@ def test_a_device_that_is_not_there_is_a_clear_error(device):
         registry.make_runtime("tensorflow", "function", device=device)
 
 
-def test_bfloat16_is_refused():
-    with pytest.raises(UsageError, match="bfloat16"):
-        registry.make_runtime("tensorflow", "function", "bfloat16")
+def test_bfloat16_is_of_networks_and_refused_where_they_have_it_not():
+    runtime = registry.make_runtime("tensorflow", "function", "bfloat16")
+    assert (runtime.build().dtype, runtime.build().network_dtype) == ("float32", "bfloat16")
+    spec = EnvSpec.make(observation_shape=(3,), num_actions=2)
+    with pytest.raises(UsageError, match="dqn has no precision 'bfloat16'"):
+        registry.make_raw_agent("dqn", spec, None, runtime)
 
 
 @pytest.mark.parametrize(("precision", "tf32"), [("float32", False), ("tf32", True)])

@@ -10,7 +10,7 @@ import pytest
 from tiebreak import registry
 from tiebreak.core.errors import UsageError
 from tiebreak.core.noise import Draw
-from tiebreak.core.types import Agent, Moments
+from tiebreak.core.types import Agent, EnvSpec, Moments
 
 torch = pytest.importorskip("torch")
 
@@ -38,9 +38,12 @@ def test_compile_without_a_compiler_is_refused(monkeypatch):
     registry.make_runtime("torch", "eager")  # needs none
 
 
-def test_bfloat16_is_refused():
-    with pytest.raises(UsageError, match="bfloat16"):
-        registry.make_runtime("torch", "eager", "bfloat16")
+def test_bfloat16_is_of_networks_and_refused_where_they_have_it_not():
+    runtime = registry.make_runtime("torch", "eager", "bfloat16")
+    assert (runtime.build().dtype, runtime.build().network_dtype) == ("float32", "bfloat16")
+    spec = EnvSpec.make(observation_shape=(3,), num_actions=2)
+    with pytest.raises(UsageError, match="dqn has no precision 'bfloat16'"):
+        registry.make_raw_agent("dqn", spec, None, runtime)
 
 
 @pytest.mark.parametrize(("precision", "kind", "flag"), [("float32", "highest", False),

@@ -46,6 +46,9 @@ MAY_LOAD = {
 ALSO = {
     "runtimes/jax_modes.py": {"flax", "equinox"},  # holds the modes of all three
     "envs/gymnax_engine.py": {"jax", "gymnax"},
+    "envs/brax_engine.py": {"brax"},
+    "envs/playground_engine.py": {"jax"},
+    "envs/simulated.py": {"jax"},
     "envs/bridge.py": {"jax"},
     "envs/device_keys.py": {"jax"},
     "bench/environment.py": {"jax"},  # in a worker only: a device engine without an agent

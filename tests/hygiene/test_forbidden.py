@@ -19,7 +19,7 @@ COMPILERS = {
     "block_until_ready",
 }
 """Attributes that compile or synchronise: the runtime's business. `build.compile` is not here."""
-OUTSIDE = {"time", "timeit", "gymnasium", "gymnax", "datetime"}
+OUTSIDE = {"time", "timeit", "gymnasium", "gymnax", "brax", "mujoco_playground", "datetime"}
 UNSAFE_MODULES = {"pickle", "cloudpickle", "dill", "marshal", "shelve", "joblib"}
 UNSAFE_CALLS = {"yaml.load", "yaml.unsafe_load", "torch.load", "torch.save", "pd.read_pickle"}
 UNSAFE_NAMES = {"eval", "exec"}

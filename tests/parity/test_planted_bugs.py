@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 import pytest
-from parity import planted, planted_dqn, planted_mpo, planted_sac, planted_td3
+from parity import planted, planted_dqn, planted_fasttd3, planted_mpo, planted_sac, planted_td3
 from parity.planted import Plant
 
 from tiebreak import registry
@@ -19,6 +19,7 @@ PLANTED = {
     "td3": planted_td3.PLANTS,
     "sac": planted_sac.PLANTS,
     "mpo": planted_mpo.PLANTS,
+    "fasttd3": planted_fasttd3.PLANTS,
 }
 
 

@@ -121,6 +121,7 @@ def test_a_mistake_is_said_with_its_line(capsys, tmp_path, mine):
 WRONG = {
     "--only does not go with suite 'quick'": ("quick", "--only", "leak"),
     "--seed does not go with suite 'self-test'": ("self-test", "--seed", "0"),
+    "--device does not go with suite 'self-test'": ("self-test", "--device", "cpu"),
     "--dry-run does not go with suite 'self-test'": ("self-test", "--dry-run"),
     "--seed does not go with --resume": ("quick", "--resume", "--out", "x", "--seed", "0"),
     "--dry-run does not go with --resume": ("quick", "--resume", "--out", "x", "--dry-run"),
@@ -142,7 +143,7 @@ def test_options_that_mean_nothing_together_are_refused(capsys, tmp_path, messag
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_seed_reaches_the_run(monkeypatch, mine):
+def test_a_seed_and_a_device_reach_the_run(monkeypatch, mine):
     called = []
 
     def run_suite(*args, **options):
@@ -151,10 +152,10 @@ def test_a_seed_reaches_the_run(monkeypatch, mine):
 
     monkeypatch.setattr(manager, "run_suite", run_suite)
     assert cli.main(["run", mine, "--seed", "0"]) == 130
-    assert cli.main(["run", mine, "--scale", "full"]) == 130
+    assert cli.main(["run", mine, "--scale", "full", "--device", "gpu"]) == 130
     assert called == [
-        ((mine, None, None, False), {"seed": 0}),
-        ((mine, None, "full", False), {"seed": None}),
+        ((mine, None, None, False), {"seed": 0, "device": None}),
+        ((mine, None, "full", False), {"seed": None, "device": "gpu"}),
     ]
 
 

@@ -31,6 +31,10 @@ OFF = {
 }  # fmt: skip
 """The replay is written over several times, and targets are copied, before and after the cut."""
 SETTINGS = {"ppo": ON, "dqn": {**OFF, "target_every": 12, "n_step": 3}, "sac": OFF, "td3": OFF}
+SETTINGS["fasttd3"] = {
+    **{name: value for name, value in OFF.items() if name != "hidden_sizes"},
+    "actor_sizes": (8,), "critic_sizes": (8,), "num_atoms": 11, "v_min": -100.0, "v_max": 0.0,
+}  # fmt: skip
 CARTPOLE, PENDULUM = "gymnax/CartPole-v1", "gymnax/Pendulum-v1"
 
 
@@ -59,6 +63,9 @@ def slow(*case):
         slow("sac", "linen", "jit", "host", "gymnasium/Pendulum-v1"),
         slow("td3", "linen", "jit", "fused", PENDULUM),
         slow("td3", "linen", "jit", "host", PENDULUM),
+        slow("fasttd3", "linen", "jit", "fused", PENDULUM),
+        slow("fasttd3", "linen", "jit", "host", PENDULUM),
+        slow("fasttd3", "torch", "eager", "host", "gymnasium/Pendulum-v1"),
     ],
 )
 def test_a_loop_goes_on_as_if_it_had_never_ended(algorithm, framework, mode, kind, task):

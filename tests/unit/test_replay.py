@@ -111,10 +111,24 @@ def test_the_runtimes_own_rows_are_written_as_numpy_is(runtime):
 
 
 def test_what_does_not_fit_is_refused_before_it_is_allocated(monkeypatch):
+    class Elsewhere:
+        """A device with memory of its own; None: without."""
+
+        device = "cuda:0"
+        own: int | None = None
+
+        def memory(self):
+            return {} if self.own is None else {"free_bytes": self.own}
+
     monkeypatch.setattr(base, "available_bytes", lambda: 3.0 * 2**30)
     config = Config(replay_size=10**8)
     with pytest.raises(UsageError, match=r"replay of 100000000 .* 4\.3 GiB.*replay_size=\d+ fits"):
-        base.Ring(None, BOX, config)  # type: ignore[arg-type]
+        base.Ring(Elsewhere(), BOX, config)  # type: ignore[arg-type]
+    Elsewhere.own = 2**30
+    with pytest.raises(UsageError, match=r"1\.0 GiB are free on cuda:0; at most"):
+        base.require_memory(Elsewhere(), BOX, config)  # type: ignore[arg-type]
+    Elsewhere.own = 2**40
+    base.require_memory(Elsewhere(), BOX, config)  # type: ignore[arg-type]
 
 
 def test_the_bytes_are_those_of_the_arrays():

@@ -127,28 +127,41 @@ def update(subject: Any) -> Probe:
 
 def train(subject: Any) -> Probe:
     """The loop as `tiebreak train` runs it: collect and learn."""
-    return _learning(subject, subject.iterations_per_run)
+    return _learning(subject, subject.loop, subject.iterations_per_run)
 
 
 def iteration(subject: Any) -> Probe:
     """The same, one iteration in a call: with `num_rounds = 1`, the full step of a breakdown."""
-    return _learning(subject, 1)
+    return _learning(subject, subject.loop, 1)
 
 
-def _learning(subject: Any, many: int) -> Probe:
-    loop, config = subject.loop, subject.config
+def population(subject: Any) -> Probe:
+    """Many agents at once, as `tiebreak train --seeds N` runs them; steps are those of all."""
+    cell = subject.cell
+    named = {key: cell[key] for key in ("mode", "precision", "device")}
+    made = registry.load("tiebreak.loops.fused_population").make_population(
+        cell["algorithm"], cell["framework"], cell["task"], cell.get("agents", 1),
+        config=subject.config, seed=subject.seed, **named,
+    )  # fmt: skip
+    return _learning(subject, made.loop, made.loop.iterations_per_run)
+
+
+def _learning(subject: Any, loop: Any, many: int) -> Probe:
+    config, agents = subject.config, loop.agents
     while loop.warming:  # off the clock: the replay is filled
         loop.run()
 
     def counted() -> dict[str, int]:
-        taken = int(subject.agent.dump(loop.state)["adam/count"])
-        return {"env_steps": loop.steps, "updates": loop.updates, "optimizer_steps": taken}
+        taken = int(loop.agent.dump(loop.state)["adam/count"].sum())
+        counts = {"env_steps": agents * loop.steps, "updates": agents * loop.updates}
+        return {**counts, "optimizer_steps": taken}
 
     def call() -> Any:
         loop.iterations_per_run = many  # another probe of this loop may have another number
         return loop.run()
 
-    steps, updates = many * config.iteration_steps, many * config.updates_per_iteration
+    each = config.iteration_steps, config.updates_per_iteration
+    steps, updates = (agents * many * n for n in each)
     return Probe(
         "env steps",
         steps,
@@ -156,7 +169,7 @@ def _learning(subject: Any, many: int) -> Probe:
         held=lambda: loop.state,
         expected={"env_steps": steps, "updates": updates, "optimizer_steps": updates},
         counted=counted,
-        weights=lambda: subject.agent.dump(loop.state),
+        weights=lambda: loop.agent.dump(loop.state),
         learns=True,
         numbers=lambda progress: _numbers(subject, progress.metrics),
         inputs=lambda: [subject.runtime.to_numpy(loop.obs)],
@@ -174,6 +187,7 @@ PROBES: dict[str, Callable[[Any], Probe]] = {
     "update": update,
     "train": train,
     "iteration": iteration,
+    "population": population,
     "rebuild": rebuild,
 }
 """Probe -> how it is made; `env` needs no agent and is another subject's."""
@@ -186,4 +200,4 @@ def _flat(subject: Any, tree: Any) -> np.ndarray:
 
 def _numbers(subject: Any, metrics: Any) -> dict[str, float]:
     named = subject.runtime.to_numpy(metrics)._asdict()
-    return {name: float(np.ravel(value)[-1]) for name, value in named.items()}
+    return {name: float(np.mean(value)) for name, value in named.items()}

@@ -98,7 +98,9 @@ class Environment:
     def _device(self) -> Any:
         import jax
 
-        env = self.env
+        from tiebreak.envs.bridge import find_device
+
+        env, device = self.env, find_device(self.cell["device"])
 
         @jax.jit
         def steps(state: Any, key: Any, actions: Any) -> Any:
@@ -107,9 +109,11 @@ class Environment:
             state, rewards = jax.lax.scan(body, state, (actions, env.draw(drawn, STEPS)))
             return state, key, rewards
 
-        key = jax.random.key(self.seed)
-        carry = [env.reset(key)[0], key]
-        actions = jax.device_put(self.actions)
+        key = jax.device_put(jax.random.key(self.seed), device)
+        # One program, as simulators' resets are long; its device is said, as it may use no key.
+        state = jax.device_put(jax.jit(env.reset)(key)[0], device)
+        carry = [state, key]
+        actions = jax.device_put(self.actions, device)
         self._compiled: Any = steps
 
         def call() -> Any:

@@ -37,6 +37,7 @@ FUSED_TRAIN_S = 2.6
 
 CALL_S = {
     "forward": 0.0, "env": 0.01, "interact": 0.05, "update": 0.01, "train": 0.06, "iteration": 0.06,
+    "population": 0.1,
 }  # fmt: skip
 """One call of a probe; one of `rebuild` compiles anew."""
 
@@ -68,7 +69,7 @@ def _probe_s(cell: Cell) -> float:
     own = cell.framework not in COMPILE_S and cell.framework in registry.FRAMEWORKS
     if not own or cell.mode == "eager":
         return 0.1
-    if cell.loop == "fused" and cell.probe in ("train", "iteration"):
+    if cell.loop == "fused" and cell.probe in ("train", "iteration", "population"):
         return FUSED_TRAIN_S
     return TRACE_S.get(cell.probe, TRACE_S["update"])  # a subject may have probes of its own
 

@@ -5,6 +5,7 @@ Where there is no such program, or it fails, there are no GPUs here and nothing 
 
 from __future__ import annotations
 
+import functools
 import shutil
 import subprocess
 from typing import Any
@@ -36,6 +37,14 @@ def describe() -> dict[str, Any]:
         "driver": next((row[0] for row in query("driver_version")), "") if names else "",
         "gpu_settings": {name: [row[0] for row in rows] for name, rows in found.items() if rows},
     }
+
+
+@functools.cache
+def lacking(device: str) -> str:
+    """Why a device cannot be measured on, as far as it shows from outside; empty if it may be."""
+    if device.partition(":")[0] not in ("gpu", "cuda") or query("name"):
+        return ""
+    return f"device {device!r} is not here: nvidia-smi is missing, or finds no GPU"
 
 
 def held_back_us() -> list[float] | None:

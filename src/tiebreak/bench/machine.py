@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import statistics
 
 from tiebreak.bench.clock import Timer
@@ -10,8 +11,17 @@ from tiebreak.bench.fingerprint import commit, fingerprint, packages
 
 __all__ = [
     "CONTENDED", "Contention", "affinity", "canary", "commit", "contended", "fingerprint",
-    "packages", "throttled",
+    "folder_name", "packages", "throttled",
 ]  # fmt: skip
+
+
+def folder_name() -> str:
+    """What this machine's folder under results/ is called: after its GPUs, else its CPUs."""
+    _, about = fingerprint()
+    gpus = [text.rpartition(", ")[0] for text in about["gpus"]]  # without their memory
+    cpus = f"{about['cpu']} {about['cores']} cores"
+    said = f"{gpus[0]} {f'x{len(gpus)}' if gpus[1:] else ''}" if gpus else cpus
+    return "-".join(re.findall(r"[a-z0-9]+", re.sub(r"\((r|tm)\)", "", said.lower())))
 
 
 def canary() -> dict[str, float]:

@@ -14,17 +14,19 @@ from pathlib import Path
 from typing import Any
 
 from tiebreak import __version__
-from tiebreak.bench import machine, store
+from tiebreak.bench import gpu, machine, store
 from tiebreak.bench import suite as suites
 from tiebreak.bench.clock import stamp, utc_now
 from tiebreak.bench.plan import Plan
 from tiebreak.bench.record import dumps
 from tiebreak.bench.run import Run
-from tiebreak.core.errors import UsageError
+from tiebreak.core.errors import UsageError, unknown
 from tiebreak.core.files import write_json
 
 RESULTS = "bench-results"
 """Where a run goes that names no folder, below the current one."""
+DEVICES = ("cpu", "gpu", "cuda")
+"""What a run can be asked to measure on, all of it; with a number where there are several."""
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO}
 """What a disk says with which a run cannot go on."""
 
@@ -41,28 +43,33 @@ def run_suite(
     progress: bool = True,
     *,
     seed: int | None = None,
+    device: str | None = None,
     subject: str = "",
 ) -> Path:
     """Run a suite at a scale and return its results folder (None: bench-results/SUITE-DATE).
 
-    `subject` ("module:function") replaces what the worker measures; tests use it.
+    `device` takes the place of those that the suite names. `subject` ("module:function") replaces
+    what the worker measures; tests use it.
     Raises UsageError before anything runs, or when the disk is full, and Interrupted on Ctrl-C.
     """
     if resume:
         if out is None:
             raise UsageError("--resume needs the folder to go on with: --out DIR")
         there = store.read_suite(out)
-        plan, folder = suites.load(suite, scale or there.get("scale"), there.get("seed", 0)), out
-    else:
-        plan = suites.load(suite, scale, secrets.randbelow(2**31) if seed is None else seed)
-        folder = Path(out) if out else Path(RESULTS) / f"{plan.suite}-{stamp()}"
+        scale, seed = scale or there.get("scale"), there.get("seed", 0)
+        device = device or there.get("device")
+    _require(device)
+    plan = suites.load(suite, scale, secrets.randbelow(2**31) if seed is None else seed, device)
+    folder = Path(out) if out else Path(RESULTS) / f"{plan.suite}-{stamp()}"
+    if not resume:
         _refuse_used(folder)
     command = f"tiebreak run {suite} --scale {plan.scale} --out {folder}"
+    command += f" --device {device}" if device else ""
     with store.hold(folder):
         if resume:
             _check_same(plan, folder)
         else:
-            _begin(plan, folder, command)
+            _begin(plan, folder, command, device)
         _fill(plan, folder, subject, progress, f"{command} --resume")
     return folder
 
@@ -79,6 +86,14 @@ def run_plan(plan: Plan, folder: Path, *, subject: str = "", progress: bool = Tr
     return folder
 
 
+def _require(device: str | None) -> None:
+    """Refuse a device that was asked for and is not here; cells of a suite's own are left out."""
+    if device and device.partition(":")[0] not in DEVICES:
+        raise unknown("device", device, DEVICES)
+    if device and (reason := gpu.lacking(device)):
+        raise UsageError(f"{reason}; leave --device out, or use --device cpu")
+
+
 def _refuse_used(folder: Path) -> None:
     store.check_name(folder.name)
     records = folder / store.RECORDS
@@ -86,11 +101,11 @@ def _refuse_used(folder: Path) -> None:
         raise UsageError(f"{folder} holds results already: add --resume, or use another --out")
 
 
-def _begin(plan: Plan, folder: Path, command: str) -> None:
+def _begin(plan: Plan, folder: Path, command: str, device: str | None = None) -> None:
     """Write suite.json, and only then make the records file: a folder with records can go on."""
     _refuse_used(folder)  # again, now that nobody else can write there
     about = {"version": __version__, "commit": machine.commit(), "created_at": utc_now()}
-    about |= {"run_id": secrets.token_hex(8), "command": command}
+    about |= {"run_id": secrets.token_hex(8), "command": command, "device": device}
     about |= {"published": list(plan.published)}
     try:
         write_json(folder / store.SUITE, {**_resolved(plan), **about})

@@ -36,11 +36,13 @@ class Cell:
     config: dict[str, Any] = field(default_factory=dict)
     race: str = ""
     """The name of its race, where two would else be one group."""
+    agents: int = 1
+    """Trained at once, by the probe `population`."""
 
     def facts(self) -> dict[str, Any]:
-        """Every field; the race only where it has a name, so that cells without keep their id."""
-        facts = asdict(self)
-        return facts if self.race else {k: v for k, v in facts.items() if k != "race"}
+        """Every field; of the last two what is not usual, so that cells without keep their id."""
+        usual = {"race": "", "agents": 1}
+        return {k: v for k, v in asdict(self).items() if k not in usual or v != usual[k]}
 
     @property
     def id(self) -> str:
@@ -54,6 +56,7 @@ class Cell:
         What is not usual (float32, size s, cpu, warm) is named behind, and so is the race.
         """
         parts = [self.algorithm, self.task, self.probe, f"num_envs {self.num_envs}"]
+        parts += [f"agents {self.agents}"] if self.probe == "population" else []
         named = {"precision": "float32", "size": "s", "device": "cpu", "cache": "warm"}
         parts += [str(getattr(self, k)) for k, usual in named.items() if getattr(self, k) != usual]
         return " · ".join([*parts, self.race] if self.race else parts)

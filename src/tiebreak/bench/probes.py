@@ -50,7 +50,7 @@ class Subject:
         cell = self.cell
         spec = make_env(cell["task"], 1, 0).spec
         config = override(
-            registry.reference_config(cell["algorithm"], spec),
+            registry.reference_config(cell["algorithm"], spec, cell["task"]),
             {
                 "num_envs": cell["num_envs"],
                 **hidden_sizes(cell["size"]),

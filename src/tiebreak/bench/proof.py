@@ -93,7 +93,7 @@ def parity(result: dict[str, Any], cell: Mapping[str, Any], job: Mapping[str, An
     asked: dict[str, Any] = dict.fromkeys(everywhere, threads)
     asked |= {"interop_threads": 1, "inter_op_threads": 1, "precision": cell["precision"]}
     asked |= {"omp_num_threads": str(threads), "affinity": sorted(job["cpus"])}
-    if cell["precision"] in ("float32", "float64"):
+    if cell["precision"] != "tf32":  # bfloat16 is the networks' alone: the rest is float32
         asked["matmul_keeps_2^-12"] = True
     elif cell["device"] != "cpu":  # a CPU computes in float32 whatever it is told
         asked["matmul_keeps_2^-12"] = False

@@ -14,7 +14,7 @@ from tiebreak.bench.plan import Cell
 from tiebreak.bench.suite_table import Table
 from tiebreak.core.errors import unknown
 
-UNITS = ("s per 1000 updates", "ms per call", "times as fast")
+UNITS = ("s per 1000 updates", "ms per call", "calls per s", "times as fast")
 """What a published value may be; ours is brought to the same (report/published.py)."""
 
 PLACES = (

@@ -82,11 +82,11 @@ def check_result(result: Any) -> str:
         dumps(result)
     except (ValueError, RecursionError):
         return "the result holds a number that is not finite"
-    if result.get("status") not in ("ok", "failed"):
+    if result.get("status") not in ("ok", "failed", "missing"):
         return f"the result has status {result.get('status')!r}"
     if not all(isinstance(result.get(field), dict) for field in TABLES):
         return f"the result lacks one of {', '.join(TABLES)}"
-    if result["status"] == "failed":
+    if result["status"] != "ok":
         return "" if isinstance(result.get("error"), str) else "the failure has no reason"
     samples = result.get("samples_s")
     if not isinstance(samples, list) or not samples or not all(map(_positive, samples)):

@@ -10,6 +10,7 @@ wrong is refused with the line that it is in.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -35,10 +36,11 @@ def descriptions() -> dict[str, str]:
     return {name: _read(name).text("description") for name in names()}
 
 
-def load(suite: str, scale: str | None, seed: int) -> Plan:
+def load(suite: str, scale: str | None, seed: int, device: str | None = None) -> Plan:
     """Read a built-in suite, or a .toml file, at a scale (None: quick).
 
-    Raises UsageError for whatever is unknown or contradictory in it.
+    `device` is measured on whatever devices the suite names. Raises UsageError for whatever is
+    unknown or contradictory in it.
     """
     scale = scale or "quick"
     if scale not in SCALES:
@@ -61,6 +63,9 @@ def load(suite: str, scale: str | None, seed: int) -> Plan:
     found = [placed for where, found in races for placed in found if scale in where]
     if not found:
         raise table.wrong(f"none of the suite's races belongs to the scale {scale!r}", "races")
+    if device:
+        moved = [p._replace(cell=replace(p.cell, device=device)) for p in found]
+        found = list({p.cell.id: p for p in moved}.values())  # it may have been on several
     _check_groups(found)
     cells = tuple(placed.cell for placed in found)
     return Plan(Path(suite).stem, scale, seed, settings[scale], cells, elsewhere)

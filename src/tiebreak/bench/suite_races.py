@@ -16,7 +16,10 @@ from tiebreak.core.types import EnvSpec
 SCALES = ("smoke", "quick", "full")
 BREAKDOWN = ("iteration", "forward", "interact", "update")
 """What `breakdown` stands for: the full step, and what it is made of."""
-PROBES = ("forward", "env", "interact", "update", "train", "iteration", "breakdown", "rebuild")
+PROBES = (
+    "forward", "env", "interact", "update", "train", "iteration", "breakdown", "population",
+    "rebuild",
+)  # fmt: skip
 SIZES: dict[str, tuple[int, ...] | None] = {
     "s": (64, 64), "m": (256,) * 3, "l": (1024,) * 6, "reference": None,
 }  # fmt: skip
@@ -28,7 +31,7 @@ ALONE = {"host": "numpy", "device": "jax"}
 COMMON = {"algorithm": "ppo", "precision": "float32", "size": "s", "device": "cpu", "cache": "warm"}
 """Settings of a suite or of a race, and what they are where neither says."""
 
-AXES = ("task", "num_envs", *COMMON)
+AXES = ("task", "num_envs", "agents", *COMMON)
 """What may be a list in a race."""
 
 RACE_KEYS = ("name", *AXES, "scales", "probes", "rows", "config", *SCALES)
@@ -101,6 +104,7 @@ def _cells(
         for row in rows
     ]  # fmt: skip
     for probe in probes:
+        _check_agents(race, probe, shared["agents"], framed)
         if probe == "env":  # the same for every framework, so it is measured once
             alone = {"framework": ALONE[engine.kind], "mode": "", "loop": engine.kind}
             label = {"label": "environment alone", "config": config}
@@ -108,6 +112,20 @@ def _cells(
         else:
             for row, own, settings in framed:
                 yield Placed(row, Cell(**shared, **own, probe=probe, config=settings), config)
+
+
+def _check_agents(race: Table, probe: str, agents: int, framed: list[Any]) -> None:
+    """Only `population` trains many agents, and only in one program."""
+    if probe != "population":
+        if agents != 1:
+            raise race.wrong(f"agents is for the probe population, not for {probe}", "agents")
+        return
+    for row, own, _ in framed:
+        if own["loop"] != "fused":
+            raise row.wrong(
+                "the probe population needs loop 'fused': linen, nnx or equinox, compiled, on a "
+                f"device engine; got {own['label']}"
+            )
 
 
 def _check_setting(key: str, value: Any) -> None:
@@ -118,9 +136,9 @@ def _check_setting(key: str, value: Any) -> None:
         "size": SIZES,
         "cache": ("warm", "cold"),
     }
-    if key == "num_envs":
+    if key in ("num_envs", "agents"):
         if type(value) is not int or value < 1:
-            raise UsageError(f"num_envs takes a whole number above 0, got {value!r}")
+            raise UsageError(f"{key} takes a whole number above 0, got {value!r}")
     elif not isinstance(value, str):
         raise UsageError(f"{key} takes a string, got {value!r}")
     elif key == "task":
@@ -155,7 +173,7 @@ def _config(places: list[tuple[Table, str]], shared: Mapping[str, Any]) -> dict[
     there = [(place, name) for place, name in places if name in place.values]
     place, name = (there or places)[-1 if there else 0]
     with place.at(name):
-        _check_config(shared["algorithm"], {**own, **placed})
+        _check_config(shared["algorithm"], shared["task"], {**own, **placed})
     return placed
 
 
@@ -168,7 +186,7 @@ def _check_place(key: str, size: str) -> None:
         )
 
 
-def _check_config(algorithm: str, settings: Mapping[str, Any]) -> None:
+def _check_config(algorithm: str, task: str, settings: Mapping[str, Any]) -> None:
     """Refuse settings that contradict one another whatever the task's actions are.
 
     Which kind of actions it has, and so which reference holds, is known in the worker only.
@@ -178,7 +196,7 @@ def _check_config(algorithm: str, settings: Mapping[str, Any]) -> None:
     reasons = []
     for spec in (discrete, continuous):
         try:
-            reference = registry.reference_config(algorithm, spec)
+            reference = registry.reference_config(algorithm, spec, task)
             registry.config_module(algorithm).check(override(reference, settings))
         except UsageError as error:
             reasons.append(str(error))

@@ -26,9 +26,13 @@ def environment(job: Mapping[str, Any], folder: Path, cache: Path) -> dict[str, 
         "TORCHINDUCTOR_CACHE_DIR": str(cache / "inductor"),
         "TRITON_CACHE_DIR": str(cache / "triton"),
         "CUDA_CACHE_PATH": str(cache / "cuda"),
+        "WARP_CACHE_PATH": str(cache / "warp"),
     }
-    if job["cells"][0]["device"] == "cpu":  # or a GPU that is there would be started, or used
+    cell = job["cells"][0]
+    if cell["device"] == "cpu":  # or a GPU that is there would be started, or used
         env |= {"JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": ""}
+    elif cell["framework"] in ("torch", "tensorflow"):  # a simulator in JAX beside it needs room
+        env |= {"XLA_PYTHON_CLIENT_PREALLOCATE": "false", "TF_FORCE_GPU_ALLOW_GROWTH": "true"}
     return env
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tiebreak import registry
-from tiebreak.bench import estimate, machine, together
+from tiebreak.bench import estimate, gpu, machine, together
 from tiebreak.bench.clock import utc_now
 from tiebreak.bench.plan import Cell, Plan, Visit
 from tiebreak.bench.process import Worker
@@ -69,7 +69,7 @@ class Visitor:
 
         `begin` is told each as it begins. Returns them with their cells' results.
         """
-        asked = [(visit, _absent(visit.cells[0])) for visit in visits]
+        asked = [(visit, absent(visit.cells[0])) for visit in visits]
         out = [(visit, self._missing(visit, reason)) for visit, reason in asked if reason]
         present = [visit for visit, reason in asked if not reason]
         turns = secrets.token_hex(4) if len(present) > 1 else ""
@@ -219,12 +219,12 @@ def _files(folder: Path) -> int:
     return sum(len(files) for _, _, files in os.walk(folder))
 
 
-def _absent(cell: Cell) -> str:
-    """Why this cell cannot be measured here; empty if it can."""
+def absent(cell: Cell) -> str:
+    """Why this cell cannot be measured here, with what helps; empty if it can."""
     packages, extras = needs(cell)
-    if absent := registry.missing(packages):
-        return f"{', '.join(absent)} not installed: {registry.install_command(*extras)}"
-    return compiler.lacking(cell.framework, cell.mode)
+    if missing := registry.missing(packages):
+        return f"{', '.join(missing)} not installed: {registry.install_command(*extras)}"
+    return gpu.lacking(cell.device) or compiler.lacking(cell.framework, cell.mode)
 
 
 def needs(cell: Cell) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -27,6 +27,7 @@ from tiebreak.bench.record import FAILED, dumps, one_line
 from tiebreak.bench.steady import Effort, Timed
 from tiebreak.bench.turns import Turns
 from tiebreak.core import fence
+from tiebreak.core.errors import MissingDependency, MissingDevice
 from tiebreak.runtimes.base import Retraced, retraced
 
 SUBJECT = "tiebreak.bench.probes:make_subject"
@@ -79,6 +80,8 @@ def _prepare(job: Mapping[str, Any]) -> tuple[Any, dict[str, float]]:
 def _failure(error: Exception) -> dict[str, Any]:
     """A result that says in one line what went wrong; the traceback goes to the log."""
     traceback.print_exception(error)
+    if isinstance(error, MissingDependency | MissingDevice):
+        return {**FAILED, "status": "missing", "error": one_line(str(error))}
     return {**FAILED, "status": "failed", "error": one_line(f"{type(error).__name__}: {error}")}
 
 

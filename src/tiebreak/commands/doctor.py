@@ -59,6 +59,7 @@ def collect() -> dict[str, Any]:
                 "sudo apt install g++ (or set CXX to one)",
             )
         )
+    findings += _unseen(about["gpus"], frameworks)
     return {
         "fingerprint": identity,
         "machine": {**about, "blas_numpy": _numpy_blas(), "cxx": cxx},
@@ -67,6 +68,21 @@ def collect() -> dict[str, Any]:
         "caches": checks.caches(),
         "findings": [finding._asdict() for finding in findings],
     }
+
+
+def _unseen(gpus: list[str], frameworks: dict[str, dict[str, Any]]) -> list[checks.Finding]:
+    """A GPU that is here and that a framework's build cannot use."""
+    asked = {name: row["devices"] for name, row in frameworks.items() if "devices" in row}
+    blind = [name for name, there in asked.items() if all("cpu" in d.lower() for d in there)]
+    if not gpus or not blind:
+        return []
+    return [
+        checks.Finding(
+            f"{gpus[0]} is here, and these see no GPU: {', '.join(blind)}",
+            "install builds with CUDA, e.g. pip install 'jax[cuda12]', if they are to be measured "
+            "on it",
+        )
+    ]
 
 
 def _ask_all() -> dict[str, dict[str, Any]]:

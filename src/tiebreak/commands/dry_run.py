@@ -7,13 +7,11 @@ from dataclasses import asdict
 from textwrap import wrap
 from typing import Any
 
-from tiebreak import registry
 from tiebreak.bench import estimate, suite
-from tiebreak.bench.plan import Cell, Plan
+from tiebreak.bench.plan import Plan
 from tiebreak.bench.progress import duration
-from tiebreak.bench.visits import needs
+from tiebreak.bench.visits import absent
 from tiebreak.commands.options import print_json
-from tiebreak.core import compiler
 
 HOW = (
     "Estimated from what visits took on two cores of an AMD EPYC, without a GPU. Large networks "
@@ -21,28 +19,23 @@ HOW = (
 )
 
 
-def show(name: str, scale: str | None, json: bool) -> None:
+def show(name: str, scale: str | None, device: str | None, json: bool) -> None:
     """Print a suite's cells, visits, blocks and time; UsageError for whatever is wrong in it."""
-    plan = suite.load(name, scale, 0)
-    absent = {cell.id: reason for cell in plan.cells if (reason := _lacking(cell))}
-    forecast = estimate.forecast(plan, absent)
+    plan = suite.load(name, scale, 0, device)
+    missing = {cell.id: reason for cell in plan.cells if (reason := absent(cell))}
+    forecast = estimate.forecast(plan, missing)
     if json:
-        print_json(_document(plan, absent, forecast))
+        print_json(_document(plan, missing, forecast))
     else:
-        print("\n".join((*_cells(plan, absent), "", *_amount(plan, forecast), *wrap(HOW, 100))))
+        print("\n".join((*_cells(plan, missing), "", *_amount(plan, forecast), *wrap(HOW, 100))))
 
 
-def _lacking(cell: Cell) -> str:
-    """Why a cell cannot be measured here, with the command that helps; empty if it can."""
-    packages, extras = needs(cell)
-    if absent := registry.missing(packages):
-        return f"{', '.join(absent)} not installed: {registry.install_command(*extras)}"
-    return compiler.lacking(cell.framework, cell.mode)
-
-
-def _document(plan: Plan, absent: Mapping[str, str], forecast: estimate.Forecast) -> dict[str, Any]:
+def _document(
+    plan: Plan, missing: Mapping[str, str], forecast: estimate.Forecast
+) -> dict[str, Any]:
     cells = [
-        {**c.facts(), "id": c.id, "group": c.group, "missing": absent.get(c.id)} for c in plan.cells
+        {**c.facts(), "id": c.id, "group": c.group, "missing": missing.get(c.id)}
+        for c in plan.cells
     ]
     return {
         "suite": plan.suite,
@@ -54,7 +47,7 @@ def _document(plan: Plan, absent: Mapping[str, str], forecast: estimate.Forecast
     }
 
 
-def _cells(plan: Plan, absent: Mapping[str, str]) -> Iterator[str]:
+def _cells(plan: Plan, missing: Mapping[str, str]) -> Iterator[str]:
     """A line for each group, and below it one for each cell."""
     cells = {cell.id: cell for cell in plan.cells}
     widest = max(len(cell.label) for cell in plan.cells)
@@ -64,7 +57,7 @@ def _cells(plan: Plan, absent: Mapping[str, str]) -> Iterator[str]:
         yield f"\n{group}"
         for cell in map(cells.__getitem__, ids):
             how = f"{cell.framework} {cell.mode}".strip()
-            line = f"  {cell.label:<{widest}}  {how:<18} {cell.loop:<6} {absent.get(cell.id, '')}"
+            line = f"  {cell.label:<{widest}}  {how:<18} {cell.loop:<6} {missing.get(cell.id, '')}"
             yield line.rstrip()
 
 

@@ -20,7 +20,9 @@ def parser() -> Parser:
             "tiebreak evaluate runs/wide --episodes 100 --seed 7 --json",
         ],
     )
-    out.add_argument("directory", metavar="DIR", help="a folder that `tiebreak train` wrote")
+    out.add_argument(
+        "directory", metavar="DIR", help="a folder that `tiebreak train` wrote, or a policy in it"
+    )
     out.add_argument("--framework", help=f"{', '.join(registry.FRAMEWORKS)}; else the training's")
     out.add_argument("--mode", help="how the framework executes; see `tiebreak list`")
     out.add_argument("--episodes", type=int, default=16, metavar="N")

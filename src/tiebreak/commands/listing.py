@@ -15,6 +15,8 @@ from tiebreak.training.versions import versions
 EXAMPLES = {
     "gymnasium": ("gymnasium/HalfCheetah-v4", "gymnasium/CartPole-v1"),
     "gymnax": ("gymnax/CartPole-v1", "gymnax/Pendulum-v1"),
+    "brax": ("brax/halfcheetah", "brax/ant@spring"),
+    "playground": ("playground/CheetahRun", "playground/T1JoystickFlatTerrain"),
     "dm_control": ("dm_control/cartpole-swingup",),
     "envpool": ("envpool/HalfCheetah-v4",),
 }

@@ -47,7 +47,8 @@ def main(framework: str) -> None:
 def _torch() -> dict[str, Any]:
     import torch
 
-    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    count = torch.cuda.device_count()
+    gpus = [f"cuda:{i} {torch.cuda.get_device_name(i)}" for i in range(count)]
     metal = ["mps"] if torch.backends.mps.is_available() else []
     described = torch.__config__.show()
     blas = described.partition("BLAS_INFO=")[2].partition(",")[0]

@@ -35,6 +35,9 @@ def parser() -> Parser:
     out.add_argument(
         "--scale", metavar="SCALE", help=f"{', '.join(suite.SCALES)}; how much is measured"
     )
+    out.add_argument(
+        "--device", metavar="DEVICE", help="measure on cpu, gpu or cuda:1, whatever the suite names"
+    )
     out.add_argument("--dry-run", action="store_true", help="show cells, visits and time; run none")
     out.add_argument("--seed", metavar="N", type=int, help="repeat the order of an earlier run")
     out.add_argument("--only", metavar="ROW[,ROW]", help=f"rows of {SELF_TEST}")
@@ -60,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
     elif args.dry_run:
         from tiebreak.commands import dry_run
 
-        dry_run.show(args.suite, args.scale, args.json)
+        dry_run.show(args.suite, args.scale, args.device, args.json)
     else:
         _run_suite(args)
     return 0
@@ -77,7 +80,7 @@ def _check(args: argparse.Namespace) -> None:
         raise UsageError("--example prints a file to begin with: leave the suite out")
     if args.suite and not args.suite.endswith(".toml") and args.suite not in names:
         raise unknown("suite", args.suite, names, "(or give the path of a .toml file)")
-    wrong = {"seed", "dry_run"} if args.suite == SELF_TEST else {"only"}
+    wrong = {"seed", "device", "dry_run"} if args.suite == SELF_TEST else {"only"}
     if extra := sorted(wrong & given):
         raise UsageError(f"{_option(extra[0])} does not go with suite {args.suite!r}")
     if args.resume and (extra := sorted({"seed", "dry_run"} & given)):
@@ -104,7 +107,8 @@ def _run_suite(args: argparse.Namespace) -> None:
     from tiebreak.report.tables import print_summary, sheets_json, to_json
     from tiebreak.stats.ratios import summarize
 
-    folder = run_suite(args.suite, args.out, args.scale, args.resume, seed=args.seed)
+    asked = {"seed": args.seed, "device": args.device}
+    folder = run_suite(args.suite, args.out, args.scale, args.resume, **asked)
     records = read_records(folder)
     report = write_report([folder], folder / "report.html")
     groups, elsewhere = summarize(records), read_suite(folder).get("published", [])

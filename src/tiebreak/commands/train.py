@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import json
+import math
+from typing import Any
 
 from tiebreak import registry
 from tiebreak.commands.options import Failure, Parser, quoted
-from tiebreak.core.config import parse_assignments
+from tiebreak.core.config import parse_assignments, parse_sweeps
+from tiebreak.core.errors import UsageError
 
 
 def parser() -> Parser:
@@ -19,9 +23,9 @@ def parser() -> Parser:
             "tiebreak train ppo --framework linen --task gymnax/CartPole-v1 --loop host \\\n"
             "      --set num_envs=64 --set total_steps=1e6 --out runs/wide",
             "tiebreak train dqn --framework linen --task gymnax/CartPole-v1 --eval-every 50000 \\\n"
-            "      --out runs/dqn",
-            "tiebreak train dqn --framework linen --task gymnax/CartPole-v1 --eval-every 50000 \\\n"
             "      --out runs/dqn --resume",
+            "tiebreak train ppo --framework nnx --task gymnax/CartPole-v1 --seeds 8 \\\n"
+            "      --sweep learning_rate=1e-4,3e-4,1e-3 --sweep entropy_coef=0,0.01",
         ],
     )
     out.add_argument("algorithm", help=", ".join(registry.ALGORITHMS))
@@ -29,7 +33,7 @@ def parser() -> Parser:
     out.add_argument("--task", required=True, help="engine/name; see `tiebreak list --tasks`")
     out.add_argument("--mode", help="how the framework executes; see `tiebreak list`")
     out.add_argument("--loop", help="host or fused (JAX frameworks on device engines)")
-    out.add_argument("--seed", type=int, default=0)
+    _add_seeds(out)
     out.add_argument("--out", metavar="DIR", help="a new or empty folder; else one under runs/")
     out.add_argument(
         "--set",
@@ -40,11 +44,38 @@ def parser() -> Parser:
         help="change one setting of the algorithm, e.g. total_steps=1e6; may be repeated",
     )
     _add_intervals(out)
+    _add_place(out)
+    return out
+
+
+def _add_seeds(out: Parser) -> None:
+    """Which agent, or which of them."""
+    out.add_argument("--seed", type=int, default=0)
+    out.add_argument(
+        "--seeds",
+        type=int,
+        metavar="N",
+        help="train N agents at once, with the seeds --seed and up (fused loops)",
+    )
+    out.add_argument(
+        "--sweep",
+        action="append",
+        default=[],
+        metavar="KEY=V1,V2,…",
+        dest="sweeps",
+        help="N agents for each value of a setting, all at once; repeated: for each combination",
+    )
+
+
+def _add_place(out: Parser) -> None:
+    """Where, and in which precision."""
     out.add_argument("--precision", default="float32", help=", ".join(registry.PRECISIONS))
     out.add_argument(
-        "--device", default="cpu", help="cpu, or e.g. gpu where the framework sees one"
+        "--device",
+        default="cpu",
+        help="cpu, or e.g. gpu where the framework sees one; gpu:all shares the environments of a "
+        "fused loop out",
     )
-    return out
 
 
 def _add_intervals(out: Parser) -> None:
@@ -65,29 +96,34 @@ def _add_intervals(out: Parser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Train and say in two lines what came out."""
+    """Train and say in a few lines what came out."""
     from tiebreak.training.driver import TrainingFailed
-    from tiebreak.training.train import train
 
+    asked = (args.algorithm, args.framework, args.task)
+    settings = {
+        "mode": args.mode,
+        "loop": args.loop,
+        "seed": args.seed,
+        "out": args.out,
+        "overrides": parse_assignments(args.assignments),
+        "precision": args.precision,
+        "device": args.device,
+        "eval_episodes": args.eval_episodes,
+        "eval_every": args.eval_every,
+    }
     try:
-        result = train(
-            args.algorithm,
-            args.framework,
-            args.task,
-            mode=args.mode,
-            loop=args.loop,
-            seed=args.seed,
-            out=args.out,
-            overrides=parse_assignments(args.assignments),
-            precision=args.precision,
-            device=args.device,
-            eval_episodes=args.eval_episodes,
-            eval_every=args.eval_every,
-            checkpoint_every=args.checkpoint_every,
-            resume=args.resume,
-        )
+        (_many if args.seeds is not None or args.sweeps else _one)(args, asked, settings)
     except TrainingFailed as error:
         raise Failure(str(error)) from error
+    return 0
+
+
+def _one(args: argparse.Namespace, asked: tuple[str, str, str], settings: dict[str, Any]) -> None:
+    from tiebreak.training.train import train
+
+    result = train(
+        *asked, **settings, checkpoint_every=args.checkpoint_every, resume=args.resume
+    )  # fmt: skip
     print(
         f"{result.steps:,} steps in {result.wall_s:.1f} s: {result.steps_per_s:,.0f} steps/s "
         f"after the first {result.first_s:.1f} s, which compile"
@@ -97,4 +133,42 @@ def run(args: argparse.Namespace) -> int:
         spread = f"{min(result.returns):.1f} to {max(result.returns):.1f}"
         print(f"greedy return {mean:.1f} over {len(result.returns)} episodes ({spread})")
     print(f"policy and log: {result.out}   (tiebreak evaluate {quoted(result.out)})")
-    return 0
+
+
+def _many(args: argparse.Namespace, asked: tuple[str, str, str], settings: dict[str, Any]) -> None:
+    from tiebreak.training.checkpoints import AGENT_POLICY
+    from tiebreak.training.population import train_population
+
+    if args.resume or args.checkpoint_every:
+        raise UsageError(
+            "--seeds and --sweep store no checkpoints: leave out --resume and --checkpoint-every"
+        )
+    seeds, sweep = 1 if args.seeds is None else args.seeds, parse_sweeps(args.sweeps)
+    result = train_population(*asked, seeds, sweep=sweep, **settings)
+    agents = seeds * math.prod(map(len, sweep.values()))
+    print(
+        f"{agents} agents, {result.steps:,} steps each in {result.wall_s:.1f} s: together "
+        f"{result.steps_per_s:,.0f} steps/s after the first {result.first_s:.1f} s, which compile"
+    )
+    for line in _returns_of_many(result):
+        print(line)
+    first = result.out / AGENT_POLICY.format(0)
+    print(f"policies and log: {result.out}   (tiebreak evaluate {quoted(first)})")
+
+
+def _returns_of_many(result: Any) -> list[str]:
+    """A line on all agents; where settings differ, one for each of them, the best first."""
+    if not result.returns:
+        return []
+    found = json.loads((result.out / "result.json").read_text())
+    episodes = f"means of {len(result.returns[0])} episodes by agent"
+    lines = [f"greedy return, {episodes}: {_spread(found)}"]
+    for group in found.get("by_settings", []):
+        own = ", ".join(f"{k} {v:g}" for k, v in group.items() if not k.startswith("return_"))
+        lines.append(f"  {own}: {_spread(group)}")
+    return lines
+
+
+def _spread(found: dict[str, float]) -> str:
+    iqm, least, most = (found[f"return_{name}"] for name in ("iqm", "min", "max"))
+    return f"IQM {iqm:.1f}, {least:.1f} to {most:.1f}"

@@ -32,6 +32,11 @@ def digest(config: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+def names_of(kind: type, hint: type) -> list[str]:
+    """The fields of a config whose type is `hint`."""
+    return [name for name, found in typing.get_type_hints(kind).items() if found is hint]
+
+
 def parse_assignments(assignments: Iterable[str]) -> dict[str, str]:
     """`["key=value", …]` (from `--set`) -> a dictionary of strings."""
     out = {}
@@ -40,6 +45,18 @@ def parse_assignments(assignments: Iterable[str]) -> dict[str, str]:
         if not sign or not key:
             raise UsageError(f"--set takes key=value, got {item!r}")
         out[key.strip()] = value.strip()
+    return out
+
+
+def parse_sweeps(sweeps: Iterable[str]) -> dict[str, list[str]]:
+    """`["key=1e-3,3e-4", …]` (from `--sweep`) -> the values of each key, as strings."""
+    out = {}
+    for item in sweeps:
+        key, sign, values = item.partition("=")
+        found = [value.strip() for value in values.split(",")]
+        if not sign or not key or not all(found):
+            raise UsageError(f"--sweep takes key=value,value,…, got {item!r}")
+        out[key.strip()] = found
     return out
 
 

@@ -14,6 +14,10 @@ class MissingDependency(UsageError):
     """A package that this request needs is not installed; the message holds the install command."""
 
 
+class MissingDevice(UsageError):
+    """A device that this request needs is not here, or the framework's build does not see it."""
+
+
 def unknown(what: str, given: str, valid: Iterable[str], hint: str = "") -> UsageError:
     """An error for a name that is not in `valid`, with the nearest valid names."""
     names = list(valid)

@@ -22,6 +22,8 @@ COMPANIONS = {
     "tensorflow": ("keras",),
     "jax": ("jaxlib",),
     "gymnax": ("flax",),  # its environment states are flax.struct classes
+    "brax": ("flax",),  # the same
+    "mujoco_playground": ("flax",),
 }
 """What a package cannot be imported without."""
 

@@ -1,4 +1,4 @@
-"""What DQN, TD3, SAC and MPO have in common: what travels, and the settings of the loop."""
+"""What all but PPO have in common: what travels, and the settings of the loop."""
 
 from __future__ import annotations
 
@@ -21,6 +21,35 @@ class Act(NamedTuple):
     """[N] int32, or [N, A] floats within the bounds: what the environment executes."""
     raw_action: Array
     """The same in the learner's own terms, which is what the replay keeps: for a box in [-1, 1]."""
+
+
+class ActNoise(NamedTuple):
+    """What exploration is drawn from where every episode has a σ of its own; [T, N, …] (0025)."""
+
+    normal: Array
+    """[…, A]: what the σ of an environment's episode multiplies"""
+    uniform: Array
+    """[0, 1): the σ of an episode that begins with this step, within its range"""
+
+
+class Exploring(NamedTuple):
+    """What is known of N environments between two steps, where every episode has a σ."""
+
+    scale: Array
+    """[N]: the σ of the last step"""
+    terminated: Array
+    """[N] bool: whether the last step ended an episode, as does the next"""
+    truncated: Array
+
+
+class Explored(NamedTuple):
+    """What acting with a σ for every episode returns."""
+
+    action: Array
+    """As Act's, like the next."""
+    raw_action: Array
+    scale: Array
+    """[N]: the σ that was used"""
 
 
 class Transition(NamedTuple):

@@ -28,6 +28,9 @@ class EnvSpec:
     num_actions: int | None = None
     action_low: tuple[float, ...] | None = None
     action_high: tuple[float, ...] | None = None
+    visible: int | None = None
+    """How many of an observation's numbers, the first ones, a policy may see; None: all of them.
+    The others are privileged: a simulator knows them, and critics may."""
 
     @classmethod
     def make(
@@ -37,17 +40,20 @@ class EnvSpec:
         num_actions: int | None = None,
         action_low: Sequence[float] | None = None,
         action_high: Sequence[float] | None = None,
+        visible: int | None = None,
     ) -> EnvSpec:
         """Check and build; raises UsageError for anything but one valid kind of action space."""
         shape = tuple(int(n) for n in observation_shape)
         if any(n < 1 for n in shape):
             raise UsageError(f"observation_shape {shape} has a size below 1")
+        if visible is not None and not 1 <= visible <= math.prod(shape):
+            raise UsageError(f"visible is {visible}; observations {shape} have no such part")
         if num_actions is not None:
             if action_low is not None or action_high is not None:
                 raise UsageError("give num_actions or action_low and action_high, not both")
             if num_actions < 1:
                 raise UsageError(f"num_actions is {num_actions}; it must be at least 1")
-            return cls(shape, num_actions=int(num_actions))
+            return cls(shape, num_actions=int(num_actions), visible=visible)
         if action_low is None or action_high is None:
             raise UsageError("give num_actions (discrete) or action_low and action_high (a box)")
         low, high = (tuple(float(x) for x in np.ravel(b)) for b in (action_low, action_high))
@@ -60,7 +66,7 @@ class EnvSpec:
             )
         ):
             raise UsageError(f"action bounds must be finite with low < high, got {low} and {high}")
-        return cls(shape, action_low=low, action_high=high)
+        return cls(shape, action_low=low, action_high=high, visible=visible)
 
     @property
     def discrete(self) -> bool:
@@ -71,6 +77,11 @@ class EnvSpec:
     def observation_size(self) -> int:
         """Numbers in one observation; networks see it flattened."""
         return math.prod(self.observation_shape)
+
+    @property
+    def visible_size(self) -> int:
+        """Numbers in the part of an observation that a policy may see."""
+        return self.visible or self.observation_size
 
     @property
     def action_size(self) -> int:
@@ -113,6 +124,8 @@ class Build(NamedTuple):
     one program (torch's PPO: its epochs and minibatches are a Python loop)."""
     host_calls: bool = True
     """Whether a program in the mode at hand can call Python while it runs."""
+    network_dtype: str = ""
+    """Name of the floating type that networks compute in, where it is not `dtype`: bfloat16."""
 
 
 class EnvStep(NamedTuple):

@@ -6,6 +6,7 @@ loads and dumps this form, so any of them reads any other's file.
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -37,6 +38,16 @@ def init_mlp(
     for i, (fan_in, fan_out, gain) in enumerate(zip(sizes[:-1], sizes[1:], gains, strict=True)):
         weights[f"{name}/{i}/kernel"] = orthogonal(rng, fan_in, fan_out, gain)
         weights[f"{name}/{i}/bias"] = np.zeros(fan_out, np.float32)
+    return weights
+
+
+def uniform_mlp(rng: np.random.Generator, name: str, sizes: Sequence[int]) -> Weights:
+    """Kernels and biases uniform within ±1/√fan_in, as torch's Linear comes (LeCun et al. 1998)."""
+    weights: Weights = {}
+    for i, (fan_in, fan_out) in enumerate(itertools.pairwise(sizes)):
+        for kind, shape in (("kernel", (fan_in, fan_out)), ("bias", (fan_out,))):
+            drawn = rng.random(shape, dtype=np.float32)
+            weights[f"{name}/{i}/{kind}"] = (2.0 * drawn - 1.0) / np.float32(np.sqrt(fan_in))
     return weights
 
 

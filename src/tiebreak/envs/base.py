@@ -39,6 +39,10 @@ class HostEnv(abc.ABC):
         """Go on where `snapshot` was taken, of the same task and number, once `reset`."""
         raise NotImplementedError(f"{type(self).__name__} takes no snapshots")
 
+    def failures(self) -> Array | None:
+        """[N]: how often each environment's simulator has failed; None where that is not known."""
+        return None
+
     def close(self) -> None:  # noqa: B027 - most engines hold nothing
         """Release what the engine holds."""
 
@@ -64,6 +68,10 @@ class DeviceEnv(abc.ABC):
     @abc.abstractmethod
     def step(self, state: Tree, action: Array, noise: Tree) -> tuple[Tree, EnvStep]:
         """One step; `noise` is one row of `draw`."""
+
+    def failures(self, state: Tree) -> Array | None:
+        """[N]: how often each environment's simulator has failed; None where that is not known."""
+        return None
 
 
 def parse_task(task: str) -> tuple[str, str]:

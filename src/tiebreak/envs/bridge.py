@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from tiebreak.core.arrays import Arrays, put_under, take_from
-from tiebreak.core.errors import UsageError
+from tiebreak.core.errors import MissingDevice
 from tiebreak.core.types import Array, EnvStep, Tree
 from tiebreak.envs.base import DeviceEnv, HostEnv
 from tiebreak.envs.device_keys import chunk_key, env_keys
@@ -34,8 +34,9 @@ class BridgeEnv(HostEnv):
         impl: str | None = None,
     ):  # fmt: skip
         self.spec, self.num_envs = device_env.spec, device_env.num_envs
+        self._device_env = device_env
         self._runtime, self._chunk_steps = runtime, chunk_steps
-        self._device = device = _find_device(runtime.device)
+        self._device = device = find_device(runtime.device)
         # Keys that are committed to a device take everything computed from them there.
         self._keys = jax.device_put(env_keys(seed, impl), device)
         self._reset = jax.jit(functools.partial(_reset, device_env))
@@ -73,6 +74,9 @@ class BridgeEnv(HostEnv):
         if row:
             self._noise = self._draw(self._keys[1], np.uint32(chunk))
 
+    def failures(self) -> Array | None:
+        return self._device_env.failures(self._carry[0])
+
     def _to_jax(self, action: Array) -> Array:
         if isinstance(action, jax.Array):
             return action
@@ -97,13 +101,13 @@ def _step(
     return (state, (t + 1) % chunk_steps), out
 
 
-def _find_device(name: str) -> Any:
-    """JAX's device at the place where the runtime's arrays are: `cpu`, `cuda`, `cuda:1`, `gpu`."""
+def find_device(name: str) -> Any:
+    """JAX's device at the place where a runtime's arrays are: `cpu`, `cuda`, `cuda:1`, `gpu`."""
     kind, _, index = name.lower().partition(":")
     try:
         return jax.devices("cpu" if kind == "cpu" else "gpu")[int(index or 0)]
     except (RuntimeError, IndexError) as error:
-        raise UsageError(
+        raise MissingDevice(
             f"device engines are JAX programs, and JAX sees no device {name!r} here: install JAX "
             "for it (pip install 'jax[cuda12]') or use --device cpu"
         ) from error

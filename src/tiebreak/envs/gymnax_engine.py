@@ -17,6 +17,7 @@ from gymnax.environments import spaces
 from tiebreak.core.errors import UsageError, unknown
 from tiebreak.core.types import Array, EnvSpec, EnvStep, Tree
 from tiebreak.envs.base import DeviceEnv
+from tiebreak.envs.jax_state import strong, where_rows
 
 DRAWN_RESET_BYTES = 256
 """The largest reset state and observation of one environment that are drawn for a whole rollout.
@@ -65,7 +66,7 @@ class GymnaxEnv(DeviceEnv):
         ended = terminated | truncated
         reset = noise.reset if self._draw_states else jax.vmap(self._reset_one)(noise.reset)
         state, obs = jax.tree.map(
-            lambda new, old: _where(ended, new, old), reset, (state, final_obs)
+            lambda new, old: where_rows(ended, new, old), reset, (state, final_obs)
         )
         return state, EnvStep(obs, reward, terminated, truncated, final_obs)
 
@@ -75,9 +76,7 @@ class GymnaxEnv(DeviceEnv):
 
     def _reset_one(self, key: Array) -> tuple[Tree, Array]:
         obs, state = self._env.reset_env(key, self._params)
-        # Some states hold Python numbers: given a type here, once, so that a scan can carry them.
-        state = jax.tree.map(lambda x: jax.lax.convert_element_type(x, jnp.result_type(x)), state)
-        return state, jnp.asarray(obs, jnp.float32)
+        return strong(state), jnp.asarray(obs, jnp.float32)
 
     def _step_one(self, key: Array, state: Tree, action: Array) -> tuple:
         obs, state, reward, terminated, _ = self._env.step_env(key, state, action, self._params)
@@ -130,9 +129,3 @@ def _unsupported(name: str, what: str) -> UsageError:
         f"task 'gymnax/{name}' has {what}; supported: Box observations with Discrete or bounded "
         "Box actions"
     )
-
-
-def _where(ended: Array, new: Array, old: Array) -> Array:
-    """Rows of `new` where ended, else of `old`, in `new`'s type: states keep theirs."""
-    ended = ended.reshape(ended.shape + (1,) * (new.ndim - 1))
-    return jnp.where(ended, new, old.astype(new.dtype))

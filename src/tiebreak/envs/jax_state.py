@@ -1,4 +1,4 @@
-"""A tree of JAX arrays as NumPy arrays with names, and back to where it was."""
+"""A tree of JAX arrays: as NumPy arrays with names and back, and what automatic resets need."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from tiebreak.core.arrays import Arrays
-from tiebreak.core.types import Tree
+from tiebreak.core.types import Array, Tree
 
 
 def dump_tree(tree: Tree) -> Arrays:
@@ -27,3 +27,14 @@ def load_tree(like: Tree, arrays: Mapping[str, np.ndarray]) -> Tree:
         return jax.device_put(new.reshape(old.shape), old.sharding)
 
     return jax.tree_util.tree_map_with_path(leaf, like)
+
+
+def strong(tree: Tree) -> Tree:
+    """States may hold Python numbers: given a type here, once, so that a scan can carry them."""
+    return jax.tree.map(lambda x: jax.lax.convert_element_type(x, jnp.result_type(x)), tree)
+
+
+def where_rows(ended: Array, new: Array, old: Array) -> Array:
+    """Rows of `new` where ended [N], else of `old`, in `new`'s type: states keep theirs."""
+    ended = ended.reshape(ended.shape + (1,) * (new.ndim - 1))
+    return jnp.where(ended, new, old.astype(new.dtype))

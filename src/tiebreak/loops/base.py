@@ -12,9 +12,11 @@ from tiebreak import registry
 from tiebreak.core.arrays import Arrays, put_under, take_from
 from tiebreak.core.errors import UsageError
 from tiebreak.core.noise import Draw
-from tiebreak.core.off_policy import Act
+from tiebreak.core.off_policy import Act, ActNoise
 from tiebreak.core.types import Array, Tree
 from tiebreak.envs.base import DeviceEnv, make_env, parse_task
+from tiebreak.envs.visible import make_env_for
+from tiebreak.loops.exploration import noise_scales
 
 KINDS = ("host", "fused")
 
@@ -46,7 +48,7 @@ class OffPolicyDraws(NamedTuple):
     """All randomness of an off-policy iteration of R rounds, T steps and U updates each."""
 
     act: Any
-    """[R·T, N, …]"""
+    """[R·T, N, …], or an ActNoise of such"""
     index: Any
     """[R, U, B] int32 in [0, 2³¹): where the replay is read"""
     step: Any
@@ -71,6 +73,8 @@ class Loop(abc.ABC):
     updates: int = 0
     """Gradient steps so far."""
     iterations_per_run: int = 1
+    agents: int = 1
+    """Trained side by side (fused_population.py): all counters are of one of them."""
 
     @property
     def warming(self) -> bool:
@@ -82,6 +86,17 @@ class Loop(abc.ABC):
     @abc.abstractmethod
     def obs(self) -> Array:
         """[N, *obs]: what the agent will see next."""
+
+    @property
+    def failures(self) -> Any:
+        """How often the simulator has failed so far, in all environments together (of a population,
+        a list); None where that is not known. Reads the device.
+        """
+        counts = self._failures()
+        return None if counts is None else np.asarray(counts).sum(axis=-1).tolist()
+
+    def _failures(self) -> Array | None:
+        return self.env.failures()
 
     @abc.abstractmethod
     def run(self) -> Progress:
@@ -125,8 +140,10 @@ def draws_of(algorithm: str, spec: Any, config: Any) -> Draws:
 def off_policy_draws_of(algorithm: str, spec: Any, config: Any) -> OffPolicyDraws:
     """The randomness of one iteration, as a tree of `Draw`."""
     data, rounds = registry.data_module(algorithm), config.num_rounds
-    act = data.act_noise(spec, config.num_envs)
-    act = act._replace(shape=(rounds * config.num_steps, *act.shape))
+    act, steps = data.act_noise(spec, config.num_envs), rounds * config.num_steps
+    act = act._replace(shape=(steps, *act.shape))
+    if noise_scales(algorithm, config):
+        act = ActNoise(act, Draw("uniform", (steps, config.num_envs)))
     index = Draw("integers", (rounds, config.num_updates, config.batch_size))
     step = data.step_noise(spec, config)
     step = step._make(draw._replace(shape=(rounds, *draw.shape)) for draw in step)
@@ -194,20 +211,34 @@ def make_loop(
     """
     registry.algorithm(algorithm)
     kind = choose_kind(framework, task, loop, mode)
+    shared = _shared(kind, device)
     runtime = registry.make_runtime(framework, mode, precision, device)
     if config is None:
-        config = registry.reference_config(algorithm, make_env(task).spec)
-    env = make_env(task, config.num_envs, seed)
+        config = registry.reference_config(algorithm, make_env(task).spec, task)
+    env = make_env_for(algorithm, task, config.num_envs, seed)
     raw = registry.make_raw_agent(algorithm, env.spec, config, runtime)
     if kind == "fused":
         chunk = chunk or max(1, 10_000 // config.iteration_steps)
-        return _class(algorithm, kind)(algorithm, runtime, raw, env, config, seed, chunk)
+        made = _class(algorithm, kind)(algorithm, runtime, raw, env, config, seed, chunk)
+        if shared:
+            registry.load("tiebreak.loops.fused_devices").share_environments(made)
+        return made
     if isinstance(env, DeviceEnv):
         from tiebreak.envs.bridge import BridgeEnv
 
         impl, steps = getattr(runtime, "prng", None), config.iteration_steps // config.num_envs
         env = BridgeEnv(env, runtime, seed, steps, impl)
     return _class(algorithm, kind)(algorithm, runtime, raw, env, config, seed)
+
+
+def _shared(kind: str, device: str) -> bool:
+    """Whether environments are shared out over all devices; UsageError where that cannot be."""
+    if device.endswith(":all") and kind != "fused":
+        raise UsageError(
+            f"device {device!r} shares out environments that a fused loop simulates; here a host "
+            f"loop steps them: name one device, e.g. --device {device.removesuffix(':all')}"
+        )
+    return device.endswith(":all")
 
 
 def _class(algorithm: str, kind: str) -> Any:

@@ -10,7 +10,8 @@ import numpy as np
 from tiebreak import registry
 from tiebreak.core.seeding import derive
 from tiebreak.core.types import Agent, State
-from tiebreak.envs.base import DeviceEnv, make_env
+from tiebreak.envs.base import DeviceEnv
+from tiebreak.envs.visible import make_env_for
 from tiebreak.runtimes.base import Runtime
 
 CHUNK_STEPS = 128
@@ -26,7 +27,7 @@ class Evaluator:
         self, algorithm: str, runtime: Runtime, raw_agent: Agent, task: str, episodes: int,
         seed: int,
     ):  # fmt: skip
-        env: Any = make_env(task, episodes, derive(seed, "evaluation"))
+        env: Any = make_env_for(algorithm, task, episodes, derive(seed, "evaluation"))
         if isinstance(env, DeviceEnv):
             from tiebreak.envs.bridge import BridgeEnv
 

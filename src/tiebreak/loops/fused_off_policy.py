@@ -15,17 +15,18 @@ import jax.numpy as jnp
 import numpy as np
 
 from tiebreak.core.arrays import Arrays, put_under, take_from
-from tiebreak.core.off_policy import Transition
+from tiebreak.core.off_policy import Explored, Exploring, Transition
 from tiebreak.core.seeding import derive
 from tiebreak.core.types import Agent, Array, State, Tree
 from tiebreak.envs.base import DeviceEnv
 from tiebreak.envs.device_keys import chunk_key, env_keys
 from tiebreak.envs.jax_state import dump_tree, load_tree
 from tiebreak.loops.base import Loop, Progress, off_policy_draws_of, random_act, random_draw
+from tiebreak.loops.exploration import first_exploring, noise_scales
 from tiebreak.loops.fused_episodes import episodes
 from tiebreak.replay import jax_replay
 from tiebreak.replay.base import filled, require_memory
-from tiebreak.runtimes.jax_noise import draw_tree
+from tiebreak.runtimes.jax_noise import draw_tree, exploring_act
 from tiebreak.runtimes.jax_runtime import Runtime
 
 
@@ -35,6 +36,8 @@ class Carry(NamedTuple):
     replay: jax_replay.Replay
     env_state: Tree
     obs: Array
+    exploring: Exploring | None
+    """Where every episode has a σ of its own"""
     episode_return: Array
     """[N]: return so far of the episode under way"""
     episode_length: Array
@@ -42,38 +45,65 @@ class Carry(NamedTuple):
     iteration: Array
 
 
+AXES = Carry(*(0 for _ in Carry._fields))._replace(
+    replay=jax_replay.Replay(*(0 for _ in jax_replay.Replay._fields))._replace(count=None),
+    iteration=None,
+)
+"""Of a population's carry: 0 where each agent has its own, None where all of them share one.
+
+A count for each would make of one write to the replays as many as there are agents."""
+
+
 class FusedOffPolicy(Loop):
     """Same numbers as HostOffPolicy from the same seed, in one program."""
 
-    kind = "fused"
+    kind, axes = "fused", AXES
 
     def __init__(
         self, algorithm: str, runtime: Runtime, raw: Agent, env: DeviceEnv, config: Any,
         seed: int, chunk: int,
     ):  # fmt: skip
-        require_memory(env.spec, config)
+        require_memory(runtime, env.spec, config)
         self.runtime, self.raw_agent, self.env = runtime, raw, env
         self.spec, self.config, self.iterations_per_run = env.spec, config, chunk
-        self.agent = runtime.agent(raw)
+        self.agent, self._scales = runtime.agent(raw), noise_scales(algorithm, config)
         self._draws = off_policy_draws_of(algorithm, env.spec, config)
         self._random = random_draw(env.spec, config)
-        self._noise_key = jax.random.key(derive(seed, "noise"), impl=runtime.prng)
-        reset_key, self._steps_key = env_keys(seed, runtime.prng)
-        self.state = self.agent.init(derive(seed, "weights"))
-        env_state, obs = jax.jit(env.reset)(reset_key)
-        replay, zeros = jax_replay.create(env.spec, config, ""), jnp.zeros(env.num_envs)
-        carry = Carry(
-            replay, env_state, obs, zeros, jnp.zeros_like(zeros), jnp.zeros((), jnp.int32)
-        )
+        self._reset = jax.jit(env.reset)
+        carry, keys = self.start(seed)
+        carry = carry._replace(replay=jax_replay.create(env.spec, config, ""))
         # Committed to the device like everything that `run` returns: else the second call compiles.
-        self._carry = jax.device_put(carry, runtime._device)
-        self._run = runtime.transform(self._chunk, donate=1)
-        self._warm = runtime.transform(self._explore, keep=True, donate=1)
+        carry = jax.device_put(carry, runtime._device)
+        self.begin(self.agent.init(derive(seed, "weights")), carry, keys)
         self._collect = runtime.transform(self._collect_once, keep=True)
+
+    def start(self, seed: int) -> tuple[Carry, tuple[Array, Array]]:
+        """What the seed decides beside the weights: the first states, and the keys of all draws.
+
+        The replay is left out: it is the same for every seed, and large.
+        """
+        noise_key = jax.random.key(derive(seed, "noise"), impl=self.runtime.prng)
+        reset_key, steps_key = env_keys(seed, self.runtime.prng)
+        env_state, obs = self._reset(reset_key)
+        zeros = jnp.zeros(self.env.num_envs)
+        exploring = first_exploring(len(zeros), jnp.asarray) if self._scales else None
+        world = env_state, obs, exploring, zeros, jnp.zeros_like(zeros), jnp.zeros((), jnp.int32)
+        return Carry(None, *world), (noise_key, steps_key)
+
+    def begin(
+        self, state: State, carry: Carry, keys: tuple, over: Callable = lambda program: program
+    ) -> None:
+        """Go on from here; `over` makes one agent's program that of many (fused_population.py)."""
+        self.state, self._carry, self._keys = state, carry, keys
+        self._run = self.runtime.transform(over(self._chunk), donate=1)
+        self._warm = self.runtime.transform(over(self._explore), keep=True, donate=1)
 
     @property
     def obs(self) -> Array:
         return self._carry.obs
+
+    def _failures(self) -> Array | None:
+        return self.env.failures(self._carry.env_state)
 
     def run(self) -> Progress:
         many, run = self.iterations_per_run, self._run
@@ -108,10 +138,6 @@ class FusedOffPolicy(Loop):
         self._carry = carry._replace(replay=replay)
         return goes_on
 
-    @property
-    def _keys(self) -> tuple[Array, Array]:
-        return self._noise_key, self._steps_key
-
     def _chunk(
         self, state: State, carry: Carry, keys: tuple, iterations: Array
     ) -> tuple[State, tuple[Carry, Progress]]:
@@ -134,13 +160,13 @@ class FusedOffPolicy(Loop):
         def one_round(loop, row):
             state, replay, *world = loop
             steps, index, step_noise = row
-            world, seen = self._steps(partial(self.raw_agent.act, state), world, steps)
+            world, seen = self._steps(self._acting(state), world, steps)
             replay = jax_replay.add(replay, seen)
             batch = jax_replay.sample(replay, index, self.config)
             state, metrics = self.raw_agent.step(state, batch, step_noise)
             return (state, replay, *world), (metrics, _outcome(seen))
 
-        start = state, carry.replay, carry.env_state, carry.obs
+        start = state, carry.replay, carry.env_state, carry.obs, carry.exploring
         rounds = self._by_round((noise.act, rows)), noise.index, noise.step
         (state, *world), (metrics, outcome) = jax.lax.scan(one_round, start, rounds)
         carry, ended = _after(carry, world, outcome)
@@ -153,13 +179,13 @@ class FusedOffPolicy(Loop):
 
         def one_round(loop, steps):
             replay, *world = loop
-            world, seen = self._steps(lambda _, u: random_act(self.spec, u, jnp), world, steps)
+            world, seen = self._steps(lambda _, u, __: random_act(self.spec, u, jnp), world, steps)
             return (jax_replay.add(replay, seen), *world), _outcome(seen)
 
         def body(_, loop):
             carry, total = loop
             rounds = self._by_round(self._noise(self._random, carry, keys))
-            start = carry.replay, carry.env_state, carry.obs
+            start = carry.replay, carry.env_state, carry.obs, carry.exploring
             world, outcome = jax.lax.scan(one_round, start, rounds)
             carry, ended = _after(carry, world, outcome)
             return carry, tuple(a + b for a, b in zip(total, ended, strict=True))
@@ -170,8 +196,8 @@ class FusedOffPolicy(Loop):
 
     def _collect_once(self, state: State, carry: Carry, keys: tuple) -> tuple[State, Any]:
         noise, rows = self._noise(self._draws, carry, keys)
-        act, world = partial(self.raw_agent.act, state), (carry.env_state, carry.obs)
-        world, seen = self._steps(act, world, (noise.act, rows))
+        world = carry.env_state, carry.obs, carry.exploring
+        world, seen = self._steps(self._acting(state), world, (noise.act, rows))
         carry, _ = _after(carry, (carry.replay, *world), _outcome(seen))
         return state, (carry, seen)
 
@@ -186,16 +212,24 @@ class FusedOffPolicy(Loop):
         rounds = self.config.num_rounds
         return jax.tree.map(lambda x: x.reshape(rounds, -1, *x.shape[1:]), tree)
 
+    def _acting(self, state: State) -> Callable:
+        """(obs, noise, exploring) -> Act, or Explored where every episode has a σ."""
+        if self._scales:
+            return partial(exploring_act(self.raw_agent.act, self._scales), state)
+        return lambda obs, noise, _: self.raw_agent.act(state, obs, noise)
+
     def _steps(self, act: Callable, world: Sequence, rows: Tree) -> tuple[tuple, Transition]:
-        """As many steps of all environments as `rows` has; world is their state and obs."""
+        """As many steps of all environments as `rows` has; world: their state, obs, exploring."""
 
         def body(world, row):
-            env_state, obs = world
-            chosen = act(obs, row[0])
+            env_state, obs, exploring = world
+            chosen = act(obs, row[0], exploring)
             env_state, out = self.env.step(env_state, chosen.action, row[1])
             ends = out.terminated, out.truncated
             seen = Transition(obs, chosen.raw_action, out.reward, *ends, out.final_obs)
-            return (env_state, out.obs), seen
+            if isinstance(chosen, Explored):
+                exploring = Exploring(chosen.scale, *ends)
+            return (env_state, out.obs, exploring), seen
 
         return jax.lax.scan(body, tuple(world), rows)
 
@@ -206,8 +240,7 @@ def _outcome(seen: Transition) -> tuple[Array, Array]:
 
 def _after(carry: Carry, world: Sequence, outcome: tuple[Array, Array]) -> tuple[Carry, tuple]:
     """The next iteration's carry, and what ended in this one."""
-    replay, env_state, obs = world
-    reward, ended = (x.reshape(-1, len(obs)) for x in outcome)
+    reward, ended = (x.reshape(-1, len(carry.obs)) for x in outcome)
     carry, counts = episodes(carry, reward, ended)
-    iteration = carry.iteration + 1
-    return carry._replace(replay=replay, env_state=env_state, obs=obs, iteration=iteration), counts
+    changed = dict(zip(("replay", "env_state", "obs", "exploring"), world, strict=True))
+    return carry._replace(**changed, iteration=carry.iteration + 1), counts

@@ -6,7 +6,7 @@ argument of the program: any chunk, the last one included, is the same compilati
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -38,10 +38,14 @@ class Carry(NamedTuple):
     iteration: Array
 
 
+AXES = Carry(*(0 for _ in Carry._fields))._replace(iteration=None)
+"""Of a population's carry: 0 where each agent has its own, None where all of them share one."""
+
+
 class FusedOnPolicy(Loop):
     """Same numbers as HostOnPolicy from the same seed, in one program."""
 
-    kind = "fused"
+    kind, axes = "fused", AXES
 
     def __init__(
         self,
@@ -58,20 +62,35 @@ class FusedOnPolicy(Loop):
         self.agent = runtime.agent(raw)
         self._transition = registry.data_module(algorithm).transition
         self._draws = draws_of(algorithm, env.spec, config)
-        self._noise_key = jax.random.key(derive(seed, "noise"), impl=runtime.prng)
-        reset_key, self._steps_key = env_keys(seed, runtime.prng)
-        self.state = self.agent.init(derive(seed, "weights"))
-        env_state, obs = jax.jit(env.reset)(reset_key)
-        zeros = jnp.zeros(env.num_envs)
-        carry = Carry(env_state, obs, zeros, jnp.zeros_like(zeros), jnp.zeros((), jnp.int32))
+        self._reset = jax.jit(env.reset)
+        carry, keys = self.start(seed)
         # Committed to the device like everything that `run` returns: else the second call compiles.
-        self._carry = jax.device_put(carry, runtime._device)
-        self._run = runtime.transform(self._chunk)
+        carry = jax.device_put(carry, runtime._device)
+        self.begin(self.agent.init(derive(seed, "weights")), carry, keys)
         self._collect = runtime.transform(self._collect_once, keep=True)
+
+    def start(self, seed: int) -> tuple[Carry, tuple[Array, Array]]:
+        """What the seed decides beside the weights: the first states, and the keys of all draws."""
+        noise_key = jax.random.key(derive(seed, "noise"), impl=self.runtime.prng)
+        reset_key, steps_key = env_keys(seed, self.runtime.prng)
+        env_state, obs = self._reset(reset_key)
+        zeros = jnp.zeros(self.env.num_envs)
+        carry = Carry(env_state, obs, zeros, jnp.zeros_like(zeros), jnp.zeros((), jnp.int32))
+        return carry, (noise_key, steps_key)
+
+    def begin(
+        self, state: State, carry: Carry, keys: tuple, over: Callable = lambda program: program
+    ) -> None:
+        """Go on from here; `over` makes one agent's program that of many (fused_population.py)."""
+        self.state, self._carry, self._keys = state, carry, keys
+        self._run = self.runtime.transform(over(self._chunk))
 
     @property
     def obs(self) -> Array:
         return self._carry.obs
+
+    def _failures(self) -> Array | None:
+        return self.env.failures(self._carry.env_state)
 
     def run(self) -> Progress:
         self.state, (self._carry, progress) = self._run(
@@ -92,10 +111,6 @@ class FusedOnPolicy(Loop):
     def load(self, arrays: Mapping[str, np.ndarray]) -> bool:
         self._carry = load_tree(self._carry, take_from("carry", arrays))
         return super().load(arrays)
-
-    @property
-    def _keys(self) -> tuple[Array, Array]:
-        return self._noise_key, self._steps_key
 
     def _chunk(
         self, state: State, carry: Carry, keys: tuple, iterations: Array

@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 
 from tiebreak.core.arrays import Arrays, put_under, take_from
-from tiebreak.core.off_policy import Act, Transition
+from tiebreak.core.off_policy import Act, Explored, Exploring, Transition
 from tiebreak.core.seeding import derive
 from tiebreak.core.types import Agent, Tree
 from tiebreak.envs.base import HostEnv
 from tiebreak.loops.base import Loop, Progress, off_policy_draws_of, random_act, random_draw
 from tiebreak.loops.episodes import Episodes
+from tiebreak.loops.exploration import first_exploring, noise_scales
 from tiebreak.loops.world import dump_world, load_world
 from tiebreak.replay.base import Ring
 from tiebreak.runtimes.base import Runtime, numpy_stack
@@ -32,7 +33,8 @@ class HostOffPolicy(Loop):
     ):
         self.runtime, self.raw_agent, self.env = runtime, raw, env
         self.spec, self.config = env.spec, config
-        self.agent, self._actor = runtime.agent(raw), runtime.actor(raw)
+        self.agent, scales = runtime.agent(raw), noise_scales(algorithm, config)
+        self._actor: Any = runtime.explorer(raw, scales) if scales else runtime.actor(raw)
         self.ring = Ring(runtime, env.spec, config)
         self._learn = self.ring.learner(raw)
         self._draws = off_policy_draws_of(algorithm, env.spec, config)
@@ -40,6 +42,8 @@ class HostOffPolicy(Loop):
         self.state = self.agent.init(derive(seed, "weights"))
         self._on_device = not isinstance(obs := env.reset(), np.ndarray)
         self._obs, self._episodes = obs, Episodes(env.num_envs)
+        asarray = runtime.asarray if self._on_device else np.asarray
+        self._exploring = (first_exploring(env.num_envs, asarray),) if scales else ()
 
     @property
     def obs(self) -> Any:
@@ -59,6 +63,9 @@ class HostOffPolicy(Loop):
 
     def dump(self) -> Arrays:
         world = dump_world(self.env, self._obs, self._episodes, self.runtime)
+        exploring = self.runtime.to_numpy(self._exploring) if self._on_device else self._exploring
+        for state in exploring:
+            world.update(put_under("exploring", state._asdict()))
         return {**super().dump(), **world, **put_under("replay", self.ring.dump())}
 
     def load(self, arrays: Mapping[str, np.ndarray]) -> bool:
@@ -66,6 +73,10 @@ class HostOffPolicy(Loop):
         self.ring.load(take_from("replay", arrays))
         world = self.env, self._obs, self._episodes, self.runtime
         self._obs, goes_on = load_world(arrays, *world)
+        if goes_on and self._exploring:
+            asarray = self.runtime.asarray if self._on_device else np.asarray
+            stored = take_from("exploring", arrays)
+            self._exploring = (Exploring(*(asarray(stored[k]) for k in Exploring._fields)),)
         return goes_on
 
     @property
@@ -104,12 +115,14 @@ class HostOffPolicy(Loop):
         if random:
             act = self._placed(random_act(self.spec, noise[t], np))
         else:
-            act = self._actor(self.state, self._obs, noise, t)
+            act = self._actor(self.state, self._obs, noise, t, *self._exploring)
             if not self._on_device:
                 act = self.runtime.to_numpy(act)
         out = self.env.step(act.action)
         ends = out.terminated, out.truncated
         row = Transition(self._obs, act.raw_action, out.reward, *ends, out.final_obs)
+        if isinstance(act, Explored):
+            self._exploring = (Exploring(act.scale, *ends),)
         self._obs = out.obs
         return row
 

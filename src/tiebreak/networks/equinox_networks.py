@@ -75,16 +75,29 @@ class ActionValues(eqx.Module):
 
 
 class Critic(eqx.Module):
-    """Q of one action: obs [B, observation_size], action [B, action_size] -> [B]."""
+    """Q of one action: obs [B, observation_size], action [B, action_size] -> [B].
+
+    With `atoms`, the logits of as many possible returns instead: [B, atoms].
+    """
 
     mlp: MLP
+    atoms: int = eqx.field(static=True)
 
-    def __init__(self, spec: EnvSpec, hidden_sizes: tuple[int, ...], activation: str, dtype: str):
-        sizes = (spec.observation_size + spec.action_size, *hidden_sizes, 1)
+    def __init__(
+        self,
+        spec: EnvSpec,
+        hidden_sizes: tuple[int, ...],
+        activation: str,
+        dtype: str,
+        atoms: int = 0,
+    ):
+        sizes = (spec.observation_size + spec.action_size, *hidden_sizes, atoms or 1)
         self.mlp = MLP(sizes, activation, dtype)
+        self.atoms = atoms
 
     def __call__(self, obs: Array, action: Array) -> Array:
-        return self.mlp(jax.numpy.concatenate([obs, action], axis=-1))[..., 0]
+        out = self.mlp(jax.numpy.concatenate([obs, action], axis=-1))
+        return out if self.atoms else out[..., 0]
 
 
 class DeterministicPolicy(eqx.Module):

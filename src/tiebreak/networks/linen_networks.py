@@ -78,16 +78,22 @@ class ActionValues(nn.Module):
 
 
 class Critic(nn.Module):
-    """Q of one action: obs [B, observation_size], action [B, action_size] -> [B]."""
+    """Q of one action: obs [B, observation_size], action [B, action_size] -> [B].
+
+    With `atoms`, the logits of as many possible returns instead: [B, atoms].
+    """
 
     hidden_sizes: tuple[int, ...]
     activation: str
     dtype: str = "float32"
+    atoms: int = 0
 
     @nn.compact
     def __call__(self, obs: Array, action: Array) -> Array:
         x = jax.numpy.concatenate([obs, action], axis=-1)
-        return MLP((*self.hidden_sizes, 1), self.activation, self.dtype, name="mlp")(x)[..., 0]
+        sizes = (*self.hidden_sizes, self.atoms or 1)
+        out = MLP(sizes, self.activation, self.dtype, name="mlp")(x)
+        return out if self.atoms else out[..., 0]
 
 
 class DeterministicPolicy(nn.Module):

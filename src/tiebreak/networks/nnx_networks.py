@@ -92,7 +92,10 @@ class ActionValues(nnx.Module):
 
 
 class Critic(nnx.Module):
-    """Q of one action: obs [B, observation_size], action [B, action_size] -> [B]."""
+    """Q of one action: obs [B, observation_size], action [B, action_size] -> [B].
+
+    With `atoms`, the logits of as many possible returns instead: [B, atoms].
+    """
 
     def __init__(
         self,
@@ -101,12 +104,15 @@ class Critic(nnx.Module):
         activation: str,
         dtype: str,
         rngs: nnx.Rngs,
+        atoms: int = 0,
     ):
-        sizes = (spec.observation_size + spec.action_size, *hidden_sizes, 1)
+        sizes = (spec.observation_size + spec.action_size, *hidden_sizes, atoms or 1)
         self.mlp = MLP(sizes, activation, dtype, rngs)
+        self.atoms = atoms
 
     def __call__(self, obs: Array, action: Array) -> Array:
-        return self.mlp(jax.numpy.concatenate([obs, action], axis=-1))[..., 0]
+        out = self.mlp(jax.numpy.concatenate([obs, action], axis=-1))
+        return out if self.atoms else out[..., 0]
 
 
 class DeterministicPolicy(nnx.Module):

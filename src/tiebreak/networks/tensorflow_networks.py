@@ -54,7 +54,6 @@ class Policy(NamedTuple):
 
     @property
     def mlp(self) -> MLP:
-        """The network under it."""
         sizes = (self.spec.observation_size, *self.hidden_sizes, self.spec.action_size)
         return MLP("actor", sizes, self.activation)
 
@@ -79,7 +78,6 @@ class Value(NamedTuple):
 
     @property
     def mlp(self) -> MLP:
-        """The network under it."""
         sizes = (self.spec.observation_size, *self.hidden_sizes, 1)
         return MLP("critic", sizes, self.activation)
 
@@ -101,7 +99,6 @@ class ActionValues(NamedTuple):
 
     @property
     def mlp(self) -> MLP:
-        """The network under it."""
         sizes = (self.spec.observation_size, *self.hidden_sizes, self.spec.action_size)
         return MLP(self.name, sizes, self.activation)
 
@@ -114,25 +111,29 @@ class ActionValues(NamedTuple):
 
 
 class Critic(NamedTuple):
-    """Q of one action: obs [B, observation_size], action [B, action_size] -> [B]."""
+    """Q of one action: obs [B, observation_size], action [B, action_size] -> [B].
+
+    With `atoms`, the logits of as many possible returns instead: [B, atoms].
+    """
 
     name: str
     spec: EnvSpec
     hidden_sizes: tuple[int, ...]
     activation: str
+    atoms: int = 0
 
     @property
     def mlp(self) -> MLP:
-        """The network under it."""
-        sizes = (self.spec.observation_size + self.spec.action_size, *self.hidden_sizes, 1)
-        return MLP(self.name, sizes, self.activation)
+        seen = self.spec.observation_size + self.spec.action_size
+        return MLP(self.name, (seen, *self.hidden_sizes, self.atoms or 1), self.activation)
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Canonical names and shapes of the weights."""
         return self.mlp.shapes()
 
     def __call__(self, weights: Mapping[str, Array], obs: Array, action: Array) -> Array:
-        return self.mlp(weights, tf.concat([obs, action], axis=-1))[..., 0]
+        out = self.mlp(weights, tf.concat([obs, action], axis=-1))
+        return out if self.atoms else out[..., 0]
 
 
 class DeterministicPolicy(NamedTuple):
@@ -145,7 +146,6 @@ class DeterministicPolicy(NamedTuple):
 
     @property
     def mlp(self) -> MLP:
-        """The network under it."""
         sizes = (self.spec.observation_size, *self.hidden_sizes, self.spec.action_size)
         return MLP(self.name, sizes, self.activation)
 
@@ -168,7 +168,6 @@ class SquashedPolicy(NamedTuple):
 
     @property
     def mlp(self) -> MLP:
-        """The network under it."""
         sizes = (self.spec.observation_size, *self.hidden_sizes, 2 * self.spec.action_size)
         return MLP(self.name, sizes, self.activation)
 

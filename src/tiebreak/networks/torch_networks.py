@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import nn
@@ -32,8 +33,8 @@ class MLP(nn.Module):
         """Apply every layer."""
         *hidden, last = self.layers
         for layer in hidden:
-            x = self.activation(layer(x))
-        return last(x)
+            x = self.activation(_dense(layer, x))
+        return _dense(last, x)
 
     def names(self, prefix: str) -> list[str]:
         """Canonical names in the order of `parameters`."""
@@ -104,18 +105,28 @@ class ActionValues(nn.Module):
 
 
 class Critic(nn.Module):
-    """Q of one action: obs [B, observation_size], action [B, action_size] -> [B]."""
+    """Q of one action: obs [B, observation_size], action [B, action_size] -> [B].
+
+    With `atoms`, the logits of as many possible returns instead: [B, atoms].
+    """
 
     def __init__(
-        self, spec: EnvSpec, hidden_sizes: tuple[int, ...], activation: str, dtype: torch.dtype
+        self,
+        spec: EnvSpec,
+        hidden_sizes: tuple[int, ...],
+        activation: str,
+        dtype: torch.dtype,
+        atoms: int = 0,
     ):
         super().__init__()
-        sizes = (spec.observation_size + spec.action_size, *hidden_sizes, 1)
+        sizes = (spec.observation_size + spec.action_size, *hidden_sizes, atoms or 1)
         self.mlp = MLP(sizes, activation, dtype)
+        self.atoms = atoms
 
     def forward(self, obs: Array, action: Array) -> Array:
         """The action's value."""
-        return self.mlp(torch.cat([obs, action], dim=-1))[..., 0]
+        out = self.mlp(torch.cat([obs, action], dim=-1))
+        return out if self.atoms else out[..., 0]
 
     def names(self, prefix: str) -> list[str]:
         """Canonical names in the order of `parameters`."""
@@ -227,3 +238,10 @@ class LayerNormCritic(nn.Module):
     def names(self, prefix: str) -> list[str]:
         """Canonical names in the order of `parameters`."""
         return self.mlp.names(prefix)
+
+
+def _dense(layer: Any, x: Array) -> Array:
+    """A linear layer in the type of `x`; weights that are of another stay what they are."""
+    if x.dtype == layer.weight.dtype:
+        return layer(x)
+    return nn.functional.linear(x, layer.weight.to(x.dtype), layer.bias.to(x.dtype))

@@ -83,6 +83,24 @@ def fit_to_bounds(raw: Array, low: Array, high: Array) -> Array:
     return low + 0.5 * (jnp.clip(raw, -1.0, 1.0) + 1.0) * (high - low)
 
 
+def atoms(low: float, high: float, like: Array) -> Array:
+    """As many evenly spaced numbers from low to high as `like` […, K] has, in its type."""
+    return jnp.asarray(np.linspace(low, high, like.shape[-1]), like.dtype)
+
+
+def project(probs: Array, values: Array, low: float, high: float) -> Array:
+    """Mass `probs` at `values` within [low, high], both [B, K], onto K even atoms of that range.
+
+    Each mass goes to the two atoms around it, by nearness (Bellemare et al. 2017). As a sum over
+    all pairs, which XLA never writes out: on a CPU its scatter adds numbers one by one.
+    """
+    last = probs.shape[-1] - 1
+    place = (values - low) * (last / (high - low))
+    to = jnp.arange(last + 1, dtype=probs.dtype)
+    near = jnp.maximum(1.0 - jnp.abs(place[:, :, None] - to), 0.0)
+    return jnp.sum(probs[:, :, None] * near, axis=1)
+
+
 def recurrence(value: Array, coefficient: Array, reverse: bool = False) -> Array:
     """y_t = value_t + coefficient_t · y_{t−1} along axis 0 (y_{t+1} if reverse); both [T, …].
 
@@ -147,11 +165,14 @@ def _shifted(x: Array, shift: int, reverse: bool) -> Array:
 
 
 def make_optimizer(
-    kind: str, schedule: Callable[[Array], Array], eps: float, max_grad_norm: float
-) -> optax.GradientTransformation:
-    """Clip by global norm (0: not), then Adam (or plain SGD, which leaves the moments zero)."""
+    kind: str, schedule: Callable[[Array], Array], eps: float, max_grad_norm: float,
+    weight_decay: float = 0.0,
+) -> optax.GradientTransformation:  # fmt: skip
+    """Clip by global norm (0: not), then AdamW (or plain SGD, which leaves the moments zero)."""
     clip = optax.clip_by_global_norm(max_grad_norm) if max_grad_norm else optax.identity()
     direction = _adam(eps) if kind == "adam" else _unscaled()
+    if weight_decay:
+        direction = _with_decay(direction, weight_decay)
     return optax.chain(clip, direction, optax.scale_by_learning_rate(schedule))
 
 
@@ -177,6 +198,16 @@ def _unscaled() -> optax.GradientTransformation:
         return grads, state._replace(count=state.count + 1)
 
     return optax.GradientTransformation(optax.scale_by_adam().init, update)
+
+
+def _with_decay(direction: Any, weight_decay: float) -> optax.GradientTransformation:
+    """optax.add_decayed_weights behind `direction`, whose state stays the only one."""
+
+    def update(grads, state, params):
+        out, state = direction.update(grads, state)
+        return jax.tree.map(lambda x, p: x + weight_decay * p, out, params), state
+
+    return optax.GradientTransformation(direction.init, update)
 
 
 def scan(body: Callable, carry: Any, xs: Any) -> tuple[Any, Any]:

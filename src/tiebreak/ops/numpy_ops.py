@@ -117,6 +117,24 @@ def log_softmax(logits: np.ndarray) -> np.ndarray:
     return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
 
 
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """π over the last axis."""
+    return np.exp(log_softmax(logits))
+
+
+def project(probs: np.ndarray, values: np.ndarray, low: float, high: float) -> np.ndarray:
+    """Mass `probs` at `values` within [low, high], both [B, K], onto K even atoms of that range.
+
+    Each mass goes to the two atoms around it, by nearness (Bellemare et al. 2017, algorithm 1).
+    """
+    place = (values - low) / (high - low) * (probs.shape[1] - 1)
+    below = np.clip(np.floor(place).astype(int), 0, probs.shape[1] - 2)
+    out, rows = np.zeros_like(probs), np.arange(len(probs))[:, None]
+    np.add.at(out, (rows, below), probs * (1.0 - (place - below)))
+    np.add.at(out, (rows, below + 1), probs * (place - below))
+    return out
+
+
 def merge_moments(weights: Weights, name: str, x: np.ndarray) -> dict[str, np.ndarray]:
     """The running moments `name` after taking in the rows of `x` (Chan et al.)."""
     c, a, v = (weights[f"{name}/{k}"] for k in ("count", "mean", "var"))
@@ -156,6 +174,11 @@ def adam(
         out[name] = weights[name] - rate * mu / (1.0 - BETA1**steps) / (root + eps)
         out[f"adam/mu/{name}"], out[f"adam/nu/{name}"] = mu, nu
     return {**out, count: steps}
+
+
+def decay(weights: Weights, names: Iterable[str], share: float) -> dict[str, np.ndarray]:
+    """`weights` with those of `names` smaller by `share` (Loshchilov & Hutter 2019)."""
+    return {**weights, **{name: (1.0 - share) * weights[name] for name in names}}
 
 
 def sgd(

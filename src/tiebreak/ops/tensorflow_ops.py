@@ -88,6 +88,24 @@ def fit_to_bounds(raw: Array, low: Array, high: Array) -> Array:
     return low + 0.5 * (tf.clip_by_value(raw, -1.0, 1.0) + 1.0) * (high - low)
 
 
+def atoms(low: float, high: float, like: Array) -> Array:
+    """As many evenly spaced numbers from low to high as `like` […, K] has, in its type."""
+    return tf.constant(np.linspace(low, high, like.shape[-1]), like.dtype)
+
+
+def project(probs: Array, values: Array, low: float, high: float) -> Array:
+    """Mass `probs` at `values` within [low, high], both [B, K], onto K even atoms of that range.
+
+    Each mass goes to the two atoms around it, by nearness (Bellemare et al. 2017). As a sum over
+    all pairs, which XLA never writes out: on a CPU its scatter adds numbers one by one.
+    """
+    last = probs.shape[-1] - 1
+    place = (values - low) * (last / (high - low))
+    to = tf.range(last + 1, dtype=probs.dtype)
+    near = tf.maximum(1.0 - tf.abs(place[:, :, None] - to), 0.0)
+    return tf.reduce_sum(probs[:, :, None] * near, axis=1)
+
+
 def recurrence(value: Array, coefficient: Array, reverse: bool = False) -> Array:
     """y_t = value_t + coefficient_t · y_{t−1} along axis 0 (y_{t+1} if reverse); both [T, …].
 
@@ -102,14 +120,9 @@ def recurrence(value: Array, coefficient: Array, reverse: bool = False) -> Array
 
 
 def gae(
-    reward: Array,
-    value: Array,
-    next_value: Array,
-    keep: Array,
-    trace: Array,
-    gamma: float,
-    gae_lambda: float,
-) -> Array:
+    reward: Array, value: Array, next_value: Array, keep: Array, trace: Array,
+    gamma: float, gae_lambda: float,
+) -> Array:  # fmt: skip
     """Generalized advantage estimates (Schulman et al. 2016, eq. 16); all arrays [T, N].
 
     `keep` is 1 where `next_value` counts, `trace` is 1 where the episode goes on.
@@ -161,15 +174,18 @@ class Adam(NamedTuple):
 
 
 def make_optimizer(
-    kind: str, schedule: Callable[[Array], Array], eps: float, max_grad_norm: float
-) -> Callable[[Array, Adam, Array], None]:
-    """Clip by global norm (0: not), then Adam (or SGD, which leaves the moments zero), in place."""
+    kind: str, schedule: Callable[[Array], Array], eps: float, max_grad_norm: float,
+    weight_decay: float = 0.0,
+) -> Callable[[Array, Adam, Array], None]:  # fmt: skip
+    """Clip by global norm (0: not), then AdamW (or SGD, which leaves moments zero), in place."""
 
     def update(grads: Array, state: Adam, weights: Array) -> None:
         if max_grad_norm:
             grads = grads * (max_grad_norm / tf.maximum(global_norm(grads), max_grad_norm))
         rate = tf.cast(tf.convert_to_tensor(schedule(state.count), tf.float64), grads.dtype)
         state.count.assign_add(1)
+        if weight_decay:
+            weights.assign_sub(rate * weight_decay * weights)
         if kind == "adam":
             adam(grads, state, weights, rate, eps)
         else:

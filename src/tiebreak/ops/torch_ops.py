@@ -83,6 +83,29 @@ def fit_to_bounds(raw: Array, low: Array, high: Array) -> Array:
     return low + 0.5 * (raw.clamp(-1.0, 1.0) + 1.0) * (high - low)
 
 
+def atoms(low: float, high: float, like: Array) -> Array:
+    """As many evenly spaced numbers from low to high as `like` […, K] has, in its type."""
+    return torch.linspace(low, high, like.shape[-1], dtype=like.dtype, device=like.device)
+
+
+def project(probs: Array, values: Array, low: float, high: float) -> Array:
+    """Mass `probs` at `values` within [low, high], both [B, K], onto K even atoms of that range.
+
+    Each mass goes to the two atoms around it, by nearness (Bellemare et al. 2017). Compiled, as a
+    sum over all pairs that is never written out; eager torch would write it, and scatters instead.
+    """
+    last = probs.shape[-1] - 1
+    place = (values - low) * (last / (high - low))
+    if torch.compiler.is_compiling():
+        to = torch.arange(last + 1, dtype=probs.dtype, device=probs.device)
+        near = (1.0 - (place[:, :, None] - to).abs()).clamp(min=0.0)
+        return (probs[:, :, None] * near).sum(1)
+    below = place.floor().clamp(0, last - 1).nan_to_num()  # no index; what it is given stays NaN
+    upper, below = probs * (place - below), below.long()
+    out = torch.zeros_like(probs).scatter_add_(1, below, probs - upper)
+    return out.scatter_add_(1, below + 1, upper)
+
+
 def recurrence(value: Array, coefficient: Array, reverse: bool = False) -> Array:
     """y_t = value_t + coefficient_t · y_{t−1} along axis 0 (y_{t+1} if reverse); both [T, …].
 
@@ -150,9 +173,10 @@ class Adam(NamedTuple):
 
 
 def make_optimizer(
-    kind: str, schedule: Callable[[Array], Array | float], eps: float, max_grad_norm: float
-) -> Callable[[list[Array], Sequence[Array], Adam], Array]:
-    """Clip by global norm (0: not), then Adam (or SGD, which leaves the moments zero), in place.
+    kind: str, schedule: Callable[[Array], Array | float], eps: float, max_grad_norm: float,
+    weight_decay: float = 0.0,
+) -> Callable[[list[Array], Sequence[Array], Adam], Array]:  # fmt: skip
+    """Clip by global norm (0: not), then AdamW (or SGD, which leaves the moments zero), in place.
 
     The function that is returned takes parameters, gradients and state; it returns the norm.
     """
@@ -164,6 +188,9 @@ def make_optimizer(
             grads = torch._foreach_mul(grads, max_grad_norm / norm.clamp(min=max_grad_norm))
         rate = schedule(state.count[0])
         state.count[0].add_(1)
+        if weight_decay:
+            # Not times 1 − rate·decay: that rounds to the same side in every update.
+            torch._foreach_sub_(params, torch._foreach_mul(params, rate * weight_decay))
         if kind == "adam":
             adam(params, grads, state, rate, eps)
         else:

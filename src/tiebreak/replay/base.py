@@ -27,7 +27,7 @@ class Ring:
 
     def __init__(self, runtime: Runtime, spec: EnvSpec, config: OffPolicyConfig):
         """Raises UsageError, before anything is allocated, where it would not fit."""
-        require_memory(spec, config)
+        require_memory(runtime, spec, config)
         module = registry.load(registry.REPLAYS[runtime.name])
         self.arrays: Tree = module.create(spec, config, runtime.device)
         self._write = runtime.writer(module.add)
@@ -65,14 +65,16 @@ def required_bytes(spec: EnvSpec, config: OffPolicyConfig) -> int:
     return config.ring_length * config.num_envs * each
 
 
-def require_memory(spec: EnvSpec, config: OffPolicyConfig) -> None:
-    """Raise UsageError where a ring would not fit into the memory at hand."""
-    needed, free = required_bytes(spec, config), available_bytes()
+def require_memory(runtime: Runtime, spec: EnvSpec, config: OffPolicyConfig) -> None:
+    """Raise UsageError where a ring would not fit into the memory where it would be."""
+    needed = required_bytes(spec, config)
+    free = runtime.memory().get("free_bytes", available_bytes())
     if needed > (1.0 - LEFT_OVER) * free:
         fits = int(config.replay_size * (1.0 - LEFT_OVER) * free / needed)
         raise UsageError(
             f"a replay of {config.replay_size} transitions takes {needed / 2**30:.1f} GiB, and "
-            f"{free / 2**30:.1f} GiB are free here; at most --set replay_size={fits} fits"
+            f"{free / 2**30:.1f} GiB are free on {runtime.device}; "
+            f"at most --set replay_size={fits} fits"
         )
 
 

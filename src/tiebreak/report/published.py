@@ -45,7 +45,7 @@ def _number(value: Mapping[str, Any]) -> str:
 
 
 def _timed(seconds: Callable[[CellSummary], float | None]) -> Callable[..., list[tuple[str, str]]]:
-    """Ours are times, of every cell that a value belongs to."""
+    """Ours are times or rates, of every cell that a value belongs to."""
 
     def ours(groups: Sequence[GroupSummary], value: Mapping[str, Any]) -> list[tuple[str, str]]:
         return [
@@ -66,6 +66,11 @@ def _per_call_ms(cell: CellSummary) -> float | None:
     units = cell.per_call.get("units")
     known = units is not None and cell.seconds_per_unit is not None
     return 1000 * units * cell.seconds_per_unit if known else None  # type: ignore[operator]
+
+
+def _calls_per_s(cell: CellSummary) -> float | None:
+    call_ms = _per_call_ms(cell)
+    return 1000 / call_ms if call_ms else None
 
 
 def _ratios(groups: Sequence[GroupSummary], value: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -99,6 +104,7 @@ def _where(cell: CellSummary) -> str:
 _OURS = {
     "s per 1000 updates": _timed(_per_thousand),
     "ms per call": _timed(_per_call_ms),
+    "calls per s": _timed(_calls_per_s),
     "times as fast": _ratios,
 }
 """Unit of a published table -> what of ours stands beside a value: (number, our cell) of each."""

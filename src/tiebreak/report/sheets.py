@@ -5,7 +5,7 @@ They repeat medians of the groups' own tables, have no intervals, and decide not
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from tiebreak.registry import OFF_POLICY, config_module
@@ -62,7 +62,7 @@ def side_by_side(groups: Sequence[GroupSummary]) -> list[Sheet]:
             sheets.append(_breakdown(title, probes))
         if {"env", "forward", "interact"} <= probes.keys():
             sheets.append(_ceiling(title, probes))
-    return sheets
+    return [*sheets, *_populations(groups)]
 
 
 def _race(group: GroupSummary, summary: CellSummary) -> tuple:
@@ -120,6 +120,41 @@ def _ceiling(title: str, probes: Mapping[str, Mapping[str, CellSummary]]) -> She
         ("cell", "environment alone", "policy alone", "interact", "of the lower"),
         tuple(rows),
     )
+
+
+def _populations(groups: Sequence[GroupSummary]) -> list[Sheet]:
+    """Cells that differ in the number of agents alone, one below the other."""
+    together: dict[tuple, list[CellSummary]] = {}
+    for group in groups:
+        for cell in group.cells:
+            if cell.cell["probe"] == "population" and cell.units_per_s:
+                race = [p for p in _race(group, cell)[:-1] if p != f"agents {_agents(cell)}"]
+                together.setdefault((*race, group.fingerprint), []).append(cell)
+    return [
+        Sheet(
+            f"population · {' · '.join(key[:-1])}",
+            "Environment steps per second of all agents together and of each of them, how much "
+            "faster all are than the fewest agents of that cell, and the process's largest memory.",
+            ("cell", "agents", "together", "each", "gain", "peak memory"),
+            tuple(_gains(cells)),
+        )
+        for key, cells in together.items()
+    ]
+
+
+def _gains(cells: Sequence[CellSummary]) -> Iterator[tuple[str, ...]]:
+    """Rows by cell and number of agents."""
+    ordered = sorted(cells, key=lambda cell: (words.name(cell), _agents(cell)))
+    fewest: dict[str, float] = {}
+    for cell in ordered:
+        name, agents, per_s = words.name(cell), _agents(cell), cell.units_per_s or 0.0
+        gain = words.times(per_s / fewest.setdefault(name, per_s))
+        rates = words.si(per_s), words.si(per_s / agents)
+        yield name, str(agents), *rates, gain, words.size(cell.memory_bytes)
+
+
+def _agents(summary: CellSummary) -> int:
+    return int(summary.cell.get("agents", 1))
 
 
 def _rate(per_s: float | None) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from tiebreak.core.off_policy import ActNoise, Explored, Exploring
 from tiebreak.core.types import Agent, Array, Build, State, Tree
 
 
@@ -43,6 +44,14 @@ class Runtime(abc.ABC):
         """`act` in this mode over a block of noise: (state, obs, noise [T, N, A], t) -> Act.
 
         The block is drawn once per rollout; indexing happens inside the compiled function.
+        """
+
+    @abc.abstractmethod
+    def explorer(
+        self, raw: Agent, scales: tuple[float, float]
+    ) -> Callable[[State, Array, ActNoise, int, Exploring], Explored]:
+        """`actor` for algorithms whose episodes have a σ each, drawn from between `scales`: the
+        noise that `act` is given is σ times the block's; (state, obs, block [T, …], t, exploring).
         """
 
     @abc.abstractmethod
@@ -99,7 +108,10 @@ class Runtime(abc.ABC):
 
     @abc.abstractmethod
     def memory(self) -> dict[str, int]:
-        """`live_bytes` and `peak_bytes` as the library reports them; empty where it cannot."""
+        """`live_bytes` and `peak_bytes` as the library reports them; empty where it cannot.
+
+        `free_bytes`, what can still be had, is there where the device has memory of its own.
+        """
 
     @abc.abstractmethod
     def settings(self) -> dict[str, Any]:

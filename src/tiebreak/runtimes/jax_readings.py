@@ -45,6 +45,8 @@ def memory(device: Any) -> dict[str, int]:
     out = {"live_bytes": sum(x.nbytes for x in jax.live_arrays())}
     if "peak_bytes_in_use" in stats:
         out["peak_bytes"] = int(stats["peak_bytes_in_use"])
+    if "bytes_limit" in stats:
+        out["free_bytes"] = int(stats["bytes_limit"] - stats.get("bytes_in_use", 0))
     return out
 
 

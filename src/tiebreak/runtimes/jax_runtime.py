@@ -15,13 +15,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tiebreak.core.errors import UsageError
+from tiebreak.core.errors import MissingDevice
+from tiebreak.core.off_policy import Explored
 from tiebreak.core.types import Agent, Array, Build, State, Tree
 from tiebreak.runtimes import jax_readings as readings
 from tiebreak.runtimes.base import Runtime as Base
 from tiebreak.runtimes.base import keeps_small_bits
 from tiebreak.runtimes.jax_modes import TRANSFORMS
-from tiebreak.runtimes.jax_noise import draw_tree
+from tiebreak.runtimes.jax_noise import draw_tree, exploring_act
 
 
 class Runtime(Base):
@@ -36,7 +37,9 @@ class Runtime(Base):
         self.prng = "threefry2x32"
 
     def build(self) -> Build:
-        return Build("float64" if self.precision == "float64" else "float32", self.device)
+        dtype = "float64" if self.precision == "float64" else "float32"
+        networks = "bfloat16" if self.precision == "bfloat16" else ""
+        return Build(dtype, self.device, network_dtype=networks)
 
     def agent(self, raw: Agent) -> Agent:
         pack, unpack = self._boundary()
@@ -55,6 +58,17 @@ class Runtime(Base):
 
         compiled = self.transform(act, keep=True)
         return lambda state, obs, noise, t: compiled(state, obs, noise, np.int32(t))[1]
+
+    def explorer(self, raw: Agent, scales: tuple[float, float]) -> Callable[..., Explored]:
+        act = exploring_act(raw.act, scales)
+
+        def explore(state, obs, noise, t, exploring):
+            return state, act(state, obs, jax.tree.map(lambda x: x[t], noise), exploring)
+
+        compiled = self.transform(explore, keep=True)
+        return lambda state, obs, noise, t, exploring: compiled(
+            state, obs, noise, np.int32(t), exploring
+        )[1]
 
     def learner(self, raw: Agent, sample: Callable) -> Callable[[State, Tree, Tree, int], Any]:
         def learn(state, replay, draws, r):
@@ -130,20 +144,18 @@ class Runtime(Base):
 
 def _configure(precision: str) -> None:
     readings.listen()
-    if precision == "bfloat16":
-        raise UsageError("precision 'bfloat16' is not there yet (valid: float32, tf32)")
     jax.config.update("jax_enable_x64", precision == "float64")
-    kind = {"float32": "highest", "float64": "highest", "tf32": "tensorfloat32"}[precision]
+    kind = "tensorfloat32" if precision == "tf32" else "highest"  # bfloat16 stays what it is
     jax.config.update("jax_default_matmul_precision", kind)
 
 
 def _find_device(name: str) -> Any:
-    kind, _, index = name.partition(":")
+    kind, _, index = name.removesuffix(":all").partition(":")
     try:
         return jax.devices({"gpu": "cuda"}.get(kind, kind))[int(index or 0)]
     except (RuntimeError, ValueError, IndexError) as error:
         there = ", ".join(sorted({d.platform for d in jax.devices()} | {"cpu"}))
-        raise UsageError(f"JAX sees no device {name!r} here (it sees: {there})") from error
+        raise MissingDevice(f"JAX sees no device {name!r} here (it sees: {there})") from error
 
 
 @functools.partial(jax.jit, static_argnums=0)

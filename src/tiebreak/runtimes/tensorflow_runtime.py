@@ -14,13 +14,14 @@ from typing import Any
 
 import numpy as np
 
-from tiebreak.core.errors import UsageError
+from tiebreak.core.errors import MissingDevice
+from tiebreak.core.off_policy import Explored
 from tiebreak.core.types import Agent, Array, Build, State, Tree
 from tiebreak.runtimes import tensorflow_readings as readings
 from tiebreak.runtimes.base import Runtime as Base
 from tiebreak.runtimes.base import keeps_small_bits
 from tiebreak.runtimes.tensorflow_function import Exported, Function, Nothing
-from tiebreak.runtimes.tensorflow_noise import draw_tree
+from tiebreak.runtimes.tensorflow_noise import draw_tree, exploring_act
 from tiebreak.runtimes.tensorflow_quietly import tf, without_stderr
 
 
@@ -39,7 +40,10 @@ class Runtime(Base):
     def build(self) -> Build:
         with without_stderr():
             tf.zeros(())  # starts the runtime, after the threads are set: it logs then as well
-        return Build(self._dtype, self._device, host_calls=self.mode != "xla")
+        networks = "bfloat16" if self.precision == "bfloat16" else ""
+        return Build(
+            self._dtype, self._device, host_calls=self.mode != "xla", network_dtype=networks
+        )
 
     def agent(self, raw: Agent) -> Agent:
         act, step = self.transform(raw.act), self.transform(lambda *args: raw.step(*args)[1])
@@ -56,6 +60,18 @@ class Runtime(Base):
         act = self.transform(lambda state, obs, noise, t: raw.act(state, obs, tf.gather(noise, t)))
         index = functools.cache(self._tensor)
         return lambda state, obs, noise, t: act(state, obs, noise, index(t))
+
+    def explorer(self, raw: Agent, scales: tuple[float, float]) -> Callable[..., Explored]:
+        act = exploring_act(raw.act, scales)
+
+        def explore(state, obs, noise, t, exploring):
+            row = tf.nest.map_structure(lambda x: tf.gather(x, t), noise)
+            return act(state, obs, row, exploring)
+
+        compiled, index = self.transform(explore), functools.cache(self._tensor)
+        return lambda state, obs, noise, t, exploring: compiled(
+            state, obs, noise, index(t), exploring
+        )
 
     def learner(self, raw: Agent, sample: Callable) -> Callable[[State, Tree, Tree, int], Any]:
         def learn(both, draws, r):
@@ -178,8 +194,6 @@ def _draw_function(device: str, draws: Tree) -> Callable[[Array], Tree]:
 
 def _configure(precision: str) -> None:
     tf.get_logger().setLevel("ERROR")
-    if precision == "bfloat16":
-        raise UsageError("precision 'bfloat16' is not there yet (valid: float32, tf32)")
     tf.config.experimental.enable_tensor_float_32_execution(precision == "tf32")
 
 
@@ -189,7 +203,7 @@ def _find_device(name: str) -> str:
     there = [d.name.removeprefix("/physical_device:") for d in tf.config.list_physical_devices()]
     if f"{kind}:{index or 0}" not in there:
         seen = ", ".join(d.lower() for d in there)
-        raise UsageError(f"TensorFlow sees no device {name!r} here (it sees: {seen})")
+        raise MissingDevice(f"TensorFlow sees no device {name!r} here (it sees: {seen})")
     return f"/{kind}:{index or 0}"
 
 

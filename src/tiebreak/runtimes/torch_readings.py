@@ -48,7 +48,9 @@ def memory(device: torch.device) -> dict[str, int]:
     if device.type != "cuda":
         return {}
     live, peak = torch.cuda.memory_allocated, torch.cuda.max_memory_allocated
-    return {"live_bytes": live(device), "peak_bytes": peak(device)}
+    # What it holds in reserve counts as taken for the driver, and is to be had here.
+    free = torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device) - live(device)
+    return {"live_bytes": live(device), "peak_bytes": peak(device), "free_bytes": free}
 
 
 def settings(device: torch.device) -> dict[str, Any]:

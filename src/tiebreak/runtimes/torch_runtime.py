@@ -12,13 +12,15 @@ import numpy as np
 import torch
 
 from tiebreak.core import compiler
-from tiebreak.core.errors import UsageError
+from tiebreak.core.errors import MissingDevice, UsageError
 from tiebreak.core.noise import Draw
+from tiebreak.core.off_policy import ActNoise, Explored
 from tiebreak.core.seeding import derive
 from tiebreak.core.types import Agent, Array, Build, State, Tree
 from tiebreak.runtimes import torch_readings as readings
 from tiebreak.runtimes.base import Runtime as Base
 from tiebreak.runtimes.base import keeps_small_bits
+from tiebreak.runtimes.torch_noise import draw_one, exploring_act
 from tiebreak.runtimes.torch_serial import serial
 
 
@@ -37,7 +39,7 @@ class Runtime(Base):
         self._dtype = torch.float64 if precision == "float64" else torch.float32
         _set_precision(precision)
         if mode == "cudagraph" and self._device.type != "cuda":
-            raise UsageError("mode 'cudagraph' needs a CUDA device; use mode 'compile' on a CPU")
+            raise MissingDevice("mode 'cudagraph' needs a CUDA device; use mode 'compile' on a CPU")
         if mode != "eager":
             if self._device.type == "cpu" and (reason := compiler.lacking("torch", mode)):
                 raise UsageError(reason)
@@ -46,7 +48,9 @@ class Runtime(Base):
         self._acts: dict[Callable, Callable] = {}
 
     def build(self) -> Build:
-        return Build(str(self._dtype).removeprefix("torch."), str(self._device), self.compile)
+        dtype = str(self._dtype).removeprefix("torch.")
+        networks = "bfloat16" if self.precision == "bfloat16" else ""
+        return Build(dtype, str(self._device), self.compile, network_dtype=networks)
 
     def agent(self, raw: Agent) -> Agent:
         act, asarray = self._compiled_act(raw), self.asarray
@@ -62,6 +66,15 @@ class Runtime(Base):
         act, asarray = self._compiled_act(raw), self.asarray
         # noise[t] is a view, made on the host: no kernel to save by taking it inside.
         return lambda state, obs, noise, t: act(state, asarray(obs), noise[t])
+
+    def explorer(self, raw: Agent, scales: tuple[float, float]) -> Callable[..., Explored]:
+        act, asarray = self._acting(exploring_act(raw.act, scales)), self.asarray
+
+        def explore(state, obs, noise, t, exploring):
+            row = ActNoise(*(x[t] for x in noise))
+            return act(state, asarray(obs), row, _map(asarray, exploring))
+
+        return explore
 
     def learner(self, raw: Agent, sample: Callable) -> Callable[[State, Tree, Tree, int], Any]:
         sample = self.compile(sample)
@@ -92,25 +105,7 @@ class Runtime(Base):
 
     def draw(self, draws: Tree, seed: int, index: int) -> Tree:
         self._generator.manual_seed(derive(seed, index))
-        return _map(self._draw, draws, leaf=Draw)
-
-    def _draw(self, draw: Draw) -> Array:
-        at = {"generator": self._generator, "device": self._device}
-        if draw.kind == "permutation":
-            return self._permutations(draw.shape, at)
-        if draw.kind == "integers":
-            return torch.randint(2**31, draw.shape, **at).to(torch.int32)
-        if draw.kind == "gumbel":
-            waits = torch.empty(draw.shape, device=self._device)
-            return waits.exponential_(generator=self._generator).log_().neg_()
-        return {"normal": torch.randn, "uniform": torch.rand}[draw.kind](draw.shape, **at)
-
-    def _permutations(self, shape: tuple[int, ...], at: dict) -> Array:
-        if self._device.type == "cpu":  # a shuffle per row: 5 times faster than sorting
-            rows = range(int(np.prod(shape[:-1], dtype=int)))
-            each = [torch.randperm(shape[-1], dtype=torch.int32, **at) for _ in rows]
-            return torch.stack(each).reshape(shape)
-        return torch.rand(shape, dtype=torch.float64, **at).argsort(-1).to(torch.int32)
+        return _map(lambda draw: draw_one(draw, self._generator), draws, leaf=Draw)
 
     def asarray(self, array: Array) -> Array:
         if not isinstance(array, torch.Tensor):
@@ -162,8 +157,11 @@ class Runtime(Base):
 
     def _compiled_act(self, raw: Agent) -> Callable:
         """One compiled `act` per agent, however many loops ask for it."""
-        act, on_cpu = self.compile(raw.act), self._device.type == "cpu"
-        return self._acts.setdefault(raw.act, serial(act) if on_cpu else act)
+        return self._acts.setdefault(raw.act, self._acting(raw.act))
+
+    def _acting(self, act: Callable) -> Callable:
+        compiled = self.compile(act)
+        return serial(compiled) if self._device.type == "cpu" else compiled
 
     def _pin(self, state: State) -> State:
         """Tell CUDA graphs which tensors are updated in place: those that a state has in lists."""
@@ -176,13 +174,11 @@ def _find_device(name: str) -> torch.device:
     kinds = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
     name = {"gpu": "cuda"}.get(name, name)
     if name not in kinds and not (name == "cuda" and len(kinds) > 1):
-        raise UsageError(f"torch sees no device {name!r} here (it sees: {', '.join(kinds)})")
+        raise MissingDevice(f"torch sees no device {name!r} here (it sees: {', '.join(kinds)})")
     return torch.device(name)
 
 
 def _set_precision(precision: str) -> None:
-    if precision == "bfloat16":
-        raise UsageError("precision 'bfloat16' is not there yet (valid: float32, tf32)")
     tf32 = precision == "tf32"
     torch.set_float32_matmul_precision("high" if tf32 else "highest")
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32

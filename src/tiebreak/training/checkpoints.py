@@ -19,6 +19,8 @@ from tiebreak.core.errors import UsageError
 from tiebreak.core.types import EnvSpec
 
 POLICY = "policy.safetensors"
+AGENT_POLICY = "policy-{:03d}.safetensors"
+"""Of each agent of a population."""
 
 
 class Policy(NamedTuple):
@@ -55,24 +57,26 @@ def _unused(folder: Path) -> Path:
 
 
 def save_policy(
-    folder: Path, arrays: weights.Weights, algorithm: str, spec: EnvSpec, config: Any, **more: Any
-) -> Path:
-    """Write `policy.safetensors`; `more` (task, framework, seed, …) goes into its metadata."""
+    folder: Path, arrays: weights.Weights, algorithm: str, spec: EnvSpec, config: Any,
+    name: str = POLICY, **more: Any,
+) -> Path:  # fmt: skip
+    """Write a policy; `more` (task, framework, seed, …) goes into its metadata."""
     about = {"schema": 1, "algorithm": algorithm, "spec": dataclasses.asdict(spec), **more}
     about["config"] = configs.to_dict(config)
-    weights.save(folder / POLICY, arrays, about)
-    return folder / POLICY
+    weights.save(folder / name, arrays, about)
+    return folder / name
 
 
-def load_policy(folder: str | Path) -> Policy:
-    """Read and check a run's policy. UsageError for a folder that is not a training run."""
-    path = Path(folder) / POLICY
+def load_policy(where: str | Path) -> Policy:
+    """Read and check the policy of a run's folder, or of one file out of a population's.
+
+    UsageError for what holds no policy, and for a folder that holds many.
+    """
+    path = Path(where)
+    if path.suffix != ".safetensors":
+        path /= POLICY
     if not path.is_file():
-        what = f"has no {POLICY}" if Path(folder).is_dir() else "is not a folder"
-        raise UsageError(
-            f"{str(folder)!r} is not a training run: it {what}; give the folder that "
-            "`tiebreak train` wrote"
-        )
+        raise _no_policy(Path(where))
     arrays, about = weights.load(path)
     algorithm = about.get("algorithm") if isinstance(about, dict) else None
     if algorithm not in registry.ALGORITHMS:
@@ -84,6 +88,21 @@ def load_policy(folder: str | Path) -> Policy:
         raise UsageError(f"the description in {str(path)!r} cannot be read: {error}") from error
     _check_arrays(path, arrays, registry.data_module(algorithm).initial_weights(spec, config, 0))
     return Policy(arrays, algorithm, spec, config, about)
+
+
+def _no_policy(where: Path) -> UsageError:
+    first = where / AGENT_POLICY.format(0)
+    if first.is_file():
+        count = len(list(where.glob("policy-*.safetensors")))
+        return UsageError(
+            f"{str(where)!r} holds the policies of {count} agents, whose evaluation is in its "
+            f"result.json; name one of them, e.g. {first}"
+        )
+    what = f"has no {POLICY}" if where.is_dir() else "is not a folder"
+    return UsageError(
+        f"{str(where)!r} is not a training run: it {what}; give the folder that `tiebreak train` "
+        "wrote"
+    )
 
 
 def _check_arrays(path: Path, found: weights.Weights, expected: weights.Weights) -> None:

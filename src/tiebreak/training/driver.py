@@ -30,6 +30,9 @@ class Driver:
     their own, nor checkpoints.
     """
 
+    summarize = staticmethod(summarize)
+    """What a line of the log says of the runs since the last one."""
+
     def __init__(
         self, loop: Any, folder: Path, about: dict[str, Any], intervals: Intervals,
         marks: resume.Marks, display: Display,
@@ -39,7 +42,7 @@ class Driver:
         self._eval_every = intervals.eval_every
         self._checkpoint_every = intervals.checkpoint_steps(self.total_steps)
         self._chunk, self._display = loop.iterations_per_run, display
-        self._evaluator: Evaluator | None = None
+        self._evaluator: Any = None
         self.metrics = MetricsFile(folder / "metrics.jsonl", *marks.metrics)
         self._evaluations = None
         if self._eval_every:
@@ -54,6 +57,8 @@ class Driver:
             if _passed(self._checkpoint_every, self.marks.saved_at, self.loop.steps):
                 self.checkpoint()
             runs, first = self._interval(runs, first, stop), False
+        if failed := np.sum(self.loop.failures or 0):
+            self._display.note(f"the simulator failed {failed} times (NaN): new episodes began")
 
     def _interval(self, runs: int, first: bool, stop: threading.Event) -> int:
         """Up to `runs` runs and one line of the log -> how many to try next."""
@@ -67,7 +72,7 @@ class Driver:
         if first:
             self.marks.first_s += took_s
             self.marks.first_steps += steps
-        self._log({"steps_per_s": steps / took_s, **summarize(read)})
+        self._log({"steps_per_s": self.loop.agents * steps / took_s, **self.summarize(read)})
         # No more than doubled: the first run compiles, and says little about the next.
         return max(1, min(2 * runs, int(len(parts) * LOG_EVERY_S / took_s)))
 
@@ -84,13 +89,16 @@ class Driver:
     def _log(self, summary: dict[str, Any]) -> None:
         counts = {"steps": self.loop.steps, "updates": self.loop.updates}
         line = {**counts, "seconds": self.marks.wall_s, **summary}
+        if (failures := self.loop.failures) is not None:
+            line["failures"] = failures
         self.metrics.write(line)
         self._display.update(line)
-        bad = [k for k, v in line.items() if isinstance(v, float) and not math.isfinite(v)]
+        bad = [name for name, value in line.items() if _lost(value)]
         if bad:
             raise TrainingFailed(
-                f"{bad[0]} is {line[bad[0]]} after {line['steps']} steps ({line['updates']} "
-                f"updates); the log is kept in {self.folder}; try a lower learning_rate"
+                f"{bad[0]} is {np.ravel(line[bad[0]])[0]} after {line['steps']} steps "
+                f"({line['updates']} updates); the log is kept in {self.folder}; try a lower "
+                "learning_rate"
             )
 
     def _evaluate(self) -> None:
@@ -102,7 +110,7 @@ class Driver:
             )  # fmt: skip
         self.evaluated(self._evaluator.returns(self.loop.state))
 
-    def evaluated(self, returns: list[float]) -> None:
+    def evaluated(self, returns: list[Any]) -> None:
         """Note greedy returns of the policy as it is now, where evaluations are kept."""
         if self._evaluations is None:
             return
@@ -140,6 +148,12 @@ class Driver:
         for log in (self.metrics, self._evaluations):
             if log:
                 log.close()
+
+
+def _lost(value: Any) -> bool:
+    """Whether a number of the log is none; of a population, whether it is none of any agent."""
+    values = value if isinstance(value, list) else [value]
+    return all(isinstance(v, float) and not math.isfinite(v) for v in values)
 
 
 def _passed(every: int, last: int, steps: int) -> bool:

@@ -9,7 +9,7 @@ import numpy as np
 
 from tiebreak import registry
 from tiebreak.core.errors import UsageError
-from tiebreak.envs.base import make_env
+from tiebreak.envs.visible import make_env_for
 from tiebreak.loops.evaluate import evaluate_policy
 from tiebreak.training import checkpoints, request
 
@@ -68,7 +68,7 @@ def evaluate(
 def _check_fits(policy: checkpoints.Policy, task: str) -> None:
     if task == policy.metadata.get("task"):
         return
-    env = make_env(task)
+    env = make_env_for(policy.algorithm, task)
     getattr(env, "close", lambda: None)()
     if env.spec != policy.spec:
         raise UsageError(

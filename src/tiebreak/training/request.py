@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import itertools
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from tiebreak import registry
@@ -40,6 +41,26 @@ def check(
     return mode
 
 
+def check_population(
+    framework: str, task: str, mode: str | None, loop: str | None, seed: int, seeds: int
+) -> None:
+    """Whether the agents of so many seeds can be one program; `check` comes after it."""
+    if seeds < 1 or seed + seeds > 2**31:
+        raise UsageError(f"seeds is {seeds}; it must be at least 1, and the last below {2**31}")
+    row, mode = registry.framework(framework), registry.mode(framework, mode)
+    engine = registry.ENGINES[parse_task(task)[0]]
+    if row.runtime == "jax" and engine.kind == "device" and mode != "eager" and loop != "host":
+        return
+    frameworks = [name for name, r in registry.FRAMEWORKS.items() if r.runtime == "jax"]
+    engines = [name for name, e in registry.ENGINES.items() if e.kind == "device"]
+    raise UsageError(
+        "--seeds and --sweep train all agents in one compiled program: it takes "
+        f"{', '.join(frameworks)}, on an engine that runs on the device ({', '.join(engines)}), "
+        f"without --loop host and --mode eager; train {framework} {mode} on {task!r} seed by seed, "
+        "with --seed"
+    )
+
+
 def resolve_config(
     algorithm: str, task: str, config: Any, overrides: Mapping[str, Any] | None
 ) -> Any:
@@ -53,9 +74,38 @@ def resolve_config(
     configs.override(module.Config(), overrides)  # wrong names and types: before a task is made
     if config is None:
         env = make_env(task)
-        config = module.reference(env.spec)
+        config = registry.reference_config(algorithm, env.spec, task)
         getattr(env, "close", lambda: None)()
     return module.check(configs.override(config, overrides))
+
+
+def resolve_variants(
+    algorithm: str, task: str, config: Any, sweep: Mapping[str, Sequence[Any]]
+) -> list[dict[str, float]]:
+    """Every combination of the values that a sweep names, the last name's changing first; [{}] of
+    an empty one. Each is checked as a config of its own would be.
+    """
+    module = registry.config_module(algorithm)
+    numbers = configs.names_of(module.Config, float)
+    for name in sweep:
+        if name not in numbers:
+            raise unknown("setting to sweep", name, numbers)
+    if sweep and config is None:
+        env = make_env(task)
+        config = registry.reference_config(algorithm, env.spec, task)
+        getattr(env, "close", lambda: None)()
+    found = []
+    for values in itertools.product(*sweep.values()):
+        one = configs.override(config, dict(zip(sweep, values, strict=True))) if sweep else config
+        found.append({name: getattr(module.check(one), name) for name in sweep})
+    return found
+
+
+def of_task(algorithm: str, task: str, config: Any) -> list[str]:
+    """What the task has chosen of the settings, in a line for whoever did not; [] if nothing."""
+    chosen = registry.task_settings(algorithm, task)
+    held = [f"{k} {v}" for k, v in chosen.items() if getattr(config, k) == v]
+    return [f"as this task's reference has it: {', '.join(held)}"] if held else []
 
 
 class Intervals(NamedTuple):
@@ -85,7 +135,7 @@ def describe(
     algorithm: str, framework: str, task: str, loop: Any, seed: int, intervals: Intervals
 ) -> dict[str, Any]:
     """Everything that decides what a run does, resolved, and the command that repeats it."""
-    runtime, reference = loop.runtime, registry.reference_config(algorithm, loop.spec)
+    runtime, reference = loop.runtime, registry.reference_config(algorithm, loop.spec, task)
     request = {
         "algorithm": algorithm,
         "framework": framework,

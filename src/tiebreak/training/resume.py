@@ -80,7 +80,11 @@ def require_run(out: str | Path | None) -> Path:
     if out is None:
         raise UsageError("--resume needs --out DIR, the folder of the run that is to go on")
     folder = Path(out)
-    _read_about(folder)
+    if "seeds" in _read_about(folder):
+        raise UsageError(
+            f"the run in {str(out)!r} is of many agents, of which no checkpoints are stored: start "
+            "it again, in a new or an empty folder"
+        )
     result = folder / "result.json"
     if result.is_file() and '"status": "ok"' in result.read_text(encoding="utf-8"):
         raise UsageError(

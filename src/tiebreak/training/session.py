@@ -14,10 +14,11 @@ import numpy as np
 
 from tiebreak.core.errors import UsageError
 from tiebreak.core.files import write_json
+from tiebreak.core.weights import Weights
 from tiebreak.training import checkpoints, resume
 from tiebreak.training.driver import Driver
 from tiebreak.training.evaluate import evaluate
-from tiebreak.training.request import Intervals
+from tiebreak.training.request import Intervals, of_task
 from tiebreak.training.trackers import Display
 
 
@@ -26,10 +27,10 @@ class TrainResult(NamedTuple):
 
     out: Path
     """The run's folder."""
-    returns: list[float]
-    """Greedy returns, one per evaluation episode."""
+    returns: list[Any]
+    """Greedy returns, one per evaluation episode; of a population, a list of them per agent."""
     steps: int
-    """Environment steps, over all environments."""
+    """Environment steps, over all environments; of a population, of each agent."""
     updates: int
     """Gradient steps."""
     wall_s: float
@@ -37,7 +38,8 @@ class TrainResult(NamedTuple):
     first_s: float
     """The first run alone, of each process where it was resumed: compilation is in here."""
     steps_per_s: float
-    """Environment steps per second after the first run; of everything if there was only one."""
+    """Environment steps per second after the first run; of everything if there was only one.
+    Of a population, of all agents together."""
 
 
 class TrainingInterrupted(KeyboardInterrupt):
@@ -46,6 +48,9 @@ class TrainingInterrupted(KeyboardInterrupt):
 
 class Session:
     """One run under way: its loop, its folder, its log."""
+
+    policy = checkpoints.POLICY
+    """The file that is there once a policy is kept."""
 
     def __init__(
         self, loop: Any, folder: Path, about: dict[str, Any], intervals: Intervals, progress: bool
@@ -60,7 +65,8 @@ class Session:
         display = Display(name, total_steps, self.progress)
         with contextlib.closing(display):
             driver = self._open(marks, display)
-            for note in notes:
+            of_this = of_task(self.about["algorithm"], self.about["task"], self.loop.config)
+            for note in (*of_this, *notes):
                 display.note(note)
             with contextlib.closing(driver):
                 returns = self._train(driver, display, name)
@@ -70,9 +76,7 @@ class Session:
         """Make the folder, or take back what a run that goes on has written since `marks`."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            driver = Driver(
-                self.loop, self.folder, self.about, self.intervals, marks, display
-            )  # fmt: skip
+            driver = self._driver(marks, display)
             if not marks.resumed:  # else it says when the run began, and with which versions
                 write_json(self.folder / "config.json", self.about)
             (self.folder / "result.json").unlink(missing_ok=True)
@@ -80,7 +84,10 @@ class Session:
         except OSError as error:
             raise UsageError(f"cannot write to {str(self.folder)!r}: {error.strerror}") from error
 
-    def _train(self, driver: Driver, display: Display, name: str) -> list[float]:
+    def _driver(self, marks: resume.Marks, display: Display) -> Driver:
+        return Driver(self.loop, self.folder, self.about, self.intervals, marks, display)
+
+    def _train(self, driver: Driver, display: Display, name: str) -> list[Any]:
         try:
             with _interruptible(lambda: display.say(f"{name}: stopping after this run")) as stop:
                 driver.drive(stop)
@@ -99,19 +106,24 @@ class Session:
             raise
 
     def _save(self) -> None:
-        arrays = self.loop.agent.dump(self.loop.state)
-        named = {k: self.about[k] for k in ("task", "framework", "mode", "loop", "seed")}
+        weights = self.loop.agent.dump(self.loop.state)
+        self._save_policy(self.policy, weights, self.about["seed"], self.loop.config)
+
+    def _save_policy(self, name: str, arrays: Weights, seed: int, config: Any) -> None:
+        about = self.about
+        named = {k: about[k] for k in ("task", "framework", "mode", "loop")} | {"seed": seed}
         checkpoints.save_policy(
             self.folder,
             arrays,
-            self.about["algorithm"],
+            about["algorithm"],
             self.loop.spec,
-            self.loop.config,
+            config,
+            name,
             steps=self.loop.steps,
             **named,
         )
 
-    def _evaluate(self) -> list[float]:
+    def _evaluate(self) -> list[Any]:
         episodes = self.about["eval_episodes"]
         if not episodes:
             return []
@@ -127,20 +139,22 @@ class Session:
 
     def _interrupted(self, lines: int) -> str:
         """What is kept. Nothing is saved here: a run cut in its middle has consumed its state."""
-        kept = (self.folder / checkpoints.POLICY).exists()
+        policy = self.folder / self.policy
+        kept = policy.exists()
         self._end("interrupted", lines)
         after, end = f"interrupted after {self.loop.steps} steps", ""
         if resume.exists(self.folder):
             end = f"; go on with: {self.about['command']} --out {quote(str(self.folder))} --resume"
         if kept:
-            return f"{after}; the policy so far is kept: `tiebreak evaluate {self.folder}`{end}"
+            where = self.folder if self.policy == checkpoints.POLICY else policy
+            return f"{after}; the policy so far is kept: `tiebreak evaluate {where}`{end}"
         if lines:
             what = "no policy; " + ("go on" if end else "start again") + " to get one"
             return f"{after}; the log is kept in {self.folder}, {what}{end}"
         return f"{after}; nothing is kept; start again with the same command"
 
     def _end(self, status: str, lines: int, **more: Any) -> None:
-        if lines or (self.folder / checkpoints.POLICY).exists():
+        if lines or (self.folder / self.policy).exists():
             write_json(self.folder / "result.json", {"status": status, **more})
             return
         for name in ("config.json", "metrics.jsonl", "eval.jsonl"):
@@ -159,16 +173,20 @@ class Session:
             self.loop.updates,
             marks.wall_s,
             marks.first_s,
-            steps / wall_s,
+            self.loop.agents * steps / wall_s,
         )
         stored = {k: v for k, v in result._asdict().items() if k != "out"}
         if returns:
-            stored |= {"return_mean": float(np.mean(returns)), "return_std": float(np.std(returns))}
+            stored |= self._summary(returns)
         if marks.resumed:
             stored["resumed"] = marks.resumed
         write_json(self.folder / "result.json", {"status": "ok", **stored})
         resume.prune(self.folder, 1)
         return result
+
+    def _summary(self, returns: list[Any]) -> dict[str, Any]:
+        """What `result.json` says of the final evaluation."""
+        return {"return_mean": float(np.mean(returns)), "return_std": float(np.std(returns))}
 
 
 @contextlib.contextmanager

@@ -63,6 +63,8 @@ class MetricsFile:
 
 
 def _finite(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_finite(v) for v in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
@@ -81,6 +83,30 @@ def summarize(parts: Sequence[Any]) -> dict[str, Any]:
         values = [np.ravel(getattr(metrics, name)) for metrics in learnt]
         out[name] = float(np.mean(np.concatenate(values), dtype=np.float64))
     return out
+
+
+def summarize_agents(parts: Sequence[Any]) -> dict[str, Any]:
+    """The same of a population: every value is a list, one for each agent.
+
+    How far an agent has come is nothing to the others: each stands as it would in its own log.
+    """
+    fields = ("episodes", "return_sum", "length_sum")
+    sums = [np.sum([getattr(p, f) for p in parts], axis=0, dtype=np.float64) for f in fields]
+    episodes, returns, lengths = (np.atleast_1d(x).tolist() for x in sums)
+    out: dict[str, Any] = {"episodes": [int(n) for n in episodes]}
+    for name, total in (("mean_return", returns), ("mean_length", lengths)):
+        out[name] = [x / n if n else None for x, n in zip(total, episodes, strict=True)]
+    learnt = [p.metrics for p in parts if p.metrics is not None]
+    for name in learnt[0]._fields if learnt else ():
+        values = [getattr(metrics, name) for metrics in learnt]
+        out[name] = np.mean(values, axis=0, dtype=np.float64).tolist()
+    return out
+
+
+def mean_of(value: Any) -> float | None:
+    """A number of the log; of a population, the mean over the agents that have one."""
+    known = [v for v in (value if isinstance(value, list) else [value]) if v is not None]
+    return sum(known) / len(known) if known else None
 
 
 class Display:
@@ -102,8 +128,8 @@ class Display:
         """Show the state after one logging interval (a line of metrics.jsonl)."""
         if not self._shown:
             return
-        if line["mean_return"] is not None:
-            self._return = f"{line['mean_return']:.1f}"
+        if (reached := mean_of(line["mean_return"])) is not None:
+            self._return = f"{reached:.1f}"
         info = f"return {self._return}{self._greedy} · {line['steps_per_s']:,.0f} steps/s"
         if self._bar:
             self._bar.update(

@@ -19,6 +19,7 @@ CASES = {
     "td3": "tiebreak.verify.td3_cases",
     "sac": "tiebreak.verify.sac_cases",
     "mpo": "tiebreak.verify.mpo_cases",
+    "fasttd3": "tiebreak.verify.fasttd3_cases",
 }
 """Modules with `ACTIONS`, `draw`, `fixed`, `count`, `batch_near`, `policy_probes`, `describe` and
 the checks of what a step is made of: `check_knobs`, `check_parts`, `check_updates`."""
@@ -136,11 +137,11 @@ def draws(algorithm: str, seed: int, actions: str, precision: str, count: int) -
 
 
 def cast(tree: Any, precision: str) -> Any:
-    """A dictionary or NamedTuple of NumPy arrays with its floats in `precision`."""
+    """A dictionary or NamedTuple of NumPy arrays with its floats as `precision` stores them."""
     if isinstance(tree, dict):
         return {k: cast(v, precision) for k, v in tree.items()}
     if isinstance(tree, tuple):
         parts = [cast(v, precision) for v in tree]
         return type(tree)(*parts) if hasattr(tree, "_fields") else tuple(parts)
-    array = np.asarray(tree)
-    return array.astype(precision) if array.dtype.kind == "f" else array
+    array, stored = np.asarray(tree), "float64" if precision == "float64" else "float32"
+    return array.astype(stored) if array.dtype.kind == "f" else array

@@ -22,6 +22,7 @@ from tiebreak.verify.show import bar, print_certificate
 from tiebreak.verify.worker import Request
 
 PRECISIONS = ("float64", "float32")
+"""Of every algorithm; to those in `registry.MIXED` bfloat16 comes on top."""
 __all__ = ["certify", "print_certificate"]
 
 
@@ -88,9 +89,11 @@ def plan(
         except MissingDependency as problem:
             skipped.append({"framework": framework, "reason": str(problem)})
             continue
-        for algorithm, precision in itertools.product(algorithms, PRECISIONS):
+        for algorithm in algorithms:
             registry.algorithm(algorithm)
-            requests.append(Request(algorithm, framework, precision, seed, quick))
+            mixed = ("bfloat16",) if algorithm in registry.MIXED else ()
+            for precision in (*PRECISIONS, *mixed):
+                requests.append(Request(algorithm, framework, precision, seed, quick))
     return requests, skipped
 
 

@@ -10,6 +10,7 @@ import numpy as np
 BOUNDS = {
     "float64": {"exact": 0.0, "forward": 1e-10, "gradient": 1e-10, "lockstep": 1e-8},
     "float32": {"exact": 0.0, "forward": 1e-5, "gradient": 1e-4},
+    "bfloat16": {"exact": 0.0, "forward": 2e-2, "gradient": 2e-2},
 }
 """Largest error allowed, by precision and by what the quantity follows from."""
 NOT_COMPARABLE = 1e300

@@ -1,0 +1,133 @@
+"""FastTD3's configuration and its reference values. Decision tags point into README.md."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from tiebreak.core import off_policy
+from tiebreak.core.errors import UsageError
+from tiebreak.core.off_policy import OffPolicyConfig
+from tiebreak.core.types import EnvSpec
+
+
+@dataclass(frozen=True)
+class Config(OffPolicyConfig):
+    """All of FastTD3's settings; the defaults are the authors' for humanoids, but for γ (TASKS)."""
+
+    total_steps: int = 102_400_000
+    """Environment steps of the whole run, all environments together."""
+    num_envs: int = 1024
+    """Environments stepped side by side."""
+    num_updates: int = 2
+    """Updates of the critics in a round; a multiple of policy_delay."""
+    num_rounds: int = 10
+    """Rounds in an iteration. Randomness is drawn for all of one: the target policy's noise alone
+    is num_rounds · num_updates · batch_size · A numbers."""
+    learning_starts: int = 10_240
+    """Environment steps with uniformly random actions before the first update; whole iterations."""
+    replay_size: int = 10_485_760
+    """Transitions kept, all environments together: 10240 of each."""
+    batch_size: int = 32_768
+    """Transitions in an update."""
+    normalize_obs: bool = True
+    """Observations to zero mean, unit variance by the statistics of what was learnt from (D9)."""
+    actor_lr: float = 3e-4
+    """The actor's step size."""
+    critic_lr: float = 3e-4
+    """The critics' step size."""
+    weight_decay: float = 0.1
+    """Share of every weight that an update takes away, in units of the step size (D7)."""
+    policy_delay: int = 2
+    """Updates of the critics to one of the actor (D6)."""
+    tau: float = 0.1
+    """Share by which the target critics move towards the trained ones, at every update (D6)."""
+    noise_min: float = 0.001
+    """Lowest σ of an episode's exploration noise, where actions are in [-1, 1] (D1)."""
+    noise_max: float = 0.4
+    """Highest σ of an episode's exploration noise (D1)."""
+    target_noise: float = 0.001
+    """σ of the noise on the policy's actions in the critics' target (D2)."""
+    noise_clip: float = 0.5
+    """Largest size of that noise (D2)."""
+    num_atoms: int = 101
+    """Returns that a critic gives a probability each, evenly spaced from v_min to v_max (D3)."""
+    v_min: float = -10.0
+    """The lowest of those returns."""
+    v_max: float = 10.0
+    """The highest of those returns."""
+    actor_sizes: tuple[int, ...] = (512, 256, 128)
+    """Widths of the actor's hidden layers."""
+    critic_sizes: tuple[int, ...] = (1024, 512, 256)
+    """Widths of the critics' hidden layers."""
+    activation: Literal["tanh", "relu"] = "relu"
+    """After every hidden layer."""
+    init_scale: float = 0.01
+    """Standard deviation of the initial weights before the actor's tanh (D8)."""
+
+    @property
+    def rates(self) -> dict[str, float]:
+        """Step size of each optimizer, in the order in which they step (D6)."""
+        return {"critic": self.critic_lr, "actor": self.actor_lr}
+
+    @property
+    def span(self) -> tuple[float, float]:
+        """The lowest and the highest return that critics can expect."""
+        return self.v_min, self.v_max
+
+
+RANGES = {
+    "actor_lr": (0.0, math.inf),
+    "critic_lr": (0.0, math.inf),
+    "weight_decay": (0.0, math.inf),
+    "tau": (0.0, 1.0),
+    "noise_min": (0.0, math.inf),
+    "noise_max": (0.0, math.inf),
+    "target_noise": (0.0, math.inf),
+    "noise_clip": (0.0, math.inf),
+    "num_atoms": (2, math.inf),
+    "init_scale": (0.0, math.inf),
+}
+"""Lowest and highest valid values of the numbers that are not counts."""
+
+
+TASKS: dict[str, dict[str, Any]] = {
+    "playground/": {"gamma": 0.97},
+    "playground/CheetahRun": {
+        "n_step": 3, "v_min": -500.0, "v_max": 500.0, "noise_min": 0.1, "target_noise": 0.1,
+    },
+    "playground/Go1": {
+        "total_steps": 51_200_000, "num_updates": 8, "noise_min": 0.2, "noise_max": 0.8,
+        "target_noise": 0.2,
+    },
+}  # fmt: skip
+"""What the authors train tasks that begin so with; later rows count over earlier ones."""
+
+
+def reference(spec: EnvSpec) -> Config:
+    """The reference settings for a box, those of TASKS aside.
+
+    Raises UsageError for discrete actions, which have no slope.
+    """
+    if spec.discrete:
+        raise UsageError("fasttd3 needs a box of actions; for discrete ones use dqn or ppo")
+    return Config()
+
+
+def check(config: Config) -> Config:
+    """Raise UsageError where settings contradict one another; return `config`."""
+    off_policy.check(config, RANGES)
+    if config.num_updates % config.policy_delay:
+        raise UsageError(
+            f"policy_delay is {config.policy_delay}; it must divide num_updates "
+            f"({config.num_updates}), so that every round ends with an update of the actor"
+        )
+    for low, high in (("v_min", "v_max"), ("noise_min", "noise_max")):
+        lowest, highest = getattr(config, low), getattr(config, high)
+        if lowest > highest or (low == "v_min" and lowest == highest):
+            raise UsageError(f"{low} is {lowest}; it must be below {high} ({highest})")
+    for name in ("actor_sizes", "critic_sizes"):
+        if any(n < 1 for n in getattr(config, name)):
+            raise UsageError(f"{name} {getattr(config, name)} has a width below 1")
+    return config

@@ -1,0 +1,231 @@
+"""FastTD3 in Equinox; README.md is the spec."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from tiebreak.algorithms.fasttd3.config import Config
+from tiebreak.algorithms.fasttd3.data import (
+    COUNTS,
+    CRITICS,
+    ActorTerms,
+    CriticTerms,
+    Metrics,
+    Noise,
+    actor_spec,
+    initial_weights,
+    make_optimizers,
+)
+from tiebreak.algorithms.fasttd3.losses_jax import actor_loss, critic_loss, target_distribution
+from tiebreak.core.off_policy import Act, Batch
+from tiebreak.core.types import Agent, Array, Build, EnvSpec, Moments
+from tiebreak.networks.equinox_networks import Critic, DeterministicPolicy
+from tiebreak.networks.jax_names import filled
+from tiebreak.networks.jax_names import named as names_of
+from tiebreak.ops import jax_ops as ops
+
+
+class Static(NamedTuple):
+    """What never changes during training."""
+
+    spec: EnvSpec
+    config: Config
+    dtype: str
+    network_dtype: str
+    optimizers: dict[str, optax.GradientTransformation]
+
+
+class State(eqx.Module):
+    """What training changes; dictionaries by optimizer: critic, actor."""
+
+    params: dict[str, Any]
+    target: dict[str, Any]
+    opt_state: dict[str, Any]
+    obs_moments: Moments
+
+
+def make_static(spec: EnvSpec, config: Config, build: Build) -> Static:
+    """The optimizers for a spec; no weights."""
+    optimizers = make_optimizers(config, ops.make_optimizer)  # D7
+    return Static(spec, config, build.dtype, build.network_dtype or build.dtype, optimizers)
+
+
+def init(static: Static, seed: int) -> State:
+    """A new state with the canonical initial weights (D8)."""
+    return load(static, initial_weights(static.spec, static.config, seed))  # D8
+
+
+def act(static: Static, state: State, obs: Array, noise: Array) -> Act:
+    """obs [N, *obs], noise [N, A] in units of actions -> Act; zero noise is greedy."""
+    obs = _features(static, state, obs.reshape(len(obs), -1))
+    greedy = _policy(static, state.params["actor"])(obs)
+    raw = jnp.clip(greedy + jnp.asarray(noise, static.dtype), -1.0, 1.0)  # D1
+    low, high = (jnp.asarray(b, static.dtype) for b in static.spec.bounds)
+    return Act(ops.fit_to_bounds(raw, low, high), raw)
+
+
+def prepare(static: Static, state: State, batch: Batch) -> Batch:
+    """The batch in the working precision, with features for observations."""
+    batch = Batch(*(jnp.asarray(x, static.dtype) for x in batch))
+    obs, next_obs = (_features(static, state, x) for x in (batch.obs, batch.next_obs))
+    return batch._replace(obs=obs, next_obs=next_obs)
+
+
+def critic_gradients(
+    static: Static, state: State, batch: Batch, noise: Noise
+) -> tuple[CriticTerms, dict[str, Any]]:
+    """Loss terms and the critics' raw gradient; a batch of features, without axis U."""
+    policy, targets = _policy(static, state.params["actor"]), _critics(static, state.target)
+    target = target_distribution(policy, targets, batch, noise, static.config)
+
+    def loss(params):
+        terms = critic_loss(_critics(static, params), batch, target, static.config)
+        return terms.loss, terms
+
+    grads, terms = eqx.filter_grad(loss, has_aux=True)(state.params["critic"])
+    return terms, {"critic": grads}
+
+
+def actor_gradients(
+    static: Static, state: State, batch: Batch, noise: Noise
+) -> tuple[ActorTerms, dict[str, Any]]:
+    """Loss terms and the actor's raw gradient; a batch of features, without axis U."""
+    critics = _critics(static, state.params["critic"])
+
+    def loss(params):
+        terms = actor_loss(_policy(static, params), critics, batch, static.config)
+        return terms.loss, terms
+
+    grads, terms = eqx.filter_grad(loss, has_aux=True)(state.params["actor"])
+    return terms, {"actor": grads}
+
+
+def update(static: Static, state: State, batch: Batch, noise: Noise) -> tuple[State, Metrics]:
+    """A group: `policy_delay` updates of the critics, one of the actor; batch [delay, B]."""
+    tau, seen = static.config.tau, []
+    for u in range(static.config.policy_delay):  # D6
+        row = jax.tree.map(lambda x, u=u: x[u], (batch, noise))
+        terms, grads = critic_gradients(static, state, *row)
+        state, norm = _apply(static, state, grads)
+        target = optax.incremental_update(state.params["critic"], state.target, tau)  # D6
+        state = replace(state, target=target)
+        seen.append((*terms, norm))
+    terms, grads = actor_gradients(static, state, *row)  # D5
+    state, norm = _apply(static, state, grads)
+    means = (sum(column) / len(column) for column in zip(*seen, strict=True))
+    return state, Metrics(*means, *terms, norm)
+
+
+def step(static: Static, state: State, batch: Batch, noise: Noise) -> tuple[State, Metrics]:
+    """All groups of a round, on batches [U, B]; statistics then take the observations in."""
+
+    def body(state, group):
+        return update(static, state, *group)
+
+    data, delay = prepare(static, state, batch), static.config.policy_delay
+    noise = Noise(*(jnp.asarray(x, static.dtype) for x in noise))
+    groups = jax.tree.map(lambda x: x.reshape(-1, delay, *x.shape[1:]), (data, noise))
+    state, metrics = ops.scan(body, state, groups)
+    if static.config.normalize_obs:
+        rows = jnp.asarray(batch.obs, static.dtype).reshape(-1, static.spec.observation_size)
+        state = replace(state, obs_moments=ops.merge_moments(state.obs_moments, rows))  # D9
+    return state, jax.tree.map(jnp.mean, metrics)
+
+
+def named(static: Static, tree: dict[str, Any]) -> dict[str, Array]:
+    """Trees shaped like the weights, by optimizer -> canonical names."""
+    del static
+    return {k: v for part in tree.values() for k, v in names_of(part).items()}
+
+
+def dump(static: Static, state: State) -> dict[str, np.ndarray]:
+    """Everything in the state, under canonical names."""
+    adams = {name: state.opt_state[name][1] for name in COUNTS}
+    trees = {
+        "": state.params,
+        "target/": {"critic": state.target},
+        "adam/mu/": {name: adam.mu for name, adam in adams.items()},
+        "adam/nu/": {name: adam.nu for name, adam in adams.items()},
+    }
+    out = {p + k: v for p, tree in trees.items() for k, v in named(static, tree).items()}
+    out.update({count: adams[name].count for name, count in COUNTS.items()})
+    out.update({f"obs_moments/{k}": v for k, v in state.obs_moments._asdict().items()})
+    return {k: np.asarray(v) for k, v in jax.device_get(out).items()}
+
+
+def load(static: Static, weights: Mapping[str, np.ndarray]) -> State:
+    """What `dump` wrote, in any framework -> state."""
+    zeros, params, opt_state = _zeros(static), {}, {}
+
+    def tree(name, prefix):
+        return filled(zeros[name], weights, prefix, static.dtype)
+
+    for name, count in COUNTS.items():
+        params[name] = tree(name, "")
+        clip, adam, schedule = static.optimizers[name].init(params[name])
+        adam = adam._replace(
+            count=jnp.array(weights[count], jnp.int32),
+            mu=tree(name, "adam/mu/"),
+            nu=tree(name, "adam/nu/"),
+        )
+        schedule = schedule._replace(count=jnp.array(weights[count], jnp.int32))
+        opt_state[name] = clip, adam, schedule
+    moments = (jnp.array(weights[f"obs_moments/{k}"], static.dtype) for k in Moments._fields)
+    return State(params, tree("critic", "target/"), opt_state, Moments(*moments))
+
+
+def make_agent(spec: EnvSpec, config: Config, build: Build) -> Agent:
+    """The five functions of the contract."""
+    static = make_static(spec, config, build)
+    return Agent(*(partial(fn, static) for fn in (init, act, step, dump, load)))
+
+
+def _features(static: Static, state: State, obs: Array) -> Array:
+    obs = jnp.asarray(obs, static.dtype)
+    return ops.normalize(obs, state.obs_moments) if static.config.normalize_obs else obs
+
+
+def _policy(static: Static, networks: Mapping[str, Any]) -> Callable:
+    """Features -> actions, from what the actor may see, in the working precision."""
+    network = _computing(static, networks["actor"])
+    return lambda obs: network(obs[:, : static.spec.visible_size])  # D9
+
+
+def _critics(static: Static, networks: Mapping[str, Any]) -> tuple[Callable, ...]:
+    """Features and actions -> logits, in the working precision."""
+    return tuple(_computing(static, networks[name]) for name in CRITICS)
+
+
+def _computing(static: Static, network: Any) -> Callable:
+    """`network` in the type that networks compute in; its weights stay what they are."""
+    if static.network_dtype == static.dtype:
+        return network
+    cast = partial(jax.tree.map, lambda x: x.astype(static.network_dtype))  # D10
+    return lambda *inputs: cast(network)(*cast(inputs)).astype(static.dtype)
+
+
+def _apply(static: Static, state: State, grads: dict[str, Any]) -> tuple[State, Array]:
+    """A step of the one optimizer that `grads` is for; the norm before clipping."""
+    ((name, tree),) = grads.items()
+    params = state.params[name]
+    changes, opt_state = static.optimizers[name].update(tree, state.opt_state[name], params)
+    params = {**state.params, name: eqx.apply_updates(params, changes)}
+    state = replace(state, params=params, opt_state={**state.opt_state, name: opt_state})
+    return state, ops.global_norm(tree)
+
+
+def _zeros(static: Static) -> dict[str, Any]:
+    """What a state's weights look like, by optimizer."""
+    spec, config, kind = static.spec, static.config, (static.config.activation, static.dtype)
+    critic = Critic(spec, config.critic_sizes, *kind, config.num_atoms)  # D3
+    actor = DeterministicPolicy(actor_spec(spec), config.actor_sizes, *kind)
+    return {"critic": dict.fromkeys(CRITICS, critic), "actor": {"actor": actor}}

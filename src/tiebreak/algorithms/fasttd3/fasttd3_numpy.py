@@ -1,0 +1,169 @@
+"""FastTD3's oracle: the equations of README.md in plain float64 NumPy, written to be read.
+
+It shares no arithmetic with the five implementations, so that agreeing with it means something.
+Its state is the canonical dictionary itself; no function changes what it is given. U, B, N, A, K
+as in data.py.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tiebreak.algorithms.fasttd3.config import Config
+from tiebreak.algorithms.fasttd3.data import (
+    CRITICS,
+    Act,
+    ActorTerms,
+    Batch,
+    CriticTerms,
+    Metrics,
+    Noise,
+)
+from tiebreak.core.types import EnvSpec
+from tiebreak.ops.numpy_ops import (
+    Weights,
+    adam,
+    clip_by_norm,
+    decay,
+    log_softmax,
+    merge_moments,
+    mlp,
+    mlp_backward,
+    mlp_input_gradient,
+    normalize_obs,
+    polyak,
+    project,
+    sgd,
+    softmax,
+)
+
+
+def trained(weights: Weights) -> list[str]:
+    """The names of what the optimizers change."""
+    return [k for k in weights if k.split("/")[0] in ("actor", *CRITICS)]
+
+
+def policy(config: Config, weights: Weights, obs: np.ndarray):
+    """Features [B, O] -> action [B, A] in [-1, 1], and the layers' inputs before tanh (D9)."""
+    visible = weights["actor/0/kernel"].shape[0]
+    out, inputs = mlp(weights, "actor", obs[:, :visible], config.activation)
+    return np.tanh(out), inputs
+
+
+def critic(config: Config, weights: Weights, name: str, obs: np.ndarray, action: np.ndarray):
+    """Features [B, O], action [B, A] -> logits [B, K], and the inputs of the layers (D3)."""
+    return mlp(weights, name, np.concatenate([obs, action], axis=1), config.activation)
+
+
+def atoms(config: Config) -> np.ndarray:
+    """The returns [K] that critics give probabilities to (D3)."""
+    return config.v_min + np.arange(config.num_atoms) * (
+        (config.v_max - config.v_min) / (config.num_atoms - 1)
+    )
+
+
+def act(spec: EnvSpec, config: Config, weights: Weights, obs: np.ndarray, noise: np.ndarray) -> Act:
+    """obs [N, *obs], noise [N, A] in units of actions -> Act; zero noise is the policy (D1)."""
+    rows = np.asarray(obs, np.float64).reshape(len(obs), -1)
+    greedy, _ = policy(config, weights, normalize_obs(config, weights, rows))
+    raw = np.clip(greedy + np.asarray(noise, np.float64), -1.0, 1.0)
+    low, high = (np.array(bound) for bound in spec.bounds)
+    return Act(low + (raw + 1.0) / 2.0 * (high - low), raw)
+
+
+def targets(config: Config, weights: Weights, batch: Batch, noise: Noise) -> np.ndarray:
+    """The distribution that both critics are moved towards; [B, K] (D2 D3 D4)."""
+    c, sigma = config.noise_clip, config.target_noise
+    smoothing = np.clip(sigma * np.asarray(noise.target, np.float64), -c, c)
+    greedy, _ = policy(config, weights, batch.next_obs)
+    action = np.clip(greedy + smoothing, -1.0, 1.0)
+    values = batch.reward[:, None] + batch.discount[:, None] * atoms(config)
+    values = np.clip(values, config.v_min, config.v_max)
+    projected = []
+    for name in CRITICS:
+        logits, _ = critic(config, weights, f"target/{name}", batch.next_obs, action)
+        projected.append(project(softmax(logits), values, config.v_min, config.v_max))
+    means = [p @ atoms(config) for p in projected]
+    return np.where((means[0] < means[1])[:, None], *projected)
+
+
+def critic_gradients(
+    spec: EnvSpec, config: Config, weights: Weights, batch: Batch, noise: Noise
+) -> tuple[CriticTerms, dict[str, np.ndarray]]:
+    """One update's features -> terms, and d critic_loss / d weight by name (D4)."""
+    y, loss, means, grads = targets(config, weights, batch, noise), 0.0, [], {}
+    for name in CRITICS:
+        logits, inputs = critic(config, weights, name, batch.obs, batch.action)
+        loss -= (y * log_softmax(logits)).sum(axis=1).mean()
+        means.append((softmax(logits) @ atoms(config)).mean())
+        d_logits = (y.sum(axis=1, keepdims=True) * softmax(logits) - y) / len(y)
+        grads.update(mlp_backward(weights, name, inputs, d_logits, config.activation))
+    return CriticTerms(loss, *means, (y @ atoms(config)).mean()), grads
+
+
+def actor_gradients(
+    spec: EnvSpec, config: Config, weights: Weights, batch: Batch, noise: Noise
+) -> tuple[ActorTerms, dict[str, np.ndarray]]:
+    """One update's features -> terms, and d actor_loss / d weight by name (D5)."""
+    action, inputs = policy(config, weights, batch.obs)
+    values, slopes = [], []
+    for name in CRITICS:
+        logits, q_inputs = critic(config, weights, name, batch.obs, action)
+        probs = softmax(logits)
+        q = probs @ atoms(config)
+        d_logits = -probs * (atoms(config) - q[:, None]) / len(q)
+        d_rows = mlp_input_gradient(weights, name, q_inputs, d_logits, config.activation)
+        values.append(q)
+        slopes.append(d_rows[:, -spec.action_size :])  # the input: observation, then action
+    d_action = np.where((values[0] < values[1])[:, None], *slopes) * (1.0 - action**2)
+    grads = mlp_backward(weights, "actor", inputs, d_action, config.activation)
+    return ActorTerms(-np.minimum(*values).mean()), grads
+
+
+def optimize(config: Config, weights: Weights, grads: Weights, rate: float, count: str):
+    """One step of one of the two optimizers (D7) -> weights, gradient norm before clipping."""
+    clipped, norm = clip_by_norm(grads, config.max_grad_norm)
+    weights = decay(weights, grads, rate * config.weight_decay)
+    if config.optimizer == "sgd":
+        return sgd(weights, clipped, rate, count), norm
+    return adam(weights, clipped, rate, config.adam_eps, count), norm
+
+
+def update(spec: EnvSpec, config: Config, weights: Weights, batch: Batch, noise: Noise):
+    """A group: `policy_delay` updates of the critics and their targets, one of the actor (D6).
+
+    batch and noise [policy_delay, B, …] -> weights, Metrics.
+    """
+    seen = []
+    for u in range(config.policy_delay):
+        row = Batch(*(x[u] for x in batch)), Noise(*(x[u] for x in noise))
+        terms, grads = critic_gradients(spec, config, weights, *row)
+        weights, norm = optimize(config, weights, grads, config.critic_lr, "adam/count")
+        weights = polyak(weights, grads, config.tau)
+        seen.append((*terms, norm))
+    terms, grads = actor_gradients(spec, config, weights, *row)
+    weights, norm = optimize(config, weights, grads, config.actor_lr, "adam/actor_count")
+    return weights, Metrics(*np.mean(seen, axis=0), *terms, norm)
+
+
+def prepare(config: Config, weights: Weights, batch: Batch) -> Batch:
+    """The batch with features for observations."""
+    obs, next_obs = (
+        normalize_obs(config, weights, np.asarray(x, np.float64))
+        for x in (batch.obs, batch.next_obs)
+    )
+    return batch._replace(obs=obs, next_obs=next_obs)
+
+
+def step(spec: EnvSpec, config: Config, weights: Weights, batch: Batch, noise: Noise):
+    """All groups of a round -> weights, Metrics averaged over them."""
+    data, before, history = prepare(config, weights, batch), weights, []
+    for first in range(0, config.num_updates, config.policy_delay):
+        group = slice(first, first + config.policy_delay)
+        rows = Batch(*(x[group] for x in data)), Noise(*(x[group] for x in noise))
+        weights, metrics = update(spec, config, weights, *rows)
+        history.append(metrics)
+    if config.normalize_obs:  # D9
+        rows = np.asarray(batch.obs, np.float64).reshape(-1, batch.obs.shape[-1])
+        weights = {**weights, **merge_moments(before, "obs_moments", rows)}
+    return weights, Metrics(*np.mean(history, axis=0))

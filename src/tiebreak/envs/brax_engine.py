@@ -1,0 +1,50 @@
+"""brax on the device: `brax/ant`, or `brax/ant@spring` for another of its kinds of physics."""
+
+from __future__ import annotations
+
+import functools
+import warnings
+from typing import Any
+
+from tiebreak.core.errors import UsageError, unknown
+from tiebreak.envs.mujoco_advice import without_advice, without_greetings
+from tiebreak.envs.simulated import SimulatedEnv, split_physics
+
+with without_greetings():
+    from brax import envs
+
+PHYSICS = ("generalized", "spring", "positional", "mjx")
+"""What brax can simulate a task with."""
+
+LIMIT_STEPS = 1000
+"""Where episodes are cut: what brax itself trains and evaluates with."""
+
+
+def make(name: str, num_envs: int, seed: int) -> SimulatedEnv:
+    """`num_envs` environments of `task` or `task@physics`; `seed` is not used, keys are arguments.
+
+    Raises UsageError for an unknown task or physics, and for a task that lacks the physics.
+    """
+    return SimulatedEnv(_load(*split_physics("brax", name, PHYSICS)), num_envs, LIMIT_STEPS)
+
+
+def tasks() -> list[str]:
+    """All that brax has registered, a user's own included."""
+    return list(envs._envs)  # there is no public list
+
+
+@functools.cache
+def _load(task: str, physics: str) -> Any:
+    """One environment, which holds no state: made once, it serves training and evaluation."""
+    if task not in tasks():
+        valid = [f"brax/{name}" for name in tasks()]
+        raise unknown("task", f"brax/{task}", valid, "(tiebreak list --tasks brax)")
+    try:
+        with without_advice(), warnings.catch_warnings():  # about brax's own model files
+            warnings.simplefilter("ignore")
+            return envs.get_environment(task, backend=physics)
+    except (NotImplementedError, ValueError) as error:
+        raise UsageError(
+            f"task 'brax/{task}' cannot be simulated with {physics!r}: {error} (brax has "
+            f"{', '.join(PHYSICS)})"
+        ) from error

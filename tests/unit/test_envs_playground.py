@@ -1,0 +1,92 @@
+"""The Playground engine: real tasks, which take long to compile, and what is refused at once."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+pytest.importorskip("mujoco_playground")
+
+from mujoco_playground._src import mjx_env
+
+from tiebreak import make_env
+from tiebreak.core.errors import UsageError
+from tiebreak.envs import playground_assets, playground_engine
+from tiebreak.envs.playground_assets import Menagerie
+
+ROBOTS = {"T1JoystickFlatTerrain": (23, 85), "G1JoystickFlatTerrain": (29, 103)}
+"""Numbers of an action, and of what a policy sees."""
+
+
+def steps_of(env, actions):
+    key = jax.random.key(7)
+    state, _ = env.reset(key)
+    return jax.lax.scan(lambda s, x: env.step(s, *x), state, (actions, env.draw(key, len(actions))))
+
+
+@pytest.mark.slow
+def test_a_task_of_the_suite_steps_and_keeps_the_contract():
+    env = make_env("playground/CartpoleBalance", 2)
+    assert (env.spec.action_size, env.spec.visible, env._limit_steps) == (1, None, 1000)
+    env._limit_steps = 3
+    actions = np.random.default_rng(0).uniform(-1, 1, (8, 2, 1)).astype(np.float32)
+    state, seen = jax.jit(lambda a: steps_of(env, a))(actions)
+    assert seen.obs.shape == (8, 2, *env.spec.observation_shape)
+    assert all(np.isfinite(field).all() for field in seen)
+    limit = np.arange(8) % 3 == 2
+    np.testing.assert_array_equal(seen.truncated, np.stack([limit, limit], axis=1))
+    np.testing.assert_array_equal(seen.obs[~limit], seen.final_obs[~limit])
+    assert (np.asarray(seen.obs)[limit] != np.asarray(seen.final_obs)[limit]).any(axis=-1).all()
+    assert (env.failures(state) == 0).all()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", ROBOTS)
+def test_robots_load_without_a_network_and_critics_see_more(task):
+    if len(playground_assets.installed()) < len(playground_assets.PACKAGES):
+        pytest.skip("the meshes are not installed")
+    env, (actions, visible) = make_env(f"playground/{task}", 2), ROBOTS[task]
+    assert isinstance(mjx_env.MENAGERIE_PATH, Menagerie)
+    assert (env.spec.action_size, env.spec.visible) == (actions, visible)
+    shapes = jax.eval_shape(lambda a: steps_of(env, a)[1], jnp.zeros((3, 2, actions)))
+    assert shapes.obs.shape == (3, 2, *env.spec.observation_shape)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", ROBOTS)
+def test_what_critics_see_begins_with_what_a_policy_sees(task):
+    if len(playground_assets.installed()) < len(playground_assets.PACKAGES):
+        pytest.skip("the meshes are not installed")
+    env = make_env(f"playground/{task}")
+    obs = jax.jit(env._env.reset)(jax.random.PRNGKey(0)).obs
+    state, privileged = np.asarray(obs["state"]), np.asarray(obs["privileged_state"])
+    np.testing.assert_array_equal(privileged[: len(state)], state)
+    assert env.spec.observation_size == len(privileged)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("CheetaRun", r"unknown task 'playground/CheetaRun'; did you mean 'playground/CheetahRun'"),
+        ("CheetahRun@wrap", r"unknown physics of .* 'wrap'; did you mean 'warp'\? .*jax, warp"),
+        ("AeroCubeRotateZAxis@warp", "'playground/AeroCubeRotateZAxis' has no choice of physics"),
+    ],
+)
+def test_wrong_names_are_one_clear_line(name, message):
+    with pytest.raises(UsageError, match=message):
+        make_env(f"playground/{name}")
+
+
+@pytest.mark.skipif(jax.default_backend() == "gpu", reason="Warp can run here")
+def test_warp_without_its_gpu_says_what_to_use_instead():
+    with pytest.raises(UsageError, match=r"needs an NVIDIA GPU.*use 'playground/CheetahRun'"):
+        make_env("playground/CheetahRun@warp")
+
+
+def test_a_robot_without_meshes_names_the_command(monkeypatch, tmp_path):
+    monkeypatch.setattr(mjx_env, "MENAGERIE_PATH", tmp_path / "none")
+    monkeypatch.setattr(playground_assets, "installed", list)
+    with pytest.raises(UsageError, match=r"meshes of 'booster_t1' .*pip install envpool-assets"):
+        playground_engine._load.__wrapped__("T1JoystickFlatTerrain", "jax")
