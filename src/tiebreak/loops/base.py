@@ -215,6 +215,7 @@ def make_loop(
     runtime = registry.make_runtime(framework, mode, precision, device)
     if config is None:
         config = registry.reference_config(algorithm, make_env(task).spec, task)
+    runtime.prng = config.prng
     env = make_env_for(algorithm, task, config.num_envs, seed)
     raw = registry.make_raw_agent(algorithm, env.spec, config, runtime)
     if kind == "fused":
@@ -226,8 +227,7 @@ def make_loop(
     if isinstance(env, DeviceEnv):
         from tiebreak.envs.bridge import BridgeEnv
 
-        impl, steps = getattr(runtime, "prng", None), config.iteration_steps // config.num_envs
-        env = BridgeEnv(env, runtime, seed, steps, impl)
+        env = BridgeEnv(env, runtime, seed, config.iteration_steps // config.num_envs, config.prng)
     return _class(algorithm, kind)(algorithm, runtime, raw, env, config, seed)
 
 
