@@ -73,6 +73,8 @@ class Loop(abc.ABC):
     updates: int = 0
     """Gradient steps so far."""
     iterations_per_run: int = 1
+    memory: Any = None
+    """fused_memory.Memory of a fused loop"""
     agents: int = 1
     """Trained side by side (fused_population.py): all counters are of one of them."""
 

@@ -33,7 +33,7 @@ from tiebreak.loops.fused_agents import (
     stacked,
 )
 from tiebreak.loops.fused_devices import devices_for
-from tiebreak.loops.fused_memory import Memory, of_agent
+from tiebreak.loops.fused_memory import Memory
 from tiebreak.replay import jax_replay
 from tiebreak.replay.base import LEFT_OVER, available_bytes
 from tiebreak.runtimes.jax_readings import memory
@@ -145,7 +145,7 @@ def _devices(runtime: Any, agents: int) -> list[Any]:
 
 def _require_memory(loop: Any, agents: int, devices: Sequence[Any]) -> Memory:
     """What the agents take; UsageError where that is more than there is. `loop` is one agent's."""
-    held, working = of_agent(loop)[:2]
+    held, working = loop.memory[:2]
     total, free = agents * (held + working), _free_bytes(devices)
     if total > (1.0 - LEFT_OVER) * free:
         fits = int((1.0 - LEFT_OVER) * free / (held + working))

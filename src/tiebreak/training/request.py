@@ -160,13 +160,10 @@ def describe(
         "eval_every": intervals.eval_every,
         "config": configs.to_dict(loop.config),
     }
-    memory = {}
-    if loop.kind == "fused" and loop.agents == 1:
-        memory["memory"] = registry.load("tiebreak.loops.fused_memory").of_agent(loop)._asdict()
     return {
         "schema": 1,
         **request,
-        **memory,
+        **({"memory": loop.memory._asdict()} if loop.memory else {}),
         "config_hash": configs.digest(request),
         "spec": dataclasses.asdict(loop.spec),
         "command": command({**request, **intervals._asdict()}, configs.to_dict(reference)),
