@@ -34,7 +34,7 @@ class FakeRuntime:
 class FakeLoop:
     """Every run is `iterations_per_run` iterations, each of which ends one episode of return 5."""
 
-    kind, agents, failures = "fused", 1, None
+    kind, agents, failures, memory = "fused", 1, None, None
 
     def __init__(self, config: Config = CONFIG, per_run: int = 4):
         self.config, self.spec, self.runtime = config, SPEC, FakeRuntime()

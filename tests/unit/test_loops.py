@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -30,7 +32,7 @@ def train(framework, kind, task, config, iterations, **options):
     [
         ("linen", "jit", "gymnax/CartPole-v1", SMALL),
         ("nnx", "split", "gymnax/Pendulum-v1", NORMALIZED),
-        ("equinox", "flat", "gymnax/CartPole-v1", NORMALIZED),
+        ("equinox", "flat", "gymnax/CartPole-v1", dataclasses.replace(NORMALIZED, prng="rbg")),
         pytest.param("linen", "jit", "gymnax/Pendulum-v1", NORMALIZED, marks=pytest.mark.slow),
         pytest.param("nnx", "jit", "gymnax/CartPole-v1", SMALL, marks=pytest.mark.slow),
         pytest.param("nnx", "cached", "gymnax/CartPole-v1", SMALL, marks=pytest.mark.slow),
@@ -49,6 +51,18 @@ def test_host_and_fused_give_the_same_numbers(framework, mode, task, config):
         np.testing.assert_allclose(a.metrics, b.metrics, rtol=1e-3, atol=1e-4)
     if "CartPole" in task:
         assert sum(p.episodes for p in host_progress) > 3  # ends and resets were among the steps
+
+
+def test_the_generator_is_a_setting():
+    made = {
+        prng: make_loop("ppo", "linen", "gymnax/CartPole-v1", loop=kind, seed=5,
+                        config=dataclasses.replace(SMALL, prng=prng))
+        for prng, kind in (("threefry2x32", None), ("rbg", None), ("unsafe_rbg", "host"))
+    }  # fmt: skip
+    assert {prng: loop.runtime.settings()["prng"] for prng, loop in made.items()} == {
+        prng: prng for prng in made
+    }
+    assert (np.asarray(made["rbg"].obs) != np.asarray(made["threefry2x32"].obs)).all()
 
 
 def test_chunks_of_any_length_are_one_program_and_the_same_training():

@@ -142,6 +142,12 @@ def test_an_agent_with_settings_of_its_own_is_the_same_agent_alone(algorithm, fr
     assert not np.allclose(together[first][3], together[first][1], **LOOSE)
 
 
+def test_a_generator_without_keys_of_their_own_is_refused():
+    config = override(config_of("ppo"), {"prng": "rbg"})
+    with pytest.raises(UsageError, match=r"prng is 'rbg'; .* need threefry2x32"):
+        population("ppo", config=config)
+
+
 def test_what_decides_the_program_cannot_differ_in_it():
     variants = [{"max_grad_norm": x, "learning_rate": 1e-3} for x in (0.5, 1.0)]
     with pytest.raises(UsageError, match=r"^max_grad_norm cannot differ between agents"):

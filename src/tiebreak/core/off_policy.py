@@ -118,6 +118,9 @@ class OffPolicyConfig:
     """Adam's ε, added to the bias-corrected √v."""
     optimizer: Literal["adam", "sgd"] = "adam"
     """`sgd` (no momentum) exists for proofs: Adam's first step hides wrong factors."""
+    prng: Literal["threefry2x32", "rbg", "unsafe_rbg"] = "threefry2x32"
+    """What draws random numbers in JAX. `rbg` is faster on GPUs and TPUs, but differs by kind of
+    device, and no population can have it. torch and TensorFlow have generators of their own."""
     max_grad_norm: float = 0.0
     """Global gradient norm above which gradients are scaled down; 0: never."""
 

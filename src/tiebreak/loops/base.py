@@ -73,6 +73,8 @@ class Loop(abc.ABC):
     updates: int = 0
     """Gradient steps so far."""
     iterations_per_run: int = 1
+    memory: Any = None
+    """fused_memory.Memory of a fused loop"""
     agents: int = 1
     """Trained side by side (fused_population.py): all counters are of one of them."""
 
@@ -215,6 +217,7 @@ def make_loop(
     runtime = registry.make_runtime(framework, mode, precision, device)
     if config is None:
         config = registry.reference_config(algorithm, make_env(task).spec, task)
+    runtime.prng = config.prng
     env = make_env_for(algorithm, task, config.num_envs, seed)
     raw = registry.make_raw_agent(algorithm, env.spec, config, runtime)
     if kind == "fused":
@@ -226,8 +229,7 @@ def make_loop(
     if isinstance(env, DeviceEnv):
         from tiebreak.envs.bridge import BridgeEnv
 
-        impl, steps = getattr(runtime, "prng", None), config.iteration_steps // config.num_envs
-        env = BridgeEnv(env, runtime, seed, steps, impl)
+        env = BridgeEnv(env, runtime, seed, config.iteration_steps // config.num_envs, config.prng)
     return _class(algorithm, kind)(algorithm, runtime, raw, env, config, seed)
 
 

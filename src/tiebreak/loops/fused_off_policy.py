@@ -24,6 +24,7 @@ from tiebreak.envs.jax_state import dump_tree, load_tree
 from tiebreak.loops.base import Loop, Progress, off_policy_draws_of, random_act, random_draw
 from tiebreak.loops.exploration import first_exploring, noise_scales
 from tiebreak.loops.fused_episodes import episodes
+from tiebreak.loops.fused_memory import of_agent
 from tiebreak.replay import jax_replay
 from tiebreak.replay.base import filled, require_memory
 from tiebreak.runtimes.jax_noise import draw_tree, exploring_act
@@ -76,6 +77,7 @@ class FusedOffPolicy(Loop):
         carry = jax.device_put(carry, runtime._device)
         self.begin(self.agent.init(derive(seed, "weights")), carry, keys)
         self._collect = runtime.transform(self._collect_once, keep=True)
+        self.memory = of_agent(self)
 
     def start(self, seed: int) -> tuple[Carry, tuple[Array, Array]]:
         """What the seed decides beside the weights: the first states, and the keys of all draws.

@@ -22,6 +22,7 @@ from tiebreak.envs.device_keys import chunk_key, env_keys
 from tiebreak.envs.jax_state import dump_tree, load_tree
 from tiebreak.loops.base import Loop, Progress, draws_of
 from tiebreak.loops.fused_episodes import episodes
+from tiebreak.loops.fused_memory import of_agent
 from tiebreak.runtimes.jax_noise import draw_tree
 from tiebreak.runtimes.jax_runtime import Runtime
 
@@ -68,6 +69,7 @@ class FusedOnPolicy(Loop):
         carry = jax.device_put(carry, runtime._device)
         self.begin(self.agent.init(derive(seed, "weights")), carry, keys)
         self._collect = runtime.transform(self._collect_once, keep=True)
+        self.memory = of_agent(self)
 
     def start(self, seed: int) -> tuple[Carry, tuple[Array, Array]]:
         """What the seed decides beside the weights: the first states, and the keys of all draws."""

@@ -10,7 +10,6 @@ nothing is exchanged between them.
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -21,7 +20,6 @@ from jax.sharding import Mesh
 
 from tiebreak import registry
 from tiebreak.core.errors import UsageError
-from tiebreak.core.noise import Draw
 from tiebreak.core.seeding import derive
 from tiebreak.core.types import Tree
 from tiebreak.loops.base import make_loop
@@ -35,20 +33,10 @@ from tiebreak.loops.fused_agents import (
     stacked,
 )
 from tiebreak.loops.fused_devices import devices_for
+from tiebreak.loops.fused_memory import Memory
 from tiebreak.replay import jax_replay
 from tiebreak.replay.base import LEFT_OVER, available_bytes
 from tiebreak.runtimes.jax_readings import memory
-
-
-class Memory(NamedTuple):
-    """What a population takes, computed before any of it is there."""
-
-    agent_bytes: int
-    """Weights, optimizer, environments and replay of one agent, held throughout."""
-    working_bytes: int
-    """An iteration's random numbers and rollout, of one agent; XLA's temporaries come on top."""
-    total_bytes: int
-    """Both, of all agents, over all devices."""
 
 
 class Population(NamedTuple):
@@ -89,6 +77,8 @@ def make_population(
     named = {"mode": mode, "config": config, "precision": precision}
     named["device"] = device.removesuffix(":all")  # it is the agents that are shared out
     loop: Any = make_loop(algorithm, framework, task, loop="fused", seed=seed, **named)
+    if loop.config.prng != "threefry2x32":  # under vmap, rbg draws what no single run draws
+        raise UsageError(f"prng is {loop.config.prng!r}; agents of a population need threefry2x32")
     loop.iterations_per_run = chunk or max(1, 10_000 // (agents * loop.config.iteration_steps))
     devices = _devices(loop.runtime, agents)
     memory = _require_memory(loop, agents, devices)
@@ -155,7 +145,7 @@ def _devices(runtime: Any, agents: int) -> list[Any]:
 
 def _require_memory(loop: Any, agents: int, devices: Sequence[Any]) -> Memory:
     """What the agents take; UsageError where that is more than there is. `loop` is one agent's."""
-    held, working = _bytes((loop.state, loop._carry)), _working_bytes(loop)
+    held, working = loop.memory[:2]
     total, free = agents * (held + working), _free_bytes(devices)
     if total > (1.0 - LEFT_OVER) * free:
         fits = int((1.0 - LEFT_OVER) * free / (held + working))
@@ -166,20 +156,6 @@ def _require_memory(loop: Any, agents: int, devices: Sequence[Any]) -> Memory:
             + (f"at most --seeds {fits} fits" if fits else "not one agent fits")
         )
     return Memory(held, working, total)
-
-
-def _working_bytes(loop: Any) -> int:
-    """An iteration's random numbers, and its rollout with the usual six numbers a step."""
-    num_envs = loop.env.num_envs
-    steps = loop.config.iteration_steps // num_envs
-    draws = jax.tree.leaves(loop._draws, is_leaf=lambda x: isinstance(x, Draw))
-    worlds = jax.eval_shape(lambda key: loop.env.draw(key, steps), loop._keys[1])
-    rollout = steps * (2 * _bytes(loop.obs) + 6 * 4 * num_envs)
-    return sum(4 * math.prod(draw.shape) for draw in draws) + _bytes(worlds) + rollout
-
-
-def _bytes(tree: Tree) -> int:
-    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
 
 def _free_bytes(devices: Sequence[Any]) -> float:

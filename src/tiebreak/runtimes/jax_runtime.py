@@ -34,7 +34,7 @@ class Runtime(Base):
         super().__init__(framework, mode, precision, device)
         _configure(precision)
         self._device = _find_device(device)
-        self.prng = "threefry2x32"
+        self.prng = "threefry2x32"  # a loop's config may name another
 
     def build(self) -> Build:
         dtype = "float64" if self.precision == "float64" else "float32"

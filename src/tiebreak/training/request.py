@@ -108,6 +108,17 @@ def of_task(algorithm: str, task: str, config: Any) -> list[str]:
     return [f"as this task's reference has it: {', '.join(held)}"] if held else []
 
 
+def of_memory(about: Mapping[str, Any]) -> list[str]:
+    """What a fused loop will hold, in a line; [] of a host loop."""
+    if "memory" not in about:
+        return []
+    held, working, total = (about["memory"][f"{x}_bytes"] for x in ("agent", "working", "total"))
+    return [
+        f"takes {total / 2**20:,.0f} MiB: for each agent {held / 2**20:,.1f} of weights, "
+        f"optimizer, environments, replay, and {working / 2**20:,.1f} of random numbers and rollout"
+    ]
+
+
 class Intervals(NamedTuple):
     """What happens beside training, and how often, in environment steps."""
 
@@ -152,6 +163,7 @@ def describe(
     return {
         "schema": 1,
         **request,
+        **({"memory": loop.memory._asdict()} if loop.memory else {}),
         "config_hash": configs.digest(request),
         "spec": dataclasses.asdict(loop.spec),
         "command": command({**request, **intervals._asdict()}, configs.to_dict(reference)),

@@ -18,7 +18,7 @@ from tiebreak.core.weights import Weights
 from tiebreak.training import checkpoints, resume
 from tiebreak.training.driver import Driver
 from tiebreak.training.evaluate import evaluate
-from tiebreak.training.request import Intervals, of_task
+from tiebreak.training.request import Intervals, of_memory, of_task
 from tiebreak.training.trackers import Display
 
 
@@ -66,7 +66,7 @@ class Session:
         with contextlib.closing(display):
             driver = self._open(marks, display)
             of_this = of_task(self.about["algorithm"], self.about["task"], self.loop.config)
-            for note in (*of_this, *notes):
+            for note in (*of_this, *of_memory(self.about), *notes):
                 display.note(note)
             with contextlib.closing(driver):
                 returns = self._train(driver, display, name)

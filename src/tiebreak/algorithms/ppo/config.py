@@ -49,6 +49,9 @@ class Config:
     """Adam's ε, added to the bias-corrected √v (D7)."""
     optimizer: Literal["adam", "sgd"] = "adam"
     """`sgd` (no momentum) exists for proofs: Adam's first step hides wrong factors."""
+    prng: Literal["threefry2x32", "rbg", "unsafe_rbg"] = "threefry2x32"
+    """What draws random numbers in JAX. `rbg` is faster on GPUs and TPUs, but differs by kind of
+    device, and no population can have it. torch and TensorFlow have generators of their own."""
     hidden_sizes: tuple[int, ...] = (64, 64)
     """Widths of the hidden layers, the same for policy and value."""
     activation: Literal["tanh", "relu"] = "tanh"
