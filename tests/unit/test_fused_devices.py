@@ -12,6 +12,7 @@ from unit.test_population import CARTPOLE, PENDULUM, config_of
 
 from tiebreak.core.config import override, to_dict
 from tiebreak.core.errors import UsageError
+from tiebreak.envs.bridge import find_device
 from tiebreak.loops.base import make_loop
 
 SHARED = """
@@ -78,3 +79,7 @@ def test_environments_on_eight_devices_train_the_same_agent(algorithm, framework
 def test_only_a_fused_loop_has_environments_to_share_out(framework):
     with pytest.raises(UsageError, match=r"'cpu:all' .*host loop.* --device cpu$"):
         make_loop("ppo", framework, "gymnasium/CartPole-v1", device="cpu:all")
+
+
+def test_of_all_devices_the_first_one_evaluates():
+    assert find_device("cpu:all") == find_device("cpu")

@@ -102,8 +102,10 @@ def _step(
 
 
 def find_device(name: str) -> Any:
-    """JAX's device at the place where a runtime's arrays are: `cpu`, `cuda`, `cuda:1`, `gpu`."""
-    kind, _, index = name.lower().partition(":")
+    """JAX's device at the place where a runtime's arrays are: `cpu`, `cuda`, `cuda:1`, `gpu`; of
+    `gpu:all` the first, as policies are evaluated on one.
+    """
+    kind, _, index = name.lower().removesuffix(":all").partition(":")
     try:
         return jax.devices("cpu" if kind == "cpu" else "gpu")[int(index or 0)]
     except (RuntimeError, IndexError) as error:
