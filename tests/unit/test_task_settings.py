@@ -42,7 +42,7 @@ def test_every_setting_that_a_task_chooses_is_one_and_valid(algorithm):
 
 
 def test_what_is_asked_for_counts_more(monkeypatch):
-    monkeypatch.setattr(request, "make_env", lambda task: SimpleNamespace(spec=BOX))
+    monkeypatch.setattr(request, "make_env", lambda task: SimpleNamespace(memory=None, spec=BOX))
     asked = {"gamma": "0.9", "num_envs": "64"}
     found = request.resolve_config("fasttd3", "playground/CheetahRun", None, asked)
     assert (found.gamma, found.num_envs, found.n_step) == (0.9, 64, 3)
@@ -50,8 +50,10 @@ def test_what_is_asked_for_counts_more(monkeypatch):
 
 def test_the_command_that_repeats_a_run_leaves_the_tasks_own_settings_out():
     task = "playground/CheetahRun"
-    runtime = SimpleNamespace(mode="split", precision="float32", device="cpu")
-    loop = SimpleNamespace(runtime=runtime, kind="fused", spec=BOX, config=reference(task))
+    runtime = SimpleNamespace(memory=None, mode="split", precision="float32", device="cpu")
+    loop = SimpleNamespace(
+        runtime=runtime, kind="fused", memory=None, spec=BOX, config=reference(task)
+    )
     about = request.describe("fasttd3", "nnx", task, loop, 0, request.Intervals())
     assert "--set" not in about["command"]
     assert about["config"]["gamma"] == 0.97

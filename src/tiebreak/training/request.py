@@ -72,11 +72,14 @@ def resolve_config(
         return config
     module = registry.config_module(algorithm)
     configs.override(module.Config(), overrides)  # wrong names and types: before a task is made
-    if config is None:
-        env = make_env(task)
-        config = registry.reference_config(algorithm, env.spec, task)
-        getattr(env, "close", lambda: None)()
-    return module.check(configs.override(config, overrides))
+    return module.check(configs.override(config or _reference(algorithm, task), overrides))
+
+
+def _reference(algorithm: str, task: str) -> Any:
+    env = make_env(task)
+    config = registry.reference_config(algorithm, env.spec, task)
+    getattr(env, "close", lambda: None)()
+    return config
 
 
 def resolve_variants(
@@ -90,14 +93,12 @@ def resolve_variants(
     for name in sweep:
         if name not in numbers:
             raise unknown("setting to sweep", name, numbers)
-    if sweep and config is None:
-        env = make_env(task)
-        config = registry.reference_config(algorithm, env.spec, task)
-        getattr(env, "close", lambda: None)()
-    found = []
+    if not sweep:
+        return [{}]
+    config, found = config or _reference(algorithm, task), []
     for values in itertools.product(*sweep.values()):
-        one = configs.override(config, dict(zip(sweep, values, strict=True))) if sweep else config
-        found.append({name: getattr(module.check(one), name) for name in sweep})
+        one = module.check(configs.override(config, dict(zip(sweep, values, strict=True))))
+        found.append({name: getattr(one, name) for name in sweep})
     return found
 
 
