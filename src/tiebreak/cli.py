@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 from tiebreak import __version__
 from tiebreak.commands.options import Failure
-from tiebreak.core.errors import UsageError, unknown
+from tiebreak.core.errors import EnvironmentFailed, UsageError, unknown
 
 COMMANDS = {
     "list": ("tiebreak.commands.listing", "what is implemented, and what is installed here"),
@@ -93,7 +93,8 @@ def _say(what: object, status: int) -> int:
 
 
 def _unexpected(error: Exception) -> int:
-    what = f"unexpected {type(error).__name__}: {error}"
+    known = isinstance(error, EnvironmentFailed)
+    what = str(error) if known else f"unexpected {type(error).__name__}: {error}"
     if os.environ.get("TIEBREAK_DEBUG") == "1":
         traceback.print_exc()
         return _say(what, 1)
@@ -103,7 +104,8 @@ def _unexpected(error: Exception) -> int:
             traceback.print_exception(error, file=file)
     except OSError:  # no room for it
         return _say(f"{what} (TIEBREAK_DEBUG=1 shows the traceback)", 1)
-    return _say(f"{what}; please report it; the full traceback is in {path}", 1)
+    ours = "" if known else "please report it; "
+    return _say(f"{what}; {ours}the full traceback is in {path}", 1)
 
 
 if __name__ == "__main__":

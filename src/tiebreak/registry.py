@@ -107,6 +107,9 @@ ENGINES = {
     "envpool": Engine("tiebreak.envs.envpool_engine", "host", ("envpool",), "envpool"),
 }
 
+SHAREABLE = ("gymnasium", "dm_control")
+"""Engines whose environments processes can share (envs/processes.py)."""
+
 PRECISIONS = ("float32", "tf32", "bfloat16", "float64")
 """float64 is for proofs."""
 

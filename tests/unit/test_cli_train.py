@@ -104,7 +104,7 @@ def asked(monkeypatch):
         def load(arrays):
             return arrays
 
-    def evaluate_policy(algorithm, runtime, raw, state, task, episodes, seed):
+    def evaluate_policy(algorithm, runtime, raw, state, task, episodes, seed, processes):
         seen.update(task=task, episodes=episodes, seed=seed, arrays=sorted(state))
         return [float(i) for i in range(episodes)]
 

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
-
 import pytest
+from unit.eight_devices import assert_equal
 from unit.test_population import CARTPOLE, PENDULUM, config_of
 
 from tiebreak.core.config import override, to_dict
@@ -66,13 +62,7 @@ OWN = {"ppo": {"num_minibatches": 4}, "dqn": {"target_every": 16}}
 def test_environments_on_eight_devices_train_the_same_agent(algorithm, framework):
     config = override(config_of(algorithm), {"num_envs": 8, **OWN.get(algorithm, {})})
     task = PENDULUM if algorithm == "fasttd3" else CARTPOLE
-    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8"
-    result = subprocess.run(
-        [sys.executable, "-c", SHARED, json.dumps([algorithm, framework, task, to_dict(config)])],
-        capture_output=True, text=True, timeout=400, check=False,
-        env={**os.environ, "XLA_FLAGS": flags, "PYTHONPATH": os.pathsep.join(sys.path)},
-    )  # fmt: skip
-    assert result.stdout == "equal\n", result.stderr[-3000:]
+    assert_equal(SHARED, [algorithm, framework, task, to_dict(config)])
 
 
 @pytest.mark.parametrize("framework", ["linen", "torch"])

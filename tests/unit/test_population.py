@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from unit.eight_devices import assert_equal
 from unit.test_loops import SMALL as PPO
 from unit.test_off_policy_loops import SMALL as DQN
 
@@ -217,13 +214,7 @@ print("equal")
 )
 def test_eight_devices_give_the_result_of_one(algorithm, framework):
     asked = [algorithm, framework, CARTPOLE, RUNS, to_dict(config_of(algorithm))]
-    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8"
-    result = subprocess.run(
-        [sys.executable, "-c", SHARED, json.dumps(asked)],
-        capture_output=True, text=True, timeout=400, check=False,
-        env={**os.environ, "XLA_FLAGS": flags, "PYTHONPATH": os.pathsep.join(sys.path)},
-    )  # fmt: skip
-    assert result.stdout == "equal\n", result.stderr[-3000:]
+    assert_equal(SHARED, asked)
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import multiprocessing
 import os
 import resource
 from pathlib import Path
@@ -153,11 +154,17 @@ def _stat(cpus: list[int], text: str) -> dict[str, float]:
 
 
 def _own_s() -> float:
-    """CPU time of this process and of its children that have ended."""
-    own, children = (
-        resource.getrusage(w) for w in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
-    )
-    return own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime
+    """CPU time of this process, of its children that have ended, and of those of environments."""
+    running = sum(_cpu_s(child.pid) for child in multiprocessing.active_children())
+    own, ended = (resource.getrusage(w) for w in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return own.ru_utime + own.ru_stime + ended.ru_utime + ended.ru_stime + running
+
+
+def _cpu_s(pid: int | None) -> float:
+    """CPU time of a running process; 0 where the system does not tell."""
+    # PID (NAME) STATE …, where a name may hold spaces and brackets; 12th and 13th: user and system
+    fields = read(ROOT / f"proc/{pid}/stat").rpartition(")")[2].split()
+    return sum(map(int, fields[11:13])) / os.sysconf("SC_CLK_TCK")
 
 
 def _uses_gpu() -> bool:

@@ -34,7 +34,8 @@ class Environment:
         """Make the environments."""
         from tiebreak.envs.base import make_env
 
-        self.env = make_env(self.cell["task"], self.cell["num_envs"], self.seed)
+        processes = self.cell["config"].get("env_processes", 1)
+        self.env = make_env(self.cell["task"], self.cell["num_envs"], self.seed, processes)
         shape, seed = (STEPS, self.cell["num_envs"]), derive(self.seed, "actions")
         self.actions = _actions(self.env.spec, shape, seed)
 

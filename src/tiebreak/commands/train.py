@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import math
 from typing import Any
 
@@ -160,10 +159,9 @@ def _returns_of_many(result: Any) -> list[str]:
     """A line on all agents; where settings differ, one for each of them, the best first."""
     if not result.returns:
         return []
-    found = json.loads((result.out / "result.json").read_text())
     episodes = f"means of {len(result.returns[0])} episodes by agent"
-    lines = [f"greedy return, {episodes}: {_spread(found)}"]
-    for group in found.get("by_settings", []):
+    lines = [f"greedy return, {episodes}: {_spread(result.summary)}"]
+    for group in result.summary.get("by_settings", []):
         own = ", ".join(f"{k} {v:g}" for k, v in group.items() if not k.startswith("return_"))
         lines.append(f"  {own}: {_spread(group)}")
     return lines

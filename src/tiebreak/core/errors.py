@@ -14,6 +14,10 @@ class MissingDependency(UsageError):
     """A package that this request needs is not installed; the message holds the install command."""
 
 
+class EnvironmentFailed(RuntimeError):
+    """An environment in a process of its own raised what a note quotes, or its process is gone."""
+
+
 class MissingDevice(UsageError):
     """A device that this request needs is not here, or the framework's build does not see it."""
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import numpy as np
 
 from tiebreak.core.errors import UsageError
-from tiebreak.core.types import Array, EnvSpec
+from tiebreak.core.types import Array, EnvSpec, State
 
 
 class Act(NamedTuple):
@@ -50,6 +50,22 @@ class Explored(NamedTuple):
     raw_action: Array
     scale: Array
     """[N]: the σ that was used"""
+
+
+def exploring_act(act: Callable, scales: tuple[float, float], where: Callable) -> Callable:
+    """`act` with noise that is σ times the draw; σ is drawn where an episode begins (0025).
+
+    Returns (state, obs, `ActNoise` of one step, `Exploring`) -> `Explored`. `where`: the library's.
+    """
+    low, high = scales
+
+    def call(state: State, obs: Array, noise: ActNoise, exploring: Exploring) -> Explored:
+        begins = exploring.terminated | exploring.truncated
+        scale = where(begins, low + (high - low) * noise.uniform, exploring.scale)
+        acted = act(state, obs, scale[:, None] * noise.normal)
+        return Explored(acted.action, acted.raw_action, scale)
+
+    return call
 
 
 class Transition(NamedTuple):
@@ -93,6 +109,9 @@ class OffPolicyConfig:
     """Environment steps of the whole run, all environments together."""
     num_envs: int = 1
     """Environments stepped side by side."""
+    env_processes: int = 1
+    """Processes that share the environments' steps, for engines that step them in Python
+    (gymnasium, dm_control); 1: the training's own. The numbers are the same."""
     num_steps: int = 1
     """Steps of each environment in a round."""
     num_updates: int = 1

@@ -84,10 +84,11 @@ def parse_task(task: str) -> tuple[str, str]:
     return engine, name
 
 
-def make_env(task: str, num_envs: int = 1, seed: int = 0) -> Any:
+def make_env(task: str, num_envs: int = 1, seed: int = 0, processes: int = 1) -> Any:
     """A HostEnv or DeviceEnv for `engine/name`, e.g. `gymnasium/HalfCheetah-v4`.
 
     A user's own Gymnasium id works, also as `gymnasium/module:EnvId-v0`, which imports the module.
+    `processes` share the environments' steps; 1: this process.
     Raises UsageError for unknown names and MissingDependency for a missing engine.
     """
     engine, name = parse_task(task)
@@ -95,4 +96,18 @@ def make_env(task: str, num_envs: int = 1, seed: int = 0) -> Any:
         raise UsageError(f"num_envs is {num_envs}; it must be at least 1")
     row = registry.ENGINES[engine]
     registry.require(f"engine {engine!r}", row.packages, row.extra)
-    return registry.load(row.module).make(name, num_envs, seed)
+    if processes == 1:
+        return registry.load(row.module).make(name, num_envs, seed)
+    _check_processes(engine, num_envs, processes)
+    shared = registry.load("tiebreak.envs.processes").ProcessesEnv
+    return shared(row.module, name, num_envs, seed, processes)
+
+
+def _check_processes(engine: str, num_envs: int, processes: int) -> None:
+    if engine not in registry.SHAREABLE:
+        raise UsageError(
+            f"env_processes is {processes}; engine {engine!r} shares out its environments itself "
+            f"(valid: 1; more with {' or '.join(registry.SHAREABLE)})"
+        )
+    if not 1 <= processes <= num_envs:
+        raise UsageError(f"env_processes is {processes}; valid: 1 to num_envs, which is {num_envs}")

@@ -87,9 +87,10 @@ class DmControlEnv(HostEnv):
             env.close()
 
 
-def make(name: str, num_envs: int, seed: int) -> DmControlEnv:
+def make(name: str, num_envs: int, seed: int, first: int = 0) -> DmControlEnv:
     """`num_envs` environments of `domain-task`, e.g. `cartpole-swingup`.
 
+    `first`: how many come before these, where processes share out the environments of one run.
     Raises UsageError for an unknown name and for actions without bounds.
     """
     domain, _, task = name.partition("-")
@@ -101,7 +102,7 @@ def make(name: str, num_envs: int, seed: int) -> DmControlEnv:
             f"task 'dm_control/{name}' has unbounded actions; supported: bounded actions, as all "
             "domains but lqr have them"
         )
-    seeds = [derive(seed, "env", i) for i in range(num_envs)]
+    seeds = [derive(seed, "env", first + i) for i in range(num_envs)]
     with without_advice():
         envs = [_load(domain, task, number) for number in seeds]
     return DmControlEnv(envs, _env_spec(envs[0]), seeds)

@@ -32,9 +32,9 @@ SUPPORTED = "Box observations with Discrete or bounded Box actions"
 class GymnasiumEnv(HostEnv):
     """N like Gymnasium environments, stepped one after the other; observations are float32."""
 
-    def __init__(self, envs: list[gymnasium.Env], spec: EnvSpec, seed: int):
+    def __init__(self, envs: list[gymnasium.Env], spec: EnvSpec, seed: int, first: int = 0):
         self.spec, self.num_envs, self._envs = spec, len(envs), envs
-        self._seeds = [derive(seed, "env", i) for i in range(len(envs))]
+        self._seeds = [derive(seed, "env", first + i) for i in range(len(envs))]
         self._obs_shape = (len(envs), *spec.observation_shape)
         self._rows = _action_rows(envs[0].action_space)
 
@@ -83,22 +83,23 @@ class GymnasiumEnv(HostEnv):
             env.close()
 
 
-def make(name: str, num_envs: int, seed: int) -> GymnasiumEnv:
+def make(name: str, num_envs: int, seed: int, first: int = 0) -> GymnasiumEnv:
     """`num_envs` environments of a registered id, `HalfCheetah-v4` or `module:EnvId-v0`.
 
+    `first`: how many come before these, where processes share out the environments of one run.
     Raises UsageError for an unknown id, a module that cannot be imported, spaces that are not
     supported; MissingDependency when the environment needs a package that is not there.
     """
     row = _find(name)
     with _quiet(str(row.entry_point)):
-        first = _construct(name, row)
+        env = _construct(name, row)
         try:
-            spec = _env_spec(name, first)
+            spec = _env_spec(name, env)
         except UsageError:
-            first.close()
+            env.close()
             raise
-        envs = [first, *(_construct(name, row) for _ in range(num_envs - 1))]
-    return GymnasiumEnv(envs, spec, seed)
+        envs = [env, *(_construct(name, row) for _ in range(num_envs - 1))]
+    return GymnasiumEnv(envs, spec, seed, first)
 
 
 def tasks() -> list[str]:

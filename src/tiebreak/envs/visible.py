@@ -10,9 +10,11 @@ from tiebreak.core.types import Array, EnvStep, Tree
 from tiebreak.envs.base import DeviceEnv, make_env
 
 
-def make_env_for(algorithm: str, task: str, num_envs: int = 1, seed: int = 0) -> Any:
+def make_env_for(
+    algorithm: str, task: str, num_envs: int = 1, seed: int = 0, processes: int = 1
+) -> Any:
     """`make_env`, without what is privileged where the algorithm would show it to its policy."""
-    env = make_env(task, num_envs, seed)
+    env = make_env(task, num_envs, seed, processes)
     if env.spec.visible is None or algorithm in registry.PRIVILEGED:
         return env
     return VisibleEnv(env)

@@ -218,7 +218,7 @@ def make_loop(
     if config is None:
         config = registry.reference_config(algorithm, make_env(task).spec, task)
     runtime.prng = config.prng
-    env = make_env_for(algorithm, task, config.num_envs, seed)
+    env = make_env_for(algorithm, task, config.num_envs, seed, config.env_processes)
     raw = registry.make_raw_agent(algorithm, env.spec, config, runtime)
     if kind == "fused":
         chunk = chunk or max(1, 10_000 // config.iteration_steps)

@@ -25,9 +25,11 @@ class Evaluator:
 
     def __init__(
         self, algorithm: str, runtime: Runtime, raw_agent: Agent, task: str, episodes: int,
-        seed: int,
+        seed: int, processes: int = 1,
     ):  # fmt: skip
-        env: Any = make_env_for(algorithm, task, episodes, derive(seed, "evaluation"))
+        env: Any = make_env_for(
+            algorithm, task, episodes, derive(seed, "evaluation"), min(processes, episodes)
+        )
         if isinstance(env, DeviceEnv):
             from tiebreak.envs.bridge import BridgeEnv
 
@@ -58,9 +60,9 @@ class Evaluator:
 
 def evaluate_policy(
     algorithm: str, runtime: Runtime, raw_agent: Agent, state: State, task: str, episodes: int,
-    seed: int,
+    seed: int, processes: int = 1,
 ) -> list[float]:  # fmt: skip
     """Undiscounted returns of `episodes` greedy episodes, one fresh environment each."""
-    evaluator = Evaluator(algorithm, runtime, raw_agent, task, episodes, seed)
+    evaluator = Evaluator(algorithm, runtime, raw_agent, task, episodes, seed, processes)
     with contextlib.closing(evaluator):
         return evaluator.returns(state)

@@ -25,10 +25,10 @@ WORLD = ("env_state", "obs", "exploring", "episode_return", "episode_length")
 def share_environments(loop: Any) -> None:
     """Make a fused loop that has not run one over as many devices as divide its environments."""
     mesh = Mesh(np.array(devices_for(loop.runtime._device, loop.env.num_envs)), (AXIS,))
-    everywhere = NamedSharding(mesh, PartitionSpec())
+    by_row, everywhere = (NamedSharding(mesh, PartitionSpec(*axes)) for axes in ([AXIS], []))
     load = loop.agent.load
     loop.agent = loop.agent._replace(load=lambda weights: jax.device_put(load(weights), everywhere))
-    shardings = _shardings(loop._carry, loop.env.num_envs, mesh)
+    shardings = _shardings(loop._carry, loop.env.num_envs, by_row, everywhere)
 
     def pinned(program: Callable) -> Callable:
         """Results lie where arguments do: else a second call would compile again."""
@@ -54,15 +54,14 @@ def devices_for(device: Any, parts: int) -> list[Any]:
     return there[: max(n for n in range(1, len(there) + 1) if parts % n == 0)]
 
 
-def _shardings(carry: Any, num_envs: int, mesh: Mesh) -> Any:
-    """By environment for every array of the world that has one row for each; else everywhere."""
-    split, whole = NamedSharding(mesh, PartitionSpec(AXIS)), NamedSharding(mesh, PartitionSpec())
+def _shardings(carry: Any, num_envs: int, by_row: NamedSharding, everywhere: NamedSharding) -> Any:
+    """`by_row` for every array of the world that has one row for each environment."""
 
     def of(leaf: jax.Array) -> NamedSharding:
-        return split if leaf.ndim and len(leaf) == num_envs else whole
+        return by_row if leaf.ndim and len(leaf) == num_envs else everywhere
 
     found: dict[str, Tree] = {
-        name: jax.tree.map(of if name in WORLD else lambda _: whole, part)
+        name: jax.tree.map(of if name in WORLD else lambda _: everywhere, part)
         for name, part in carry._asdict().items()
     }
     return type(carry)(**found)

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from tiebreak.core.arrays import Arrays, put_under, take_from
-from tiebreak.core.off_policy import Explored, Exploring, Transition
+from tiebreak.core.off_policy import Explored, Exploring, Transition, exploring_act
 from tiebreak.core.seeding import derive
 from tiebreak.core.types import Agent, Array, State, Tree
 from tiebreak.envs.base import DeviceEnv
@@ -27,7 +27,7 @@ from tiebreak.loops.fused_episodes import episodes
 from tiebreak.loops.fused_memory import of_agent
 from tiebreak.replay import jax_replay
 from tiebreak.replay.base import filled, require_memory
-from tiebreak.runtimes.jax_noise import draw_tree, exploring_act
+from tiebreak.runtimes.jax_noise import draw_tree
 from tiebreak.runtimes.jax_runtime import Runtime
 
 
@@ -217,7 +217,7 @@ class FusedOffPolicy(Loop):
     def _acting(self, state: State) -> Callable:
         """(obs, noise, exploring) -> Act, or Explored where every episode has a σ."""
         if self._scales:
-            return partial(exploring_act(self.raw_agent.act, self._scales), state)
+            return partial(exploring_act(self.raw_agent.act, self._scales, jnp.where), state)
         return lambda obs, noise, _: self.raw_agent.act(state, obs, noise)
 
     def _steps(self, act: Callable, world: Sequence, rows: Tree) -> tuple[tuple, Transition]:

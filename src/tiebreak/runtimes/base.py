@@ -30,6 +30,7 @@ class Runtime(abc.ABC):
 
     def __init__(self, framework: str, mode: str, precision: str, device: str):
         self.framework, self.mode, self.precision, self.device = framework, mode, precision, device
+        self.prng = "threefry2x32"  # JAX's generator; a loop's config may name another
 
     @abc.abstractmethod
     def build(self) -> Build:

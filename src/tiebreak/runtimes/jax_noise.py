@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from tiebreak.core.noise import Draw
-from tiebreak.core.off_policy import ActNoise, Explored, Exploring
-from tiebreak.core.types import Array, State, Tree
+from tiebreak.core.types import Array, Tree
 
 
 def _draw(draw: Draw, key: Array) -> Array:
@@ -38,15 +35,3 @@ def draw_tree(draws: Tree, key: Array) -> Tree:
     leaves, treedef = jax.tree.flatten(draws, is_leaf=lambda x: isinstance(x, Draw))
     keys = jax.random.split(key, len(leaves))
     return treedef.unflatten([_draw(d, k) for d, k in zip(leaves, keys, strict=True)])
-
-
-def exploring_act(act: Callable, scales: tuple[float, float]) -> Callable:
-    """`act` with noise that is σ times the draw; σ is drawn where an episode begins (0025)."""
-    low, high = scales
-
-    def call(state: State, obs: Array, noise: ActNoise, exploring: Exploring) -> Explored:
-        begins = exploring.terminated | exploring.truncated
-        scale = jnp.where(begins, low + (high - low) * noise.uniform, exploring.scale)
-        return Explored(*act(state, obs, scale[:, None] * noise.normal), scale)
-
-    return call

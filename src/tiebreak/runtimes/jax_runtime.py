@@ -16,13 +16,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from tiebreak.core.errors import MissingDevice
-from tiebreak.core.off_policy import Explored
+from tiebreak.core.off_policy import Explored, exploring_act
 from tiebreak.core.types import Agent, Array, Build, State, Tree
 from tiebreak.runtimes import jax_readings as readings
 from tiebreak.runtimes.base import Runtime as Base
 from tiebreak.runtimes.base import keeps_small_bits
 from tiebreak.runtimes.jax_modes import TRANSFORMS
-from tiebreak.runtimes.jax_noise import draw_tree, exploring_act
+from tiebreak.runtimes.jax_noise import draw_tree
 
 
 class Runtime(Base):
@@ -34,7 +34,6 @@ class Runtime(Base):
         super().__init__(framework, mode, precision, device)
         _configure(precision)
         self._device = _find_device(device)
-        self.prng = "threefry2x32"  # a loop's config may name another
 
     def build(self) -> Build:
         dtype = "float64" if self.precision == "float64" else "float32"
@@ -60,7 +59,7 @@ class Runtime(Base):
         return lambda state, obs, noise, t: compiled(state, obs, noise, np.int32(t))[1]
 
     def explorer(self, raw: Agent, scales: tuple[float, float]) -> Callable[..., Explored]:
-        act = exploring_act(raw.act, scales)
+        act = exploring_act(raw.act, scales, jnp.where)
 
         def explore(state, obs, noise, t, exploring):
             return state, act(state, obs, jax.tree.map(lambda x: x[t], noise), exploring)

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 
 from tiebreak.core.noise import Draw
-from tiebreak.core.off_policy import ActNoise, Explored, Exploring
-from tiebreak.core.types import Array, State, Tree
+from tiebreak.core.types import Array, Tree
 from tiebreak.runtimes.tensorflow_quietly import tf
 
 TINY = float(np.finfo(np.float32).tiny)
@@ -49,15 +46,3 @@ def draw_tree(draws: Tree, seed: Array) -> Tree:
         return _draw(draws, seed)
     seeds = [tf.random.experimental.stateless_fold_in(seed, i) for i in range(len(draws))]
     return type(draws)(*(draw_tree(d, s) for d, s in zip(draws, seeds, strict=True)))
-
-
-def exploring_act(act: Callable, scales: tuple[float, float]) -> Callable:
-    """`act` with noise that is σ times the draw; σ is drawn where an episode begins (0025)."""
-    low, high = scales
-
-    def call(state: State, obs: Array, noise: ActNoise, exploring: Exploring) -> Explored:
-        begins = exploring.terminated | exploring.truncated
-        scale = tf.where(begins, low + (high - low) * noise.uniform, exploring.scale)
-        return Explored(*act(state, obs, scale[:, None] * noise.normal), scale)
-
-    return call

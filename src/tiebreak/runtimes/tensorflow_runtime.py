@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 
 from tiebreak.core.errors import MissingDevice
-from tiebreak.core.off_policy import Explored
+from tiebreak.core.off_policy import Explored, exploring_act
 from tiebreak.core.types import Agent, Array, Build, State, Tree
 from tiebreak.runtimes import tensorflow_readings as readings
 from tiebreak.runtimes.base import Runtime as Base
 from tiebreak.runtimes.base import keeps_small_bits
 from tiebreak.runtimes.tensorflow_function import Exported, Function, Nothing
-from tiebreak.runtimes.tensorflow_noise import draw_tree, exploring_act
+from tiebreak.runtimes.tensorflow_noise import draw_tree
 from tiebreak.runtimes.tensorflow_quietly import tf, without_stderr
 
 
@@ -62,7 +62,7 @@ class Runtime(Base):
         return lambda state, obs, noise, t: act(state, obs, noise, index(t))
 
     def explorer(self, raw: Agent, scales: tuple[float, float]) -> Callable[..., Explored]:
-        act = exploring_act(raw.act, scales)
+        act = exploring_act(raw.act, scales, tf.where)
 
         def explore(state, obs, noise, t, exploring):
             row = tf.nest.map_structure(lambda x: tf.gather(x, t), noise)

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import torch
 
 from tiebreak.core.noise import Draw
-from tiebreak.core.off_policy import ActNoise, Explored, Exploring
-from tiebreak.core.types import Array, State
+from tiebreak.core.types import Array
 
 
 def draw_one(draw: Draw, generator: torch.Generator) -> Array:
@@ -33,15 +30,3 @@ def permutations(shape: tuple[int, ...], generator: torch.Generator) -> Array:
         each = [torch.randperm(shape[-1], dtype=torch.int32, **at) for _ in rows]
         return torch.stack(each).reshape(shape)
     return torch.rand(shape, dtype=torch.float64, **at).argsort(-1).to(torch.int32)
-
-
-def exploring_act(act: Callable, scales: tuple[float, float]) -> Callable:
-    """`act` with noise that is σ times the draw; σ is drawn where an episode begins (0025)."""
-    low, high = scales
-
-    def call(state: State, obs: Array, noise: ActNoise, exploring: Exploring) -> Explored:
-        begins = exploring.terminated | exploring.truncated
-        scale = torch.where(begins, low + (high - low) * noise.uniform, exploring.scale)
-        return Explored(*act(state, obs, scale[:, None] * noise.normal), scale)
-
-    return call

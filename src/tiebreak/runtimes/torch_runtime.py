@@ -14,13 +14,13 @@ import torch
 from tiebreak.core import compiler
 from tiebreak.core.errors import MissingDevice, UsageError
 from tiebreak.core.noise import Draw
-from tiebreak.core.off_policy import ActNoise, Explored
+from tiebreak.core.off_policy import ActNoise, Explored, exploring_act
 from tiebreak.core.seeding import derive
 from tiebreak.core.types import Agent, Array, Build, State, Tree
 from tiebreak.runtimes import torch_readings as readings
 from tiebreak.runtimes.base import Runtime as Base
 from tiebreak.runtimes.base import keeps_small_bits
-from tiebreak.runtimes.torch_noise import draw_one, exploring_act
+from tiebreak.runtimes.torch_noise import draw_one
 from tiebreak.runtimes.torch_serial import serial
 
 
@@ -68,7 +68,7 @@ class Runtime(Base):
         return lambda state, obs, noise, t: act(state, asarray(obs), noise[t])
 
     def explorer(self, raw: Agent, scales: tuple[float, float]) -> Callable[..., Explored]:
-        act, asarray = self._acting(exploring_act(raw.act, scales)), self.asarray
+        act, asarray = self._acting(exploring_act(raw.act, scales, torch.where)), self.asarray
 
         def explore(state, obs, noise, t, exploring):
             row = ActNoise(*(x[t] for x in noise))

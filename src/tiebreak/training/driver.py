@@ -106,7 +106,7 @@ class Driver:
             about, loop = self.about, self.loop
             self._evaluator = Evaluator(
                 about["algorithm"], loop.runtime, loop.raw_agent, about["task"],
-                about["eval_episodes"], about["seed"],
+                about["eval_episodes"], about["seed"], loop.config.env_processes,
             )  # fmt: skip
         self.evaluated(self._evaluator.returns(self.loop.state))
 

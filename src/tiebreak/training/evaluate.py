@@ -57,10 +57,11 @@ def evaluate(
     _check_fits(policy, task)
     raw = registry.make_raw_agent(policy.algorithm, policy.spec, policy.config, runtime)
     state = runtime.agent(raw).load(policy.weights)
-    returns = [
-        float(r)
-        for r in evaluate_policy(policy.algorithm, runtime, raw, state, task, episodes, seed)
-    ]
+    processes = policy.config.env_processes if task == policy.metadata.get("task") else 1
+    found = evaluate_policy(
+        policy.algorithm, runtime, raw, state, task, episodes, seed, processes
+    )  # fmt: skip
+    returns = [float(r) for r in found]
     mean, std = float(np.mean(returns)), float(np.std(returns))
     return EvalResult(returns, mean, std, policy.algorithm, task, framework, mode, seed)
 

@@ -40,6 +40,9 @@ class TrainResult(NamedTuple):
     steps_per_s: float
     """Environment steps per second after the first run; of everything if there was only one.
     Of a population, of all agents together."""
+    summary: dict[str, Any]
+    """Of the final evaluation: return_mean and return_std; of a population return_iqm, …_min and
+    …_max, too, and the same by_settings where they differ. Empty without an evaluation."""
 
 
 class TrainingInterrupted(KeyboardInterrupt):
@@ -174,10 +177,10 @@ class Session:
             marks.wall_s,
             marks.first_s,
             self.loop.agents * steps / wall_s,
+            self._summary(returns) if returns else {},
         )
-        stored = {k: v for k, v in result._asdict().items() if k != "out"}
-        if returns:
-            stored |= self._summary(returns)
+        stored = {k: v for k, v in result._asdict().items() if k not in ("out", "summary")}
+        stored |= result.summary
         if marks.resumed:
             stored["resumed"] = marks.resumed
         write_json(self.folder / "result.json", {"status": "ok", **stored})
@@ -185,7 +188,7 @@ class Session:
         return result
 
     def _summary(self, returns: list[Any]) -> dict[str, Any]:
-        """What `result.json` says of the final evaluation."""
+        """What there is to say of the final evaluation, in `result.json`, too."""
         return {"return_mean": float(np.mean(returns)), "return_std": float(np.std(returns))}
 
 

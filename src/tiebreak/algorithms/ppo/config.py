@@ -19,6 +19,9 @@ class Config:
     """Environment steps of the whole run, all environments together."""
     num_envs: int = 4
     """Environments stepped side by side."""
+    env_processes: int = 1
+    """Processes that share the environments' steps, for engines that step them in Python
+    (gymnasium, dm_control); 1: the training's own. The numbers are the same."""
     num_steps: int = 128
     """Steps per environment between updates: one iteration has num_envs * num_steps steps."""
     num_minibatches: int = 4
