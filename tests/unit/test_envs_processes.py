@@ -7,6 +7,7 @@ import re
 import signal
 import sys
 import textwrap
+from multiprocessing import resource_tracker
 from pathlib import Path
 
 import gymnasium
@@ -186,6 +187,7 @@ def test_a_process_that_is_gone_is_told(own_tasks, made):
 
 
 def test_ctrl_c_is_not_for_them(own_tasks, made):
+    resource_tracker._resource_tracker._stop()  # the first start in a new process
     env = made(f"gymnasium/{MODULE}:Keeps-v0", 2, 0, 2)
     for process in env._processes:
         os.kill(process.pid, signal.SIGINT)

@@ -10,6 +10,7 @@ import contextlib
 import multiprocessing
 import signal
 from collections.abc import Iterator, Mapping
+from multiprocessing.resource_tracker import ensure_running
 from typing import Any
 
 import numpy as np
@@ -151,6 +152,7 @@ class ProcessesEnv(HostEnv):
 @contextlib.contextmanager
 def _uninterrupted() -> Iterator[None]:
     """What is started inside never hears Ctrl-C, not even while it starts: its parent answers."""
+    ensure_running()  # else the first start starts it, and unblocks the signal in passing
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
