@@ -14,7 +14,9 @@ from mujoco_playground._src import mjx_env
 from tiebreak import make_env
 from tiebreak.core.errors import UsageError
 from tiebreak.envs import playground_assets, playground_engine
+from tiebreak.envs.base import require_place
 from tiebreak.envs.playground_assets import Menagerie
+from tiebreak.loops.fused_population import make_population
 
 ROBOTS = {"T1JoystickFlatTerrain": (23, 85), "G1JoystickFlatTerrain": (29, 103)}
 """Numbers of an action, and of what a policy sees."""
@@ -83,6 +85,18 @@ def test_wrong_names_are_one_clear_line(name, message):
 def test_warp_without_its_gpu_says_what_to_use_instead():
     with pytest.raises(UsageError, match=r"needs an NVIDIA GPU.*use 'playground/CheetahRun'"):
         make_env("playground/CheetahRun@warp")
+
+
+@pytest.mark.parametrize("device", ["cpu", "gpu:all", "cuda:all"])
+def test_warp_anywhere_but_on_one_gpu_says_where(device):
+    task = "playground/CheetahRun@warp"
+    with pytest.raises(UsageError, match=rf"--device {device}: use --device gpu and one"):
+        require_place(task, device)
+    require_place("playground/CheetahRun", device)
+    for one in ("gpu", "gpu:1", "cuda"):
+        require_place(task, one)
+    with pytest.raises(UsageError, match="asked for is a population of agents"):
+        make_population("ppo", "linen", task, 2, device="gpu")
 
 
 def test_a_robot_without_meshes_names_the_command(monkeypatch, tmp_path):

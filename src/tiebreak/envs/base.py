@@ -103,6 +103,18 @@ def make_env(task: str, num_envs: int = 1, seed: int = 0, processes: int = 1) ->
     return shared(row.module, name, num_envs, seed, processes)
 
 
+def require_place(task: str, device: str, one_agent: bool = True) -> None:
+    """Raise UsageError for Warp's physics anywhere but on one NVIDIA GPU, for one agent."""
+    kind, _, which = device.partition(":")
+    if not task.endswith("@warp") or (one_agent and kind in ("gpu", "cuda") and which != "all"):
+        return
+    given = f"--device {device}" if one_agent else "a population of agents"
+    raise UsageError(
+        f"task {task!r} has physics for one NVIDIA GPU and one agent; asked for is {given}: use "
+        f"--device gpu and one --seed, or {task.removesuffix('@warp')!r}"
+    )
+
+
 def _check_processes(engine: str, num_envs: int, processes: int) -> None:
     if engine not in registry.SHAREABLE:
         raise UsageError(

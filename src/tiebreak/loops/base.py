@@ -12,9 +12,9 @@ from tiebreak import registry
 from tiebreak.core.arrays import Arrays, put_under, take_from
 from tiebreak.core.errors import UsageError
 from tiebreak.core.noise import Draw
-from tiebreak.core.off_policy import Act, ActNoise
+from tiebreak.core.off_policy import ActNoise
 from tiebreak.core.types import Array, Tree
-from tiebreak.envs.base import DeviceEnv, make_env, parse_task
+from tiebreak.envs.base import DeviceEnv, make_env, parse_task, require_place
 from tiebreak.envs.visible import make_env_for
 from tiebreak.loops.exploration import noise_scales
 
@@ -152,21 +152,6 @@ def off_policy_draws_of(algorithm: str, spec: Any, config: Any) -> OffPolicyDraw
     return OffPolicyDraws(act, index, step)
 
 
-def random_draw(spec: Any, config: Any) -> Draw:
-    """The randomness of an iteration before learning starts: [R·T, N, A] uniform."""
-    shape = config.num_rounds * config.num_steps, config.num_envs, spec.action_size
-    return Draw("uniform", shape)
-
-
-def random_act(spec: Any, uniform: Array, xp: Any) -> Act:
-    """Uniform actions from numbers in [0, 1), [N, A]; `xp` is numpy or jax.numpy."""
-    if spec.discrete:
-        action = (uniform[:, 0] * spec.num_actions).astype(xp.int32)
-        return Act(action, action)
-    low, high = (xp.asarray(bound, xp.float32) for bound in spec.bounds)
-    return Act(low + uniform * (high - low), 2.0 * uniform - 1.0)
-
-
 def choose_kind(framework: str, task: str, kind: str | None, mode: str | None = None) -> str:
     """`fused` where it can be, unless asked otherwise; UsageError where it cannot."""
     engine, _ = parse_task(task)
@@ -219,6 +204,7 @@ def make_loop(
         config = registry.reference_config(algorithm, make_env(task).spec, task)
     runtime.prng = config.prng
     env = make_env_for(algorithm, task, config.num_envs, seed, config.env_processes)
+    require_place(task, device)
     raw = registry.make_raw_agent(algorithm, env.spec, config, runtime)
     if kind == "fused":
         chunk = chunk or max(1, 10_000 // config.iteration_steps)

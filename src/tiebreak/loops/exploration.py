@@ -1,4 +1,4 @@
-"""Exploration by a σ of its own for every episode: docs/decisions/0025."""
+"""Random actions before learning starts, and a σ of its own for every episode (decision 0025)."""
 
 from __future__ import annotations
 
@@ -8,8 +8,24 @@ from typing import Any
 import numpy as np
 
 from tiebreak import registry
-from tiebreak.core.off_policy import Exploring
+from tiebreak.core.noise import Draw
+from tiebreak.core.off_policy import Act, Exploring
 from tiebreak.core.types import Array
+
+
+def random_draw(spec: Any, config: Any) -> Draw:
+    """The randomness of an iteration before learning starts: [R·T, N, A] uniform."""
+    shape = config.num_rounds * config.num_steps, config.num_envs, spec.action_size
+    return Draw("uniform", shape)
+
+
+def random_act(spec: Any, uniform: Array, xp: Any) -> Act:
+    """Uniform actions from numbers in [0, 1), [N, A]; `xp` is numpy or jax.numpy."""
+    if spec.discrete:
+        action = (uniform[:, 0] * spec.num_actions).astype(xp.int32)
+        return Act(action, action)
+    low, high = (xp.asarray(bound, xp.float32) for bound in spec.bounds)
+    return Act(low + uniform * (high - low), 2.0 * uniform - 1.0)
 
 
 def noise_scales(algorithm: str, config: Any) -> tuple[float, float] | None:

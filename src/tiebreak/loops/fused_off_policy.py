@@ -21,8 +21,8 @@ from tiebreak.core.types import Agent, Array, State, Tree
 from tiebreak.envs.base import DeviceEnv
 from tiebreak.envs.device_keys import chunk_key, env_keys
 from tiebreak.envs.jax_state import dump_tree, load_tree
-from tiebreak.loops.base import Loop, Progress, off_policy_draws_of, random_act, random_draw
-from tiebreak.loops.exploration import first_exploring, noise_scales
+from tiebreak.loops.base import Loop, Progress, off_policy_draws_of
+from tiebreak.loops.exploration import first_exploring, noise_scales, random_act, random_draw
 from tiebreak.loops.fused_episodes import episodes
 from tiebreak.loops.fused_memory import of_agent
 from tiebreak.replay import jax_replay

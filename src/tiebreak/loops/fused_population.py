@@ -22,6 +22,7 @@ from tiebreak import registry
 from tiebreak.core.errors import UsageError
 from tiebreak.core.seeding import derive
 from tiebreak.core.types import Tree
+from tiebreak.envs.base import require_place
 from tiebreak.loops.base import make_loop
 from tiebreak.loops.fused_agents import (
     AXIS,
@@ -71,6 +72,7 @@ def make_population(
     `variants`: so many agents with each of these settings, the first ones first; UsageError
     where one of them decides what is compiled.
     """
+    require_place(task, device, one_agent=False)
     seeds = tuple(range(seed, seed + agents)) * len(variants)
     settings = tuple(own for own in variants for _ in range(agents))
     agents = len(seeds)
