@@ -160,11 +160,12 @@ def test_settings_are_told_apart_best_first():
         ("num_envs=1,2", "unknown setting to sweep 'num_envs'"),
         ("gamma=0.9,1.5", "gamma is 1.5; it must be in [0, 1]"),
         ("gamma=0.9,much", "gamma takes float, got 'much'"),
+        ("gamma=0.9 gamma=0.8", "--sweep names gamma twice; put its values into one: gamma=…,…"),
     ],
 )
 def test_sweeps_that_are_none_are_refused(monkeypatch, tmp_path, capsys, sweep, said):
     monkeypatch.chdir(tmp_path)
-    assert cli.main([*TRAIN, "--sweep", sweep]) == 2
+    assert cli.main([*TRAIN, *(word for s in sweep.split() for word in ("--sweep", s))]) == 2
     assert said in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 

@@ -50,13 +50,15 @@ def parse_assignments(assignments: Iterable[str]) -> dict[str, str]:
 
 def parse_sweeps(sweeps: Iterable[str]) -> dict[str, list[str]]:
     """`["key=1e-3,3e-4", …]` (from `--sweep`) -> the values of each key, as strings."""
-    out = {}
+    out: dict[str, list[str]] = {}
     for item in sweeps:
         key, sign, values = item.partition("=")
         found = [value.strip() for value in values.split(",")]
         if not sign or not key or not all(found):
             raise UsageError(f"--sweep takes key=value,value,…, got {item!r}")
-        out[key.strip()] = found
+        if (key := key.strip()) in out:
+            raise UsageError(f"--sweep names {key} twice; put its values into one: {key}=…,…")
+        out[key] = found
     return out
 
 
