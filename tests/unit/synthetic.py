@@ -121,6 +121,16 @@ def store(folder: Path, records: Sequence[dict], **suite: Any) -> Path:
     return folder
 
 
+ELSEWHERE = [f"ppo · gymnax/CartPole-v1 · {probe} · num_envs 1024" for probe in ("train", "update")]
+
+
+def elsewhere() -> list[dict]:
+    """Two groups for a device that is not here."""
+    lacking = {"status": "missing", "error": "device 'gpu' is not here: no GPU"}
+    pairs = [(group, label) for group in ELSEWHERE for label in ("torch compile", "linen jit")]
+    return [failed(label, b, group=group, **lacking) for group, label in pairs for b in range(2)]
+
+
 def typical() -> list[dict]:
     """A run such as `quick` makes: several groups, one flagged cell, one that crashed."""
     update = "ppo · gymnasium/HalfCheetah-v4 · update · num_envs 4"

@@ -35,6 +35,8 @@ TICKS = (
 LINES = "split(datum.label, ' · ')"
 """Long names break into lines, so that they fit on a narrow screen."""
 
+LINE_PX = 13
+
 Spec = dict[str, Any]
 
 
@@ -55,7 +57,8 @@ def overview_chart(groups: Sequence[GroupSummary]) -> Spec:
         found = _ratio_rows(group)
         rows += [{**row, "group": title, "rank": rank} for rank, row in enumerate(found)]
     most = max((row["rank"] for row in rows), default=0) + 1
-    step = max(13, 40 // most)  # a row holds its name's two lines
+    lines = max((title.count(" · ") for title in titles), default=0) + 1
+    step = max(13, (LINE_PX * lines + 8) // most)  # a row holds all lines of its name
     return _ratio_layers(rows, "group", titles, "relative to the reference", step)
 
 

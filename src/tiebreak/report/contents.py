@@ -34,6 +34,7 @@ class Run:
     """Group, cell, reason; planned cells that were never visited included."""
     flags: list[tuple[str, str, str]]
     visits: int
+    """Of those for which everything was there."""
     finished: int
     first_at: str
     last_at: str
@@ -84,7 +85,7 @@ def _read(folder: Path, reference: str | None) -> Run:
         proof=read_proof(proofs[-1]) if proofs else None,
         failures=failures + _never_visited(suite, cells),
         flags=[(g, words.name(c), words.flags(c)) for g, c in cells if c.flags],
-        visits=len(visits),
+        visits=sum(r["status"] != "missing" for r in visits),
         finished=sum(c.visits for _, c in cells),
         first_at=times[0],
         last_at=times[-1],

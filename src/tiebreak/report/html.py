@@ -73,7 +73,8 @@ def render(runs: Sequence[Run]) -> str:
 
 def _view(run: Run, number: int) -> dict[str, Any]:
     """A run with its charts, whose ids are unique on the page."""
-    titles = zip(run.groups, words.titles(run.groups), strict=True)
+    shown = [group for group in run.groups if not words.absent(group)] or run.groups
+    titles = zip(shown, words.titles(shown), strict=True)
     groups = [
         _group(run, group, title, f"run{number}-group{index}")
         for index, (group, title) in enumerate(titles)
@@ -85,6 +86,7 @@ def _view(run: Run, number: int) -> dict[str, Any]:
         "id": f"run{number}",
         "run": run,
         "groups": groups,
+        "not_here": words.not_here(run.groups),
         "sheets": [
             *sheets.side_by_side(run.groups),
             *published.sheets(run.groups, run.suite.get("published", [])),

@@ -32,13 +32,15 @@ def print_summary(
         console.width = max(width, PLAIN_WIDTH)  # nobody's screen: a file must lose nothing
     try:
         several = len({s.fingerprint for s in summaries}) > 1
-        for summary in summaries:
+        for summary in [s for s in summaries if not words.absent(s)]:
             machine = f" · machine {summary.fingerprint}" if several else ""
             console.print(Text(summary.group + machine, style="bold"))
             console.print(_table(summary, console.width))
             for line in _notes(summary):
                 console.print(line)
             console.print()
+        for line in words.not_here(summaries):
+            console.print(Text(f"✗ {line}\n"))
         for sheet in _sheets(summaries, elsewhere):
             _print_sheet(sheet, console)
         for flag, meaning in words.glossary(flags.names(summaries)):

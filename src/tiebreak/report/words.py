@@ -5,6 +5,7 @@ Whoever writes numbers, too, finds the functions of `numbers` and `flags` here.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -26,12 +27,14 @@ from tiebreak.report.numbers import (
 from tiebreak.stats.summaries import DRIFT, CellSummary, Comparison, Failure, GroupSummary
 
 __all__ = [
-    "DASH", "bootstrap", "confidence", "duration", "failure", "flag_value", "flags", "glossary",
-    "headline", "join", "meaning", "name", "plural", "rate", "ratio", "share", "si", "size",
-    "times", "titles", "unrest", "verdict",
+    "DASH", "absent", "bootstrap", "confidence", "duration", "failure", "flag_value", "flags",
+    "glossary", "headline", "join", "meaning", "name", "not_here", "plural", "rate", "ratio",
+    "share", "si", "size", "times", "titles", "unrest", "verdict",
 ]  # fmt: skip
 LOOP_PROBES = ("interact", "iteration", "train", "population", "learn")
 """Probes for which it matters who drives the environment."""
+MISSING = "missing: "
+"""How the reason begins for which a visit was not made: what it needs is not here."""
 
 
 def name(summary: CellSummary) -> str:
@@ -70,6 +73,21 @@ def headline(group: GroupSummary) -> str:
     others = [c for c in rivals if c not in told and c is not rival]
     claim = _claim(_seen_from_leader(rival), rival, alone=len(told) == len(rivals))
     return f"{name(leader)} {claim}{_ties(others)}{_left_out(group)}."
+
+
+def absent(group: GroupSummary) -> str:
+    """What all cells of a group need and this machine does not have; empty where one could run."""
+    reasons = {f.reason for c in group.cells for f in c.failures}
+    if any(c.visits for c in group.cells) or len(reasons) != 1:
+        return ""
+    reason = reasons.pop()
+    return reason.removeprefix(MISSING) if reason.startswith(MISSING) else ""
+
+
+def not_here(groups: Sequence[GroupSummary]) -> list[str]:
+    """A line for every reason why groups could not run here at all."""
+    reasons = Counter(filter(None, map(absent, groups)))
+    return [f"{plural(n, 'group')} could not run here: {why}" for why, n in reasons.items()]
 
 
 def _why_none(group: GroupSummary) -> str:
