@@ -14,9 +14,8 @@ import pytest
 from unit import synthetic
 
 from tiebreak.core.errors import UsageError
-from tiebreak.report import charts, words
+from tiebreak.report import charts
 from tiebreak.report.html import write_report
-from tiebreak.stats.ratios import summarize
 
 EVIL = "<script>alert(1)</script>"
 
@@ -149,33 +148,6 @@ def test_what_the_scale_costs_is_said(tmp_path):
     other = page(tmp_path / "full", synthetic.race(blocks=1))
     assert "its numbers mean nothing" not in other.text
     assert "at this scale it measures all probes" not in other.text
-
-
-def test_groups_that_could_not_run_here_are_one_line(tmp_path):
-    found = page(tmp_path, synthetic.typical() + synthetic.elsewhere())
-    first, _, rest = found.text.partition("What did not finish")
-    assert "2 groups could not run here: device 'gpu' is not here: no GPU" in first
-    assert "num_envs 1024" not in first
-    assert rest.count("missing: device 'gpu' is not here") == 4
-    assert "130 of 140 visits finished" in first
-
-
-def test_where_nothing_could_run_every_group_is_shown(tmp_path):
-    found = page(tmp_path, synthetic.elsewhere())
-    assert "Which framework is fastest?" in found.text
-    assert found.text.count("No headline: no cell finished.") == 4
-
-
-def test_a_row_of_the_overview_holds_its_name():
-    named = [
-        "ppo · gymnax/CartPole-v1 · population · num_envs 4 · agents 1",
-        "dqn · gymnasium/CartPole-v1 · iteration · num_envs 8 · agents 2",
-    ]
-    two = {"torch compile": 1.0, "linen jit": 2.0}
-    groups = [g for name in named for g in summarize(synthetic.race(two, 2, group=name))]
-    spec = charts.overview_chart(groups)
-    cells, lines = len(two), max(title.count(" · ") for title in words.titles(groups)) + 1
-    assert spec["height"]["step"] * cells >= 13 * lines
 
 
 def test_nothing_finished_is_still_a_page(tmp_path):

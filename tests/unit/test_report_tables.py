@@ -77,15 +77,6 @@ def test_flags_failures_and_power_are_said():
     assert re.search(r"10 blocks; intervals within ±\d\.\d %; a difference of 2\.", text)
 
 
-def test_groups_that_could_not_run_here_are_one_line():
-    text = printed(synthetic.typical() + synthetic.elsewhere(), width=100)
-    assert text.count("device 'gpu' is not here") == 1
-    assert "✗ 2 groups could not run here: device 'gpu' is not here: no GPU\n" in text
-    assert "num_envs 1024" not in text
-    half = [synthetic.visit("torch eager", 0, [1.0], group=synthetic.ELSEWHERE[0])]
-    assert "num_envs 1024" in printed(half + synthetic.elsewhere(), width=100)
-
-
 def test_a_file_gets_plain_text_of_full_width():
     text = printed(synthetic.typical(), width=60)
     assert "\x1b" not in text
