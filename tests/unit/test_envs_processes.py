@@ -158,7 +158,7 @@ def failing(made, actions):
     env = made(f"gymnasium/{MODULE}:Fails-v0", 4, 0, 2)
     env.reset()
     env.step(np.zeros((4, 2)))
-    with pytest.raises(Exception) as caught:  # noqa: PT011 - which is what is tested
+    with pytest.raises(EnvironmentFailed) as caught:
         env.step(np.stack([actions, np.zeros(4)], axis=1))
     return caught.value
 
