@@ -91,13 +91,24 @@ def atoms(low: float, high: float, like: Array) -> Array:
 def project(probs: Array, values: Array, low: float, high: float) -> Array:
     """Mass `probs` at `values` within [low, high], both [B, K], onto K even atoms of that range.
 
-    Each mass goes to the two atoms around it, by nearness (Bellemare et al. 2017). As a sum over
-    all pairs, which XLA never writes out: on a CPU its scatter adds numbers one by one.
+    Each mass goes to the two atoms around it, by nearness (Bellemare et al. 2017). Scattered on a
+    CPU, where the sum over all pairs took 40 times as long; elsewhere that sum, which XLA never
+    writes out, and whose order is the same in every run.
     """
+    place = (values - low) * ((probs.shape[-1] - 1) / (high - low))
+    return jax.lax.platform_dependent(probs, place, cpu=_scattered, default=_by_pairs)
+
+
+def _scattered(probs: Array, place: Array) -> Array:
     last = probs.shape[-1] - 1
-    place = (values - low) * (last / (high - low))
-    to = jnp.arange(last + 1, dtype=probs.dtype)
-    near = jnp.maximum(1.0 - jnp.abs(place[:, :, None] - to), 0.0)
+    below = jnp.nan_to_num(jnp.clip(jnp.floor(place), 0, last - 1))  # no index; probs stay NaN
+    upper, below = probs * (place - below), below.astype(jnp.int32)
+    rows = jnp.arange(len(probs))[:, None]
+    return jnp.zeros_like(probs).at[rows, below].add(probs - upper).at[rows, below + 1].add(upper)
+
+
+def _by_pairs(probs: Array, place: Array) -> Array:
+    near = jnp.maximum(1.0 - jnp.abs(place[:, :, None] - jnp.arange(probs.shape[-1])), 0.0)
     return jnp.sum(probs[:, :, None] * near, axis=1)
 
 

@@ -96,14 +96,16 @@ def atoms(low: float, high: float, like: Array) -> Array:
 def project(probs: Array, values: Array, low: float, high: float) -> Array:
     """Mass `probs` at `values` within [low, high], both [B, K], onto K even atoms of that range.
 
-    Each mass goes to the two atoms around it, by nearness (Bellemare et al. 2017). As a sum over
-    all pairs, which XLA never writes out: on a CPU its scatter adds numbers one by one.
+    Each mass goes to the two atoms around it, by nearness (Bellemare et al. 2017).
     """
-    last = probs.shape[-1] - 1
+    rows, last = probs.shape[0], probs.shape[1] - 1
     place = (values - low) * (last / (high - low))
-    to = tf.range(last + 1, dtype=probs.dtype)
-    near = tf.maximum(1.0 - tf.abs(place[:, :, None] - to), 0.0)
-    return tf.reduce_sum(probs[:, :, None] * near, axis=1)
+    below = tf.clip_by_value(tf.floor(place), 0.0, last - 1.0)
+    below = tf.where(tf.math.is_nan(below), 0.0, below)  # it is no index; probs stay NaN
+    upper, below = probs * (place - below), tf.cast(below, tf.int32)
+    index = below + (last + 1) * tf.range(rows)[:, None]
+    index, mass = tf.concat([index, index + 1], 1), tf.concat([probs - upper, upper], 1)
+    return tf.reshape(tf.math.unsorted_segment_sum(mass, index, rows * (last + 1)), probs.shape)
 
 
 def recurrence(value: Array, coefficient: Array, reverse: bool = False) -> Array:

@@ -91,19 +91,26 @@ def atoms(low: float, high: float, like: Array) -> Array:
 def project(probs: Array, values: Array, low: float, high: float) -> Array:
     """Mass `probs` at `values` within [low, high], both [B, K], onto K even atoms of that range.
 
-    Each mass goes to the two atoms around it, by nearness (Bellemare et al. 2017). Compiled, as a
-    sum over all pairs that is never written out; eager torch would write it, and scatters instead.
+    Each mass goes to the two atoms around it, by nearness (Bellemare et al. 2017). Scattered, but
+    for compiled code on a GPU: there a sum over all pairs, which Inductor never writes out, and
+    whose order is the same in every run.
     """
-    last = probs.shape[-1] - 1
-    place = (values - low) * (last / (high - low))
-    if torch.compiler.is_compiling():
-        to = torch.arange(last + 1, dtype=probs.dtype, device=probs.device)
-        near = (1.0 - (place[:, :, None] - to).abs()).clamp(min=0.0)
-        return (probs[:, :, None] * near).sum(1)
-    below = place.floor().clamp(0, last - 1).nan_to_num()  # no index; what it is given stays NaN
+    place = (values - low) * ((probs.shape[-1] - 1) / (high - low))
+    pairs = torch.compiler.is_compiling() and probs.device.type != "cpu"
+    return _by_pairs(probs, place) if pairs else _scattered(probs, place)
+
+
+def _scattered(probs: Array, place: Array) -> Array:
+    below = place.floor().clamp(0, probs.shape[-1] - 2).nan_to_num()  # no index; probs stay NaN
     upper, below = probs * (place - below), below.long()
     out = torch.zeros_like(probs).scatter_add_(1, below, probs - upper)
     return out.scatter_add_(1, below + 1, upper)
+
+
+def _by_pairs(probs: Array, place: Array) -> Array:
+    to = torch.arange(probs.shape[-1], dtype=probs.dtype, device=probs.device)
+    near = (1.0 - (place[:, :, None] - to).abs()).clamp(min=0.0)
+    return (probs[:, :, None] * near).sum(1)
 
 
 def recurrence(value: Array, coefficient: Array, reverse: bool = False) -> Array:
