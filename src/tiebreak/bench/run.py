@@ -56,16 +56,15 @@ class Run:
             self.closed = schedule.narrow(self.plan, read_records(self.folder), blocks.start)
             wide = len(self.plan.groups()) - len(self.closed)
             limit = f"±{100 * self.plan.settings.half_width:.3g} %"
-            found = (
-                f"{wide} groups have intervals wider than" if wide else "all intervals are within"
-            )
-            self.progress.say(f"after {blocks.start} blocks, {found} {limit}")
+            found = f"groups with intervals wider than {limit}: {wide}"
+            found = found if wide else f"all intervals are within {limit}"
+            self.progress.say(f"after {blocks.start} blocks, {found}")
             if not wide:
                 return False
         self._plan(blocks)
         for block in blocks:
             if not self._in_time(block):
-                self.progress.say(f"stopped after {block} blocks: the next would end too late")
+                self.progress.say(f"stopped after block {block}: the next would end too late")
                 return False
             self._block(block)
         return True

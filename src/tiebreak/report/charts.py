@@ -58,7 +58,7 @@ def overview_chart(groups: Sequence[GroupSummary]) -> Spec:
         rows += [{**row, "group": title, "rank": rank} for rank, row in enumerate(found)]
     most = max((row["rank"] for row in rows), default=0) + 1
     lines = max((title.count(" · ") for title in titles), default=0) + 1
-    step = max(13, (LINE_PX * lines + 8) // most)  # a row holds all lines of its name
+    step = max(LINE_PX, (LINE_PX * lines + 8) // most)  # a row holds all lines of its name
     return _ratio_layers(rows, "group", titles, "relative to the reference", step)
 
 
@@ -150,7 +150,7 @@ def _ratio_layers(
         *(dots.encode(x=x, color=color, tooltip=tooltip, **y) for dots in _dots(base)),
     ]
     if by == "name":
-        values = base.mark_text(dy=-13, fontSize=11, color="#1f2937")
+        values = base.mark_text(dy=-LINE_PX, fontSize=11, color="#1f2937")
         layers.append(values.encode(x=x, text="text:N", **y))
     return finish(alt.layer(*layers))
 

@@ -50,14 +50,16 @@ def evaluate(
         raise UsageError(f"episodes is {episodes}; it must be at least 1")
     policy = checkpoints.load_policy(directory)
     framework = framework or str(policy.metadata.get("framework"))
-    task = task or str(policy.metadata.get("task"))
+    trained_on = str(policy.metadata.get("task"))
+    task = task or trained_on
     seed = int(policy.metadata.get("seed", 0)) if seed is None else seed
     mode = request.check(policy.algorithm, framework, task, mode, precision=precision, seed=seed)
     runtime = registry.make_runtime(framework, mode, precision, device)
-    _check_fits(policy, task)
+    if task != trained_on:
+        _check_fits(policy, task, trained_on)
     raw = registry.make_raw_agent(policy.algorithm, policy.spec, policy.config, runtime)
     state = runtime.agent(raw).load(policy.weights)
-    processes = policy.config.env_processes if task == policy.metadata.get("task") else 1
+    processes = policy.config.env_processes if task == trained_on else 1
     found = evaluate_policy(
         policy.algorithm, runtime, raw, state, task, episodes, seed, processes
     )  # fmt: skip
@@ -66,13 +68,11 @@ def evaluate(
     return EvalResult(returns, mean, std, policy.algorithm, task, framework, mode, seed)
 
 
-def _check_fits(policy: checkpoints.Policy, task: str) -> None:
-    if task == policy.metadata.get("task"):
-        return
+def _check_fits(policy: checkpoints.Policy, task: str, trained_on: str) -> None:
     env = make_env_for(policy.algorithm, task)
     getattr(env, "close", lambda: None)()
     if env.spec != policy.spec:
         raise UsageError(
-            f"the policy was trained on {policy.metadata.get('task')!r} and does not fit {task!r}: "
+            f"the policy was trained on {trained_on!r} and does not fit {task!r}: "
             f"{policy.spec} against {env.spec}"
         )
