@@ -25,25 +25,32 @@ FORMS = {
 }
 
 
+BOUNDS = {"float32": 2e-6, "float64": 1e-14}
+
+
 def place(values):
-    return (values - np.float32(LOW)) * np.float32((ATOMS - 1) / (HIGH - LOW))
+    return (values - LOW) * ((ATOMS - 1) / (HIGH - LOW))
 
 
-def given():
-    """float32 [64, K]: values between atoms, on them, and at both ends of the range."""
+def given(dtype="float32"):
+    """[64, K]: values between atoms, on them, and at both ends of the range."""
     rng = np.random.default_rng(0)
     probs = rng.dirichlet(np.ones(ATOMS), size=64)
     values = np.clip(rng.uniform(LOW - 2, HIGH + 2, (64, ATOMS)), LOW, HIGH)
     values[:8] = np.linspace(LOW, HIGH, ATOMS)
     values[8], values[9] = LOW, HIGH
-    return probs.astype(np.float32), values.astype(np.float32)
+    return probs.astype(dtype), values.astype(dtype)
 
 
+@pytest.mark.parametrize("dtype", BOUNDS)
 @pytest.mark.parametrize("form", FORMS)
-def test_as_the_oracle_projects(form):
-    probs, values = given()
+def test_as_the_oracle_projects(form, dtype):
+    probs, values = given(dtype)
     want = numpy_ops.project(probs.astype(float), values.astype(float), LOW, HIGH)
-    np.testing.assert_allclose(np.asarray(FORMS[form](probs, values)), want, atol=2e-6)
+    with jax.enable_x64(dtype == "float64"):
+        found = np.asarray(FORMS[form](probs, values))
+    assert found.dtype == dtype
+    np.testing.assert_allclose(found, want, rtol=0, atol=BOUNDS[dtype])
 
 
 @pytest.mark.parametrize("form", FORMS)

@@ -98,57 +98,10 @@ def test_an_agent_of_a_population_is_the_same_agent_alone(algorithm, framework, 
     assert not np.array_equal(*together[first][:2])
 
 
-SWEPT = {
-    "ppo": {"learning_rate": 1e-3, "gamma": 0.9, "clip": 0.1, "entropy_coef": 0.1},
-    "dqn": {"learning_rate": 1e-3, "gamma": 0.9, "epsilon_end": 0.3, "exploration_fraction": 0.9},
-    "td3": {
-        "actor_lr": 1e-3,
-        "critic_lr": 1e-2,
-        "tau": 0.1,
-        "target_noise": 0.5,
-        "noise_clip": 0.1,
-    },
-    "sac": {"critic_lr": 1e-2, "alpha_lr": 1e-2, "init_alpha": 0.1, "target_entropy_scale": 0.5},
-    "mpo": {"learning_rate": 1e-3, "epsilon": 0.5, "epsilon_mean": 0.1},
-    "fasttd3": {"actor_lr": 1e-3, "critic_lr": 1e-2, "noise_max": 0.8, "tau": 0.01},
-}
-
-
-@pytest.mark.parametrize(
-    ("algorithm", "framework"),
-    [
-        ("fasttd3", "equinox"),
-        *(
-            pytest.param(algorithm, framework, marks=pytest.mark.slow)
-            for algorithm in SWEPT
-            for framework in ("linen", "nnx", "equinox")
-            if (algorithm, framework) != ("fasttd3", "equinox")
-        ),
-    ],
-)
-def test_an_agent_with_settings_of_its_own_is_the_same_agent_alone(algorithm, framework):
-    own = SWEPT[algorithm]
-    usual = {name: getattr(config_of(algorithm), name) for name in own}
-    many = population(algorithm, framework, agents=2, variants=[usual, own])
-    assert (many.seeds, many.settings) == ((SEED, SEED + 1) * 2, (usual, usual, own, own))
-    _, together = run(many.loop)
-    single = alone(algorithm, framework, SEED + 1, config=override(config_of(algorithm), own))
-    for name, want in run(single)[1].items():
-        np.testing.assert_allclose(together[name][3], want, **LOOSE, err_msg=name)
-    first = next(name for name in together if name.endswith("0/kernel"))
-    assert not np.allclose(together[first][3], together[first][1], **LOOSE)
-
-
 def test_a_generator_without_keys_of_their_own_is_refused():
     config = override(config_of("ppo"), {"prng": "rbg"})
     with pytest.raises(UsageError, match=r"prng is 'rbg'; .* need threefry2x32"):
         population("ppo", config=config)
-
-
-def test_what_decides_the_program_cannot_differ_in_it():
-    variants = [{"max_grad_norm": x, "learning_rate": 1e-3} for x in (0.5, 1.0)]
-    with pytest.raises(UsageError, match=r"^max_grad_norm cannot differ between agents"):
-        population("ppo", agents=1, variants=variants)
 
 
 @pytest.mark.parametrize("framework", ["linen", "nnx", "equinox"])

@@ -85,7 +85,7 @@ def fit_to_bounds(raw: Array, low: Array, high: Array) -> Array:
 
 def atoms(low: float, high: float, like: Array) -> Array:
     """As many evenly spaced numbers from low to high as `like` […, K] has, in its type."""
-    return jnp.asarray(np.linspace(low, high, like.shape[-1]), like.dtype)
+    return jnp.linspace(low, high, like.shape[-1], dtype=like.dtype)
 
 
 def project(probs: Array, values: Array, low: float, high: float) -> Array:
@@ -179,12 +179,23 @@ def make_optimizer(
     kind: str, schedule: Callable[[Array], Array], eps: float, max_grad_norm: float,
     weight_decay: float = 0.0,
 ) -> optax.GradientTransformation:  # fmt: skip
-    """Clip by global norm (0: not), then AdamW (or plain SGD, which leaves the moments zero)."""
-    clip = optax.clip_by_global_norm(max_grad_norm) if max_grad_norm else optax.identity()
+    """Clip by global norm (0: not), then AdamW (or plain SGD, which leaves the moments zero).
+
+    Numbers may be arguments of a program, in which a population's agents differ.
+    """
     direction = _adam(eps) if kind == "adam" else _unscaled()
-    if weight_decay:
+    if isinstance(weight_decay, jax.Array) or weight_decay:
         direction = _with_decay(direction, weight_decay)
-    return optax.chain(clip, direction, optax.scale_by_learning_rate(schedule))
+    rest = direction, optax.scale_by_learning_rate(schedule)
+    return optax.chain(_clipped(max_grad_norm), *rest)
+
+
+def _clipped(max_norm: float | Array) -> optax.GradientTransformation:
+    if isinstance(max_norm, jax.Array):  # some agents may clip, and some not
+        max_norm = jnp.where(max_norm > 0.0, max_norm, jnp.inf)
+    elif not max_norm:
+        return optax.identity()
+    return optax.clip_by_global_norm(max_norm)
 
 
 def _adam(eps: float, b1: float = 0.9, b2: float = 0.999) -> optax.GradientTransformation:

@@ -100,8 +100,8 @@ def project(probs: Array, values: Array, low: float, high: float) -> Array:
     """
     rows, last = probs.shape[0], probs.shape[1] - 1
     place = (values - low) * (last / (high - low))
-    below = tf.clip_by_value(tf.floor(place), 0.0, last - 1.0)
-    below = tf.where(tf.math.is_nan(below), 0.0, below)  # it is no index; probs stay NaN
+    below = tf.where(tf.math.is_nan(place), tf.zeros_like(place), tf.floor(place))  # no index
+    below = tf.clip_by_value(below, 0, last - 1)
     upper, below = probs * (place - below), tf.cast(below, tf.int32)
     index = below + (last + 1) * tf.range(rows)[:, None]
     index, mass = tf.concat([index, index + 1], 1), tf.concat([probs - upper, upper], 1)
