@@ -12,7 +12,6 @@ import hashlib
 import os
 import platform
 import resource
-import subprocess
 import sys
 from importlib import metadata
 from pathlib import Path
@@ -23,6 +22,7 @@ from tiebreak.bench.contention import affinity
 from tiebreak.bench.kernel import cgroup, read
 from tiebreak.bench.variables import MATTERING, fixed
 from tiebreak.core import compiler
+from tiebreak.core.checkout import commit, output
 from tiebreak.core.config import digest
 
 PACKAGES = (
@@ -130,23 +130,6 @@ def source() -> str:
     return text.hexdigest()[:16]
 
 
-def commit() -> str:
-    """The commit of the checkout that is running, with a hash of what differs from it.
-
-    Empty when this is an installed package.
-    """
-    root = Path(__file__).resolve().parents[3]
-    if not (root / ".git").exists():
-        return ""
-    head = _output(["git", "-C", str(root), "rev-parse", "--short=12", "HEAD"])
-    if not _output(["git", "-C", str(root), "status", "--porcelain", "--", "src"]):
-        return head
-    text = hashlib.sha256()
-    for file in sorted((root / "src").rglob("*.py")):
-        text.update(file.read_bytes())
-    return f"{head or 'uncommitted'}+{text.hexdigest()[:12]}"
-
-
 def _processor() -> dict[str, Any]:
     info: dict[str, str] = {}
     for line in read(Path("/proc/cpuinfo")).split("\n\n")[0].splitlines():
@@ -219,15 +202,7 @@ def _variables() -> dict[str, str]:
 def _cxx() -> str:
     """The C++ compiler that torch.compile would use, in its own words."""
     found = compiler.find()
-    return _output([found, "--version"]).partition("\n")[0] if found else ""
-
-
-def _output(command: list[str]) -> str:
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return done.stdout.strip() if done.returncode == 0 else ""
+    return output([found, "--version"]).partition("\n")[0] if found else ""
 
 
 def _user() -> str:

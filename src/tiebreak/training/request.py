@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from tiebreak import registry
 from tiebreak.core import config as configs
+from tiebreak.core.checkout import commit
 from tiebreak.core.errors import UsageError, unknown
 from tiebreak.envs.base import make_env, parse_task
 from tiebreak.loops.base import choose_kind
@@ -168,6 +169,7 @@ def describe(
         "config_hash": configs.digest(request),
         "spec": dataclasses.asdict(loop.spec),
         "command": command({**request, **intervals._asdict()}, configs.to_dict(reference)),
+        "commit": commit(),
         "versions": of_run(framework, parse_task(task)[0]),
         "started_at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }

@@ -1,0 +1,34 @@
+"""Which state of the source is running: part of every number that is published."""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def commit(root: Path = ROOT) -> str:
+    """The commit of the checkout that is running, with a hash of what differs from it.
+
+    Empty when this is an installed package.
+    """
+    if not (root / ".git").exists():
+        return ""
+    head = output(["git", "-C", str(root), "rev-parse", "--short=12", "HEAD"])
+    if not output(["git", "-C", str(root), "status", "--porcelain", "--", "src"]):
+        return head
+    text = hashlib.sha256()
+    for file in sorted((root / "src").rglob("*.py")):
+        text.update(file.read_bytes())
+    return f"{head or 'uncommitted'}+{text.hexdigest()[:12]}"
+
+
+def output(command: list[str]) -> str:
+    """What a program prints; empty where it is not there, fails or takes ten seconds."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
