@@ -39,7 +39,7 @@ def a_plan(stages=(2, 4, 6), shared=False, **settings):
 def measure(monkeypatch, tmp_path):
     """Run a plan whose visits take what is drawn: `noise` by probe, `slower` of label other."""
 
-    def go(plan, noise, slower=1.0, folder="out", seconds=1.0, resume=False):
+    def go(plan, noise, slower=1.0, folder="out", seconds=1.0, resume=False, again=""):
         simulated = Simulated()
 
         def visits(self, visits, begin):
@@ -63,7 +63,7 @@ def measure(monkeypatch, tmp_path):
         monkeypatch.setattr(run, "Timer", lambda: Timer(simulated))
         if resume:
             with store.hold(tmp_path / folder):
-                manager._fill(plan, tmp_path / folder, "", False, "")
+                manager._fill(plan, tmp_path / folder, "", False, again)
         else:
             manager.run_plan(plan, tmp_path / folder, progress=False)
         return blocks(tmp_path / folder)
@@ -159,6 +159,20 @@ def test_no_block_starts_that_would_end_too_late(measure, budget_s, limit_s, cou
     settings = replace(plan.settings, stages=(), blocks=5, **limits)
     plan = replace(plan, cells=plan.cells[:2], settings=settings)
     assert measure(plan, {"update": WIDE}, seconds=15.0) == {"update": count}
+
+
+def test_a_run_that_ends_in_time_says_how_to_go_on(measure, monkeypatch):
+    said = []
+    monkeypatch.setattr(run.Progress, "say", lambda self, text: said.append(text))
+    settings = replace(a_plan().settings, stages=(), blocks=5, budget_s=40.0)
+    plan = replace(a_plan(), cells=a_plan().cells[:2], settings=settings)
+    measure(plan, {"update": WIDE}, seconds=15.0)
+    found = measure(plan, {"update": WIDE}, seconds=15.0, resume=True, again="GO --resume")
+    assert found == {"update": 2}
+    assert [text for text in said if text.startswith("stopped")] == [
+        "stopped after block 1: the next would end too late",
+        "stopped after block 2: the next would end too late; for more blocks: GO --resume",
+    ]
 
 
 def test_the_time_left_is_told_by_the_visits_made(measure, monkeypatch):

@@ -142,7 +142,7 @@ def _difference(new: Mapping[str, Any], old: Mapping[str, Any]) -> str | None:
 
 def _fill(plan: Plan, folder: Path, subject: str, progress: bool, again: str) -> None:
     """Run what is missing; `again` is the command that would go on."""
-    run = Run(plan, folder, subject, progress)
+    run = Run(plan, folder, subject, progress, again)
     try:
         run.everything()
     except (KeyboardInterrupt, OSError) as error:

@@ -21,8 +21,9 @@ LONGEST_BLOCK_S = 600.0
 class Run:
     """What is done, what comes next, and whether there is time for it."""
 
-    def __init__(self, plan: Plan, folder: Path, subject: str, progress: bool):
+    def __init__(self, plan: Plan, folder: Path, subject: str, progress: bool, again: str = ""):
         self.plan, self.folder, self.timer = plan, folder, Timer()
+        self.more = f"; for more blocks: {again}" if again else ""
         self.visitor = Visitor(plan, folder, subject)
         self.progress = Progress(0, progress)
         self.closed: set[str] = set()
@@ -64,7 +65,8 @@ class Run:
         self._plan(blocks)
         for block in blocks:
             if not self._in_time(block):
-                self.progress.say(f"stopped after block {block}: the next would end too late")
+                reason = "the next would end too late"
+                self.progress.say(f"stopped after block {block}: {reason}{self.more}")
                 return False
             self._block(block)
         return True
