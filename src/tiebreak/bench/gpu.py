@@ -6,9 +6,9 @@ Where there is no such program, or it fails, there are no GPUs here and nothing 
 from __future__ import annotations
 
 import functools
-import shutil
-import subprocess
 from typing import Any
+
+from tiebreak.core.checkout import output
 
 SETTINGS = {
     "max_sm_clock": "clocks.max.sm",
@@ -67,12 +67,6 @@ def is_held_back() -> bool:
 
 def query(*fields: str) -> list[list[str]]:
     """One row per GPU, without units. A field that this driver does not know: no rows at all."""
-    if not shutil.which("nvidia-smi"):
-        return []
     command = ["nvidia-smi", f"--query-gpu={','.join(fields)}", "--format=csv,noheader,nounits"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return []
-    lines = done.stdout.splitlines() if done.returncode == 0 else []
+    lines = output(command).splitlines()
     return [[value.strip() for value in line.split(",")] for line in lines if line.strip()]
