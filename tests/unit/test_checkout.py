@@ -37,6 +37,7 @@ def test_a_commit_and_a_hash_of_what_differs_from_it(tmp_path):
 def test_what_is_not_there_or_fails_says_nothing():
     assert output(["no-such-program"]) == ""
     assert output(["git", "-C", str(ROOT), "no-such-command"]) == ""
+    assert output(["sh", "-c", "echo half; exit 1"]) == ""
 
 
 def test_a_training_says_which_commit_it_was(tmp_path):
