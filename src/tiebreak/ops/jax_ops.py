@@ -92,7 +92,7 @@ def project(probs: Array, values: Array, low: float, high: float) -> Array:
     """Mass `probs` at `values` within [low, high], both [B, K], onto K even atoms of that range.
 
     Each mass goes to the two atoms around it, by nearness (Bellemare et al. 2017). Scattered on a
-    CPU, where the sum over all pairs took 40 times as long; elsewhere that sum, which XLA never
+    CPU, where the sum over all pairs took 30 times as long; elsewhere that sum, which XLA never
     writes out, and whose order is the same in every run.
     """
     place = (values - low) * ((probs.shape[-1] - 1) / (high - low))
