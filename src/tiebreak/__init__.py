@@ -16,7 +16,7 @@ _PUBLIC = {
     "evaluate": "tiebreak.training.evaluate",
     "make_agent": "tiebreak.registry",
     "make_env": "tiebreak.envs.base",
-    "read_records": "tiebreak.bench.store",
+    "read_records": "tiebreak.bench.manager.store",
     "reference_config": "tiebreak.registry",
     "sample_batch": "tiebreak.registry",
     "train": "tiebreak.training.train",

@@ -74,15 +74,15 @@ IMPLEMENTATIONS = {
 """Every algorithm in every framework: the file that holds it."""
 
 RUNTIMES = {
-    "torch": "tiebreak.runtimes.torch_runtime",
-    "tensorflow": "tiebreak.runtimes.tensorflow_runtime",
-    "jax": "tiebreak.runtimes.jax_runtime",
+    "torch": "tiebreak.frameworks.torch.runtime",
+    "tensorflow": "tiebreak.frameworks.tensorflow.runtime",
+    "jax": "tiebreak.frameworks.jax.runtime",
 }
 
 REPLAYS = {
-    "torch": "tiebreak.replay.torch_replay",
-    "tensorflow": "tiebreak.replay.tensorflow_replay",
-    "jax": "tiebreak.replay.jax_replay",
+    "torch": "tiebreak.frameworks.torch.replay",
+    "tensorflow": "tiebreak.frameworks.tensorflow.replay",
+    "jax": "tiebreak.frameworks.jax.replay",
 }
 
 

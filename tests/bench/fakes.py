@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 import tiebreak
-from tiebreak.bench.probes import Probe
+from tiebreak.bench.probes.subject import Probe
 from tiebreak.core.errors import MissingDevice
 
 SUITE = """

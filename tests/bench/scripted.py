@@ -5,8 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
-from tiebreak.bench import together
-from tiebreak.bench.process import Worker
+from tiebreak.bench.manager import interleave
+from tiebreak.bench.manager.worker_process import Worker
 
 PRELUDE = """
 import json, os, signal, subprocess, sys, time
@@ -50,5 +50,5 @@ def run(folder, *codes, timeout_s=20.0, probes=()):
     """Workers of one cell each, or given as (code, cells…), made together: with their results."""
     asked = [code if isinstance(code, tuple) else (code,) for code in codes]
     made = [worker(folder, *one) for one in asked]
-    together.run([one for one, _ in made], timeout_s, probes)
+    interleave.run([one for one, _ in made], timeout_s, probes)
     return made

@@ -9,8 +9,8 @@ import pytest
 from hygiene import tree
 
 FLOORS = (
-    {"core", "ops", "stats"},
-    {"networks", "envs", "runtimes", "replay", "registry"},
+    {"core", "stats"},
+    {"frameworks", "envs", "registry"},
     {"algorithms", "loops", "verify"},
     {"training"},
     {"bench"},
@@ -21,12 +21,9 @@ FLOORS = (
 """Bottom first. A part imports from lower floors and from itself."""
 
 SAME_FLOOR = {
-    ("ops", "core"),  # array functions may use the words
     ("stats", "core"),
     ("envs", "registry"),  # the registry is tables; it lies at the very bottom of its floor
-    ("runtimes", "registry"),
-    ("replay", "registry"),
-    ("replay", "runtimes"),  # a ring lies on a runtime's device
+    ("frameworks", "registry"),
     ("verify", "algorithms"),  # the oracle, and what travels; no framework's file
     ("cli", "commands"),
 }
@@ -44,17 +41,17 @@ MAY_LOAD = {
 """Array libraries open to a file whose name declares this framework or runtime."""
 
 ALSO = {
-    "runtimes/jax_modes.py": {"flax", "equinox"},  # holds the modes of all three
+    "frameworks/jax/modes.py": {"flax", "equinox"},  # holds the modes of all three
     "envs/gymnax_engine.py": {"jax", "gymnax"},
     "envs/brax_engine.py": {"brax"},
     "envs/playground_engine.py": {"jax"},
-    "envs/simulated.py": {"jax"},
+    "envs/jax_simulator.py": {"jax"},
     "envs/bridge.py": {"jax"},
     "envs/device_keys.py": {"jax"},
-    "bench/environment.py": {"jax"},  # in a worker only: a device engine without an agent
+    "bench/probes/env.py": {"jax"},  # in a worker only: a device engine without an agent
     "commands/probe.py": {"jax", "tensorflow", "torch"},  # one each, in a process of its own
-    "selftest/descent.py": {"jax", "torch"},  # in a worker only, as are the next
-    "selftest/trap_subjects.py": JAX | {"flax", "torch"},
+    "selftest/workloads/toy_model.py": {"jax", "torch"},  # in a worker only, as are the next
+    "selftest/workloads/cheating_workloads.py": JAX | {"flax", "torch"},
 }
 """Files that load libraries which their name does not declare."""
 
@@ -98,10 +95,10 @@ def door(path: Path, target: str) -> bool:
     words = target.split(".")
     if words[1] == "algorithms":
         return words[2] == path.parent.name
-    if words[1] in ("networks", "ops") and len(words) > 2:
+    if words[1] == "frameworks":
         framework = tree.framework(path)
-        own_ops = framework if framework in ("torch", "tensorflow", "numpy") else "jax"
-        return words[2].split("_")[0] in (framework, own_ops, "scipy")  # no framework's: the host's
+        own = framework if framework in ("torch", "tensorflow", "numpy") else "jax"
+        return words[2] in (own, "weights")  # no framework's: the initial weights
     return words[1] == "core"
 
 
@@ -118,12 +115,16 @@ def test_algorithms_see_core_their_framework_and_their_folder(path):
 def test_only_files_named_for_a_library_import_it(path):
     where = path.relative_to(tree.SRC).as_posix()
     may = MAY_LOAD.get(tree.framework(path) or "", set()) | ALSO.get(where, set())
-    if path.stem.startswith("fused_"):
+    if path.stem.startswith("fused_") or where in FUSED:
         may = {"jax"}  # one compiled program: what rollout and update share is JAX
     extra = tree.libraries(path) - may
     assert not extra, f"{where} imports {sorted(extra)}; its name opens {sorted(may) or 'none'}"
 
 
+FUSED = {
+    f"loops/{name}.py"
+    for name in ("env_sharding", "memory_estimate", "population_evaluation", "population_vmap")
+}
 BY_NAME = {
     "__init__.py": "the public names, resolved when first used",
     "registry.py": "implementations, runtimes and engines",

@@ -81,8 +81,8 @@ def libraries(path: Path) -> set[str]:
 
 
 def framework(path: Path) -> str | None:
-    """What a file name declares: a framework, jax or numpy; e.g. `ppo_torch.py` -> torch."""
-    words = path.stem.split("_")
+    """Return the framework (or jax, numpy) that a file or its folder is named for, or None."""
+    words = [*path.stem.split("_"), path.parent.name]
     return next((f for f in (*FRAMEWORKS, "jax", "numpy") if f in words), None)
 
 

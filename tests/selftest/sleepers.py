@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 
-from tiebreak.bench.probe import Probe
-from tiebreak.selftest.subjects import Repeated
+from tiebreak.bench.probes.base import Probe
+from tiebreak.selftest.workloads.planted_work import Repeated
 
 
 class Sleeper(Repeated):

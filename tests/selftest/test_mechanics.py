@@ -11,12 +11,21 @@ from pathlib import Path
 
 import pytest
 
-from tiebreak.bench.record import seal
-from tiebreak.bench.store import RECORDS
-from tiebreak.selftest import children, damage, faults, kills, leaks, traps, unwritable, writers
-from tiebreak.selftest.rows import Context
+from tiebreak.bench.manager.record import seal
+from tiebreak.bench.manager.store import RECORDS
+from tiebreak.selftest.checks import Context
+from tiebreak.selftest.mechanics import (
+    concurrent_writers,
+    corrupt_records,
+    faults,
+    killed_manager,
+    leaks,
+    process_tracking,
+    traps,
+    unwritable,
+)
 
-pytestmark = pytest.mark.skipif(bool(children.watched()), reason=children.watched())
+pytestmark = pytest.mark.skipif(bool(process_tracking.watched()), reason=process_tracking.watched())
 
 
 @pytest.fixture
@@ -27,7 +36,7 @@ def ctx(tmp_path):
 @pytest.fixture(scope="module")
 def original(tmp_path_factory):
     """One real run, whose copies are damaged."""
-    return damage.Original(tmp_path_factory.mktemp("damage") / "original", 3)
+    return corrupt_records.Original(tmp_path_factory.mktemp("damage") / "original", 3)
 
 
 def wrong(cases):
@@ -69,7 +78,7 @@ def test_a_marked_process_is_found_wherever_it_went_and_ended(tmp_path):
     code = (
         "import os; os.setsid(); os.chdir('/'); print(1, flush=True); import signal; signal.pause()"
     )
-    with children.Marked(tmp_path) as marked:
+    with process_tracking.Marked(tmp_path) as marked:
         process = subprocess.Popen(
             [sys.executable, "-c", code], env=marked.environment(), stdout=subprocess.PIPE
         )
@@ -83,21 +92,21 @@ def test_a_marked_process_is_found_wherever_it_went_and_ended(tmp_path):
 
 
 def test_a_killed_manager_loses_nothing_that_was_finished(ctx):
-    with kills.Race(ctx.folder / "race", 5) as race:
+    with killed_manager.Race(ctx.folder / "race", 5) as race:
         seconds = race.go_on(None)
         whole = race.judge()
-        assert not any(whole[name] for name in kills.WRONG)
+        assert not any(whole[name] for name in killed_manager.WRONG)
         assert race.sessions[0].after.keys() == race.planned() == set(race.sessions[0].started)
-    with kills.Race(ctx.folder / "killed", 6) as race:
+    with killed_manager.Race(ctx.folder / "killed", 6) as race:
         race.go_on(0.7 * seconds)
         race.go_on(None)
         judged = race.judge()
-    assert not any(judged[name] for name in kills.WRONG), judged
+    assert not any(judged[name] for name in killed_manager.WRONG), judged
 
 
 def test_what_a_kill_may_not_do_is_seen(ctx):
     """The same folder, told otherwise: a visit was lost, done again, not done, left running."""
-    with kills.Race(ctx.folder / "race", 5) as race:
+    with killed_manager.Race(ctx.folder / "race", 5) as race:
         race.go_on(None)
         [good] = race.sessions
     key, *others = good.after
@@ -110,26 +119,26 @@ def test_what_a_kill_may_not_do_is_seen(ctx):
         "survivors": good._replace(survivors=["python"]),
     }.items():
         race.sessions = [session]
-        assert [n for n in kills.WRONG if race.judge()[n]] == [name]
+        assert [n for n in killed_manager.WRONG if race.judge()[n]] == [name]
     records = race.out / RECORDS
     lines = records.read_bytes().splitlines(keepends=True)
     visit = next(line for line in lines if json.loads(line)["kind"] == "visit")
     race.sessions = [good]
     records.write_bytes(b"".join(line for line in lines if line != visit))
-    assert {n for n in kills.WRONG if race.judge()[n]} == {"lost", "missing"}
+    assert {n for n in killed_manager.WRONG if race.judge()[n]} == {"lost", "missing"}
     records.write_bytes(b"".join([*lines, visit, b"{}\n"]))
-    assert {n for n in kills.WRONG if race.judge()[n]} == {"twice", "corrupt"}
+    assert {n for n in killed_manager.WRONG if race.judge()[n]} == {"twice", "corrupt"}
 
 
 def test_cut_flipped_newer_and_strange_lines(original):
-    assert wrong(damage.cut(original, 100)) == []
-    assert wrong(damage.flipped(original, 30, 3)) == []
-    assert wrong(damage.newer(original)) == []
-    assert wrong(damage.garbage(original)) == []
+    assert wrong(corrupt_records.cut(original, 100)) == []
+    assert wrong(corrupt_records.flipped(original, 30, 3)) == []
+    assert wrong(corrupt_records.newer(original)) == []
+    assert wrong(corrupt_records.garbage(original)) == []
 
 
 def test_a_run_that_lost_a_record_measures_that_visit_again(original):
-    assert wrong(damage.resumed(original, 1, 3)) == []
+    assert wrong(corrupt_records.resumed(original, 1, 3)) == []
 
 
 def test_a_full_disk_and_a_read_only_folder(original):
@@ -147,28 +156,28 @@ def test_a_record_that_was_never_written_is_seen(original):
 
 
 def test_writers_lose_nothing(ctx):
-    calm = writers.undisturbed(ctx.folder / "calm", 2, 50)
+    calm = concurrent_writers.undisturbed(ctx.folder / "calm", 2, 50)
     assert calm == {**dict.fromkeys(calm, 0), "written": 100, "found": 100}
-    wild = writers.disturbed(ctx.folder / "wild", 2, 1, 3)
+    wild = concurrent_writers.disturbed(ctx.folder / "wild", 2, 1, 3)
     assert wild["found"] == wild["written"] > 0
     assert wild["killed"] == wild["torn_tails"] == wild["healed"] == 1
     assert not any(wild[k] for k in ("lost", "repeated", "altered", "unknown", "corrupt"))
 
 
 def test_what_writers_may_not_do_is_seen(tmp_path):
-    lines = [seal(writers.record(0, n)) for n in range(4)]
+    lines = [seal(concurrent_writers.record(0, n)) for n in range(4)]
     file = tmp_path / RECORDS
     file.write_bytes(b"".join([lines[0], lines[0], lines[1][:40] + b"\n", lines[3]]))
-    judged = writers._judge(tmp_path, {0: 3})
+    judged = concurrent_writers._judge(tmp_path, {0: 3})
     assert judged == {
         "written": 3, "found": 1, "lost": 2, "repeated": 1, "altered": 0, "unknown": 1,
         "corrupt": 1,
     }  # fmt: skip
-    file.write_bytes(lines[0] + seal({**writers.record(0, 1), "payload": "0"}))
-    assert writers._judge(tmp_path, {0: 2})["altered"] == 1
+    file.write_bytes(lines[0] + seal({**concurrent_writers.record(0, 1), "payload": "0"}))
+    assert concurrent_writers._judge(tmp_path, {0: 2})["altered"] == 1
     file.write_bytes(b"".join(lines[:2]))  # the second was stored, but not acknowledged any more
-    assert writers._judge(tmp_path, {0: 1})["unknown"] == 1
-    assert writers._judge(tmp_path, {0: 1}, killed=[0])["unknown"] == 0
+    assert concurrent_writers._judge(tmp_path, {0: 1})["unknown"] == 1
+    assert concurrent_writers._judge(tmp_path, {0: 1}, killed=[0])["unknown"] == 0
 
 
 def test_traps_are_flagged_and_honest_work_is_not(ctx):
@@ -224,7 +233,7 @@ def test_leaks_that_are_missed_and_false_alarms_are_seen():
 
 def test_rows_leave_no_process_and_no_environment_behind(ctx):
     before = os.environ.get("PYTHONPATH")
-    with children.Marked(ctx.folder) as marked, marked.here():
+    with process_tracking.Marked(ctx.folder) as marked, marked.here():
         assert str(marked.folder) in os.environ["PYTHONPATH"]
     assert os.environ.get("PYTHONPATH") == before
     assert not list(Path(ctx.folder).iterdir())

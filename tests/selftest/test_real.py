@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 from bench import fakes
 
-from tiebreak.bench.probe import Probe
-from tiebreak.bench.probes import Subject
-from tiebreak.selftest import hogs, real, real_slowdown, simulate, subjects, timing
-from tiebreak.selftest.rows import Context
+from tiebreak.bench.probes.base import Probe
+from tiebreak.bench.probes.subject import Subject
+from tiebreak.selftest.checks import Context
+from tiebreak.selftest.real import cpu_hog, real, real_slowdown, timing
+from tiebreak.selftest.simulated import simulate
+from tiebreak.selftest.workloads import planted_work
 
 TINY = replace(real.EFFORT, sample_s=0.002, samples=3, steady_s=0.0, silent_calls=1, warmup_s=0.0)
 
@@ -23,7 +25,7 @@ def _sleeping(monkeypatch):
     monkeypatch.setenv("PYTHONPATH", fakes.python_path())
     monkeypatch.setattr(real, "SUBJECT", "selftest.sleepers:make_subject")
     monkeypatch.setattr(real, "frameworks", lambda: ["torch"])
-    for module, name in ((timing, "LINEAR"), (hogs, "EFFORT")):
+    for module, name in ((timing, "LINEAR"), (cpu_hog, "EFFORT")):
         monkeypatch.setattr(module, name, replace(TINY, most_calls=1))
     monkeypatch.setattr(real.race, "__defaults__", (TINY,))
 
@@ -83,7 +85,13 @@ def test_both_clocks_are_read_in_every_visit_of_every_row(ctx):
 
 def test_without_a_framework_rows_are_skipped(ctx, monkeypatch):
     monkeypatch.setattr(real, "frameworks", list)
-    rows = (timing.real_aa, timing.linearity, timing.second_clock, hogs.hog, real_slowdown.measured)
+    rows = (
+        timing.real_aa,
+        timing.linearity,
+        timing.second_clock,
+        cpu_hog.hog,
+        real_slowdown.measured,
+    )
     assert [row(ctx).passed for row in rows] == [None] * 5
 
 
@@ -98,11 +106,13 @@ def test_planted_work_is_counted_and_not_confessed(monkeypatch, label, calls):
             done[0] += 4
             return done[0]
 
-        return subjects.Probe("steps", 4, call, expected={"updates": 4}, numbers=lambda x: {"n": x})
+        return planted_work.Probe(
+            "steps", 4, call, expected={"updates": 4}, numbers=lambda x: {"n": x}
+        )
 
     monkeypatch.setattr(Subject, "probe", once)
     job = {"cells": [{"label": label}], "seed": 0, "threads": 1}
-    probe = subjects.make_subject(job).probe("update x100")
+    probe = planted_work.make_subject(job).probe("update x100")
     outputs = probe.call()
     assert len(outputs) == calls
     assert probe.units_per_call == 400
@@ -145,7 +155,7 @@ def test_a_line_is_a_line():
 def mixed(seconds, calls, start_s=0.0):
     """A visit whose samples each last `seconds(k)` a unit in turn k; `calls` came before them."""
     probe = "update of 100, 200, 400, 800"
-    turns = subjects.amounts(probe)
+    turns = planted_work.amounts(probe)
     samples = [start_s + n * seconds(k) for k, n in enumerate(turns * 6)][calls % len(turns) :]
     work = {"calls": calls + len(samples)}
     cell = {"probe": probe}
@@ -177,7 +187,7 @@ def test_each_turn_does_its_own_amount_and_proves_it():
     base = Counting()
     once = Probe("gradient steps", 3, base.call, expected={"updates": 3},
                  counted=lambda: {"updates": base.done})  # fmt: skip
-    probe = subjects.Repeated._mixed(None, once, subjects.amounts("update of 1, 2"))
+    probe = planted_work.Repeated._mixed(None, once, planted_work.amounts("update of 1, 2"))
     lengths = [len(probe.call()) for _ in range(6)]
     assert lengths == [1, 2, 2, 1, 1, 2]
     assert probe.counted() == {"turns": 6}
@@ -199,14 +209,14 @@ def flagged(visits, contended, unfinished=0):
 
 def test_the_rule_of_hogs():
     fine = {"idle": flagged(20, 1), "hog": flagged(12, 12), "pinned-hog": flagged(12, 11)}
-    assert hogs.judged(fine)
+    assert cpu_hog.judged(fine)
     for change in (
         {"idle": flagged(20, 2)},
         {"idle": flagged(20, 0, 1)},
         {"hog": flagged(12, 11)},
         {"hog": flagged(12, 0, 12)},
     ):
-        assert not hogs.judged({**fine, **change}), change
+        assert not cpu_hog.judged({**fine, **change}), change
 
 
 def test_a_hog_computes_and_ends_with_its_block(monkeypatch):
@@ -218,7 +228,7 @@ def test_a_hog_computes_and_ends_with_its_block(monkeypatch):
         return started[-1]
 
     monkeypatch.setattr(subprocess, "Popen", keep)
-    with hogs.busy([hogs.affinity()[0]]):
+    with cpu_hog.busy([cpu_hog.affinity()[0]]):
         assert started[0].poll() is None
         with pytest.raises(subprocess.TimeoutExpired):
             started[0].wait(0.3)
@@ -228,5 +238,5 @@ def test_a_hog_computes_and_ends_with_its_block(monkeypatch):
 def test_counted_as_noticed_is_only_what_finished_and_was_flagged():
     ok = {"kind": "visit", "status": "ok", "flags": {"contended": 0.4}}
     records = [ok, {**ok, "flags": {}}, {**ok, "status": "timeout"}, {"kind": "canary"}]
-    found = hogs.noticed(records)
+    found = cpu_hog.noticed(records)
     assert (found["visits"], found["contended"], found["unfinished"]) == (3, 1, 1)

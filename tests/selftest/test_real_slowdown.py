@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tiebreak.selftest import real_slowdown
+from tiebreak.selftest.real import real_slowdown
 
 
 @pytest.mark.parametrize("probe", real_slowdown.PROBES)

@@ -8,11 +8,11 @@ import pytest
 from hygiene import tree
 from rich.console import Console
 
-from tiebreak.bench import store
-from tiebreak.bench.manager import Interrupted
+from tiebreak.bench.manager import store
+from tiebreak.bench.manager.manager import Interrupted
 from tiebreak.core.errors import UsageError
 from tiebreak.selftest import show
-from tiebreak.selftest.rows import ROWS, Context, Outcome, Row
+from tiebreak.selftest.checks import ROWS, Context, Outcome, Row
 from tiebreak.selftest.run import run
 
 NAMES = [

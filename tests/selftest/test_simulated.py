@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from tiebreak.selftest import false_alarms, planted, simulate
-from tiebreak.selftest.rows import Context
-from tiebreak.selftest.simulate import LEVELS
+from tiebreak.selftest.checks import Context
+from tiebreak.selftest.simulated import false_alarms, planted, simulate
+from tiebreak.selftest.simulated.simulate import LEVELS
 from tiebreak.stats import intervals
 
 SUITES = 1500

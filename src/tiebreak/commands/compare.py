@@ -41,13 +41,13 @@ def run(args: argparse.Namespace) -> int:
     """Print the comparison; status 1 when --fail-over is given and something is worse."""
     from tiebreak.report.compare_json import to_json
     from tiebreak.report.compare_tables import failure, print_compared
-    from tiebreak.stats import gate
+    from tiebreak.stats import regression_limit
     from tiebreak.stats.compare import compare
 
-    limit = None if args.fail_over is None else gate.parse(args.fail_over)
+    limit = None if args.fail_over is None else regression_limit.parse(args.fail_over)
     folders = (args.baseline, args.candidate)
     compared = compare(*(_records(folder) for folder in folders), relative_to=args.relative_to)
-    result = None if limit is None else gate.gate(compared, limit)
+    result = None if limit is None else regression_limit.gate(compared, limit)
     if args.json:
         print_json(to_json(compared, folders, result))
     else:
@@ -61,8 +61,8 @@ def run(args: argparse.Namespace) -> int:
 
 def _records(folder: str) -> list[dict[str, Any]]:
     """A folder's intact records; what is left out is said on stderr, where it harms no JSON."""
-    from tiebreak.bench.store import read_log
-    from tiebreak.report.words import plural
+    from tiebreak.bench.manager.store import read_log
+    from tiebreak.report.phrases import plural
 
     log = read_log(folder)
     if lost := len(log.corrupt) + log.newer:

@@ -6,10 +6,10 @@ import argparse
 from typing import Any
 
 from tiebreak import registry
-from tiebreak.bench import machine
+from tiebreak.bench.machine import machine
 from tiebreak.commands import checks, listing, probe
 from tiebreak.commands.options import Failure, Parser, print_json
-from tiebreak.core import compiler
+from tiebreak.core import cxx_compiler
 
 
 def parser() -> Parser:
@@ -51,7 +51,7 @@ def collect() -> dict[str, Any]:
                 "nothing from inside: use a dedicated machine, or trust interleaved runs only",
             )
         )
-    cxx = compiler.find()
+    cxx = cxx_compiler.find()
     if not cxx and not registry.missing(("torch",)):
         findings.append(
             checks.Finding(

@@ -7,10 +7,10 @@ from dataclasses import asdict
 from textwrap import wrap
 from typing import Any
 
-from tiebreak.bench import estimate, suite
-from tiebreak.bench.plan import Plan
-from tiebreak.bench.progress import duration
-from tiebreak.bench.visits import absent
+from tiebreak.bench.manager.progress import duration
+from tiebreak.bench.manager.runner import absent
+from tiebreak.bench.suite import estimate, suite
+from tiebreak.bench.suite.plan import Plan
 from tiebreak.commands.options import print_json
 
 HOW = (

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tiebreak.bench import suite
+from tiebreak.bench.suite import suite
 from tiebreak.commands.options import Failure, Parser, print_json
 from tiebreak.core.errors import UsageError, unknown
 
@@ -101,8 +101,8 @@ def _print_suites(json: bool) -> None:
 
 
 def _run_suite(args: argparse.Namespace) -> None:
-    from tiebreak.bench.manager import run_suite
-    from tiebreak.bench.store import read_records, read_suite
+    from tiebreak.bench.manager.manager import run_suite
+    from tiebreak.bench.manager.store import read_records, read_suite
     from tiebreak.report.html import write_report
     from tiebreak.report.tables import print_summary, sheets_json, to_json
     from tiebreak.stats.ratios import summarize
@@ -126,7 +126,7 @@ def _run_suite(args: argparse.Namespace) -> None:
 def _run_self_test(args: argparse.Namespace) -> None:
     from rich.console import Console
 
-    from tiebreak.bench.store import read_records
+    from tiebreak.bench.manager.store import read_records
     from tiebreak.report.html import write_report
     from tiebreak.selftest.run import run as run_rows
     from tiebreak.selftest.show import failures, print_rows

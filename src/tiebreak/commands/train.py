@@ -96,7 +96,7 @@ def _add_intervals(out: Parser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Train and say in a few lines what came out."""
-    from tiebreak.training.driver import TrainingFailed
+    from tiebreak.training.train_loop import TrainingFailed
 
     asked = (args.algorithm, args.framework, args.task)
     settings = {
@@ -135,7 +135,7 @@ def _one(args: argparse.Namespace, asked: tuple[str, str, str], settings: dict[s
 
 
 def _many(args: argparse.Namespace, asked: tuple[str, str, str], settings: dict[str, Any]) -> None:
-    from tiebreak.training.checkpoints import AGENT_POLICY
+    from tiebreak.training.policy_files import AGENT_POLICY
     from tiebreak.training.population import train_population
 
     if args.resume or args.checkpoint_every:

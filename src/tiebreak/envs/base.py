@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from tiebreak import registry
-from tiebreak.core.arrays import Arrays
 from tiebreak.core.errors import UsageError, unknown
+from tiebreak.core.prefixes import Arrays
 from tiebreak.core.types import Array, EnvSpec, EnvStep, Tree
 
 
@@ -99,7 +99,7 @@ def make_env(task: str, num_envs: int = 1, seed: int = 0, processes: int = 1) ->
     if processes == 1:
         return registry.load(row.module).make(name, num_envs, seed)
     _check_processes(engine, num_envs, processes)
-    shared = registry.load("tiebreak.envs.processes").ProcessesEnv
+    shared = registry.load("tiebreak.envs.subprocess_env").ProcessesEnv
     return shared(row.module, name, num_envs, seed, processes)
 
 

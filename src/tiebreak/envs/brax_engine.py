@@ -7,8 +7,8 @@ import warnings
 from typing import Any
 
 from tiebreak.core.errors import UsageError, unknown
+from tiebreak.envs.jax_simulator import SimulatedEnv, split_physics
 from tiebreak.envs.mujoco_advice import without_advice, without_greetings
-from tiebreak.envs.simulated import SimulatedEnv, split_physics
 
 with without_greetings():
     from brax import envs

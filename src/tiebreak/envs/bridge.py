@@ -14,8 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tiebreak.core.arrays import Arrays, put_under, take_from
 from tiebreak.core.errors import MissingDevice
+from tiebreak.core.prefixes import Arrays, put_under, take_from
 from tiebreak.core.types import Array, EnvStep, Tree
 from tiebreak.envs.base import DeviceEnv, HostEnv
 from tiebreak.envs.device_keys import chunk_key, env_keys

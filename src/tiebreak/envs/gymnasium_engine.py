@@ -18,8 +18,8 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from tiebreak.core.arrays import Arrays, put_under, take_from
 from tiebreak.core.errors import MissingDependency, UsageError, unknown
+from tiebreak.core.prefixes import Arrays, put_under, take_from
 from tiebreak.core.seeding import derive
 from tiebreak.core.types import Array, EnvSpec, EnvStep
 from tiebreak.envs import gymnasium_state

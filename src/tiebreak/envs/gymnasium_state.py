@@ -14,7 +14,7 @@ import gymnasium
 import numpy as np
 from gymnasium import wrappers
 
-from tiebreak.core.arrays import Arrays
+from tiebreak.core.prefixes import Arrays
 
 KNOWN = ("gymnasium.envs.mujoco.", "gymnasium.envs.classic_control.")
 """Where the tasks are defined whose state is known to be all in here."""

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tiebreak.core.arrays import Arrays
+from tiebreak.core.prefixes import Arrays
 from tiebreak.core.types import Array, Tree
 
 

@@ -14,9 +14,9 @@ from typing import Any
 import jax
 
 from tiebreak.core.errors import UsageError, unknown
+from tiebreak.envs.jax_simulator import SimulatedEnv, split_physics
 from tiebreak.envs.mujoco_advice import without_advice, without_greetings
 from tiebreak.envs.playground_assets import use_installed
-from tiebreak.envs.simulated import SimulatedEnv, split_physics
 
 with without_greetings():
     from mujoco_playground import registry

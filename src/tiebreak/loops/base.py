@@ -9,13 +9,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tiebreak import registry
-from tiebreak.core.arrays import Arrays, put_under, take_from
 from tiebreak.core.errors import UsageError
 from tiebreak.core.noise import Draw
 from tiebreak.core.off_policy import ActNoise
+from tiebreak.core.prefixes import Arrays, put_under, take_from
 from tiebreak.core.types import Array, Tree
 from tiebreak.envs.base import DeviceEnv, make_env, parse_task, require_place
-from tiebreak.envs.visible import make_env_for
+from tiebreak.envs.policy_observation import make_env_for
 from tiebreak.loops.exploration import noise_scales
 
 KINDS = ("host", "fused")
@@ -210,7 +210,7 @@ def make_loop(
         chunk = chunk or max(1, 10_000 // config.iteration_steps)
         made = _class(algorithm, kind)(algorithm, runtime, raw, env, config, seed, chunk)
         if shared:
-            registry.load("tiebreak.loops.fused_devices").share_environments(made)
+            registry.load("tiebreak.loops.env_sharding").share_environments(made)
         return made
     if isinstance(env, DeviceEnv):
         from tiebreak.envs.bridge import BridgeEnv

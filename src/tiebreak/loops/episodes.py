@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from tiebreak.core.arrays import Arrays
+from tiebreak.core.prefixes import Arrays
 
 
 class Episodes:

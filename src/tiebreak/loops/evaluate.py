@@ -11,8 +11,8 @@ from tiebreak import registry
 from tiebreak.core.seeding import derive
 from tiebreak.core.types import Agent, State
 from tiebreak.envs.base import DeviceEnv
-from tiebreak.envs.visible import make_env_for
-from tiebreak.runtimes.base import Runtime
+from tiebreak.envs.policy_observation import make_env_for
+from tiebreak.frameworks.runtime import Runtime
 
 CHUNK_STEPS = 128
 

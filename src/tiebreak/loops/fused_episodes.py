@@ -7,7 +7,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from tiebreak.core.types import Array
-from tiebreak.ops.jax_ops import recurrence
+from tiebreak.frameworks.jax.ops import recurrence
 
 
 def episodes(carry: Any, reward: Array, ended: Array) -> tuple[Any, tuple[Array, Array, Array]]:

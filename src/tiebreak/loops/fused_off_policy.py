@@ -14,21 +14,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tiebreak.core.arrays import Arrays, put_under, take_from
 from tiebreak.core.off_policy import Explored, Exploring, Transition, exploring_act
+from tiebreak.core.prefixes import Arrays, put_under, take_from
 from tiebreak.core.seeding import derive
 from tiebreak.core.types import Agent, Array, State, Tree
 from tiebreak.envs.base import DeviceEnv
 from tiebreak.envs.device_keys import chunk_key, env_keys
 from tiebreak.envs.jax_state import dump_tree, load_tree
+from tiebreak.frameworks.jax import replay as jax_replay
+from tiebreak.frameworks.jax.noise import draw_tree
+from tiebreak.frameworks.jax.runtime import Runtime
+from tiebreak.frameworks.replay import filled, require_memory
 from tiebreak.loops.base import Loop, Progress, off_policy_draws_of
 from tiebreak.loops.exploration import first_exploring, noise_scales, random_act, random_draw
 from tiebreak.loops.fused_episodes import episodes
-from tiebreak.loops.fused_memory import of_agent
-from tiebreak.replay import jax_replay
-from tiebreak.replay.base import filled, require_memory
-from tiebreak.runtimes.jax_noise import draw_tree
-from tiebreak.runtimes.jax_runtime import Runtime
+from tiebreak.loops.memory_estimate import of_agent
 
 
 class Carry(NamedTuple):

@@ -23,8 +23,13 @@ from tiebreak.core.errors import UsageError
 from tiebreak.core.seeding import derive
 from tiebreak.core.types import Tree
 from tiebreak.envs.base import require_place
+from tiebreak.frameworks.jax import replay as jax_replay
+from tiebreak.frameworks.jax.readings import memory
+from tiebreak.frameworks.replay import LEFT_OVER, available_bytes
 from tiebreak.loops.base import make_loop
-from tiebreak.loops.fused_agents import (
+from tiebreak.loops.env_sharding import devices_for
+from tiebreak.loops.memory_estimate import Memory
+from tiebreak.loops.population_vmap import (
     AXIS,
     at,
     many,
@@ -33,11 +38,6 @@ from tiebreak.loops.fused_agents import (
     settled,
     stacked,
 )
-from tiebreak.loops.fused_devices import devices_for
-from tiebreak.loops.fused_memory import Memory
-from tiebreak.replay import jax_replay
-from tiebreak.replay.base import LEFT_OVER, available_bytes
-from tiebreak.runtimes.jax_readings import memory
 
 
 class Population(NamedTuple):

@@ -7,17 +7,17 @@ from typing import Any
 
 import numpy as np
 
-from tiebreak.core.arrays import Arrays, put_under, take_from
 from tiebreak.core.off_policy import Act, Explored, Exploring, Transition
+from tiebreak.core.prefixes import Arrays, put_under, take_from
 from tiebreak.core.seeding import derive
 from tiebreak.core.types import Agent, Tree
 from tiebreak.envs.base import HostEnv
+from tiebreak.frameworks.replay import Ring
+from tiebreak.frameworks.runtime import Runtime, numpy_stack
 from tiebreak.loops.base import Loop, Progress, off_policy_draws_of
+from tiebreak.loops.env_snapshot import dump_world, load_world
 from tiebreak.loops.episodes import Episodes
 from tiebreak.loops.exploration import first_exploring, noise_scales, random_act, random_draw
-from tiebreak.loops.world import dump_world, load_world
-from tiebreak.replay.base import Ring
-from tiebreak.runtimes.base import Runtime, numpy_stack
 
 
 class HostOffPolicy(Loop):

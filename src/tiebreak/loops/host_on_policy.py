@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 
 from tiebreak import registry
-from tiebreak.core.arrays import Arrays
+from tiebreak.core.prefixes import Arrays
 from tiebreak.core.seeding import derive
 from tiebreak.core.types import Agent, Tree
 from tiebreak.envs.base import HostEnv
+from tiebreak.frameworks.runtime import Runtime, numpy_stack
 from tiebreak.loops.base import Loop, Progress, draws_of
+from tiebreak.loops.env_snapshot import dump_world, load_world
 from tiebreak.loops.episodes import Episodes
-from tiebreak.loops.world import dump_world, load_world
-from tiebreak.runtimes.base import Runtime, numpy_stack
 
 
 class HostOnPolicy(Loop):

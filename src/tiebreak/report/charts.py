@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
-from tiebreak.report import words
+from tiebreak.report import phrases
 from tiebreak.stats.summaries import CellSummary, GroupSummary
 from tiebreak.stats.visits import PHASES
 
@@ -44,14 +44,14 @@ def ratio_chart(group: GroupSummary) -> Spec:
     """Dot and 95 % interval of every cell of a group; a line at 1, logarithmic, right is faster."""
     rows = _ratio_rows(group)
     reference = group.find(group.reference)
-    title = f"speed relative to {words.name(reference)}" if reference else "relative speed"
+    title = f"speed relative to {phrases.name(reference)}" if reference else "relative speed"
     order = [row["name"] for row in rows]
     return _ratio_layers(rows, "name", order, title, step=36)
 
 
 def overview_chart(groups: Sequence[GroupSummary]) -> Spec:
     """Every group of a run in one picture: a row per group, a dot per cell."""
-    titles = words.titles(groups)
+    titles = phrases.titles(groups)
     rows = []
     for group, title in zip(groups, titles, strict=True):
         found = _ratio_rows(group)
@@ -67,15 +67,15 @@ def phase_chart(group: GroupSummary) -> Spec:
     import altair as alt
 
     rows = [
-        {"name": words.name(cell), "phase": phase.replace("_", " "), "seconds": seconds,
-         "order": order, "time": words.duration(seconds)}
+        {"name": phrases.name(cell), "phase": phase.replace("_", " "), "seconds": seconds,
+         "order": order, "time": phrases.duration(seconds)}
         for cell in group.cells for order, phase in enumerate(PHASES)
         if (seconds := cell.phases_s.get(phase)) is not None
     ]  # fmt: skip
     chart = alt.Chart(alt.Data(values=rows), height=alt.Step(36)).mark_bar(height=18)
     return finish(
         chart.encode(
-            y=_names("name", [words.name(c) for c in group.cells if c.phases_s]),
+            y=_names("name", [phrases.name(c) for c in group.cells if c.phases_s]),
             x=alt.X("seconds:Q", title=["seconds per visit", "(median of the visits)"]),
             color=alt.Color(
                 "phase:N",
@@ -110,16 +110,16 @@ def _ratio_row(cell: CellSummary, group: GroupSummary) -> Spec | None:
         return None
     low, high = (found.low, found.high) if found else (None, None)
     return {
-        "name": words.name(cell),
+        "name": phrases.name(cell),
         "color": COLORS.get(cell.cell["framework"], OTHER),
         "ratio": found.ratio if found else 1.0,
         "low": low,
         "high": high,
-        "text": words.times(found.ratio) if found else "reference",
-        "interval": words.ratio(found) if found else "1 (reference)",
-        "verdict": words.verdict(cell, group),
-        "speed": words.rate(cell.units_per_s, group.unit),
-        "flags": words.flags(cell) or "none",
+        "text": phrases.times(found.ratio) if found else "reference",
+        "interval": phrases.ratio(found) if found else "1 (reference)",
+        "verdict": phrases.verdict(cell, group),
+        "speed": phrases.rate(cell.units_per_s, group.unit),
+        "flags": phrases.flags(cell) or "none",
         "kind": "flagged" if cell.flags else "clean",
     }
 

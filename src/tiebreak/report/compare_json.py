@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from tiebreak.bench.record import finite
+from tiebreak.bench.manager.record import finite
 from tiebreak.stats.compare import Compared, Pair
-from tiebreak.stats.gate import Gate
-from tiebreak.stats.sides import Side
+from tiebreak.stats.regression_limit import Gate
+from tiebreak.stats.result_set import Side
 from tiebreak.stats.summaries import CellSummary
 
 

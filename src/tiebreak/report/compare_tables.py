@@ -10,11 +10,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from tiebreak.report import words
+from tiebreak.report import phrases
 from tiebreak.report.tables import PLAIN_WIDTH, STYLES
 from tiebreak.stats.compare import REFERENCE, UNSEEN, Compared, Pair
-from tiebreak.stats.gate import Gate
-from tiebreak.stats.sides import Side
+from tiebreak.stats.regression_limit import Gate
+from tiebreak.stats.result_set import Side
 
 Folders = tuple[str, str]
 
@@ -50,14 +50,14 @@ def _head(compared: Compared, folders: Folders) -> Table:
     table.add_row("folder", *map(Text, folders))
     table.add_row("measured", *(_measured(side) for side in (compared.a, compared.b)))
     for fact in compared.differences:
-        table.add_row(Text(fact.name), Text(fact.a or words.DASH), Text(fact.b or words.DASH))
+        table.add_row(Text(fact.name), Text(fact.a or phrases.DASH), Text(fact.b or phrases.DASH))
     return table
 
 
 def _measured(side: Side) -> str:
     starts = sorted(str(r.get("started_at", "")) for rows in side.rows.values() for r in rows)
-    blocks = words.plural(side.blocks, "block")
-    return f"{starts[0][:16].replace('T', ' ')}, {blocks}" if starts else words.DASH
+    blocks = phrases.plural(side.blocks, "block")
+    return f"{starts[0][:16].replace('T', ' ')}, {blocks}" if starts else phrases.DASH
 
 
 def _method(compared: Compared) -> Iterator[str]:
@@ -67,19 +67,19 @@ def _method(compared: Compared) -> Iterator[str]:
     for name, side in (("A", compared.a), ("B", compared.b)):
         if side.left_out:
             yield (
-                f"Left out: {words.plural(side.left_out, 'visit')} of {name} with another "
+                f"Left out: {phrases.plural(side.left_out, 'visit')} of {name} with another "
                 "fingerprint than the others."
             )
     if not compared.same_hardware:
         yield "Different hardware: the values stand side by side, without ratio or verdict."
         return
     moved = compared.shift
-    far = words.share(moved.largest) if moved else "an unknown amount"
+    far = phrases.share(moved.largest) if moved else "an unknown amount"
     yield (
         "The runs were not interleaved. Going by the canaries (fixed work, timed around every "
         f"block), the machine's own speed moved by {far} between them. For that, and "
-        f"{words.share(UNSEEN)} for what canaries do not see, each interval is "
-        f"{words.share(compared.allowance)} wider at both ends."
+        f"{phrases.share(UNSEEN)} for what canaries do not see, each interval is "
+        f"{phrases.share(compared.allowance)} wider at both ends."
     )
     if compared.relative_to:
         yield (
@@ -110,12 +110,12 @@ def _table(pairs: Sequence[Pair], compared: Compared) -> Table:
 
 def _row(pair: Pair, same_hardware: bool) -> list[Text]:
     flagged = "\u00a0⚑" if pair.a.flags or pair.b.flags else ""
-    name = Text(words.name(pair.a) + flagged)
-    times = [Text(words.duration(cell.seconds_per_unit)) for cell in (pair.a, pair.b)]
+    name = Text(phrases.name(pair.a) + flagged)
+    times = [Text(phrases.duration(cell.seconds_per_unit)) for cell in (pair.a, pair.b)]
     if same_hardware:
         return [name, *times, *_change(pair)]
     rates = [
-        Text(words.si(c.units_per_s) if c.units_per_s else words.DASH) for c in (pair.a, pair.b)
+        Text(phrases.si(c.units_per_s) if c.units_per_s else phrases.DASH) for c in (pair.a, pair.b)
     ]
     return [name, times[0], rates[0], times[1], rates[1]]
 
@@ -124,23 +124,23 @@ def _change(pair: Pair) -> list[Text]:
     """Ratio, verdict, and the smallest change that would have been seen four times in five."""
     change = pair.change
     if pair.why == REFERENCE:
-        return [Text("1"), Text(REFERENCE, style=STYLES[REFERENCE]), Text(words.DASH)]
+        return [Text("1"), Text(REFERENCE, style=STYLES[REFERENCE]), Text(phrases.DASH)]
     if change is None:
-        return [Text(words.DASH)] * 3
+        return [Text(phrases.DASH)] * 3
     style = STYLES.get(change.verdict, "yellow")
-    seen = Text(words.DASH if pair.why else words.share(change.detectable))
-    return [Text(words.ratio(change)), Text(change.verdict, style=style), seen]
+    seen = Text(phrases.DASH if pair.why else phrases.share(change.detectable))
+    return [Text(phrases.ratio(change)), Text(change.verdict, style=style), seen]
 
 
 def _notes(pairs: Sequence[Pair], compared: Compared) -> Iterator[Text]:
     """Why single cells have no verdict, and what failed in them."""
     for pair in pairs:
-        name = words.name(pair.a)
+        name = phrases.name(pair.a)
         if pair.why not in ("", REFERENCE, compared.obstacle):
             yield Text(f"  {name}: no verdict: {pair.why}", style="yellow")
         for side, cell in (("A", pair.a), ("B", pair.b)):
             for failure in cell.failures:
-                yield Text(f"  ✗ {name} in {side}: {words.failure(failure)}", style="red")
+                yield Text(f"  ✗ {name} in {side}: {phrases.failure(failure)}", style="red")
 
 
 def _lacking(compared: Compared) -> Iterator[Text]:
@@ -159,7 +159,7 @@ def _outcome(compared: Compared) -> Iterator[Text]:
     for verdict, told in (("SLOWER", "slower in B"), ("FASTER", "faster in B")):
         for pair in found.get(verdict, []):
             assert pair.change is not None
-            text = f"→ {told}{beside}: {_name(pair)}: {words.ratio(pair.change)}"
+            text = f"→ {told}{beside}: {_name(pair)}: {phrases.ratio(pair.change)}"
             yield Text(text, style=STYLES[verdict])
     for pair in compared.pairs:
         if pair.broke:
@@ -169,12 +169,12 @@ def _outcome(compared: Compared) -> Iterator[Text]:
         yield Text(f"→ no verdicts: {why}", style="bold")
         return
     seen = sorted(p.change.detectable or 0.0 for p in compared.judged if p.change)
-    span = words.share(seen[0]) + (f" to {words.share(seen[-1])}" if len(seen) > 1 else "")
+    span = phrases.share(seen[0]) + (f" to {phrases.share(seen[-1])}" if len(seen) > 1 else "")
     counts = [f"{len(found.get(v, []))} {v}" for v in ("SLOWER", "FASTER", "SAME", "AMBIGUOUS")]
     middle = statistics.median(p.change.ratio for p in compared.judged if p.change)
     yield Text(
-        f"→ of {words.plural(len(compared.judged), 'cell')} judged: {', '.join(counts)}; the "
-        f"middle one is {words.times(middle)} as fast",
+        f"→ of {phrases.plural(len(compared.judged), 'cell')} judged: {', '.join(counts)}; the "
+        f"middle one is {phrases.times(middle)} as fast",
         style="bold",
     )
     yield Text(f"  a change of {span}, by cell, would have been seen four times in five", "dim")
@@ -182,10 +182,10 @@ def _outcome(compared: Compared) -> Iterator[Text]:
 
 def _gate(gate: Gate) -> Iterator[Text]:
     """What --fail-over found; what it could not have found is always said."""
-    limit = words.share(gate.limit)
+    limit = phrases.share(gate.limit)
     if gate.blind:
-        names = words.join([_name(p) for p in gate.blind])
-        which = names if len(gate.blind) < 3 else words.plural(len(gate.blind), "cell")
+        names = phrases.join([_name(p) for p in gate.blind])
+        which = names if len(gate.blind) < 3 else phrases.plural(len(gate.blind), "cell")
         yield Text(
             f"→ --fail-over {limit}: a slowdown of that size might have been missed in {which} "
             "(more blocks on a quieter machine show smaller ones)",
@@ -197,12 +197,12 @@ def _gate(gate: Gate) -> Iterator[Text]:
 
 def failure(gate: Gate) -> str:
     """One line that names every cell which fails the limit."""
-    limit = words.share(gate.limit)
-    parts = [f"{_name(p)} by {words.share(p.slowdown)}" for p in gate.slower]
+    limit = phrases.share(gate.limit)
+    parts = [f"{_name(p)} by {phrases.share(p.slowdown)}" for p in gate.slower]
     broke = [f"{_name(p)}, {p.b.failures[0].reason}" for p in gate.broke]
     said = [f"slower by more than {limit}: {', '.join(parts)}"] if parts else []
     return "; ".join(said + ([f"failed in B, worked in A: {', '.join(broke)}"] if broke else []))
 
 
 def _name(pair: Pair) -> str:
-    return f"{words.name(pair.a)} ({pair.group})"
+    return f"{phrases.name(pair.a)} ({pair.group})"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-from tiebreak.report.numbers import duration, share, size
+from tiebreak.report.formatting import duration, share, size
 from tiebreak.stats.summaries import CellSummary, GroupSummary
 
 

@@ -11,9 +11,9 @@ from typing import Any
 
 from tiebreak.core.errors import UsageError
 from tiebreak.core.files import write_atomic
-from tiebreak.report import charts, flags, memory, published, selftests, sheets, words
-from tiebreak.report.contents import Run, read_runs
+from tiebreak.report import charts, cross_tables, flags, memory, phrases, published, selftests
 from tiebreak.report.memory_chart import memory_chart
+from tiebreak.report.page_data import Run, read_runs
 from tiebreak.stats.summaries import GroupSummary
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -63,9 +63,9 @@ def render(runs: Sequence[Run]) -> str:
         style=(TEMPLATES / "report.css").read_text(encoding="utf-8"),
         scripts=scripts,
         policy=" ".join(f"'sha256-{_hash(script)}'" for script in scripts),
-        words=words,
+        words=phrases,
         memory=memory,
-        all_flags=words.glossary(flags.FLAGS),
+        all_flags=phrases.glossary(flags.FLAGS),
         colors=charts.COLORS,
         phases=charts.PHASE_COLORS,
     )
@@ -73,8 +73,8 @@ def render(runs: Sequence[Run]) -> str:
 
 def _view(run: Run, number: int) -> dict[str, Any]:
     """A run with its charts, whose ids are unique on the page."""
-    shown = [group for group in run.groups if not words.absent(group)] or run.groups
-    titles = zip(shown, words.titles(shown), strict=True)
+    shown = [group for group in run.groups if not phrases.absent(group)] or run.groups
+    titles = zip(shown, phrases.titles(shown), strict=True)
     groups = [
         _group(run, group, title, f"run{number}-group{index}")
         for index, (group, title) in enumerate(titles)
@@ -86,15 +86,15 @@ def _view(run: Run, number: int) -> dict[str, Any]:
         "id": f"run{number}",
         "run": run,
         "groups": groups,
-        "not_here": words.not_here(run.groups),
+        "not_here": phrases.not_here(run.groups),
         "sheets": [
-            *sheets.side_by_side(run.groups),
+            *cross_tables.side_by_side(run.groups),
             *published.sheets(run.groups, run.suite.get("published", [])),
         ],
         "overview": overview,
         "stopwatch": selftests.badge(run.tested),
         "account": selftests.account(run.tested),
-        "glossary": words.glossary(flags.names(run.groups)),
+        "glossary": phrases.glossary(flags.names(run.groups)),
         "legend": [(f, color) for f, color in charts.COLORS.items() if f in frameworks],
     }
 
@@ -107,7 +107,7 @@ def _group(run: Run, group: GroupSummary, title: str, where: str) -> dict[str, A
         "id": where,
         "title": title,
         "summary": group,
-        "per_thousand": sheets.per_thousand(group),
+        "per_thousand": cross_tables.per_thousand(group),
         "ratio": _embedded(charts.ratio_chart(group)) if group.reference else "",
         "phases": _embedded(charts.phase_chart(group)) if group.reference else "",
         "memory": _embedded(memory_chart(lines)) if lines else "",

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tiebreak.report.numbers import DASH, join, size
-from tiebreak.report.words import name
+from tiebreak.report.formatting import DASH, join, size
+from tiebreak.report.phrases import name
 from tiebreak.stats.summaries import CellSummary, GroupSummary
 
 REBUILD = "rebuild"

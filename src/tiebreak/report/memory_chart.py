@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tiebreak.report import words
+from tiebreak.report import phrases
 from tiebreak.report.charts import COLORS, OTHER, Spec, finish
 from tiebreak.report.memory import Series
 from tiebreak.stats.summaries import CellSummary
@@ -22,8 +22,8 @@ def memory_chart(lines: Sequence[tuple[CellSummary, Series]]) -> Spec:
     factor, unit = next((u for u in UNITS if peak >= u[0]), UNITS[-1])
     colors = [COLORS.get(c.cell["framework"], OTHER) for c, _ in lines]
     rows = [
-        {"call": call, "rise": rise / factor, "name": words.name(cell), "color": color,
-         "kept": words.size(rise), "dash": str(min(colors[:index].count(color), 2))}
+        {"call": call, "rise": rise / factor, "name": phrases.name(cell), "color": color,
+         "kept": phrases.size(rise), "dash": str(min(colors[:index].count(color), 2))}
         for index, ((cell, series), color) in enumerate(zip(lines, colors, strict=True))
         for call, rise in enumerate(series.rise_bytes)
     ]  # fmt: skip

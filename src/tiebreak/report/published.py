@@ -9,9 +9,9 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from tiebreak.bench.published import belongs
-from tiebreak.report import words
-from tiebreak.report.sheets import Sheet
+from tiebreak.bench.suite.published import belongs
+from tiebreak.report import phrases
+from tiebreak.report.cross_tables import Sheet
 from tiebreak.stats.summaries import CellSummary, GroupSummary
 
 ELSEWHERE = "Published values are of other hardware and other code: shown, never pooled."
@@ -28,7 +28,7 @@ def _sheet(groups: Sequence[GroupSummary], table: Mapping[str, Any]) -> Sheet:
     for value in table["values"]:
         found = _OURS[table["unit"]](groups, value)
         first = value["what"], _number(value)
-        for index, ours in enumerate(found or [(words.DASH, "not measured in this run")]):
+        for index, ours in enumerate(found or [(phrases.DASH, "not measured in this run")]):
             rows.append((*(first if index == 0 else ("", "")), *ours))
     about = [f"Measured on: {table['machine']}.", table["note"], ELSEWHERE if rows else NOTHING]
     return Sheet(
@@ -84,8 +84,8 @@ def _ratios(groups: Sequence[GroupSummary], value: Mapping[str, Any]) -> list[tu
                 logs.setdefault(cell.label, []).append(math.log(best / cell.seconds_per_unit))
     return [
         (
-            words.times(math.exp(sum(each) / len(each))),
-            f"{label}, {words.plural(len(each), 'race')}",
+            phrases.times(math.exp(sum(each) / len(each))),
+            f"{label}, {phrases.plural(len(each), 'race')}",
         )
         for label, each in logs.items()
     ]
@@ -98,7 +98,7 @@ def _three(number: float) -> str:
 def _where(cell: CellSummary) -> str:
     """Our cell; with the name of its race, if it has one."""
     race = cell.cell.get("race")
-    return f"{words.name(cell)} · {race}" if race else words.name(cell)
+    return f"{phrases.name(cell)} · {race}" if race else phrases.name(cell)
 
 
 _OURS = {

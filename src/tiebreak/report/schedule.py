@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tiebreak.report import words
+from tiebreak.report import phrases
 from tiebreak.stats.summaries import GroupSummary
 
 Lines = list[tuple[str, str]]
@@ -25,14 +25,14 @@ def lines(
     if stages := settings.get("stages"):
         out.append(("stages", _stages(stages, settings.get("half_width"))))
     if len({g.blocks for g in groups}) > 1:
-        each = zip(words.titles(groups), groups, strict=True)
+        each = zip(phrases.titles(groups), groups, strict=True)
         out.append(("blocks", "; ".join(f"{title}: {g.blocks}" for title, g in each)))
     return out + _canaries(records)
 
 
 def _stages(stages: Sequence[int], half_width: float | None) -> str:
     steps = ", ".join(map(str, stages))
-    wide = f"±{words.share(half_width)}" if half_width else "asked for"
+    wide = f"±{phrases.share(half_width)}" if half_width else "asked for"
     return f"{steps} blocks: on to the next while an interval is wider than {wide}"
 
 
@@ -47,7 +47,7 @@ def _canaries(records: Sequence[Mapping[str, Any]]) -> Lines:
     return [
         (
             f"canary, {name.replace('_', ' ')}",
-            f"{words.duration(min(v))} to {words.duration(max(v))} {about}",
+            f"{phrases.duration(min(v))} to {phrases.duration(max(v))} {about}",
         )
         for name, v in values.items()
     ]

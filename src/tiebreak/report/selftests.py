@@ -11,9 +11,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tiebreak.bench.store import RECORDS, SUITE, read_records
+from tiebreak.bench.manager.store import RECORDS, SUITE, read_records
 from tiebreak.core.errors import UsageError
-from tiebreak.selftest.rows import ROWS
+from tiebreak.selftest.checks import ROWS
 
 OUTCOMES = {True: "passed", False: "failed", None: "skipped"}
 

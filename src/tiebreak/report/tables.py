@@ -12,8 +12,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from tiebreak.report import flags, memory, published, sheets, words
-from tiebreak.report.sheets import Sheet
+from tiebreak.report import cross_tables, flags, memory, phrases, published
+from tiebreak.report.cross_tables import Sheet
 from tiebreak.stats.summaries import CellSummary, GroupSummary
 
 STYLES = {"FASTER": "green", "SLOWER": "red", "SAME": "cyan", "reference": "dim"}
@@ -32,18 +32,18 @@ def print_summary(
         console.width = max(width, PLAIN_WIDTH)  # nobody's screen: a file must lose nothing
     try:
         several = len({s.fingerprint for s in summaries}) > 1
-        for summary in [s for s in summaries if not words.absent(s)]:
+        for summary in [s for s in summaries if not phrases.absent(s)]:
             machine = f" · machine {summary.fingerprint}" if several else ""
             console.print(Text(summary.group + machine, style="bold"))
             console.print(_table(summary, console.width))
             for line in _notes(summary):
                 console.print(line)
             console.print()
-        for line in words.not_here(summaries):
+        for line in phrases.not_here(summaries):
             console.print(Text(f"✗ {line}\n"))
         for sheet in _sheets(summaries, elsewhere):
             _print_sheet(sheet, console)
-        for flag, meaning in words.glossary(flags.names(summaries)):
+        for flag, meaning in phrases.glossary(flags.names(summaries)):
             console.print(Text(f"⚑ {flag}: {meaning}", style="dim"))
     finally:
         console.width = width
@@ -57,7 +57,7 @@ def sheets_json(
 
 
 def _sheets(summaries: Sequence[GroupSummary], elsewhere: Sequence[dict[str, Any]]) -> list[Sheet]:
-    return [*sheets.side_by_side(summaries), *published.sheets(summaries, elsewhere)]
+    return [*cross_tables.side_by_side(summaries), *published.sheets(summaries, elsewhere)]
 
 
 def _print_sheet(sheet: Sheet, console: Console) -> None:
@@ -76,7 +76,7 @@ def _print_sheet(sheet: Sheet, console: Console) -> None:
 
 def to_json(summaries: Sequence[GroupSummary]) -> list[dict[str, Any]]:
     """Summaries as JSON-ready values, each with its headline; what is not finite becomes None."""
-    return [{**_plain(dataclasses.asdict(s)), "headline": words.headline(s)} for s in summaries]
+    return [{**_plain(dataclasses.asdict(s)), "headline": phrases.headline(s)} for s in summaries]
 
 
 def _plain(value: Any) -> Any:
@@ -107,43 +107,43 @@ def _table(group: GroupSummary, width: int) -> Table:
 
 
 def _row(rank: int, summary: CellSummary, group: GroupSummary) -> list[Text]:
-    name = Text(words.name(summary), style="bold" if summary.cell_id == group.leader else "")
+    name = Text(phrases.name(summary), style="bold" if summary.cell_id == group.leader else "")
     if summary.flags:
         name.append("\u00a0⚑", style="yellow")
-    verdict = words.verdict(summary, group)
+    verdict = phrases.verdict(summary, group)
     if summary.cell_id == group.reference:
         ratio = "1"
     else:
-        ratio = words.ratio(summary.comparison) if summary.comparison else words.DASH
+        ratio = phrases.ratio(summary.comparison) if summary.comparison else phrases.DASH
     return [
-        Text(str(rank) if summary.visits else words.DASH),
+        Text(str(rank) if summary.visits else phrases.DASH),
         name,
-        Text(words.si(summary.units_per_s) if summary.units_per_s else words.DASH),
-        Text(words.duration(summary.seconds_per_unit)),
+        Text(phrases.si(summary.units_per_s) if summary.units_per_s else phrases.DASH),
+        Text(phrases.duration(summary.seconds_per_unit)),
         Text(ratio),
         Text(verdict, style=STYLES.get(verdict, "yellow")),
-        Text(words.duration(summary.phases_s.get("first_call"))),
-        Text(words.size(summary.memory_bytes) + (" ↗" if memory.grows(summary) else "")),
+        Text(phrases.duration(summary.phases_s.get("first_call"))),
+        Text(phrases.size(summary.memory_bytes) + (" ↗" if memory.grows(summary) else "")),
     ]
 
 
 def _notes(group: GroupSummary) -> list[Text]:
     """Headline, power, unrest, flags and failures."""
     notes = [
-        Text(f"→ {words.headline(group)}", style="bold"),
-        Text(f"  {words.confidence(group)}", style="dim"),
+        Text(f"→ {phrases.headline(group)}", style="bold"),
+        Text(f"  {phrases.confidence(group)}", style="dim"),
     ]
-    if thousand := sheets.per_thousand(group):
+    if thousand := cross_tables.per_thousand(group):
         notes.append(Text(f"  {thousand}"))
     if leaks := memory.leaks(group):
         notes.insert(0, Text(f"→ {leaks}", style="bold"))
-    if unrest := words.unrest(group):
+    if unrest := phrases.unrest(group):
         notes.append(Text(f"  ⚑ {unrest}", style="yellow"))
     for summary in group.cells:
         if summary.flags:
-            text = f"  ⚑ {words.name(summary)}: {words.flags(summary)}"
+            text = f"  ⚑ {phrases.name(summary)}: {phrases.flags(summary)}"
             notes.append(Text(text, style="yellow"))
         for failure in summary.failures:
-            text = f"  ✗ {words.name(summary)}: {words.failure(failure)}"
+            text = f"  ✗ {phrases.name(summary)}: {phrases.failure(failure)}"
             notes.append(Text(text, style="red"))
     return notes

@@ -12,14 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from tiebreak import __version__
-from tiebreak.bench import machine, store
-from tiebreak.bench.clock import Timer, stamp, utc_now
-from tiebreak.bench.manager import RESULTS, Interrupted
-from tiebreak.bench.record import finite, one_line
+from tiebreak.bench.machine import machine
+from tiebreak.bench.manager import store
+from tiebreak.bench.manager.manager import RESULTS, Interrupted
+from tiebreak.bench.manager.record import finite, one_line
+from tiebreak.bench.worker.clock import Timer, stamp, utc_now
 from tiebreak.core.errors import UsageError, unknown
 from tiebreak.core.files import write_atomic, write_json
 from tiebreak.core.seeding import derive
-from tiebreak.selftest.rows import ROWS, SCALES, Context, Outcome, Row
+from tiebreak.selftest.checks import ROWS, SCALES, Context, Outcome, Row
 from tiebreak.selftest.show import duration, mark
 
 SUITE = "self-test"

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from tiebreak.core.errors import UsageError
-from tiebreak.stats import canaries, intervals, machines, sides, visits
-from tiebreak.stats.sides import Side
+from tiebreak.stats import hardware_diff, intervals, machine_drift, result_set, visits
+from tiebreak.stats.result_set import Side
 from tiebreak.stats.summaries import CellSummary, Comparison
 
 UNSEEN = 0.01
@@ -60,9 +60,9 @@ class Compared:
     a: Side
     b: Side
     same_hardware: bool
-    differences: tuple[machines.Fact, ...]
+    differences: tuple[hardware_diff.Fact, ...]
     relative_to: str | None
-    shift: canaries.Shift | None
+    shift: machine_drift.Shift | None
     """Of the machine between the runs; None where canaries cannot tell."""
     allowance: float
     """By what each interval is widened at both ends: a logarithm."""
@@ -86,7 +86,7 @@ def compare(a: Sequence[dict], b: Sequence[dict], relative_to: str | None = None
     others' is taken: one that the change does not concern. Raises UsageError for a name that no
     cell has, for two copies of one run, and where no cell is in both.
     """
-    one, other = sides.side(a), sides.side(b)
+    one, other = result_set.side(a), result_set.side(b)
     if one.runs & other.runs:
         raise UsageError(
             "both folders hold the same run: there is nothing to compare; measure the candidate "
@@ -98,8 +98,8 @@ def compare(a: Sequence[dict], b: Sequence[dict], relative_to: str | None = None
             f"no cell is in both folders: {one.example!r} is in A, {other.example!r} in B; run the "
             "same suite for both"
         )
-    same = machines.same_hardware(one.machine, other.machine)
-    moved = canaries.shift(*sides.comparable_canaries(one, other))
+    same = hardware_diff.same_hardware(one.machine, other.machine)
+    moved = machine_drift.shift(*result_set.comparable_canaries(one, other))
     allowance = _allowance(moved, relative=relative_to is not None)
     obstacle = "" if relative_to else _unrest(moved)
     if not same:
@@ -110,7 +110,7 @@ def compare(a: Sequence[dict], b: Sequence[dict], relative_to: str | None = None
         a=one,
         b=other,
         same_hardware=same,
-        differences=tuple(sides.differences(one, other, common)),
+        differences=tuple(result_set.differences(one, other, common)),
         relative_to=relative_to,
         shift=moved,
         allowance=allowance,
@@ -125,12 +125,12 @@ def _without(one: Side, other: Side) -> tuple[tuple[str, str], ...]:
     return tuple((one.groups[i], c.label) for i, c in one.cells.items() if i not in other.cells)
 
 
-def _allowance(moved: canaries.Shift | None, relative: bool) -> float:
+def _allowance(moved: machine_drift.Shift | None, relative: bool) -> float:
     bound = TOO_FAR if moved is None else moved.bound
     return UNSEEN + bound * (COMMON if relative else 1.0)
 
 
-def _unrest(moved: canaries.Shift | None) -> str:
+def _unrest(moved: machine_drift.Shift | None) -> str:
     if moved is None:
         return "no canary tells whether the machine is as it was"
     return "the machine changed too much between the runs" if moved.largest > TOO_FAR else ""
@@ -146,7 +146,7 @@ class _Cell(NamedTuple):
 
 
 def _cells(a: Side, b: Side, common: Sequence[str], relative_to: str | None) -> list[_Cell]:
-    base = sides.references(a, common, relative_to) if relative_to is not None else {}
+    base = result_set.references(a, common, relative_to) if relative_to is not None else {}
     out = []
     for i in common:
         against = base.get(a.groups[i])

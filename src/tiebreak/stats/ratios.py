@@ -15,7 +15,7 @@ import numpy as np
 
 from tiebreak.core.errors import unknown
 from tiebreak.core.seeding import derive
-from tiebreak.stats import canaries, intervals, neighbours, visits
+from tiebreak.stats import interleaved_pairs, intervals, machine_drift, visits
 from tiebreak.stats.summaries import CellSummary, Comparison, GroupSummary
 from tiebreak.stats.visits import Visits
 
@@ -30,8 +30,8 @@ def summarize(records: Iterable[dict], reference: str | None = None) -> list[Gro
     reference. Raises UsageError for a reference that no group has.
     """
     records = list(records)
-    grouped = {k: neighbours.with_noise(part) for k, part in visits.group(records).items()}
-    drifts = canaries.drift(records)
+    grouped = {k: interleaved_pairs.with_noise(part) for k, part in visits.group(records).items()}
+    drifts = machine_drift.drift(records)
     cells = {key: [visits.summary(rows) for rows in part.values()] for key, part in grouped.items()}
     timed = {k: {c: visits.timed(rows) for c, rows in p.items()} for k, p in grouped.items()}
     names = {n for part in cells.values() for c in part for n in _names(c)}
@@ -73,7 +73,7 @@ def _pair(other: Visits, this: Visits, stream: str) -> Paired | None:
     shared = sorted(other.keys() & this.keys())
     if not shared:
         return None
-    samples = [neighbours.beside(other[k], this[k]) for k in shared]
+    samples = [interleaved_pairs.beside(other[k], this[k]) for k in shared]
     d = np.array([math.log(np.median(a)) - math.log(np.median(b)) for a, b in samples])
     seed = derive(0, "bootstrap", stream)
     bootstrap = intervals.bootstrap(*zip(*samples, strict=True), seed=seed)

@@ -1,116 +1,169 @@
-"""What a training run leaves on disk, written so that a crash never leaves half a file.
+"""Checkpoints: all that a run needs to go on exactly, in one file without compression.
 
-A run is a folder: `config.json` (what was asked for, resolved), `metrics.jsonl` (trackers.py),
-`policy.safetensors` (weights, with all that is needed to load them) and `result.json`.
+`checkpoints/<steps>.npz` is written beside, synced and renamed: whoever is killed at whatever
+instant leaves the one before. Two are kept while a run is under way, the last one when it is done.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import os
-import re
+import json
+import struct
+import zipfile
+import zlib
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from tiebreak import registry
-from tiebreak.core import config as configs
-from tiebreak.core import weights
+import numpy as np
+
 from tiebreak.core.errors import UsageError
-from tiebreak.core.types import EnvSpec
+from tiebreak.core.files import open_atomic
+from tiebreak.core.prefixes import Arrays
 
-POLICY = "policy.safetensors"
-AGENT_POLICY = "policy-{:03d}.safetensors"
-"""Of each agent of a population."""
-
-
-class Policy(NamedTuple):
-    """A stored policy, ready for `make_raw_agent` and `load` in any framework."""
-
-    weights: weights.Weights
-    algorithm: str
-    spec: EnvSpec
-    config: Any
-    metadata: dict
-    """As stored: also task, framework, mode, seed, steps."""
+FOLDER, SCHEMA, KEPT = "checkpoints", 1, 2
+SAME = (
+    "algorithm", "framework", "task", "mode", "loop", "seed", "precision", "device",
+    "eval_episodes", "eval_every",
+)  # fmt: skip
+"""What a run that goes on has to share with its folder, beside the algorithm's settings."""
+UNREADABLE = (
+    OSError, zipfile.BadZipFile, zlib.error, struct.error, EOFError, KeyError, TypeError,
+    ValueError, NotImplementedError, RuntimeError,
+)  # fmt: skip
+"""What reading a damaged file can raise."""
 
 
-def choose_folder(out: str | Path | None, name: str) -> Path:
-    """`out`, or a new `runs/<name>`; nothing is created. UsageError if it is in use or a file."""
+@dataclasses.dataclass
+class Marks:
+    """Where a run is, beside its loop: stored with every checkpoint."""
+
+    wall_s: float = 0.0
+    first_s: float = 0.0
+    first_steps: int = 0
+    """Of the first run in every process, in which it compiles."""
+    evaluated_at: int = 0
+    saved_at: int = 0
+    metrics: tuple[int, int] = (0, 0)
+    """Lines and bytes of the log up to here; the next, of the evaluations."""
+    evaluations: tuple[int, int] = (0, 0)
+    resumed: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    """Steps at which the run went on in a new process, and whether exactly."""
+
+
+def save(folder: Path, arrays: Arrays, config_hash: str, marks: Marks) -> None:
+    """Write the checkpoint of `marks.saved_at` steps, and remove all but the one before."""
+    about = {"schema": SCHEMA, "config_hash": config_hash, "marks": dataclasses.asdict(marks)}
+    text = np.frombuffer(json.dumps(about).encode(), np.uint8)
+    with open_atomic(folder / FOLDER / f"{marks.saved_at:012d}.npz") as file:
+        np.savez(file, **{"about": text, **arrays})
+    prune(folder, KEPT)
+
+
+def prune(folder: Path, kept: int) -> None:
+    """Remove all checkpoints but the last `kept`, and what a killed process left half written."""
+    for path in [*_all(folder)[:-kept], *(folder / FOLDER).glob(".*.npz.*")]:
+        path.unlink(missing_ok=True)
+
+
+def _all(folder: Path) -> list[Path]:
+    return sorted((folder / FOLDER).glob("[0-9]*.npz"))
+
+
+def exists(folder: Path) -> bool:
+    """Whether there is something to go on from."""
+    return bool(_all(folder))
+
+
+def require_run(out: str | Path | None) -> Path:
+    """The folder of a run that can go on; UsageError for anything else."""
     if out is None:
-        return _unused(Path("runs") / re.sub(r"[^A-Za-z0-9._-]+", "-", name)[:80])
+        raise UsageError("--resume needs --out DIR, the folder of the run that is to go on")
     folder = Path(out)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        what = "is not empty" if folder.is_dir() else "is a file"
-        raise UsageError(f"--out {str(folder)!r} {what}; name a new or an empty folder")
-    there = next(p for p in (folder, *folder.absolute().parents) if p.exists())
-    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
-        raise UsageError(f"cannot write to {str(there)!r}; name another folder with --out")
+    if "seeds" in _read_about(folder):
+        raise UsageError(
+            f"the run in {str(out)!r} is of many agents, of which no checkpoints are stored: start "
+            "it again, in a new or an empty folder"
+        )
+    result = folder / "result.json"
+    if result.is_file() and '"status": "ok"' in result.read_text(encoding="utf-8"):
+        raise UsageError(
+            f"the run in {str(out)!r} is complete: there is nothing to resume "
+            f"(`tiebreak evaluate {out}` runs its policy)"
+        )
     return folder
 
 
-def _unused(folder: Path) -> Path:
-    number, candidate = 1, folder
-    while candidate.exists():
-        number += 1
-        candidate = folder.with_name(f"{folder.name}-{number}")
-    return candidate
+def load(folder: Path, loop: Any, about: Mapping[str, Any]) -> tuple[Marks, list[str]]:
+    """Put the newest checkpoint into `loop` -> where the run is, and what has to be said of it.
 
-
-def save_policy(
-    folder: Path, arrays: weights.Weights, algorithm: str, spec: EnvSpec, config: Any,
-    name: str = POLICY, **more: Any,
-) -> Path:  # fmt: skip
-    """Write a policy; `more` (task, framework, seed, …) goes into its metadata."""
-    about = {"schema": 1, "algorithm": algorithm, "spec": dataclasses.asdict(spec), **more}
-    about["config"] = configs.to_dict(config)
-    weights.save(folder / name, arrays, about)
-    return folder / name
-
-
-def load_policy(where: str | Path) -> Policy:
-    """Read and check the policy of a run's folder, or of one file out of a population's.
-
-    UsageError for what holds no policy, and for a folder that holds many.
+    UsageError where the folder's settings are others, or the checkpoint is damaged or foreign.
     """
-    path = Path(where)
-    if path.suffix != ".safetensors":
-        path /= POLICY
-    if not path.is_file():
-        raise _no_policy(Path(where))
-    arrays, about = weights.load(path)
-    algorithm = about.get("algorithm") if isinstance(about, dict) else None
-    if algorithm not in registry.ALGORITHMS:
-        raise UsageError(f"{str(path)!r} holds no policy of an algorithm known here: {algorithm!r}")
-    try:
-        spec = EnvSpec.make(**about["spec"])
-        config = configs.from_dict(registry.config_module(algorithm).Config, about["config"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise UsageError(f"the description in {str(path)!r} cannot be read: {error}") from error
-    _check_arrays(path, arrays, registry.data_module(algorithm).initial_weights(spec, config, 0))
-    return Policy(arrays, algorithm, spec, config, about)
-
-
-def _no_policy(where: Path) -> UsageError:
-    first = where / AGENT_POLICY.format(0)
-    if first.is_file():
-        count = len(list(where.glob("policy-*.safetensors")))
-        return UsageError(
-            f"{str(where)!r} holds the policies of {count} agents, whose evaluation is in its "
-            f"result.json; name one of them, e.g. {first}"
+    stored = _read_about(folder)
+    _require_same(folder, stored, about)
+    found = _all(folder)
+    if not found:
+        return Marks(), ["there is no checkpoint yet: starting again at step 0"]
+    marks, exact = _read(found, str(about["config_hash"]), loop)
+    marks.resumed.append({"steps": loop.steps, "exact": exact})
+    notes = [f"going on at step {loop.steps:,}"]
+    if not exact:
+        engine = str(about["task"]).partition("/")[0]
+        notes.append(
+            f"NOT exactly: the environments of {about['task']!r} cannot be stored ({engine}), so "
+            "new episodes start here"
         )
-    what = f"has no {POLICY}" if where.is_dir() else "is not a folder"
-    return UsageError(
-        f"{str(where)!r} is not a training run: it {what}; give the folder that `tiebreak train` "
-        "wrote"
-    )
+    notes += _other_versions(stored.get("versions", {}), about["versions"])
+    return marks, notes
 
 
-def _check_arrays(path: Path, found: weights.Weights, expected: weights.Weights) -> None:
-    for name, array in expected.items():
-        if name not in found:
-            raise UsageError(f"{str(path)!r} lacks the array {name!r} that its description implies")
-        if found[name].shape != array.shape:
-            raise UsageError(
-                f"{name!r} in {str(path)!r} has shape {found[name].shape}, not {array.shape} as "
-                "its description implies"
-            )
+def _read(found: list[Path], config_hash: str, loop: Any) -> tuple[Marks, bool]:
+    path, before = found[-1], found[-2] if len(found) > 1 else None
+    other = f"; remove it to go on from {before.name}" if before else ""
+    try:
+        with zipfile.ZipFile(path) as file:
+            if damaged := file.testzip():
+                raise ValueError(f"{damaged} does not match its checksum")
+        with np.load(path) as arrays:  # refuses pickles
+            about = json.loads(arrays["about"].tobytes())
+            if about["schema"] != SCHEMA:
+                raise ValueError(f"its schema is {about['schema']}, not {SCHEMA}")
+            if about["config_hash"] != config_hash:
+                raise ValueError("it belongs to a run with other settings")
+            marks = Marks(**about["marks"])
+            return marks, loop.load(arrays)
+    except UNREADABLE as error:
+        why = " ".join(str(error).split()) or type(error).__name__
+        raise UsageError(f"cannot go on from {str(path)!r}: {why}{other}") from error
+
+
+def _read_about(folder: Path) -> dict[str, Any]:
+    path = folder / "config.json"
+    try:
+        about = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(about, dict) or not isinstance(about["config"], dict):
+            raise ValueError("it describes no run")
+        return about
+    except FileNotFoundError:
+        raise UsageError(
+            f"{str(folder)!r} holds no run to resume (no config.json): start one with the same "
+            "command without --resume"
+        ) from None
+    except (OSError, ValueError, KeyError) as error:
+        raise UsageError(f"{str(path)!r} cannot be read: {error}") from error
+
+
+def _require_same(folder: Path, stored: Mapping[str, Any], about: Mapping[str, Any]) -> None:
+    pairs = [(name, stored.get(name), about[name]) for name in SAME]
+    pairs += [(k, stored["config"].get(k), v) for k, v in about["config"].items()]
+    others = [f"{name} {was} (here {now})" for name, was, now in pairs if was != now]
+    if others:
+        raise UsageError(
+            f"the run in {str(folder)!r} has other settings: {', '.join(others)}; go on with: "
+            f"{stored.get('command')} --out {folder} --resume"
+        )
+
+
+def _other_versions(was: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
+    moved = [f"{k} {was[k]} -> {now.get(k)}" for k in was if was[k] != now.get(k)]
+    return [f"perhaps not bit for bit: versions have changed ({', '.join(moved)})"] * bool(moved)

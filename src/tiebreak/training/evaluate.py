@@ -9,9 +9,9 @@ import numpy as np
 
 from tiebreak import registry
 from tiebreak.core.errors import UsageError
-from tiebreak.envs.visible import make_env_for
+from tiebreak.envs.policy_observation import make_env_for
 from tiebreak.loops.evaluate import evaluate_policy
-from tiebreak.training import checkpoints, request
+from tiebreak.training import options, policy_files
 
 
 class EvalResult(NamedTuple):
@@ -48,12 +48,12 @@ def evaluate(
     """
     if episodes < 1:
         raise UsageError(f"episodes is {episodes}; it must be at least 1")
-    policy = checkpoints.load_policy(directory)
+    policy = policy_files.load_policy(directory)
     framework = framework or str(policy.metadata.get("framework"))
     trained_on = str(policy.metadata.get("task"))
     task = task or trained_on
     seed = int(policy.metadata.get("seed", 0)) if seed is None else seed
-    mode = request.check(policy.algorithm, framework, task, mode, precision=precision, seed=seed)
+    mode = options.check(policy.algorithm, framework, task, mode, precision=precision, seed=seed)
     runtime = registry.make_runtime(framework, mode, precision, device)
     if task != trained_on:
         _check_fits(policy, task, trained_on)
@@ -68,7 +68,7 @@ def evaluate(
     return EvalResult(returns, mean, std, policy.algorithm, task, framework, mode, seed)
 
 
-def _check_fits(policy: checkpoints.Policy, task: str, trained_on: str) -> None:
+def _check_fits(policy: policy_files.Policy, task: str, trained_on: str) -> None:
     env = make_env_for(policy.algorithm, task)
     getattr(env, "close", lambda: None)()
     if env.spec != policy.spec:

@@ -18,11 +18,11 @@ import numpy as np
 from tiebreak import registry
 from tiebreak.core.config import digest
 from tiebreak.stats.curves import iqm
-from tiebreak.training import checkpoints, request
-from tiebreak.training.driver import Driver
-from tiebreak.training.resume import Marks
+from tiebreak.training import options, policy_files
+from tiebreak.training.checkpoints import Marks
+from tiebreak.training.metrics_log import Display, summarize_agents
 from tiebreak.training.session import Session, TrainResult
-from tiebreak.training.trackers import Display, summarize_agents
+from tiebreak.training.train_loop import Driver
 
 
 def train_population(
@@ -50,13 +50,13 @@ def train_population(
 
     Raises UsageError, too, where they cannot be one program or do not fit into memory.
     """
-    request.check_population(framework, task, mode, loop, seed, seeds)
-    mode = request.check(algorithm, framework, task, mode, loop or "fused", precision, seed)
-    (intervals := request.Intervals(eval_episodes, eval_every, checkpoint_every=0)).check()
-    config, sweep = request.resolve_config(algorithm, task, config, overrides), sweep or {}
-    variants = request.resolve_variants(algorithm, task, config, sweep)
+    options.check_population(framework, task, mode, loop, seed, seeds)
+    mode = options.check(algorithm, framework, task, mode, loop or "fused", precision, seed)
+    (intervals := options.Intervals(eval_episodes, eval_every, checkpoint_every=0)).check()
+    config, sweep = options.resolve_config(algorithm, task, config, overrides), sweep or {}
+    variants = options.resolve_variants(algorithm, task, config, sweep)
     name = f"{algorithm}-{framework}-{task}-s{seed}-n{seeds * len(variants)}"
-    folder = checkpoints.choose_folder(out, name)
+    folder = policy_files.choose_folder(out, name)
     made = registry.load("tiebreak.loops.fused_population").make_population(
         algorithm, framework, task, seeds, mode=mode, config=config, precision=precision,
         device=device, seed=seed, variants=variants,
@@ -95,14 +95,14 @@ class PopulationDriver(Driver):
 class PopulationSession(Session):
     """A run of many agents under way."""
 
-    policy = checkpoints.AGENT_POLICY.format(0)
+    policy = policy_files.AGENT_POLICY.format(0)
 
     def __init__(self, population: Any, *rest: Any):
         super().__init__(population.loop, *rest)
         self._seeds, self._settings = population.seeds, population.settings
         self._greedy, about = None, self.about
         if episodes := about["eval_episodes"]:
-            greedy = registry.load("tiebreak.loops.fused_greedy").Greedy
+            greedy = registry.load("tiebreak.loops.population_evaluation").Greedy
             self._greedy = greedy(about["algorithm"], population, about["task"], episodes)
 
     def _driver(self, marks: Marks, display: Display) -> Driver:
@@ -114,7 +114,7 @@ class PopulationSession(Session):
         for i, (seed, settings) in enumerate(zip(self._seeds, self._settings, strict=True)):
             own = {name: array[i] for name, array in arrays.items()}
             config = dataclasses.replace(self.loop.config, **settings)
-            self._save_policy(checkpoints.AGENT_POLICY.format(i), own, seed, config)
+            self._save_policy(policy_files.AGENT_POLICY.format(i), own, seed, config)
 
     def _evaluate(self) -> list[Any]:
         return self._greedy.returns(self.loop.state) if self._greedy else []
@@ -132,12 +132,12 @@ def _returns(found: Mapping[str, float]) -> dict[str, float]:
 
 
 def _describe(
-    algorithm: str, framework: str, task: str, population: Any, intervals: request.Intervals,
+    algorithm: str, framework: str, task: str, population: Any, intervals: options.Intervals,
     sweep: Mapping[str, Sequence[Any]],
 ) -> dict[str, Any]:  # fmt: skip
     """A single run's description, and what makes it that of many."""
     loop, seeds = population.loop, sorted(set(population.seeds))
-    about = request.describe(algorithm, framework, task, loop, seeds[0], intervals)
+    about = options.describe(algorithm, framework, task, loop, seeds[0], intervals)
     swept = {name: [float(value) for value in values] for name, values in sweep.items()}
     agents = zip(population.seeds, population.settings, strict=True)
     words = [f"--sweep {name}={','.join(map(str, values))}" for name, values in swept.items()]

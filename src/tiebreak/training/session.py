@@ -14,12 +14,12 @@ import numpy as np
 
 from tiebreak.core.errors import UsageError
 from tiebreak.core.files import write_json
-from tiebreak.core.weights import Weights
-from tiebreak.training import checkpoints, resume
-from tiebreak.training.driver import Driver
+from tiebreak.frameworks.weights import Weights
+from tiebreak.training import checkpoints, policy_files
 from tiebreak.training.evaluate import evaluate
-from tiebreak.training.request import Intervals, of_memory, of_task
-from tiebreak.training.trackers import Display
+from tiebreak.training.metrics_log import Display
+from tiebreak.training.options import Intervals, of_memory, of_task
+from tiebreak.training.train_loop import Driver
 
 
 class TrainResult(NamedTuple):
@@ -52,7 +52,7 @@ class TrainingInterrupted(KeyboardInterrupt):
 class Session:
     """One run under way: its loop, its folder, its log."""
 
-    policy = checkpoints.POLICY
+    policy = policy_files.POLICY
     """The file that is there once a policy is kept."""
 
     def __init__(
@@ -61,7 +61,7 @@ class Session:
         self.loop, self.folder, self.about, self.intervals = loop, folder, about, intervals
         self.fresh, self.progress = not folder.exists(), progress
 
-    def complete(self, marks: resume.Marks, notes: Sequence[str]) -> TrainResult:
+    def complete(self, marks: checkpoints.Marks, notes: Sequence[str]) -> TrainResult:
         """Train on from `marks`, save, evaluate; whatever happens, the folder says how it ended."""
         name = f"{self.about['algorithm']} {self.about['framework']} {self.about['task']}"
         total_steps = self.loop.config.num_iterations * self.loop.config.iteration_steps
@@ -75,7 +75,7 @@ class Session:
                 returns = self._train(driver, display, name)
         return self._finish(driver.marks, returns)
 
-    def _open(self, marks: resume.Marks, display: Display) -> Driver:
+    def _open(self, marks: checkpoints.Marks, display: Display) -> Driver:
         """Make the folder, or take back what a run that goes on has written since `marks`."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -87,7 +87,7 @@ class Session:
         except OSError as error:
             raise UsageError(f"cannot write to {str(self.folder)!r}: {error.strerror}") from error
 
-    def _driver(self, marks: resume.Marks, display: Display) -> Driver:
+    def _driver(self, marks: checkpoints.Marks, display: Display) -> Driver:
         return Driver(self.loop, self.folder, self.about, self.intervals, marks, display)
 
     def _train(self, driver: Driver, display: Display, name: str) -> list[Any]:
@@ -115,7 +115,7 @@ class Session:
     def _save_policy(self, name: str, arrays: Weights, seed: int, config: Any) -> None:
         about = self.about
         named = {k: about[k] for k in ("task", "framework", "mode", "loop")} | {"seed": seed}
-        checkpoints.save_policy(
+        policy_files.save_policy(
             self.folder,
             arrays,
             about["algorithm"],
@@ -146,10 +146,10 @@ class Session:
         kept = policy.exists()
         self._end("interrupted", lines)
         after, end = f"interrupted after {self.loop.steps} steps", ""
-        if resume.exists(self.folder):
+        if checkpoints.exists(self.folder):
             end = f"; go on with: {self.about['command']} --out {quote(str(self.folder))} --resume"
         if kept:
-            where = self.folder if self.policy == checkpoints.POLICY else policy
+            where = self.folder if self.policy == policy_files.POLICY else policy
             return f"{after}; the policy so far is kept: `tiebreak evaluate {where}`{end}"
         if lines:
             what = "no policy; " + ("go on" if end else "start again") + " to get one"
@@ -165,7 +165,7 @@ class Session:
         if self.fresh:
             self.folder.rmdir()
 
-    def _finish(self, marks: resume.Marks, returns: list[float]) -> TrainResult:
+    def _finish(self, marks: checkpoints.Marks, returns: list[float]) -> TrainResult:
         steps, wall_s = self.loop.steps - marks.first_steps, marks.wall_s - marks.first_s
         if steps <= 0:
             steps, wall_s = self.loop.steps, marks.wall_s
@@ -184,7 +184,7 @@ class Session:
         if marks.resumed:
             stored["resumed"] = marks.resumed
         write_json(self.folder / "result.json", {"status": "ok", **stored})
-        resume.prune(self.folder, 1)
+        checkpoints.prune(self.folder, 1)
         return result
 
     def _summary(self, returns: list[Any]) -> dict[str, Any]:

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from tiebreak.loops.base import make_loop
-from tiebreak.training import checkpoints, request
-from tiebreak.training import resume as resuming
+from tiebreak.training import checkpoints as resuming
+from tiebreak.training import options, policy_files
 from tiebreak.training.session import Session, TrainResult
 
 
@@ -41,15 +41,15 @@ def train(
     `out`. Raises UsageError for wrong names, MissingDependency, TrainingFailed (a loss that is no
     number, a full disk) and TrainingInterrupted.
     """
-    mode = request.check(algorithm, framework, task, mode, loop, precision, seed)
-    intervals = request.Intervals(eval_episodes, eval_every, checkpoint_every)
+    mode = options.check(algorithm, framework, task, mode, loop, precision, seed)
+    intervals = options.Intervals(eval_episodes, eval_every, checkpoint_every)
     intervals.check()
     name = f"{algorithm}-{framework}-{task}-s{seed}"
-    folder = resuming.require_run(out) if resume else checkpoints.choose_folder(out, name)
-    config = request.resolve_config(algorithm, task, config, overrides)
+    folder = resuming.require_run(out) if resume else policy_files.choose_folder(out, name)
+    config = options.resolve_config(algorithm, task, config, overrides)
     settings = {"mode": mode, "loop": loop, "precision": precision, "device": device, "seed": seed}
     made = make_loop(algorithm, framework, task, config=config, **settings)
     with contextlib.closing(made):
-        about = request.describe(algorithm, framework, task, made, seed, intervals)
+        about = options.describe(algorithm, framework, task, made, seed, intervals)
         start = resuming.load(folder, made, about) if resume else (resuming.Marks(), [])
         return Session(made, folder, about, intervals, progress).complete(*start)

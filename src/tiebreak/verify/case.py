@@ -11,7 +11,7 @@ import numpy as np
 from tiebreak import registry
 from tiebreak.core.noise import sample
 from tiebreak.core.types import EnvSpec
-from tiebreak.ops.numpy_ops import to_float64
+from tiebreak.frameworks.numpy.ops import to_float64
 
 CASES = {
     "ppo": "tiebreak.verify.ppo_cases",

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from tiebreak.ops.numpy_ops import to_float64
+from tiebreak.frameworks.numpy.ops import to_float64
 from tiebreak.verify.case import Case, cast, perturbed_weights
 from tiebreak.verify.compare import CONTROL_FACTOR, Book, tree_error
 from tiebreak.verify.parity import group, make_agent

@@ -11,7 +11,7 @@ import numpy as np
 from tiebreak import registry
 from tiebreak.core.noise import sample
 from tiebreak.core.off_policy import Batch, OffPolicyConfig, sample_batch
-from tiebreak.ops.numpy_ops import to_float64
+from tiebreak.frameworks.numpy.ops import to_float64
 from tiebreak.verify.case import Case, cast, perturbed_weights
 from tiebreak.verify.compare import Book
 from tiebreak.verify.parity import check_step

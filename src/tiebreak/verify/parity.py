@@ -8,7 +8,7 @@ import numpy as np
 
 from tiebreak import registry
 from tiebreak.core.types import Agent
-from tiebreak.ops.numpy_ops import to_float64
+from tiebreak.frameworks.numpy.ops import to_float64
 from tiebreak.verify.case import Case, act_inputs, cast, perturbed_weights
 from tiebreak.verify.compare import Book
 

@@ -10,7 +10,7 @@ from tiebreak.algorithms.ppo import ppo_numpy as oracle
 from tiebreak.algorithms.ppo.config import Config
 from tiebreak.algorithms.ppo.data import Noise, Rollout, sample_batch
 from tiebreak.core.types import EnvSpec
-from tiebreak.ops.numpy_ops import to_float64
+from tiebreak.frameworks.numpy.ops import to_float64
 from tiebreak.verify.case import Case
 from tiebreak.verify.ppo_parts import check_knobs, check_parts, check_updates
 

@@ -11,7 +11,7 @@ from tiebreak import registry
 from tiebreak.algorithms.ppo import ppo_numpy as oracle
 from tiebreak.algorithms.ppo.data import Minibatch, Terms
 from tiebreak.core.types import Agent
-from tiebreak.ops.numpy_ops import to_float64
+from tiebreak.frameworks.numpy.ops import to_float64
 from tiebreak.verify.case import Case, cast, perturbed_weights
 from tiebreak.verify.compare import Book
 from tiebreak.verify.parity import check_loading

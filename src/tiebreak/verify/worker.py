@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tiebreak import registry
-from tiebreak.core import fence
+from tiebreak.core import import_guard
 from tiebreak.core.errors import UsageError, unknown
 from tiebreak.verify import lockstep, parity
 from tiebreak.verify.case import CASES, Case, draws, fixed
@@ -142,7 +142,7 @@ def versions(framework: str) -> dict[str, str]:
 def main() -> None:
     """Read the request, raise the fence, write the result."""
     request = Request(**json.loads(sys.argv[1]))
-    fence.install(registry.framework(request.framework).packages)
+    import_guard.install(registry.framework(request.framework).packages)
     Path(sys.argv[2]).write_text(json.dumps(run(request), allow_nan=False))
 
 

@@ -10,10 +10,11 @@ from typing import NamedTuple
 import numpy as np
 
 from tiebreak.algorithms.dqn.config import Config
-from tiebreak.core import off_policy, weights
+from tiebreak.core import off_policy
 from tiebreak.core.noise import Draw
 from tiebreak.core.off_policy import Act, Batch
 from tiebreak.core.types import Array, EnvSpec
+from tiebreak.frameworks import weights
 
 __all__ = ["Act", "Batch", "Metrics", "Noise", "Terms"]
 

@@ -16,10 +16,10 @@ from tiebreak.algorithms.dqn.config import Config
 from tiebreak.algorithms.dqn.data import Act, Batch, Metrics, Noise, Terms, initial_weights
 from tiebreak.algorithms.dqn.losses_jax import dqn_loss, dqn_target, epsilon
 from tiebreak.core.types import Agent, Array, Build, EnvSpec, Moments
-from tiebreak.networks.equinox_networks import ActionValues
-from tiebreak.networks.jax_names import filled
-from tiebreak.networks.jax_names import named as names_of
-from tiebreak.ops import jax_ops as ops
+from tiebreak.frameworks.jax import ops
+from tiebreak.frameworks.jax.equinox import ActionValues
+from tiebreak.frameworks.jax.trees import filled
+from tiebreak.frameworks.jax.trees import named as names_of
 
 
 class Static(NamedTuple):

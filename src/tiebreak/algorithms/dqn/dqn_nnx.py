@@ -16,9 +16,9 @@ from tiebreak.algorithms.dqn.config import Config
 from tiebreak.algorithms.dqn.data import Act, Batch, Metrics, Noise, Terms, initial_weights
 from tiebreak.algorithms.dqn.losses_jax import dqn_loss, dqn_target, epsilon
 from tiebreak.core.types import Agent, Array, Build, EnvSpec, Moments
-from tiebreak.networks.jax_names import name_of
-from tiebreak.networks.nnx_networks import ActionValues
-from tiebreak.ops import jax_ops as ops
+from tiebreak.frameworks.jax import ops
+from tiebreak.frameworks.jax.nnx import ActionValues
+from tiebreak.frameworks.jax.trees import name_of
 
 
 class Static(NamedTuple):

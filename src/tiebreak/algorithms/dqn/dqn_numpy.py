@@ -12,7 +12,7 @@ import numpy as np
 from tiebreak.algorithms.dqn.config import Config
 from tiebreak.algorithms.dqn.data import Act, Batch, Metrics, Noise, Terms
 from tiebreak.core.types import EnvSpec
-from tiebreak.ops.numpy_ops import (
+from tiebreak.frameworks.numpy.ops import (
     Weights,
     adam,
     clip_by_norm,

@@ -12,8 +12,8 @@ import tensorflow as tf
 from tiebreak.algorithms.dqn.config import Config
 from tiebreak.algorithms.dqn.data import Act, Batch, Metrics, Noise, Terms, initial_weights
 from tiebreak.core.types import Agent, Array, Build, EnvSpec, Moments
-from tiebreak.networks.tensorflow_networks import ActionValues
-from tiebreak.ops import tensorflow_ops as ops
+from tiebreak.frameworks.tensorflow import ops
+from tiebreak.frameworks.tensorflow.networks import ActionValues
 
 
 def dqn_target(q: Callable, target_q: Callable, batch: Batch, config: Config) -> Array:

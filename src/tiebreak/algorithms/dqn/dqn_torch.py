@@ -13,8 +13,8 @@ import torch
 from tiebreak.algorithms.dqn.config import Config
 from tiebreak.algorithms.dqn.data import Act, Batch, Metrics, Noise, Terms, initial_weights
 from tiebreak.core.types import Agent, Array, Build, EnvSpec, Moments
-from tiebreak.networks.torch_networks import ActionValues
-from tiebreak.ops import torch_ops as ops
+from tiebreak.frameworks.torch import ops
+from tiebreak.frameworks.torch.networks import ActionValues
 
 
 def dqn_target(q: Callable, target_q: Callable, batch: Batch, config: Config) -> Array:

@@ -28,10 +28,10 @@ from tiebreak.algorithms.fasttd3.data import (
 from tiebreak.algorithms.fasttd3.losses_jax import actor_loss, critic_loss, target_distribution
 from tiebreak.core.off_policy import Act, Batch
 from tiebreak.core.types import Agent, Array, Build, EnvSpec, Moments
-from tiebreak.networks.equinox_networks import Critic, DeterministicPolicy
-from tiebreak.networks.jax_names import filled
-from tiebreak.networks.jax_names import named as names_of
-from tiebreak.ops import jax_ops as ops
+from tiebreak.frameworks.jax import ops
+from tiebreak.frameworks.jax.equinox import Critic, DeterministicPolicy
+from tiebreak.frameworks.jax.trees import filled
+from tiebreak.frameworks.jax.trees import named as names_of
 
 
 class Static(NamedTuple):

@@ -27,9 +27,9 @@ from tiebreak.algorithms.fasttd3.data import (
 from tiebreak.algorithms.fasttd3.losses_jax import actor_loss, critic_loss, target_distribution
 from tiebreak.core.off_policy import Act, Batch
 from tiebreak.core.types import Agent, Array, Build, EnvSpec, Moments
-from tiebreak.networks.jax_names import name_of
-from tiebreak.networks.nnx_networks import Critic, DeterministicPolicy
-from tiebreak.ops import jax_ops as ops
+from tiebreak.frameworks.jax import ops
+from tiebreak.frameworks.jax.nnx import Critic, DeterministicPolicy
+from tiebreak.frameworks.jax.trees import name_of
 
 
 class Static(NamedTuple):

@@ -20,7 +20,7 @@ from tiebreak.algorithms.fasttd3.data import (
     Noise,
 )
 from tiebreak.core.types import EnvSpec
-from tiebreak.ops.numpy_ops import (
+from tiebreak.frameworks.numpy.ops import (
     Weights,
     adam,
     clip_by_norm,

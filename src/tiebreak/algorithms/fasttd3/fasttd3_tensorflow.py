@@ -23,8 +23,8 @@ from tiebreak.algorithms.fasttd3.data import (
 )
 from tiebreak.core.off_policy import Act, Batch
 from tiebreak.core.types import Agent, Array, Build, EnvSpec, Moments
-from tiebreak.networks.tensorflow_networks import Critic, DeterministicPolicy
-from tiebreak.ops import tensorflow_ops as ops
+from tiebreak.frameworks.tensorflow import ops
+from tiebreak.frameworks.tensorflow.networks import Critic, DeterministicPolicy
 
 
 def target_distribution(

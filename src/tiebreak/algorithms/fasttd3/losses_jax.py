@@ -15,7 +15,7 @@ from tiebreak.algorithms.fasttd3.config import Config
 from tiebreak.algorithms.fasttd3.data import ActorTerms, CriticTerms, Noise
 from tiebreak.core.off_policy import Batch
 from tiebreak.core.types import Array
-from tiebreak.ops import jax_ops as ops
+from tiebreak.frameworks.jax import ops
 
 
 def target_distribution(

@@ -12,10 +12,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tiebreak.algorithms.mpo.config import Config
-from tiebreak.core import noise, off_policy, weights
+from tiebreak.core import noise, off_policy
 from tiebreak.core.noise import Draw
 from tiebreak.core.off_policy import Act, Batch
 from tiebreak.core.types import Array, EnvSpec
+from tiebreak.frameworks import weights
 
 __all__ = ["Act", "Batch", "Metrics", "Noise", "Samples", "Terms"]
 

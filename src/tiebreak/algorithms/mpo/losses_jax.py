@@ -12,11 +12,11 @@ from functools import reduce
 import jax
 import jax.numpy as jnp
 
+from tiebreak.algorithms.mpo import dual_jax as duals
 from tiebreak.algorithms.mpo.config import Config
 from tiebreak.algorithms.mpo.data import Batch, Samples, Terms
 from tiebreak.core.types import Array
-from tiebreak.ops import jax_dual as duals
-from tiebreak.ops.jax_ops import Gaussian
+from tiebreak.frameworks.jax.ops import Gaussian
 
 
 def draw_samples(policy: Callable, critics: Sequence, next_obs: Array, noise: Array) -> Samples:

@@ -21,13 +21,13 @@ from tiebreak.algorithms.mpo.data import (
     initial_dual,
     initial_weights,
 )
+from tiebreak.algorithms.mpo.dual_scipy import LEAST_LOG
 from tiebreak.algorithms.mpo.losses_jax import draw_samples, mpo_loss
 from tiebreak.core.types import Agent, Array, Build, EnvSpec, Moments
-from tiebreak.networks.jax_names import filled
-from tiebreak.networks.jax_names import named as names_of
-from tiebreak.networks.linen_networks import LayerNormCritic, LayerNormPolicy
-from tiebreak.ops import jax_ops as ops
-from tiebreak.ops.scipy_dual import LEAST_LOG
+from tiebreak.frameworks.jax import ops
+from tiebreak.frameworks.jax.linen import LayerNormCritic, LayerNormPolicy
+from tiebreak.frameworks.jax.trees import filled
+from tiebreak.frameworks.jax.trees import named as names_of
 
 
 class Static(NamedTuple):

@@ -12,8 +12,9 @@ from scipy.optimize import brentq
 
 from tiebreak.algorithms.mpo.config import Config
 from tiebreak.algorithms.mpo.data import Act, Batch, Metrics, Noise, Terms
+from tiebreak.algorithms.mpo.dual_scipy import HIGHEST, LEAST_LOG, LOWEST, slsqp
 from tiebreak.core.types import EnvSpec
-from tiebreak.ops.numpy_ops import (
+from tiebreak.frameworks.numpy.ops import (
     Weights,
     adam,
     clip_by_norm,
@@ -25,7 +26,6 @@ from tiebreak.ops.numpy_ops import (
     sigmoid,
     softplus,
 )
-from tiebreak.ops.scipy_dual import HIGHEST, LEAST_LOG, LOWEST, slsqp
 
 LOG_2PI = np.log(2 * np.pi)
 

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from tiebreak.algorithms.mpo import dual_tensorflow as duals
 from tiebreak.algorithms.mpo.config import Config
 from tiebreak.algorithms.mpo.data import (
     Act,
@@ -20,13 +21,12 @@ from tiebreak.algorithms.mpo.data import (
     initial_dual,
     initial_weights,
 )
+from tiebreak.algorithms.mpo.dual_scipy import LEAST_LOG
 from tiebreak.core.errors import UsageError
 from tiebreak.core.types import Agent, Array, Build, EnvSpec, Moments
-from tiebreak.networks.tensorflow_networks import LayerNormCritic, LayerNormPolicy
-from tiebreak.ops import tensorflow_dual as duals
-from tiebreak.ops import tensorflow_ops as ops
-from tiebreak.ops.scipy_dual import LEAST_LOG
-from tiebreak.ops.tensorflow_ops import Gaussian
+from tiebreak.frameworks.tensorflow import ops
+from tiebreak.frameworks.tensorflow.networks import LayerNormCritic, LayerNormPolicy
+from tiebreak.frameworks.tensorflow.ops import Gaussian
 
 
 def draw_samples(policy: Callable, critics: Sequence, next_obs: Array, noise: Array) -> Samples:

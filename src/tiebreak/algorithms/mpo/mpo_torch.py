@@ -10,14 +10,14 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from tiebreak.algorithms.mpo import dual_torch as duals
 from tiebreak.algorithms.mpo.config import Config
 from tiebreak.algorithms.mpo.data import Act, Batch, Metrics, Noise, Samples, Terms, initial_weights
+from tiebreak.algorithms.mpo.dual_scipy import LEAST_LOG
 from tiebreak.core.types import Agent, Array, Build, EnvSpec, Moments
-from tiebreak.networks.torch_networks import LayerNormCritic, LayerNormPolicy
-from tiebreak.ops import torch_dual as duals
-from tiebreak.ops import torch_ops as ops
-from tiebreak.ops.scipy_dual import LEAST_LOG
-from tiebreak.ops.torch_ops import Gaussian
+from tiebreak.frameworks.torch import ops
+from tiebreak.frameworks.torch.networks import LayerNormCritic, LayerNormPolicy
+from tiebreak.frameworks.torch.ops import Gaussian
 
 
 @torch.no_grad()

@@ -10,9 +10,10 @@ from typing import NamedTuple
 import numpy as np
 
 from tiebreak.algorithms.ppo.config import Config
-from tiebreak.core import noise, weights
+from tiebreak.core import noise
 from tiebreak.core.noise import Draw
 from tiebreak.core.types import Array, EnvSpec, EnvStep
+from tiebreak.frameworks import weights
 
 
 class Act(NamedTuple):

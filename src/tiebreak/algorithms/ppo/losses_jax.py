@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from tiebreak.algorithms.ppo.config import Config
 from tiebreak.algorithms.ppo.data import Minibatch, Rollout, Terms
 from tiebreak.core.types import Array, Moments
-from tiebreak.ops import jax_ops as ops
+from tiebreak.frameworks.jax import ops
 
 
 def policy_loss(ratio: Array, advantage: Array, config: Config) -> Array:

@@ -23,8 +23,8 @@ from tiebreak.algorithms.ppo.data import (
 )
 from tiebreak.algorithms.ppo.losses_jax import advantages, learning_rate, ppo_loss, scale_rewards
 from tiebreak.core.types import Agent, Array, Build, EnvSpec, Moments
-from tiebreak.networks.linen_networks import Policy, Value
-from tiebreak.ops import jax_ops as ops
+from tiebreak.frameworks.jax import ops
+from tiebreak.frameworks.jax.linen import Policy, Value
 
 
 class Static(NamedTuple):

@@ -20,8 +20,8 @@ from tiebreak.algorithms.ppo.data import (
     initial_weights,
 )
 from tiebreak.core.types import Agent, Array, Build, EnvSpec, Moments
-from tiebreak.networks.tensorflow_networks import Policy, Value
-from tiebreak.ops import tensorflow_ops as ops
+from tiebreak.frameworks.tensorflow import ops
+from tiebreak.frameworks.tensorflow.networks import Policy, Value
 
 
 def policy_loss(ratio: Array, advantage: Array, config: Config) -> Array:

@@ -21,8 +21,8 @@ from tiebreak.algorithms.ppo.data import (
     initial_weights,
 )
 from tiebreak.core.types import Agent, Array, Build, EnvSpec, Moments
-from tiebreak.networks.torch_networks import Policy, Value
-from tiebreak.ops import torch_ops as ops
+from tiebreak.frameworks.torch import ops
+from tiebreak.frameworks.torch.networks import Policy, Value
 
 
 def policy_loss(ratio: Array, advantage: Array, config: Config) -> Array:

@@ -11,10 +11,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tiebreak.algorithms.sac.config import Config
-from tiebreak.core import off_policy, weights
+from tiebreak.core import off_policy
 from tiebreak.core.noise import Draw, sample
 from tiebreak.core.off_policy import Act, Batch
 from tiebreak.core.types import Array, EnvSpec
+from tiebreak.frameworks import weights
 
 __all__ = ["Act", "Batch"]
 

@@ -28,10 +28,10 @@ from tiebreak.algorithms.sac.data import (
 from tiebreak.algorithms.sac.losses_jax import actor_loss, alpha_loss, critic_loss, critic_target
 from tiebreak.core.off_policy import Act, Batch
 from tiebreak.core.types import Agent, Array, Build, EnvSpec, Moments
-from tiebreak.networks.equinox_networks import Critic, SquashedPolicy
-from tiebreak.networks.jax_names import filled
-from tiebreak.networks.jax_names import named as names_of
-from tiebreak.ops import jax_ops as ops
+from tiebreak.frameworks.jax import ops
+from tiebreak.frameworks.jax.equinox import Critic, SquashedPolicy
+from tiebreak.frameworks.jax.trees import filled
+from tiebreak.frameworks.jax.trees import named as names_of
 
 
 class Static(NamedTuple):

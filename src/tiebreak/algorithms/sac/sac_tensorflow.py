@@ -23,8 +23,8 @@ from tiebreak.algorithms.sac.data import (
 )
 from tiebreak.core.off_policy import Act, Batch
 from tiebreak.core.types import Agent, Array, Build, EnvSpec, Moments
-from tiebreak.networks.tensorflow_networks import Critic, SquashedPolicy
-from tiebreak.ops import tensorflow_ops as ops
+from tiebreak.frameworks.tensorflow import ops
+from tiebreak.frameworks.tensorflow.networks import Critic, SquashedPolicy
 
 
 def critic_target(

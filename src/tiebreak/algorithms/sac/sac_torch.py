@@ -24,8 +24,8 @@ from tiebreak.algorithms.sac.data import (
 )
 from tiebreak.core.off_policy import Act, Batch
 from tiebreak.core.types import Agent, Array, Build, EnvSpec, Moments
-from tiebreak.networks.torch_networks import Critic, SquashedPolicy
-from tiebreak.ops import torch_ops as ops
+from tiebreak.frameworks.torch import ops
+from tiebreak.frameworks.torch.networks import Critic, SquashedPolicy
 
 
 def critic_target(

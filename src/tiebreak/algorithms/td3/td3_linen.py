@@ -23,10 +23,10 @@ from tiebreak.algorithms.td3.data import (
 )
 from tiebreak.algorithms.td3.losses_jax import actor_loss, critic_loss, td3_target
 from tiebreak.core.types import Agent, Array, Build, EnvSpec, Moments
-from tiebreak.networks.jax_names import filled
-from tiebreak.networks.jax_names import named as names_of
-from tiebreak.networks.linen_networks import Critic, DeterministicPolicy
-from tiebreak.ops import jax_ops as ops
+from tiebreak.frameworks.jax import ops
+from tiebreak.frameworks.jax.linen import Critic, DeterministicPolicy
+from tiebreak.frameworks.jax.trees import filled
+from tiebreak.frameworks.jax.trees import named as names_of
 
 
 class Static(NamedTuple):

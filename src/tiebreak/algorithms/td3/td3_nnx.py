@@ -24,9 +24,9 @@ from tiebreak.algorithms.td3.data import (
 )
 from tiebreak.algorithms.td3.losses_jax import actor_loss, critic_loss, td3_target
 from tiebreak.core.types import Agent, Array, Build, EnvSpec, Moments
-from tiebreak.networks.jax_names import name_of
-from tiebreak.networks.nnx_networks import Critic, DeterministicPolicy
-from tiebreak.ops import jax_ops as ops
+from tiebreak.frameworks.jax import ops
+from tiebreak.frameworks.jax.nnx import Critic, DeterministicPolicy
+from tiebreak.frameworks.jax.trees import name_of
 
 
 class Static(NamedTuple):

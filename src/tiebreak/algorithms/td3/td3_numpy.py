@@ -12,7 +12,7 @@ import numpy as np
 from tiebreak.algorithms.td3.config import Config
 from tiebreak.algorithms.td3.data import Act, ActorTerms, Batch, CriticTerms, Metrics, Noise
 from tiebreak.core.types import EnvSpec
-from tiebreak.ops.numpy_ops import (
+from tiebreak.frameworks.numpy.ops import (
     Weights,
     adam,
     clip_by_norm,

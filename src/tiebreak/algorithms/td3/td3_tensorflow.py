@@ -20,8 +20,8 @@ from tiebreak.algorithms.td3.data import (
     initial_weights,
 )
 from tiebreak.core.types import Agent, Array, Build, EnvSpec, Moments
-from tiebreak.networks.tensorflow_networks import Critic, DeterministicPolicy
-from tiebreak.ops import tensorflow_ops as ops
+from tiebreak.frameworks.tensorflow import ops
+from tiebreak.frameworks.tensorflow.networks import Critic, DeterministicPolicy
 
 
 def td3_target(

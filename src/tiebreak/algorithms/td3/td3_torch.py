@@ -21,8 +21,8 @@ from tiebreak.algorithms.td3.data import (
     initial_weights,
 )
 from tiebreak.core.types import Agent, Array, Build, EnvSpec, Moments
-from tiebreak.networks.torch_networks import Critic, DeterministicPolicy
-from tiebreak.ops import torch_ops as ops
+from tiebreak.frameworks.torch import ops
+from tiebreak.frameworks.torch.networks import Critic, DeterministicPolicy
 
 
 def td3_target(

@@ -1,0 +1,1 @@
+"""Describe the machine, and notice what disturbs a measurement."""

@@ -1,0 +1,1 @@
+"""Run cells in fresh processes and store their records."""

@@ -1,0 +1,199 @@
+"""A results folder: records.jsonl, append-only, and suite.json; both survive what happens to them.
+
+Each record is one line, written whole by one `write` under a lock and flushed to the disk. A line
+that a killed writer left half-written is cut off, and kept in records.torn; one that was damaged
+later is skipped and counted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tiebreak.bench.manager.record import SCHEMA, BadLine, Record, seal, unseal
+from tiebreak.core.errors import UsageError
+
+RECORDS, SUITE, TORN = "records.jsonl", "suite.json", "records.torn"
+NAME = re.compile(r"[A-Za-z0-9._-]{1,80}")
+
+
+class Log(NamedTuple):
+    """What a records file holds."""
+
+    records: list[Record]
+    corrupt: list[tuple[int, str]]
+    """Line number (from 1) and reason of each line that was set aside."""
+    newer: int
+    """Intact records of a later schema than this version reads; skipped."""
+
+
+def check_name(name: str) -> str:
+    """A folder's name for a run, or UsageError."""
+    if not NAME.fullmatch(name) or set(name) == {"."}:
+        raise UsageError(
+            f"{name!r} cannot name a run: 1 to 80 letters, digits, dots, underscores or hyphens"
+        )
+    return name
+
+
+@contextlib.contextmanager
+def hold(folder: str | Path) -> Iterator[None]:
+    """Make the folder and keep other managers out of it, until the block or this process ends.
+
+    Two of them would measure on one machine at once. Records may be appended all the same: the lock
+    is on the folder, theirs on the file. Raises UsageError if another process holds it, or if it
+    cannot be made. A file system that cannot lock a folder (NFS) locks nobody out.
+    """
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise _unwritable(folder, error) from error
+    try:
+        _lock(handle, Path(folder))
+        yield
+    finally:
+        os.close(handle)
+
+
+def _unwritable(folder: str | Path, error: OSError) -> UsageError:
+    return UsageError(f"cannot write results to {folder}: {error.strerror}")
+
+
+def _lock(handle: int, folder: Path) -> None:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise UsageError(
+            f"another process is measuring into {folder}: let it end, or use another --out"
+        ) from None
+    except OSError:
+        return
+
+
+class Store:
+    """The writer's side of a results folder; several writers may hold the same one."""
+
+    def __init__(self, folder: str | Path):
+        """Open or make the folder, healing a torn tail; UsageError if it cannot be written."""
+        self.folder = Path(folder)
+        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._file = os.open(self.folder / RECORDS, flags, 0o644)
+            with self._locked():
+                self._heal()
+        except OSError as error:
+            raise _unwritable(self.folder, error) from error
+
+    def append(self, record: Mapping[str, Any]) -> None:
+        """Store one record; when this returns it is on the disk. OSError if it is full."""
+        line, where = seal(record), str(self.folder / RECORDS)
+        with self._locked():
+            size = self._heal()
+            try:
+                if os.write(self._file, line) != len(line):
+                    raise OSError(errno.ENOSPC, "No space left for a whole record")
+                os.fsync(self._file)
+            except OSError as error:
+                os.ftruncate(self._file, size)
+                raise OSError(error.errno, error.strerror, where) from error
+
+    def close(self) -> None:
+        """Release the file."""
+        os.close(self._file)
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        fcntl.flock(self._file, fcntl.LOCK_EX)
+        try:
+            yield
+        finally:
+            fcntl.flock(self._file, fcntl.LOCK_UN)
+
+    def _heal(self) -> int:
+        """Cut off what follows the last newline, unless it is a whole record; the file's size."""
+        size = os.fstat(self._file).st_size
+        if size == 0 or os.pread(self._file, 1, size - 1) == b"\n":
+            return size
+        start = self._last_newline(size) + 1
+        tail = os.pread(self._file, size - start, start)
+        with contextlib.suppress(BadLine):
+            unseal(tail)
+            os.write(self._file, b"\n")
+            return size + 1
+        with open(self.folder / TORN, "ab") as torn:
+            torn.write(tail + b"\n")
+        os.ftruncate(self._file, start)
+        return start
+
+    def _last_newline(self, end: int, step: int = 1 << 16) -> int:
+        while end > 0:
+            start = max(0, end - step)
+            found = os.pread(self._file, end - start, start).rfind(b"\n")
+            if found >= 0:
+                return start + found
+            end = start
+        return -1
+
+
+def read_log(path: str | Path) -> Log:
+    """Everything in a results folder or a records file, intact or not.
+
+    Raises UsageError where there is no such thing.
+    """
+    file = _records_file(Path(path))
+    log = Log([], [], 0)
+    newer = 0
+    for number, line in enumerate(file.read_bytes().split(b"\n"), 1):
+        if not line:
+            continue
+        try:
+            record = unseal(line)
+        except BadLine as error:
+            log.corrupt.append((number, str(error)))
+            continue
+        if not isinstance(record.get("schema"), int) or record["schema"] > SCHEMA:
+            newer += 1
+        else:
+            log.records.append(record)
+    if log.corrupt and not log.records and not newer:
+        raise UsageError(f"{file} holds no record of tiebreak: {log.corrupt[0][1]} (line 1)")
+    return log._replace(newer=newer)
+
+
+def read_records(path: str | Path) -> list[Record]:
+    """The intact records of a results folder or of a records.jsonl, in the order of writing.
+
+    Raises UsageError where there is no such thing.
+    """
+    return read_log(path).records
+
+
+def _records_file(path: Path) -> Path:
+    hint = "tiebreak run SUITE --out DIR makes one"
+    if not path.exists():
+        raise UsageError(f"there is no results folder {str(path)!r} ({hint})")
+    file = path / RECORDS if path.is_dir() else path
+    if not file.is_file():
+        raise UsageError(f"{str(path)!r} is not a results folder: it has no {RECORDS} ({hint})")
+    return file
+
+
+def read_suite(folder: str | Path) -> dict[str, Any]:
+    """suite.json of a results folder; UsageError where it is missing or damaged."""
+    path = Path(folder) / SUITE
+    try:
+        suite = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{str(folder)!r} has no readable {SUITE}: {error}") from error
+    if not isinstance(suite, dict) or "cells" not in suite:
+        raise UsageError(f"{path} is not a resolved suite: it has no cells")
+    return suite

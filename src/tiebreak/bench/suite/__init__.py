@@ -1,0 +1,1 @@
+"""Read a suite file and expand it into benchmark cells."""

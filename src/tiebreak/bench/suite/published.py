@@ -1,0 +1,87 @@
+"""[[published]] of a suite file: tables that others have published, to be shown beside ours.
+
+Each value says which cells it belongs to. What others measured elsewhere is text to a run: it is
+written into suite.json, stands beside what is measured here, and is never computed with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from tiebreak import registry
+from tiebreak.bench.suite.plan import Cell
+from tiebreak.bench.suite.toml_table import Table
+from tiebreak.core.errors import unknown
+
+UNITS = ("s per 1000 updates", "ms per call", "calls per s", "times as fast")
+"""What a published value may be; ours is brought to the same (report/published.py)."""
+
+PLACES = (
+    "algorithm", "framework", "mode", "task", "num_envs", "size", "probe", "race", "label",
+)  # fmt: skip
+"""What may say which cells a value belongs to; each one value, or a list of several."""
+
+TABLE_KEYS = ("source", "machine", "unit", "note", "values")
+VALUE_KEYS = ("what", "value", "plus_minus", "over", *PLACES)
+
+
+def read(suite: Table, cells: Sequence[Cell]) -> tuple[dict[str, Any], ...]:
+    """Every published table as JSON has it; `cells` are the suite's, at whatever scale."""
+    tables = suite.tables("published", "[[published]]")
+    return tuple(_table(table, [cell.facts() for cell in cells]) for table in tables)
+
+
+def belongs(cell: Mapping[str, Any], where: Mapping[str, Sequence[Any]]) -> bool:
+    """Whether a cell is one of those that a value is shown beside."""
+    return all(cell.get(key, "") in values for key, values in where.items())
+
+
+def _table(table: Table, cells: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    table.check_keys("key of a published table", TABLE_KEYS)
+    for key in ("source", "machine"):
+        if not table.text(key):
+            raise table.wrong(f"a published table needs {key}: whose it is, and of what hardware")
+    unit = table.text("unit", UNITS[0])
+    if unit not in UNITS:
+        raise table.wrong(unknown("unit", unit, UNITS), "unit")
+    values = table.tables("values", '[{ what = "TD3, JAX", value = 2.35, framework = "linen" }]')
+    return {
+        "source": table.text("source"),
+        "machine": table.text("machine"),
+        "unit": unit,
+        "note": table.text("note"),
+        "values": [_value(value, unit, cells) for value in values],
+    }
+
+
+def _value(value: Table, unit: str, cells: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    value.check_keys("key of a published value", VALUE_KEYS)
+    if not value.text("what"):
+        raise value.wrong("a published value needs what: the name that its source gives it")
+    for key in ("value", "plus_minus"):
+        _check_number(value, key)
+    over = value.text("over")
+    if bool(over) != (unit == "times as fast"):
+        raise value.wrong("over, a framework, goes with unit 'times as fast', and only with it")
+    if over:
+        with value.at("over"):
+            registry.framework(over)
+    where = {key: value.each(key, []) for key in PLACES if key in value.values}
+    if not any(belongs(cell, where) for cell in cells):
+        raise value.wrong(f"the suite has no cell with {_said(where)}")
+    number = {key: value.values.get(key) for key in ("value", "plus_minus")}
+    return {"what": value.text("what"), **number, "over": over, "where": where}
+
+
+def _check_number(value: Table, key: str) -> None:
+    found = value.values.get(key, 1.0 if key == "plus_minus" else None)
+    number = isinstance(found, (int, float)) and not isinstance(found, bool)
+    if not number or not 0 < found < float("inf"):
+        raise value.wrong(f"{key} takes a number above 0, got {found!r}", key)
+
+
+def _said(where: Mapping[str, Sequence[Any]]) -> str:
+    """`framework linen or nnx, probe update`."""
+    parts = [f"{key} {' or '.join(map(str, values))}" for key, values in where.items()]
+    return ", ".join(parts) or "anything"

@@ -1,0 +1,103 @@
+"""The tables of a suite file, each knowing where in it they are: what is wrong is located."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tiebreak.bench.suite import toml_positions
+from tiebreak.core.errors import UsageError, unknown
+
+SYNTAX = re.compile(r"(?P<what>.*?) \(at line (?P<line>\d+), column (?P<column>\d+)\)", re.DOTALL)
+"""What tomllib says of a syntax error; at the end of the text it names no line."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table: its values, and the way to it from the top of the file."""
+
+    file: str
+    values: Mapping[str, Any]
+    lines: Mapping[toml_positions.Path, int] = field(default_factory=dict, repr=False)
+    path: toml_positions.Path = ()
+
+    def wrong(self, message: object, *keys: str | int) -> UsageError:
+        """`FILE:LINE: message`, with the line of a key of this table, or that of the table."""
+        path = (*self.path, *keys)
+        while path and path not in self.lines:
+            path = path[:-1]
+        line = self.lines.get(path)
+        return UsageError(f"{self.file}{f':{line}' if line else ''}: {message}")
+
+    @contextlib.contextmanager
+    def at(self, *keys: str | int) -> Iterator[None]:
+        """Whatever is refused inside is refused at this key; inside, nothing else locates."""
+        try:
+            yield
+        except UsageError as error:
+            raise self.wrong(error, *keys) from error
+
+    def check_keys(self, what: str, valid: Iterable[str]) -> None:
+        """Refuse keys that are not `valid`; `what` names them, as in `row key`."""
+        names = list(valid)
+        for key in self.values:
+            if key not in names:
+                raise self.wrong(unknown(what, key, names), key)
+
+    def table(self, key: str) -> Table:
+        """The table under a key; an empty one if there is none."""
+        value = self.values.get(key, {})
+        if not isinstance(value, Mapping):
+            raise self.wrong(f"{key} takes a table ([{key}] or {{ … }}), got {value!r}", key)
+        return Table(self.file, value, self.lines, (*self.path, key))
+
+    def tables(self, key: str, like: str) -> list[Table]:
+        """The tables of the array under a key; `like` shows one to whoever wrote another thing."""
+        value = self.values.get(key, [])
+        rows = value if isinstance(value, list) else [value]
+        if not isinstance(value, list) or not all(isinstance(row, Mapping) for row in rows):
+            raise self.wrong(f"{key} takes a list of tables, e.g. {like}, got {value!r}", key)
+        path = (*self.path, key)
+        return [Table(self.file, row, self.lines, (*path, i)) for i, row in enumerate(rows)]
+
+    def text(self, key: str, usual: str = "") -> str:
+        """The string under a key."""
+        value = self.values.get(key, usual)
+        if not isinstance(value, str):
+            raise self.wrong(f"{key} takes a string, got {value!r}", key)
+        return value
+
+    def each(self, key: str, usual: list[Any]) -> list[Any]:
+        """The value under a key, or each of several, as a list without repetitions."""
+        value = self.values.get(key, usual)
+        values = value if isinstance(value, list) else [value]
+        if not values:
+            raise self.wrong(f"{key} has no value: give one, or a list of several", key)
+        if len({repr(v) for v in values}) < len(values):
+            raise self.wrong(f"{key} names a value twice: {value}", key)
+        return values
+
+
+def read(path: Path, shown: str) -> Table:
+    """The top table of a TOML file; `shown` is the file's name in messages."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"cannot read suite {shown!r}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{shown}: not TOML: it is not UTF-8 text ({error.reason})") from error
+    try:
+        values = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        found = SYNTAX.fullmatch(str(error))
+        line = found["line"] if found else text.count("\n") + 1
+        what = f"{found['what']} (column {found['column']})" if found else error
+        raise UsageError(f"{shown}:{line}: not TOML: {what}") from error
+    except RecursionError as error:
+        raise UsageError(f"{shown}: not a suite: it is nested too deeply") from error
+    return Table(shown, values, toml_positions.locate(text))

@@ -1,0 +1,1 @@
+"""Measure one cell in a process of its own."""

@@ -1,0 +1,1 @@
+"""JAX: arithmetic, runtime and replay, and the networks of Linen, NNX and Equinox."""

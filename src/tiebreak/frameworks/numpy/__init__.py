@@ -1,0 +1,1 @@
+"""NumPy: the arithmetic of the float64 oracles."""

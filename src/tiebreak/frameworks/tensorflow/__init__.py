@@ -1,0 +1,1 @@
+"""TensorFlow: networks, arithmetic, runtime and replay."""

@@ -1,0 +1,1 @@
+"""PyTorch: networks, arithmetic, runtime and replay."""

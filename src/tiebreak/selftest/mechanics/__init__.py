@@ -1,0 +1,1 @@
+"""Checks of what the stopwatch survives: crashes, kills, damaged files."""

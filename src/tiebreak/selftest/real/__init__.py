@@ -1,0 +1,1 @@
+"""Checks of timing with real processes."""

@@ -1,0 +1,1 @@
+"""Checks of the statistics on simulated machines."""

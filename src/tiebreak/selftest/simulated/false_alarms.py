@@ -1,0 +1,162 @@
+"""Simulated rows: how often identical programs are called different, and intervals hold the truth.
+
+Both are asked of the paired, mirrored design as the tool runs it, in turns and not, with a fixed
+number of blocks and with the rule that adds blocks until the interval is narrow. Each comes with
+controls that must miss the mark, so that passing means something.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from tiebreak.bench.manager import pending
+from tiebreak.selftest.checks import Context, Outcome
+from tiebreak.selftest.simulated import simulate
+from tiebreak.selftest.simulated.simulate import STAGES, Machine, share
+from tiebreak.stats import intervals
+from tiebreak.stats.ratios import summarize
+
+FALSE_ALARMS = (0.036, 0.065)
+POOLED = 0.30
+COVERED = (0.93, 0.97)
+SCHEDULES = 500
+"""Drawn by the manager's own Plan, and used in turn."""
+WHOLE = 10
+"""Suites of each level that also go the whole way, from records to the summary."""
+
+NOISES = {
+    "normal": Machine(drift=0.03, luck=0.03, jitter=0.025),
+    "skewed": Machine(drift=0.03, luck=0.03, jitter=0.025, skewed=True),
+    "autocorrelated": Machine(drift=0.04, luck=0.03, jitter=0.025, memory=0.8),
+    "in turns": simulate.LEVELS["turns"],
+}
+TRUTH = math.log(1.1)
+"""How much more work B does, where intervals are asked for the truth."""
+
+
+def simulated_aa(ctx: Context) -> Outcome:
+    """A against itself, at three noise levels."""
+    suites = ctx.count(4000, 4000, 20_000)
+    rng, order = _prepared(ctx, suites)
+    measured: dict[str, Any] = {"suites": suites}
+    broken = 0
+    for name, machine in simulate.LEVELS.items():
+        ctx.say(f"{suites} suites, {name} machine")
+        d, kept = _raced(rng, machine, order, suites, 0.0)
+        measured[name] = false_alarms(d) | {"pooled": pooled(rng, machine, suites // 4)}
+        turns = machine.turns
+        broken += sum(not _same_as_summary(d[i], *kept[i], turns) for i in range(WHOLE))
+    measured["summaries_that_differ"] = broken
+    low, high = FALSE_ALARMS
+    levels = [measured[name] for name in simulate.LEVELS]
+    rates = [level[design] for level in levels for design in ("fixed", "staged")]
+    control = min(level["pooled"] for level in levels)
+    passed = all(low <= rate <= high for rate in rates) and control > POOLED and not broken
+    detail = (
+        f"{_range(rates)} of {suites} suites at each of {len(levels)} levels called different; "
+        f"pooled {control:.0%} or more"
+        + (f"; {broken} summaries differ from the arithmetic" if broken else "")
+    )
+    return Outcome(passed, measured, detail)
+
+
+def false_alarms(d: np.ndarray) -> dict[str, float]:
+    """Shares of suites of identical programs [suites, blocks] that are called different."""
+    ten, staged = simulate.fixed(d, STAGES[0]), simulate.staged(d)
+    return {
+        "fixed": share(simulate.different(ten.t)),
+        "staged": share(simulate.different(staged.t)),
+        "verdicts": share(simulate.verdicts(staged.t) != 0),
+        "blocks": round(float(staged.blocks.mean()), 1),
+    }
+
+
+def pooled(rng: np.random.Generator, machine: Machine, suites: int) -> float:
+    """The control: AAAA BBBB, ten processes each, Student's test on all samples."""
+    visits = STAGES[0]
+    times = simulate.log_times(rng, machine, suites, 2 * visits).reshape(suites, 2, -1)
+    n = times.shape[-1]
+    error = np.sqrt(times.var(axis=-1, ddof=1).sum(axis=-1) / n)
+    gap = np.abs(times[:, 0].mean(axis=-1) - times[:, 1].mean(axis=-1))
+    return share(gap > 1.96 * error)
+
+
+def coverage(ctx: Context) -> Outcome:
+    """How many intervals hold the true ratio, by noise and number of blocks."""
+    suites = ctx.count(4000, 4000, 20_000)
+    rng, order = _prepared(ctx, suites)
+    measured: dict[str, Any] = {"suites": suites}
+    for name, machine in NOISES.items():
+        ctx.say(f"{suites} suites, {name} noise")
+        d, _ = _raced(rng, machine, order, suites, TRUTH)
+        measured[name] = covered(d, -TRUTH)
+    measured["limits"] = _limits(rng, suites)
+    low, high = COVERED
+    judged = {n: [v for k, v in measured[n].items() if int(k) >= STAGES[0]] for n in NOISES}
+    passed = all(low <= value <= high for values in judged.values() for value in values)
+    shown = "; ".join(f"{name} {_range(values)}" for name, values in judged.items())
+    worst = {name: min(values.values()) for name, values in measured["limits"].items()}
+    told = ", ".join(f"{name} {value:.0%}" for name, value in worst.items())
+    return Outcome(passed, measured, f"{shown}; what it cannot hold: {told}")
+
+
+def covered(d: np.ndarray, truth: float) -> dict[str, float]:
+    """Shares of intervals that hold `truth`, by number of blocks: the tool's, and fewer."""
+    out = {}
+    for blocks in (3, 5, *STAGES):
+        t = simulate.fixed(d, blocks).t
+        out[str(blocks)] = share((t.low <= truth) & (truth <= t.high))
+    return out
+
+
+def _limits(rng: np.random.Generator, suites: int) -> dict[str, dict[str, float]]:
+    """What pairing cannot cure, measured so that nobody need find out: no part of the rule."""
+    shape = (suites, STAGES[-1])
+    skewed = np.log1p(0.03 * np.exp(rng.standard_normal(shape)))
+    mean = float(np.log1p(0.03 * np.exp(rng.standard_normal(4_000_000))).mean())
+    own = simulate.remembering(rng, 0.3, shape)
+    return {
+        "noise that skews one cell only": covered(skewed, mean),
+        "a state of one cell only": covered(own, 0.0),
+    }
+
+
+def _prepared(ctx: Context, suites: int) -> tuple[np.random.Generator, np.ndarray]:
+    rng = np.random.default_rng(ctx.seed)
+    return rng, simulate.orders(ctx.seed, min(suites, SCHEDULES))
+
+
+def _raced(
+    rng: np.random.Generator, machine: Machine, order: np.ndarray, suites: int, effect: float
+) -> tuple[np.ndarray, list[tuple[np.ndarray, np.ndarray]]]:
+    """d [suites, blocks], and the log times of the first few suites."""
+    d = np.empty((suites, order.shape[1]))
+    kept: list[tuple[np.ndarray, np.ndarray]] = []
+    for part, orders in simulate.chunks(order, suites):
+        a, b = simulate.race(rng, machine, orders, effect)
+        d[part] = simulate.differences(a, b, machine.turns)
+        kept += list(zip(a[:WHOLE], b[:WHOLE], strict=True)) if not kept else []
+    return d, kept
+
+
+def _same_as_summary(d: np.ndarray, a: np.ndarray, b: np.ndarray, turns: bool) -> bool:
+    """Whether this suite's records, summarized, give the interval that d gives, and whether the
+    manager, shown them, would have stopped where `staged` did.
+    """
+    records, plan = simulate.records(a, b, turns), simulate.plan(0)
+    (group,) = summarize(records, reference="A")
+    found = next(c.comparison for c in group.cells if c.comparison)
+    t = intervals.t_interval(d)
+    wanted = (math.exp(t.mean), math.exp(t.low), math.exp(t.high), float(t.p))
+    given = (found.ratio, found.low or 0.0, found.high or 0.0, found.p or 0.0)
+    ends = (n for n in STAGES if n == STAGES[-1] or pending.narrow(plan, records, n))
+    same_end = next(ends) == simulate.staged(d[None]).blocks[0]
+    return same_end and found.blocks == len(d) and bool(np.allclose(wanted, given, rtol=1e-9))
+
+
+def _range(rates: list[float]) -> str:
+    low, high = f"{100 * min(rates):.1f}", f"{100 * max(rates):.1f}"
+    return f"{low} %" if low == high else f"{low} to {high} %"

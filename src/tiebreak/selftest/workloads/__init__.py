@@ -1,0 +1,1 @@
+"""Workloads that the self-test measures."""

@@ -1,0 +1,163 @@
+"""Gradient descent in three libraries, small and honest: what traps and leaks are planted in.
+
+Workers import it. Compile counters, locks, memory and settings are the runtimes' own, as real
+subjects have them.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tiebreak import registry
+from tiebreak.bench.probes.base import Probe
+from tiebreak.core.seeding import derive
+
+ROWS, WIDTH = 64, 64
+RATE, DECAY = 0.01, 0.1
+
+
+class Subject:
+    """What every subject here has of its runtime."""
+
+    def __init__(self, job: Mapping[str, Any]):
+        self.cell, self.seed, self.threads = job["cells"][0], job["seed"], job["threads"]
+        self.kept: list[Any] = []
+
+    def load(self) -> None:
+        """Import the library and set its threads."""
+        cell = self.cell
+        self.runtime = registry.make_runtime(
+            cell["framework"], cell["mode"], cell["precision"], cell["device"]
+        )
+        self.runtime.set_threads(self.threads)
+        self.sync, self.compile_count = self.runtime.sync, self.runtime.compile_count
+        self.settings, self.memory = self.runtime.settings, self.runtime.memory
+        self.lock: Callable[[], AbstractContextManager[Any]] = self.runtime.lock
+        self.fallbacks = self.runtime.fallbacks
+
+    def close(self) -> None:
+        """Nothing to release."""
+
+
+class Descent(Subject):
+    """Gradient steps on one matrix of weights, counted: honest."""
+
+    dead = False
+    """Whether the compiled step keeps its new weights to itself."""
+    static = False
+    """Whether the step's Python int is one to the compiler as well."""
+
+    def build(self) -> None:
+        """Weights, a batch, and the compiled step."""
+        rng = np.random.default_rng(derive(self.seed, "descent"))
+        self.calls, self.updates = 0, 0
+        self.batch = self.draw(rng)
+        weights = 0.1 * rng.standard_normal((WIDTH, WIDTH), dtype=np.float32)
+        self.weights = self.runtime.asarray(weights)
+        self.x = self.runtime.asarray(self.batch), self.runtime.asarray(self.batch.T.copy())
+        self.step = COMPILERS[self.runtime.name](self)
+
+    def draw(self, rng: np.random.Generator) -> np.ndarray:
+        """The batch."""
+        return rng.standard_normal((ROWS, WIDTH), dtype=np.float32)
+
+    def probe(self, name: str) -> Probe:
+        """One gradient step a call."""
+        return Probe(
+            "gradient steps",
+            1,
+            self.call,
+            held=lambda: self.weights,
+            expected={"updates": 1},
+            counted=lambda: {"updates": self.updates},
+            weights=lambda: {"w": self.runtime.to_numpy(self.weights)},
+            learns=True,
+            numbers=lambda out: {"out": float(np.mean(self.runtime.to_numpy(out)))},
+            inputs=lambda: [self.batch],
+            varies=self.varies,
+        )
+
+    def call(self) -> Any:
+        """A gradient step, or what passes for one."""
+        self.calls += 1
+        weights, out = self.step(self.weights, *self.inputs(), self.factor())
+        self.updates += 1
+        if not self.dead:
+            self.weights = weights
+        return out
+
+    def inputs(self) -> tuple[Any, Any]:
+        """The batch and its transpose."""
+        return self.x
+
+    def varies(self) -> bool:
+        """Whether other inputs give other outputs: what does nothing with them does not."""
+        first = self.runtime.to_numpy(self.call())
+        self.x = self.runtime.asarray(-self.batch), self.runtime.asarray(-self.batch.T.copy())
+        return not np.array_equal(first, self.runtime.to_numpy(self.call()))
+
+    def factor(self) -> int:
+        """A Python int that the step takes."""
+        return 1
+
+
+def descend(tanh: Callable, w: Any, x: Any, xt: Any, factor: int) -> tuple[Any, Any]:
+    """One step of descent on |tanh(x w)|², in whatever library: (weights, outputs).
+
+    Weights decay, so that they change whatever the inputs are.
+    """
+    out = tanh(x @ w)
+    slope = xt @ (out * (1 - out * out)) * factor
+    return w - RATE * (slope + DECAY * w), out
+
+
+class Step(NamedTuple):
+    """What a step returns."""
+
+    weights: Any
+    out: Any
+
+
+def _jax(subject: Descent) -> Callable:
+    import jax
+    import jax.numpy as jnp
+
+    def step(w, x, xt, factor):
+        weights, out = descend(jnp.tanh, w, x, xt, factor)
+        return (None if subject.dead else weights), out
+
+    return jax.jit(step, static_argnums=3 if subject.static else ())
+
+
+def _torch(subject: Descent) -> Callable:
+    import torch
+
+    # Captured by Dynamo, whose counters and limits are tested here, and run as it is.
+    step = functools.partial(descend, torch.tanh)
+    return torch.compile(lambda *args: step(*args), backend="eager", dynamic=False)
+
+
+def _tensorflow(subject: Descent) -> Callable:
+    from tiebreak.frameworks.tensorflow.quiet_import import tf
+
+    def step(w, x, xt, factor):
+        weights, out = descend(tf.tanh, w, x, xt, tf.cast(factor, w.dtype))
+        return Step(out if subject.dead else weights, out)
+
+    if not subject.static:
+        compiled = subject.runtime.transform(lambda state, *args: step(*args))
+        return lambda *args: compiled((), *args)
+    # The runtime makes tensors of ints; an agent with a tf.function of its own would not.
+    return tf.function(step, autograph=False)
+
+
+COMPILERS: dict[str, Callable[[Descent], Callable]] = {
+    "jax": _jax,
+    "torch": _torch,
+    "tensorflow": _tensorflow,
+}

@@ -1,0 +1,116 @@
+"""What a training run leaves on disk, written so that a crash never leaves half a file.
+
+A run is a folder: `config.json` (what was asked for, resolved), `metrics.jsonl` (trackers.py),
+`policy.safetensors` (weights, with all that is needed to load them) and `result.json`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tiebreak import registry
+from tiebreak.core import config as configs
+from tiebreak.core.errors import UsageError
+from tiebreak.core.types import EnvSpec
+from tiebreak.frameworks import weights
+
+POLICY = "policy.safetensors"
+AGENT_POLICY = "policy-{:03d}.safetensors"
+"""Of each agent of a population."""
+
+
+class Policy(NamedTuple):
+    """A stored policy, ready for `make_raw_agent` and `load` in any framework."""
+
+    weights: weights.Weights
+    algorithm: str
+    spec: EnvSpec
+    config: Any
+    metadata: dict
+    """As stored: also task, framework, mode, seed, steps."""
+
+
+def choose_folder(out: str | Path | None, name: str) -> Path:
+    """`out`, or a new `runs/<name>`; nothing is created. UsageError if it is in use or a file."""
+    if out is None:
+        return _unused(Path("runs") / re.sub(r"[^A-Za-z0-9._-]+", "-", name)[:80])
+    folder = Path(out)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        what = "is not empty" if folder.is_dir() else "is a file"
+        raise UsageError(f"--out {str(folder)!r} {what}; name a new or an empty folder")
+    there = next(p for p in (folder, *folder.absolute().parents) if p.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        raise UsageError(f"cannot write to {str(there)!r}; name another folder with --out")
+    return folder
+
+
+def _unused(folder: Path) -> Path:
+    number, candidate = 1, folder
+    while candidate.exists():
+        number += 1
+        candidate = folder.with_name(f"{folder.name}-{number}")
+    return candidate
+
+
+def save_policy(
+    folder: Path, arrays: weights.Weights, algorithm: str, spec: EnvSpec, config: Any,
+    name: str = POLICY, **more: Any,
+) -> Path:  # fmt: skip
+    """Write a policy; `more` (task, framework, seed, …) goes into its metadata."""
+    about = {"schema": 1, "algorithm": algorithm, "spec": dataclasses.asdict(spec), **more}
+    about["config"] = configs.to_dict(config)
+    weights.save(folder / name, arrays, about)
+    return folder / name
+
+
+def load_policy(where: str | Path) -> Policy:
+    """Read and check the policy of a run's folder, or of one file out of a population's.
+
+    UsageError for what holds no policy, and for a folder that holds many.
+    """
+    path = Path(where)
+    if path.suffix != ".safetensors":
+        path /= POLICY
+    if not path.is_file():
+        raise _no_policy(Path(where))
+    arrays, about = weights.load(path)
+    algorithm = about.get("algorithm") if isinstance(about, dict) else None
+    if algorithm not in registry.ALGORITHMS:
+        raise UsageError(f"{str(path)!r} holds no policy of an algorithm known here: {algorithm!r}")
+    try:
+        spec = EnvSpec.make(**about["spec"])
+        config = configs.from_dict(registry.config_module(algorithm).Config, about["config"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise UsageError(f"the description in {str(path)!r} cannot be read: {error}") from error
+    _check_arrays(path, arrays, registry.data_module(algorithm).initial_weights(spec, config, 0))
+    return Policy(arrays, algorithm, spec, config, about)
+
+
+def _no_policy(where: Path) -> UsageError:
+    first = where / AGENT_POLICY.format(0)
+    if first.is_file():
+        count = len(list(where.glob("policy-*.safetensors")))
+        return UsageError(
+            f"{str(where)!r} holds the policies of {count} agents, whose evaluation is in its "
+            f"result.json; name one of them, e.g. {first}"
+        )
+    what = f"has no {POLICY}" if where.is_dir() else "is not a folder"
+    return UsageError(
+        f"{str(where)!r} is not a training run: it {what}; give the folder that `tiebreak train` "
+        "wrote"
+    )
+
+
+def _check_arrays(path: Path, found: weights.Weights, expected: weights.Weights) -> None:
+    for name, array in expected.items():
+        if name not in found:
+            raise UsageError(f"{str(path)!r} lacks the array {name!r} that its description implies")
+        if found[name].shape != array.shape:
+            raise UsageError(
+                f"{name!r} in {str(path)!r} has shape {found[name].shape}, not {array.shape} as "
+                "its description implies"
+            )

@@ -1,0 +1,182 @@
+"""`tiebreak train` and `evaluate` from the command line, on a real task where it is cheap."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+from training.fakes import CONFIG, SPEC
+
+from tiebreak import cli, registry
+from tiebreak.algorithms.ppo.data import initial_weights
+from tiebreak.core.errors import UsageError
+from tiebreak.training import evaluate as evaluating
+from tiebreak.training import policy_files
+from tiebreak.training.metrics_log import Display
+
+TASK = "gymnax/CartPole-v1"
+SMALL = ("--set", "total_steps=256", "--set", "num_steps=16", "--set", "hidden_sizes=(8,)")
+
+
+@pytest.fixture
+def train(monkeypatch, tmp_path):
+    """Run `tiebreak train ppo`, small, in an empty folder; returns the status."""
+    monkeypatch.chdir(tmp_path)
+
+    def command(framework, *more):
+        argv = ("train", "ppo", "--framework", framework, "--task", TASK, *SMALL)
+        return cli.main([*argv, "--eval-episodes", "3", "--out", "run", *more])
+
+    return command
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("loop", ["fused", "host"])
+def test_a_small_run_trains_evaluates_and_evaluates_again(train, capsys, loop):
+    assert train("linen", "--loop", loop) == 0
+    captured = capsys.readouterr()
+    assert captured.out.count("\n") == 3
+    assert "tiebreak:" not in captured.err
+    with open("run/result.json", encoding="utf-8") as file:
+        result = json.load(file)
+    assert (result["steps"], result["updates"]) == (256, 64)
+    assert cli.main(["evaluate", "run", "--episodes", "3", "--json"]) == 0
+    again = json.loads(capsys.readouterr().out)
+    assert again["returns"] == result["returns"]
+    assert cli.main(["evaluate", "run", "--framework", "equinox", "--episodes", "3", "--json"]) == 0
+    other = json.loads(capsys.readouterr().out)
+    assert (other["framework"], other["returns"]) == ("equinox", result["returns"])
+
+
+@pytest.mark.slow
+def test_ctrl_c_at_the_keyboard(tmp_path):
+    argv = ("train", "ppo", "--framework", "linen", "--task", TASK, "--set", "total_steps=1e9")
+    code = "import sys; from tiebreak.cli import main; sys.exit(main(sys.argv[1:]))"
+    child = subprocess.Popen(
+        [sys.executable, "-c", code, *argv, "--out", str(tmp_path / "run")],
+        stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    guard = threading.Timer(120, child.kill)
+    guard.start()
+    log = tmp_path / "run" / "metrics.jsonl"
+    while child.poll() is None and not (log.exists() and log.stat().st_size):
+        time.sleep(0.1)
+    child.send_signal(signal.SIGINT)
+    said = [line for line in child.communicate()[1].splitlines() if line.startswith("tiebreak:")]
+    guard.cancel()
+    assert child.returncode == 130
+    assert len(said) == 1
+    assert f"`tiebreak evaluate {tmp_path / 'run'}`" in said[0]
+    steps = policy_files.load_policy(tmp_path / "run").metadata["steps"]
+    last = log.read_text().splitlines()[-1]
+    assert steps == json.loads(last)["steps"]
+
+
+@pytest.fixture
+def policy(tmp_path):
+    """A stored policy, trained by nobody."""
+    folder = tmp_path / "run"
+    arrays = initial_weights(SPEC, CONFIG, 0)
+    about = {"task": TASK, "framework": "nnx", "seed": 4}
+    policy_files.save_policy(folder, arrays, "ppo", SPEC, CONFIG, **about)
+    return folder
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """What evaluation asked of runtime and loop, instead of doing it."""
+    seen = {}
+
+    class Runtime:
+        def __init__(self, framework, mode, *_):
+            seen.update(framework=framework, mode=mode)
+
+        def agent(self, raw):
+            return raw
+
+    class Raw:
+        @staticmethod
+        def load(arrays):
+            return arrays
+
+    def evaluate_policy(algorithm, runtime, raw, state, task, episodes, seed, processes):
+        seen.update(task=task, episodes=episodes, seed=seed, arrays=sorted(state))
+        return [float(i) for i in range(episodes)]
+
+    monkeypatch.setattr(registry, "make_runtime", Runtime)
+    monkeypatch.setattr(registry, "make_raw_agent", lambda *_: Raw)
+    monkeypatch.setattr(evaluating, "evaluate_policy", evaluate_policy)
+    return seen
+
+
+def test_evaluation_repeats_the_training_unless_told_otherwise(policy, asked):
+    result = evaluating.evaluate(policy, episodes=3)
+    assert asked.pop("arrays") == sorted(initial_weights(SPEC, CONFIG, 0))
+    expected = {"framework": "nnx", "mode": "split", "task": TASK, "episodes": 3, "seed": 4}
+    assert asked == expected
+    assert (result.returns, result.mean, round(result.std, 6)) == ([0.0, 1.0, 2.0], 1.0, 0.816497)
+    other = evaluating.evaluate(policy, framework="torch", mode="eager", seed=9)
+    assert (asked["framework"], asked["mode"], asked["seed"]) == ("torch", "eager", 9)
+    assert other.framework == "torch"
+
+
+def test_a_task_of_other_shapes_is_refused(policy, asked):
+    with pytest.raises(UsageError, match="does not fit 'gymnasium/Pendulum-v1'"):
+        evaluating.evaluate(policy, task="gymnasium/Pendulum-v1")
+
+
+def test_evaluate_prints_mean_and_spread(policy, asked, capsys):
+    assert cli.main(["evaluate", str(policy), "--episodes", "3"]) == 0
+    assert "mean 1.00 ± 0.82 over 3 episodes" in capsys.readouterr().out
+
+
+class Screen:
+    """A text file that says whether it is a terminal."""
+
+    def __init__(self, terminal):
+        self.text, self.terminal = "", terminal
+
+    def write(self, text):
+        self.text += text
+        return len(text)
+
+    def flush(self):
+        pass
+
+    def isatty(self):
+        return self.terminal
+
+
+LINE = {"steps": 500, "mean_return": 9.5, "steps_per_s": 12_345.0}
+
+
+def test_the_display_is_a_bar_on_a_terminal(monkeypatch):
+    monkeypatch.setenv("TERM", "xterm")
+    screen = Screen(terminal=True)
+    display = Display("training", 1000, file=screen)
+    display.update(LINE)
+    display.close()
+    assert "50%" in screen.text
+    assert "return 9.5 · 12,345 steps/s" in screen.text
+
+
+def test_the_display_is_a_line_now_and_then_elsewhere(monkeypatch):
+    from tiebreak.training import metrics_log
+
+    clock = {"now": 0.0}
+    monkeypatch.setattr(metrics_log.time, "perf_counter", lambda: clock["now"])
+    screen = Screen(terminal=False)
+    display = Display("training", 1000, file=screen)
+    for clock["now"] in (4.0, 9.0, 11.0, 12.0, 22.0):
+        display.update({**LINE, "mean_return": None} if clock["now"] > 20 else LINE)
+    display.close()
+    said = "training: 500 of 1,000 steps · return 9.5 · 12,345 steps/s\n"
+    assert screen.text == 2 * said
+    silent = Screen(terminal=True)
+    Display("training", 1000, shown=False, file=silent).update(LINE)
+    assert silent.text == ""

@@ -1,0 +1,75 @@
+"""`--device cpu:all`: one agent's environments on eight devices train the agent that one trains."""
+
+from __future__ import annotations
+
+import pytest
+from loops.eight_devices import assert_equal
+from loops.test_population import CARTPOLE, PENDULUM, config_of
+
+from tiebreak.core.config import override, to_dict
+from tiebreak.core.errors import UsageError
+from tiebreak.envs.bridge import find_device
+from tiebreak.loops.base import make_loop
+
+SHARED = """
+import json, sys
+import jax
+import numpy as np
+from tiebreak import registry
+from tiebreak.core import config as configs
+from tiebreak.loops.base import make_loop
+
+algorithm, framework, task, given = json.loads(sys.argv[1])
+config = configs.from_dict(registry.config_module(algorithm).Config, given)
+
+def made(device):
+    return make_loop(
+        algorithm, framework, task, loop="fused", config=config, seed=5, chunk=2, device=device
+    )
+
+many, one = made("cpu:all"), made("cpu")
+progress = [[loop.runtime.to_numpy(loop.run()) for _ in range(4)] for loop in (many, one)]
+assert len(many.obs.sharding.device_set) == 8, many.obs.sharding
+assert many.obs.addressable_shards[0].data.shape[0] == 1
+before = many.runtime.compile_count()
+stored = {name: np.array(x) for name, x in many.dump().items()}
+many.run()
+assert many.runtime.compile_count() == before
+again = made("cpu:all")
+again.load(stored)
+again.run()
+for name, want in many.dump().items():
+    np.testing.assert_array_equal(again.dump()[name], want, err_msg=name)
+one.run()
+theirs, ours = many.agent.dump(many.state), one.agent.dump(one.state)
+for name, want in ours.items():
+    np.testing.assert_allclose(theirs[name], want, rtol=1e-3, atol=1e-4, err_msg=name)
+for a, b in zip(*progress, strict=True):
+    assert (a.episodes, a.length_sum) == (b.episodes, b.length_sum)
+print("equal")
+"""
+OWN = {"ppo": {"num_minibatches": 4}, "dqn": {"target_every": 16}}
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "framework"),
+    [
+        ("ppo", "linen"),
+        pytest.param("dqn", "nnx", marks=pytest.mark.slow),
+        pytest.param("fasttd3", "equinox", marks=pytest.mark.slow),
+    ],
+)
+def test_environments_on_eight_devices_train_the_same_agent(algorithm, framework):
+    config = override(config_of(algorithm), {"num_envs": 8, **OWN.get(algorithm, {})})
+    task = PENDULUM if algorithm == "fasttd3" else CARTPOLE
+    assert_equal(SHARED, [algorithm, framework, task, to_dict(config)])
+
+
+@pytest.mark.parametrize("framework", ["linen", "torch"])
+def test_only_a_fused_loop_has_environments_to_share_out(framework):
+    with pytest.raises(UsageError, match=r"'cpu:all' .*host loop.* --device cpu$"):
+        make_loop("ppo", framework, "gymnasium/CartPole-v1", device="cpu:all")
+
+
+def test_of_all_devices_the_first_one_evaluates():
+    assert find_device("cpu:all") == find_device("cpu")

@@ -1,0 +1,76 @@
+"""Flags in words: one table, complete, with values that a reader understands."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from report.test_html import page
+from stats import synthetic
+
+import tiebreak
+from tiebreak.report import flags, phrases
+from tiebreak.stats.ratios import summarize
+
+SET = (
+    ("bench/**/*.py", r'fail\(\s*result, "([a-z_]+)"', "nan"),
+    ("bench/**/*.py", r'flags"?\]?\["([a-z_]+)"\]', "contended"),
+    ("bench/worker/sampling.py", r'out\["([a-z_]+)"\] = ', "too_short"),
+    ("stats/sample_flags.py", r'out\["([a-z_]+)"\] = ', "noisy"),
+    ("bench/**/*.py", r'flags"?\]? = \{\*\*[^}]*"([a-z_]+)": ', "clock_mismatch"),
+)
+"""How flags are set: where, the pattern, and one that it must find."""
+
+
+@pytest.mark.parametrize(("files", "pattern", "known"), SET)
+def test_every_flag_that_is_set_is_explained(files, pattern, known):
+    sources = Path(tiebreak.__file__).parent.glob(files)
+    found = {n for p in sources for n in re.findall(pattern, p.read_text(encoding="utf-8"))}
+    assert known in found, f"{pattern} finds nothing any more"
+    assert found <= flags.FLAGS.keys()
+
+
+def test_the_meanings_are_one_line_of_the_terminal():
+    for name, meaning in flags.FLAGS.items():
+        assert len(f"⚑ {name}: {meaning.text}") <= 100
+        assert meaning.value in ("", *flags.VALUES)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("noisy", 0.1234, " 12.3 %"),
+        ("unsteady", -0.2, " -20.0 %"),
+        ("contended", 0.0127, " 1.3 %"),
+        ("memory_growing", 1_310_000.0, " 1.31 MB per call"),
+        ("timeout", 150.2, " 2.5 min"),
+        ("clock_mismatch", -0.02, " 20.0 ms"),
+        ("still_running", 1.52, " 1.5 CPUs"),
+        ("recompiled", 2, " 2"),
+        ("too_short", 0.01234, " 0.0123"),
+        ("parity_mismatch", "threads 4", " threads 4"),
+        ("noisy", "often", " often"),
+        ("fell_to_eager", True, ""),
+        ("of_tomorrow", 0.5, " 0.5"),
+    ],
+)
+def test_values_are_written_in_their_unit(name, value, expected):
+    assert flags.flag_value(name, value) == expected
+
+
+def test_a_glossary_holds_what_is_asked_for_in_the_order_of_the_table():
+    assert [n for n, _ in phrases.glossary({"crash", "noisy", "of_tomorrow"})] == [
+        "noisy", "crash", "of_tomorrow",
+    ]  # fmt: skip
+    assert phrases.glossary({"of_tomorrow"})[0][1] == "a flag that this version does not know"
+    records = synthetic.typical()
+    assert flags.names(summarize(records)) == {"noisy", "recompiled"}
+
+
+def test_the_page_explains_its_own_flags_beside_them_and_all_below(tmp_path):
+    found = page(tmp_path, synthetic.typical())
+    flagged, _, rest = found.text.partition("What did not finish")
+    assert flags.FLAGS["noisy"].text in flagged
+    assert flags.FLAGS["throttled"].text not in flagged
+    assert all(meaning.text in rest for meaning in flags.FLAGS.values())

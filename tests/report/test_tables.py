@@ -1,0 +1,183 @@
+"""The terminal's tables: nothing lost at 100 columns, plain when nobody watches."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import re
+
+import pytest
+from rich.console import Console
+from stats import synthetic
+
+from tiebreak.report import phrases, tables
+from tiebreak.stats.ratios import summarize
+
+
+def printed(records: list[dict], **options) -> str:
+    file = io.StringIO()
+    console = Console(file=file, **options)
+    tables.print_summary(summarize(records), console)
+    return file.getvalue()
+
+
+def test_a_terminal_of_100_columns_shows_everything():
+    text = printed(synthetic.typical(), width=100, force_terminal=True, color_system=None)
+    lines = text.splitlines()
+    assert max(map(len, lines)) <= 100
+    assert "…" not in text
+    for part in ("nnx split · fused", "tensorflow xla · bridge", "412 MB", "4.10 s", "FASTER",
+                 "ppo · gymnasium/HalfCheetah-v4 · update · num_envs 4", "reference"):  # fmt: skip
+        assert part in text
+    row = next(line for line in lines if "tensorflow xla · bridge" in line)
+    assert "SLOWER" in row
+    assert "412 MB" in row
+
+
+def test_a_terminal_of_80_columns_loses_no_result():
+    text = printed(synthetic.typical(), width=80, force_terminal=True, color_system=None)
+    lines = text.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert "…" not in text
+    row = next(line for line in lines if "torch compile · bridge" in line)
+    assert row.split() == ["4", "torch", "compile", "·", "bridge", "97.4k", "1", "reference",
+                           "4.10", "s", "412", "MB"]  # fmt: skip
+    assert "0.799× [0.795, 0.803] SLOWER" in text
+
+
+def test_a_flag_is_explained_once_and_only_where_it_occurs():
+    text = printed(synthetic.typical(), width=100)
+    assert text.count("⚑ noisy: the samples of a visit scatter") == 1
+    assert "⚑ contended" not in text
+    assert "⚑" not in printed(synthetic.race(blocks=2), width=100)
+
+
+def test_blocks_without_pairs_are_no_interval():
+    alone = [r for r in synthetic.race(blocks=1) if "torch" in r["cell"]["label"]]
+    others = [r for r in synthetic.race(blocks=3) if r["block"] and "nnx" in r["cell"]["label"]]
+    (group,) = summarize([*alone, *others])
+    assert phrases.confidence(group).startswith("3 blocks, but no two in which a cell and the ref")
+    (group,) = summarize(alone)
+    assert phrases.confidence(group) == "1 block: no interval and no verdict without a second one"
+
+
+def test_drift_is_said_where_a_canary_moved_and_nowhere_else():
+    records = synthetic.staged()
+    text = printed(records, width=100)
+    train, update = text.split("update · num_envs 4")
+    assert "a canary moved by 40.0 % within a block" in update
+    assert "canary" not in train
+
+
+def test_flags_failures_and_power_are_said():
+    text = printed(synthetic.typical(), width=100)
+    assert "⚑ linen jit: noisy 8.1 % (3 of 10 visits), recompiled 2 (3 of 10 visits)" in text
+    assert "✗ tensorflow xla: crash: worker ended by signal 9 (blocks 0–9)" in text
+    assert re.search(r"10 blocks; intervals within ±\d\.\d %; a difference of 2\.", text)
+
+
+def test_a_file_gets_plain_text_of_full_width():
+    text = printed(synthetic.typical(), width=60)
+    assert "\x1b" not in text
+    assert "3.00× [2.98, 3.02]" in text
+    assert any(len(line.rstrip()) > 60 for line in text.splitlines())
+
+
+def test_labels_are_text_and_never_markup():
+    records = synthetic.race({"torch compile": 1.0, "nnx [bold]x[/bold]": 2.0}, blocks=2)
+    assert "nnx [bold]x[/bold]" in printed(records, width=100, force_terminal=True)
+
+
+def test_json_holds_the_headline_and_only_finite_numbers():
+    records = synthetic.typical()
+    for r in records:
+        r.get("flags", {}).update({"drift": float("inf")} if r.get("block") == 1 else {})
+    value = json.loads(json.dumps(tables.to_json(summarize(records)), allow_nan=False))
+    assert len(value) == 3
+    assert value[0]["cells"][0]["comparison"]["ratio"] > 1
+    assert value[0]["cells"][0]["flags"] == [{"name": "drift", "value": None, "visits": 1}]
+    assert value[0]["headline"].startswith("No headline")
+
+
+@pytest.mark.parametrize(
+    ("speeds", "blocks", "noise", "expected"),
+    [
+        ({"torch a": 1.0, "nnx b": 2.0, "linen c": 1.5}, 10, 0.005,
+         r"nnx b is fastest: 2\.0\d× \[.*\] as fast as torch a\."),
+        ({"torch a": 2.0, "nnx b": 1.0}, 10, 0.005,
+         r"torch a is fastest: 2\.0\d× \[.*\] as fast as nnx b\."),
+        ({"torch a": 1.0, "nnx b": 2.0, "linen c": 2.0}, 20, 0.005,
+         r"\w+ \w is among the fastest: .* as fast as torch a; \w+ \w: the same within 2 %\."),
+        ({"torch a": 1.0, "nnx b": 2.0, "linen c": 1.99}, 4, 0.05,
+         r"is among the fastest: .*; (linen c|nnx b): not told apart\."),
+        ({"torch a": 1.0, "nnx b": 1.001}, 30, 0.005, r"and \w+ \w are equally fast within 2 %\."),
+        ({"torch a": 1.0, "nnx b": 1.001}, 3, 0.1, r"came out first, .*, but the two are not told"),
+        ({"torch a": 1.0, "nnx b": 2.0}, 1, 0.01, r"nnx b came out first, \d\.\d\d× as fast as t"),
+        ({f"nnx {c}": 2.0 for c in "abcdefgh"} | {"torch a": 1.0}, 2, 0.02,
+         r"came out first, .*, which 2 blocks do not make certain"),
+        ({"torch a": 1.0}, 5, 0.01, r"torch a: [\d.]+k env steps/s; nothing to compare with\."),
+    ],
+)  # fmt: skip
+def test_the_headline_says_no_more_than_is_known(speeds, blocks, noise, expected):
+    task = "ppo · gymnasium/HalfCheetah-v4 · train · num_envs 4"
+    (group,) = summarize(synthetic.race(speeds, blocks=blocks, noise=noise, seed=3, group=task))
+    assert re.search(expected, phrases.headline(group)), phrases.headline(group)
+
+
+def test_a_leader_that_lost_side_by_side_is_not_called_faster():
+    (group,) = summarize(synthetic.race({"torch a": 2.0, "nnx b": 1.0}, blocks=3, seed=3))
+    leader, rival = group.cells
+    lost = dataclasses.replace(rival, versus_leader=rival.versus_leader.inverted())
+    said = phrases.headline(dataclasses.replace(group, cells=(leader, lost)))
+    assert re.match(r".* first against the reference, but 0\.\d+× \[.*\] as fast", said), said
+
+
+def test_nobody_flagged_or_failed_is_named():
+    flagged = [{**r, "flags": {"contended": 0.2}} for r in synthetic.race(blocks=3)]
+    assert phrases.headline(summarize(flagged)[0]) == (
+        "No headline: every cell that finished is flagged (contended)."
+    )
+    failed = summarize([synthetic.failed("nnx split", 0)])[0]
+    assert phrases.headline(failed) == "No headline: no cell finished."
+
+
+def test_the_only_cell_without_a_flag_has_won_nothing():
+    speeds = {"torch a": 3.0, "nnx b": 2.0, "linen c": 1.5}
+    records = synthetic.race(speeds, blocks=3)
+    for record in records:
+        if record["cell"]["label"] != "linen c":
+            record["flags"] = {"contended": 0.2}
+    (group,) = summarize(records)
+    said = phrases.headline(group)
+    assert re.match(r"No headline: every cell but linen c.* is flagged \(contended\)\.", said), said
+    assert group.leader is None
+
+
+def test_a_claim_says_whom_it_is_not_about():
+    speeds = {"torch a": 3.0, "nnx b": 2.0, "linen c": 1.5}
+    records = synthetic.race(speeds, blocks=3)
+    for record in records:
+        if record["cell"]["label"] == "torch a":
+            record["flags"] = {"contended": 0.2}
+    said = phrases.headline(summarize(records)[0])
+    assert said.startswith("nnx b")
+    assert said.endswith("(of the 2 cells without a flag; 3 finished)."), said
+
+
+def test_numbers_in_words():
+    assert [phrases.si(x) for x in (149_400, 2_512, 999_700, 86.04, 4.1e9)] == [
+        "149k", "2.51k", "1.00M", "86.0", "4.10G",
+    ]  # fmt: skip
+    assert [phrases.duration(x) for x in (6.714e-6, 2.4, 0.01, 9.9996e-4, 5e-9)] == [
+        "6.71 µs", "2.40 s", "10.0 ms", "1.00 ms", "5.00 ns",
+    ]  # fmt: skip
+    assert [phrases.size(x) for x in (412_000_000, 1_200_000_000, None)] == [
+        "412 MB", "1.20 GB", "–",
+    ]  # fmt: skip
+    assert [phrases.size(x) for x in (1_310_000.0, -3100.0, 12, 0.4)] == [
+        "1.31 MB", "-3.10 kB", "12 B", "0 B",
+    ]  # fmt: skip
+    assert [phrases.duration(x) for x in (119.0, 450.0, 7200.0)] == ["119 s", "7.5 min", "2.0 h"]
+    assert [phrases.share(x) for x in (0.042, 11.0, float("inf"))] == ["4.2 %", "12×", "> 1000×"]
+    assert phrases.join(["a", "b", "c"]) == "a, b and c"

@@ -1,0 +1,29 @@
+"""What several tests of training stand on."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+from training.fakes import SPEC, FakeLoop
+
+from tiebreak import registry
+from tiebreak.training import options, session
+from tiebreak.training import train as training
+
+
+@pytest.fixture
+def loop(monkeypatch, tmp_path):
+    """The loop that `train` will get; evaluation returns 4 episodes of 5."""
+    made = FakeLoop()
+
+    def make_loop(*_, config=None, **kwargs):
+        made.config, made.steps = config or made.config, 0
+        return made
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(registry, "missing", lambda packages: [])
+    monkeypatch.setattr(training, "make_loop", make_loop)
+    monkeypatch.setattr(options, "make_env", lambda task: SimpleNamespace(spec=SPEC))
+    monkeypatch.setattr(session, "evaluate", lambda *_, **__: SimpleNamespace(returns=[5.0] * 4))
+    return made

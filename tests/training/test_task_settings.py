@@ -1,0 +1,91 @@
+"""Reference settings that depend on the task: chosen without being asked, said, and changeable."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from types import SimpleNamespace
+
+import pytest
+from training.fakes import CONFIG
+
+from tiebreak import registry
+from tiebreak.algorithms.fasttd3.config import Config
+from tiebreak.core.types import EnvSpec
+from tiebreak.training import options, versions
+from tiebreak.training import train as training
+
+BOX = EnvSpec.make(observation_shape=(3,), action_low=(-1.0,), action_high=(1.0,))
+
+
+def reference(task):
+    return registry.reference_config("fasttd3", BOX, task)
+
+
+def test_fasttd3_is_set_for_playground():
+    assert reference("") == reference("gymnax/Pendulum-v1") == Config()
+    for task in ("G1JoystickFlatTerrain", "T1JoystickFlatTerrain@warp"):
+        found = reference(f"playground/{task}")
+        assert found == Config(gamma=0.97)
+        assert found.span == (-10.0, 10.0)
+    cheetah = reference("playground/CheetahRun@warp")
+    assert (cheetah.gamma, cheetah.n_step, cheetah.span) == (0.97, 3, (-500.0, 500.0))
+    assert reference("playground/Go1JoystickFlatTerrain").num_updates == 8
+
+
+@pytest.mark.parametrize("algorithm", registry.ALGORITHMS)
+def test_every_setting_that_a_task_chooses_is_one_and_valid(algorithm):
+    module = registry.config_module(algorithm)
+    names = {field.name for field in fields(module.Config)}
+    for task, settings in getattr(module, "TASKS", {}).items():
+        assert settings.keys() <= names, task
+        module.check(registry.reference_config(algorithm, BOX, task))
+
+
+def test_what_is_asked_for_counts_more(monkeypatch):
+    monkeypatch.setattr(options, "make_env", lambda task: SimpleNamespace(memory=None, spec=BOX))
+    asked = {"gamma": "0.9", "num_envs": "64"}
+    found = options.resolve_config("fasttd3", "playground/CheetahRun", None, asked)
+    assert (found.gamma, found.num_envs, found.n_step) == (0.9, 64, 3)
+
+
+def test_the_command_that_repeats_a_run_leaves_the_tasks_own_settings_out():
+    task = "playground/CheetahRun"
+    runtime = SimpleNamespace(memory=None, mode="split", precision="float32", device="cpu")
+    loop = SimpleNamespace(
+        runtime=runtime, kind="fused", memory=None, spec=BOX, config=reference(task)
+    )
+    about = options.describe("fasttd3", "nnx", task, loop, 0, options.Intervals())
+    assert "--set" not in about["command"]
+    assert about["config"]["gamma"] == 0.97
+
+
+def test_what_the_task_has_chosen_is_said_as_far_as_it_holds():
+    task = "playground/T1JoystickFlatTerrain"
+    (said,) = options.of_task("fasttd3", task, reference(task))
+    assert said.endswith("gamma 0.97")
+    assert options.of_task("fasttd3", task, Config(gamma=0.9)) == []
+    assert options.of_task("fasttd3", "gymnax/Pendulum-v1", Config()) == []
+    assert options.of_task("ppo", task, CONFIG) == []
+
+
+def test_it_is_among_the_first_lines_of_a_training(loop, monkeypatch, capsys):
+    chosen = {"total_steps": CONFIG.total_steps}
+    monkeypatch.setattr(registry, "task_settings", lambda algorithm, task: chosen)
+    training.train("ppo", "linen", "gymnax/CartPole-v1", out="run", config=CONFIG)
+    first = capsys.readouterr().err.splitlines()[0]
+    assert f"as this task's reference has it: total_steps {CONFIG.total_steps}" in first
+
+
+@pytest.mark.parametrize(
+    ("engine", "wanted"),
+    [
+        ("playground", {"mujoco", "mujoco-mjx", "mujoco_playground"}),
+        ("brax", {"mujoco", "mujoco-mjx", "brax"}),
+        ("gymnax", {"gymnax"}),
+    ],
+)
+def test_a_run_names_the_simulators_versions(monkeypatch, engine, wanted):
+    monkeypatch.setattr(versions, "version", lambda package: "1.0")
+    found = versions.of_run("torch", engine)
+    assert wanted <= found.keys()
+    assert ("mujoco" in found) == ("mujoco" in wanted)
