@@ -15,15 +15,19 @@ from tiebreak.frameworks.torch import ops as torch_ops
 
 LOW, HIGH, ATOMS = -4.0, 7.0, 12
 FORMS = {
-    "jax": lambda p, v: jax_ops.project(p, v, LOW, HIGH),
-    "jax, compiled": jax.jit(lambda p, v: jax_ops.project(p, v, LOW, HIGH)),
+    "jax": lambda p, v: jax_ops.project_distribution(p, v, LOW, HIGH),
+    "jax, compiled": jax.jit(lambda p, v: jax_ops.project_distribution(p, v, LOW, HIGH)),
     "jax, by pairs": lambda p, v: jax_ops._by_pairs(p, place(v)),
     "jax, many agents": lambda p, v: jax.jit(jax.vmap(FORMS["jax"]))(p[None], v[None])[0],
-    "tensorflow": lambda p, v: tensorflow_ops.project(tf.constant(p), tf.constant(v), LOW, HIGH),
-    "tensorflow, compiled": tf.function(
-        lambda p, v: tensorflow_ops.project(p, v, LOW, HIGH), jit_compile=True
+    "tensorflow": lambda p, v: tensorflow_ops.project_distribution(
+        tf.constant(p), tf.constant(v), LOW, HIGH
     ),
-    "torch": lambda p, v: torch_ops.project(torch.tensor(p), torch.tensor(v), LOW, HIGH),
+    "tensorflow, compiled": tf.function(
+        lambda p, v: tensorflow_ops.project_distribution(p, v, LOW, HIGH), jit_compile=True
+    ),
+    "torch": lambda p, v: torch_ops.project_distribution(
+        torch.tensor(p), torch.tensor(v), LOW, HIGH
+    ),
     "torch, by pairs": lambda p, v: torch_ops._by_pairs(torch.tensor(p), torch.tensor(place(v))),
 }
 
@@ -49,7 +53,7 @@ def given(dtype="float32"):
 @pytest.mark.parametrize("form", FORMS)
 def test_as_the_oracle_projects(form, dtype):
     probs, values = given(dtype)
-    want = numpy_ops.project(probs.astype(float), values.astype(float), LOW, HIGH)
+    want = numpy_ops.project_distribution(probs.astype(float), values.astype(float), LOW, HIGH)
     with jax.enable_x64(dtype == "float64"):
         found = np.asarray(FORMS[form](probs, values))
     assert found.dtype == dtype

@@ -10,7 +10,7 @@ import pytest
 from tiebreak import registry
 from tiebreak.core.errors import UsageError
 from tiebreak.core.noise import Draw
-from tiebreak.core.types import Agent, EnvSpec, Moments
+from tiebreak.core.types import Agent, EnvSpec, RunningStats
 
 torch = pytest.importorskip("torch")
 
@@ -141,9 +141,9 @@ def test_trees_to_numpy_and_stacked(runtime):
     assert isinstance(one, np.ndarray)
     assert isinstance(named["a"], np.ndarray)
     assert plain == 3
-    moments = Moments(torch.ones(()), torch.ones(2), torch.zeros(2))
+    moments = RunningStats(torch.ones(()), torch.ones(2), torch.zeros(2))
     stacked = runtime.stack([moments, moments, moments])
-    assert type(stacked) is Moments
+    assert type(stacked) is RunningStats
     assert stacked.mean.shape == (3, 2)
 
 

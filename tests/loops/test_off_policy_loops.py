@@ -54,14 +54,14 @@ def test_nothing_is_learnt_before_learning_starts():
     assert progress.metrics is None
     assert loop.steps == WARM * SMALL.iteration_steps >= SMALL.learning_starts
     assert all((v == before[k]).all() for k, v in loop.agent.dump(loop.state).items())
-    assert not loop.warming
+    assert not loop.is_warmup
 
 
 def test_chunks_of_any_length_are_one_program_and_the_same_training():
     whole = make_loop("dqn", "linen", "gymnax/CartPole-v1", config=SMALL, seed=5, chunk=7)
     pieces = make_loop("dqn", "linen", "gymnax/CartPole-v1", config=SMALL, seed=5, chunk=4)
     for loop in (whole, pieces):
-        while loop.warming:
+        while loop.is_warmup:
             loop.run()
     whole.run()
     pieces.run()

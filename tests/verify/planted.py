@@ -47,7 +47,7 @@ def standardized_with_ddof_1(x: Any) -> Any:
 
 
 def without_spread(f: Callable) -> Callable:
-    """Moments merged without the term for the distance of the two means."""
+    """RunningStats merged without the term for the distance of the two means."""
 
     def merge(moments, x):
         new = f(moments, x)
@@ -71,7 +71,7 @@ def config_of(index: int, **changes: Any) -> Callable[[Callable], Callable]:
 
 
 def scaled(field: str, factor: float) -> Callable[[Callable], Callable]:
-    """The right `make_static(spec, config, build)`, with one number of the configuration off."""
+    """The right `make_agent_def(spec, config, build)`, with one number of the configuration off."""
 
     def wrong(f):
         def call(spec, config, build):
@@ -109,11 +109,11 @@ def columns_of(index: int, **wrong: Callable[[Any], Any]) -> Callable[[Callable]
 def swapped_rates(f: Callable) -> Callable:
     """Actor and critics with each other's step size."""
 
-    def make_static(spec, config, build):
+    def make_agent_def(spec, config, build):
         rates = {"actor_lr": config.critic_lr, "critic_lr": config.actor_lr}
         return f(spec, replace(config, **rates), build)
 
-    return make_static
+    return make_agent_def
 
 
 def nothing_ended(batch: Any) -> Any:
@@ -162,13 +162,13 @@ DISTRIBUTIONS = {
         "Gaussian.entropy", lambda f: lambda d: f(d._replace(log_std=2.0 * d.log_std))
     ),
     "actions not clipped to the bounds": Plant(
-        "fit_to_bounds", lambda f: lambda raw, low, high: low + 0.5 * (raw + 1.0) * (high - low)
+        "rescale_action", lambda f: lambda raw, low, high: low + 0.5 * (raw + 1.0) * (high - low)
     ),
 }
 BOUNDS = {
-    "bounds ignored": Plant("fit_to_bounds", lambda f: lambda raw, low, high: raw),
+    "bounds ignored": Plant("rescale_action", lambda f: lambda raw, low, high: raw),
     "bounds upside down": Plant(
-        "fit_to_bounds", lambda f: lambda raw, low, high: f(raw, high, low)
+        "rescale_action", lambda f: lambda raw, low, high: f(raw, high, low)
     ),
 }
 PREPARE = {
@@ -194,9 +194,9 @@ PREPARE = {
     ),
 }
 MOMENTS = {
-    "moments without the distance of means": Plant("merge_moments", without_spread),
+    "moments without the distance of means": Plant("merge_stats", without_spread),
     "moments that do not count": Plant(
-        "merge_moments", lambda f: lambda m, x: f(m, x)._replace(count=m.count)
+        "merge_stats", lambda f: lambda m, x: f(m, x)._replace(count=m.count)
     ),
     "observations not clipped": Plant("normalize", lambda f: lambda x, m: f(x, m, 1e6)),
     "another epsilon under observations": Plant(
@@ -208,9 +208,9 @@ ANNEALING = {
     "no annealing": Plant("learning_rate", config_of(0, anneal_lr=False)),
 }
 OPTIMIZER = {
-    "another adam epsilon": Plant("make_static", scaled("adam_eps", 0.99)),
-    "clip formula with 1e-6 in it": Plant("make_static", scaled("max_grad_norm", 1.0 - 1e-6)),
-    "gradients not clipped": Plant("make_static", config_of(1, max_grad_norm=1e9)),
+    "another adam epsilon": Plant("make_agent_def", scaled("adam_eps", 0.99)),
+    "clip formula with 1e-6 in it": Plant("make_agent_def", scaled("max_grad_norm", 1.0 - 1e-6)),
+    "gradients not clipped": Plant("make_agent_def", config_of(1, max_grad_norm=1e9)),
     "initial weights of another seed": Plant(
         "initial_weights", lambda f: lambda spec, config, seed: f(spec, config, seed + 1)
     ),
@@ -227,9 +227,9 @@ TWINS = {
     "actor goes downhill": Plant(
         "actor_loss", lambda f: lambda *a: f(*a)._replace(loss=-1.0 * f(*a).loss)
     ),
-    "another tau": Plant("make_static", scaled("tau", 0.9)),
-    "targets stay": Plant("make_static", config_of(1, tau=0.0)),
-    "step sizes swapped": Plant("make_static", swapped_rates),
+    "another tau": Plant("make_agent_def", scaled("tau", 0.9)),
+    "targets stay": Plant("make_agent_def", config_of(1, tau=0.0)),
+    "step sizes swapped": Plant("make_agent_def", swapped_rates),
 }
 """What algorithms with an actor and two critics share."""
 LEARNER = {**MOMENTS, **OPTIMIZER}

@@ -11,11 +11,11 @@ from verify.planted import LEARNER, Plant, columns_of, config_of, partly_detache
 def doubled(f: Callable) -> Callable:
     """The target network is copied half as often."""
 
-    def make_static(spec, config, build):
+    def make_agent_def(spec, config, build):
         static = f(spec, config, build)
         return static._replace(config=replace(config, target_every=2 * config.target_every))
 
-    return make_static
+    return make_agent_def
 
 
 TARGET = {
@@ -50,11 +50,11 @@ EXPLORE = {
 }
 STATE = {
     "target copied after every update": Plant(
-        "copy_when", lambda f: lambda due, new, old: f(due | True, new, old)
+        "periodic_update", lambda f: lambda due, new, old: f(due | True, new, old)
     ),
     "target never copied": Plant(
-        "copy_when", lambda f: lambda due, new, old: f(due & False, new, old)
+        "periodic_update", lambda f: lambda due, new, old: f(due & False, new, old)
     ),
-    "target copied half as often": Plant("make_static", doubled),
+    "target copied half as often": Plant("make_agent_def", doubled),
 }
 PLANTS = {**TARGET, **LOSS, **EXPLORE, **STATE, **LEARNER}

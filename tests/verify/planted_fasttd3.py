@@ -38,11 +38,11 @@ def noise_of(change: Callable[[Any], Any]) -> Callable[[Callable], Callable]:
 def swapped_rates(f: Callable) -> Callable:
     """Each optimizer with the other's step size."""
 
-    def make_static(spec, config, build):
+    def make_agent_def(spec, config, build):
         rates = {"actor_lr": config.critic_lr, "critic_lr": config.actor_lr}
         return f(spec, replace(config, **rates), build)
 
-    return make_static
+    return make_agent_def
 
 
 TARGET = {
@@ -69,9 +69,12 @@ TARGET = {
     ),
     "smoothing not clipped": Plant("target_distribution", config_of(4, noise_clip=1e9)),
     "smoothing by half the noise": Plant("target_distribution", config_of(4, target_noise=0.1)),
-    "mass lost in the projection": Plant("project", lambda f: lambda *a: 0.999 * f(*a)),
+    "mass lost in the projection": Plant(
+        "project_distribution", lambda f: lambda *a: 0.999 * f(*a)
+    ),
     "values drawn towards the lowest": Plant(
-        "project", lambda f: lambda p, v, low, high: f(p, v - 0.05 * (v - low), low, high)
+        "project_distribution",
+        lambda f: lambda p, v, low, high: f(p, v - 0.05 * (v - low), low, high),
     ),
     "atoms beside their places": Plant("atoms", lambda f: lambda *a: f(*a) + 0.001),
 }
@@ -104,12 +107,12 @@ LOSS = {
     ),
 }
 STATE = {
-    "another tau": Plant("make_static", scaled("tau", 0.9)),
-    "targets stay": Plant("make_static", config_of(1, tau=0.0)),
-    "no delay": Plant("make_static", config_of(1, policy_delay=1)),
-    "step sizes swapped": Plant("make_static", swapped_rates),
-    "no weight decay": Plant("make_static", config_of(1, weight_decay=0.0)),
-    "weight decay a hundredth off": Plant("make_static", scaled("weight_decay", 0.99)),
+    "another tau": Plant("make_agent_def", scaled("tau", 0.9)),
+    "targets stay": Plant("make_agent_def", config_of(1, tau=0.0)),
+    "no delay": Plant("make_agent_def", config_of(1, policy_delay=1)),
+    "step sizes swapped": Plant("make_agent_def", swapped_rates),
+    "no weight decay": Plant("make_agent_def", config_of(1, weight_decay=0.0)),
+    "weight decay a hundredth off": Plant("make_agent_def", scaled("weight_decay", 0.99)),
     "noise halved": Plant("act", lambda f: lambda s, state, obs, n: f(s, state, obs, 0.5 * n)),
 }
 PLANTS = {**TARGET, **LOSS, **STATE, **BOUNDS, **LEARNER}

@@ -81,10 +81,10 @@ DUAL = {
     "divergence of the std without its half": Plant("divergences", doubled(1)),
 }
 STATE = {
-    "targets copied after every update": Plant("make_static", config_of(1, target_period=1)),
-    "targets never copied": Plant("make_static", config_of(1, target_period=10**6)),
-    "step size of the duals": Plant("make_static", scaled("dual_lr", 0.9)),
-    "step size": Plant("make_static", scaled("learning_rate", 0.9)),
-    "wider policy": Plant("make_static", scaled("init_std", 1.01)),
+    "targets copied after every update": Plant("make_agent_def", config_of(1, target_period=1)),
+    "targets never copied": Plant("make_agent_def", config_of(1, target_period=10**6)),
+    "step size of the duals": Plant("make_agent_def", scaled("dual_lr", 0.9)),
+    "step size": Plant("make_agent_def", scaled("learning_rate", 0.9)),
+    "wider policy": Plant("make_agent_def", scaled("init_std", 1.01)),
 }
 PLANTS = {**SAMPLES, **LOSS, **DUAL, **STATE, **BOUNDS, **LEARNER}

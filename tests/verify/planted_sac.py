@@ -69,8 +69,8 @@ LOSS = {
     ),
 }
 STATE = {
-    "alpha's step size": Plant("make_static", scaled("alpha_lr", 0.9)),
-    "lowest log std": Plant("make_static", scaled("log_std_min", 0.9)),
-    "highest log std": Plant("make_static", scaled("log_std_max", 0.9)),
+    "alpha's step size": Plant("make_agent_def", scaled("alpha_lr", 0.9)),
+    "lowest log std": Plant("make_agent_def", scaled("log_std_min", 0.9)),
+    "highest log std": Plant("make_agent_def", scaled("log_std_max", 0.9)),
 }
 PLANTS = {**TARGET, **LOSS, **STATE, **TWINS, **BOUNDS, **LEARNER}

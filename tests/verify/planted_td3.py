@@ -56,7 +56,7 @@ LOSS = {
     ),
 }
 STATE = {
-    "no delay": Plant("make_static", config_of(1, policy_delay=1)),
-    "less exploration": Plant("make_static", scaled("exploration_noise", 0.99)),
+    "no delay": Plant("make_agent_def", config_of(1, policy_delay=1)),
+    "less exploration": Plant("make_agent_def", scaled("exploration_noise", 0.99)),
 }
 PLANTS = {**TARGET, **LOSS, **STATE, **TWINS, **BOUNDS, **LEARNER}

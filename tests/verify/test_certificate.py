@@ -13,7 +13,7 @@ from tiebreak.core.errors import UsageError
 from tiebreak.verify import certify as certify_module
 from tiebreak.verify import process
 from tiebreak.verify.case import draws, well_conditioned
-from tiebreak.verify.compare import NOT_COMPARABLE, Book, error, tree_error
+from tiebreak.verify.compare import NOT_COMPARABLE, ErrorTable, error, tree_error
 from tiebreak.verify.ppo_cases import ACTIONS, draw, fixed
 from tiebreak.verify.worker import Request, plan
 
@@ -22,7 +22,7 @@ REQUEST = Request("ppo", "torch", "float64", 3, False)
 
 def answer(weight: float = 1.0, worst: float = 0.0) -> dict:
     """What a worker returns, made up."""
-    book = Book("ppo", "torch", "float64")
+    book = ErrorTable("ppo", "torch", "float64")
     book.enter("eager", fixed("discrete"), "L1", "gradients", worst, 1e-10)
     weights = {"discrete": {"actor/0/bias": [weight], "adam/count": 3, "running_return": [0.0]}}
     rows = list(book.rows.values())
@@ -122,7 +122,7 @@ def test_error_is_absolute_below_one_and_relative_above():
 
 
 def test_what_cannot_be_compared_is_the_worst():
-    book = Book("ppo", "torch", "float64")
+    book = ErrorTable("ppo", "torch", "float64")
     for got in ([0.0, 0.0], [float("nan")], [0.0]):
         book.compare("eager", fixed("discrete"), "L1", "x", got, [0.0], "forward")
     (row,) = book.rows.values()

@@ -51,7 +51,7 @@ def test_projection_by_hand():
     """Atoms at −1, 0, 1: between two atoms a mass is shared, on one it stays whole."""
     probs = np.array([[0.5, 0.3, 0.2], [0.5, 0.3, 0.2]])
     values = np.array([[-0.75, 0.0, 0.5], [-1.0, 1.0, 1.0]])
-    got = numpy_ops.project(probs, values, -1.0, 1.0)
+    got = numpy_ops.project_distribution(probs, values, -1.0, 1.0)
     want = [[0.375, 0.125 + 0.3 + 0.1, 0.1], [0.5, 0.0, 0.5]]
     np.testing.assert_allclose(got, want, rtol=1e-14, atol=1e-15)
 
@@ -60,7 +60,10 @@ def test_projection_keeps_mass_and_mean_of_what_lies_within():
     rng = np.random.default_rng(0)
     probs = rng.dirichlet(np.ones(11), size=40)
     values = np.clip(rng.uniform(-6.0, 9.0, (40, 11)), -4.0, 7.0)
-    got, atoms = numpy_ops.project(probs, values, -4.0, 7.0), np.linspace(-4.0, 7.0, 11)
+    got, atoms = (
+        numpy_ops.project_distribution(probs, values, -4.0, 7.0),
+        np.linspace(-4.0, 7.0, 11),
+    )
     np.testing.assert_allclose(got.sum(1), 1.0, rtol=1e-13)
     np.testing.assert_allclose(got @ atoms, (probs * values).sum(1), rtol=1e-12, atol=1e-13)
     assert (got >= 0.0).all()

@@ -12,7 +12,7 @@ from tiebreak.algorithms.mpo import dual_scipy
 from tiebreak.algorithms.mpo import mpo_numpy as oracle
 from tiebreak.core.errors import UsageError
 from tiebreak.verify.case import cast, fixed, perturbed_weights
-from tiebreak.verify.compare import Book
+from tiebreak.verify.compare import ErrorTable
 from tiebreak.verify.parity import check_step, make_agent
 
 LIBRARIES = {"torch": "torch", "tensorflow": "tensorflow", "jax": "linen"}
@@ -97,7 +97,7 @@ def tensorflow_slsqp(mode):
 
 def test_a_graph_of_tensorflow_calls_scipy_in_every_update():
     runtime, case = tensorflow_slsqp("function")
-    book = Book("mpo", "tensorflow", "float64")
+    book = ErrorTable("mpo", "tensorflow", "float64")
     check_step(book, runtime, case, cast(perturbed_weights(case), "float64"), "L1", "step")
     assert book.ok, book.failed()
 

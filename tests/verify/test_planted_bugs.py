@@ -11,7 +11,7 @@ from verify.planted import Plant
 from tiebreak import registry
 from tiebreak.verify import parity
 from tiebreak.verify.case import CASES
-from tiebreak.verify.compare import Book
+from tiebreak.verify.compare import ErrorTable
 
 PLANTED = {
     "ppo": planted.PLANTS,
@@ -23,12 +23,12 @@ PLANTED = {
 }
 
 
-def examine(algorithm: str, framework: str) -> Book:
+def examine(algorithm: str, framework: str) -> ErrorTable:
     """The L0 and L1 checks of the fixed cases, uncompiled, in float64, in this process: up to the
     first that is red, and the knobs, which are many, last.
     """
     runtime = registry.make_runtime(framework, "eager", precision="float64")
-    book, cases = Book(algorithm, framework, "float64"), registry.load(CASES[algorithm])
+    book, cases = ErrorTable(algorithm, framework, "float64"), registry.load(CASES[algorithm])
     fixed = [cases.fixed(actions) for actions in cases.ACTIONS]
     checks = cases.check_parts, cases.check_updates, parity.check_public
     jobs = [(check, case) for case in fixed for check in checks]

@@ -126,7 +126,7 @@ def test_merged_moments_are_those_of_all_samples():
         "m/count": np.asarray(0.0), "m/mean": np.zeros(3), "m/var": np.ones(3),
     }  # fmt: skip
     for part in np.split(x, [7, 20]):
-        moments = numpy_ops.merge_moments(moments, "m", part)
+        moments = numpy_ops.merge_stats(moments, "m", part)
     np.testing.assert_allclose(moments["m/mean"], x.mean(axis=0), atol=1e-15)
     np.testing.assert_allclose(moments["m/var"], x.var(axis=0), rtol=1e-14)
     assert moments["m/count"] == 50.0

@@ -9,12 +9,12 @@ import numpy as np
 Arrays = dict[str, np.ndarray]
 
 
-def put_under(folder: str, arrays: Mapping[str, np.ndarray]) -> Arrays:
+def add_prefix(folder: str, arrays: Mapping[str, np.ndarray]) -> Arrays:
     """The same arrays, named `folder/…`."""
     return {f"{folder}/{name}": array for name, array in arrays.items()}
 
 
-def take_from(folder: str, arrays: Mapping[str, np.ndarray]) -> Arrays:
-    """What `put_under` put there, by its own names; only that is read."""
+def strip_prefix(folder: str, arrays: Mapping[str, np.ndarray]) -> Arrays:
+    """What `add_prefix` put there, by its own names; only that is read."""
     start = f"{folder}/"
     return {name.removeprefix(start): arrays[name] for name in arrays if name.startswith(start)}

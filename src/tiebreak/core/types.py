@@ -144,7 +144,7 @@ class EnvStep(NamedTuple):
     Equal to `obs` wherever nothing ended."""
 
 
-class Moments(NamedTuple):
+class RunningStats(NamedTuple):
     """Running mean and (biased) variance over `count` samples; count 0: mean 0, variance 1."""
 
     count: Array

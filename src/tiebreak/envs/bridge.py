@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from tiebreak.core.errors import MissingDevice
-from tiebreak.core.prefixes import Arrays, put_under, take_from
+from tiebreak.core.prefixes import Arrays, add_prefix, strip_prefix
 from tiebreak.core.types import Array, EnvStep, Tree
 from tiebreak.envs.base import DeviceEnv, HostEnv
 from tiebreak.envs.device_keys import chunk_key, env_keys
@@ -64,11 +64,11 @@ class BridgeEnv(HostEnv):
 
     def snapshot(self) -> Arrays:
         """The environments' state; what they draw follows from the number of steps."""
-        return {"steps": np.array(self._steps), **put_under("state", dump_tree(self._carry))}
+        return {"steps": np.array(self._steps), **add_prefix("state", dump_tree(self._carry))}
 
     def restore(self, arrays: Mapping[str, np.ndarray]) -> None:
         """Go on where `snapshot` was taken; the noise of a chunk under way is drawn again."""
-        self._carry = load_tree(self._carry, take_from("state", arrays))
+        self._carry = load_tree(self._carry, strip_prefix("state", arrays))
         self._steps = int(arrays["steps"])
         chunk, row = divmod(self._steps, self._chunk_steps)
         if row:

@@ -19,7 +19,7 @@ import gymnasium
 import numpy as np
 
 from tiebreak.core.errors import MissingDependency, UsageError, unknown
-from tiebreak.core.prefixes import Arrays, put_under, take_from
+from tiebreak.core.prefixes import Arrays, add_prefix, strip_prefix
 from tiebreak.core.seeding import derive
 from tiebreak.core.types import Array, EnvSpec, EnvStep
 from tiebreak.envs import gymnasium_state
@@ -69,13 +69,13 @@ class GymnasiumEnv(HostEnv):
         for i, env in enumerate(self._envs):
             if (arrays := gymnasium_state.snapshot(env)) is None:
                 return None
-            out |= put_under(str(i), arrays)
+            out |= add_prefix(str(i), arrays)
         return out
 
     def restore(self, arrays: Mapping[str, np.ndarray]) -> None:
         """Go on where `snapshot` was taken."""
         for i, env in enumerate(self._envs):
-            gymnasium_state.restore(env, take_from(str(i), arrays))
+            gymnasium_state.restore(env, strip_prefix(str(i), arrays))
 
     def close(self) -> None:
         """Close every environment."""

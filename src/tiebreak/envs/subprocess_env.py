@@ -17,7 +17,7 @@ import numpy as np
 
 from tiebreak import registry
 from tiebreak.core.errors import EnvironmentFailed, UsageError
-from tiebreak.core.prefixes import Arrays, put_under, take_from
+from tiebreak.core.prefixes import Arrays, add_prefix, strip_prefix
 from tiebreak.core.types import Array, EnvStep
 from tiebreak.envs.base import HostEnv
 from tiebreak.envs.subprocess_worker import named, serve, slot_bytes, slots
@@ -78,13 +78,13 @@ class ProcessesEnv(HostEnv):
         for i, arrays in enumerate(self._all("snapshot")):
             if arrays is None:
                 return None
-            out |= put_under(str(i), arrays)
+            out |= add_prefix(str(i), arrays)
         return out
 
     def restore(self, arrays: Mapping[str, np.ndarray]) -> None:
         """Go on where `snapshot` was taken, in as many processes."""
         for i in range(len(self._parts)):
-            self._ask(i, "restore", take_from(str(i), arrays))
+            self._ask(i, "restore", strip_prefix(str(i), arrays))
         self._answers()
 
     def close(self) -> None:

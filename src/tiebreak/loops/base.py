@@ -12,7 +12,7 @@ from tiebreak import registry
 from tiebreak.core.errors import UsageError
 from tiebreak.core.noise import Draw
 from tiebreak.core.off_policy import ActNoise
-from tiebreak.core.prefixes import Arrays, put_under, take_from
+from tiebreak.core.prefixes import Arrays, add_prefix, strip_prefix
 from tiebreak.core.types import Array, Tree
 from tiebreak.envs.base import DeviceEnv, make_env, parse_task, require_place
 from tiebreak.envs.policy_observation import make_env_for
@@ -79,7 +79,7 @@ class Loop(abc.ABC):
     """Trained side by side (fused_population.py): all counters are of one of them."""
 
     @property
-    def warming(self) -> bool:
+    def is_warmup(self) -> bool:
         """Whether the next run learns nothing yet: off-policy loops first fill the replay."""
         iterations = getattr(self.config, "warmup_iterations", 0)
         return self.steps - self.collected < iterations * self.config.iteration_steps
@@ -116,14 +116,14 @@ class Loop(abc.ABC):
         Some are views, to be stored before the next `run`.
         """
         counts = np.array([self.steps, self.collected, self.updates])
-        return {"counts": counts, **put_under("agent", self.agent.dump(self.state))}
+        return {"counts": counts, **add_prefix("agent", self.agent.dump(self.state))}
 
     def load(self, arrays: Mapping[str, np.ndarray]) -> bool:
         """What `dump` gave, into a loop made alike that has not run. False where the engine takes
         no snapshots: there new episodes start.
         """
         self.steps, self.collected, self.updates = arrays["counts"].tolist()
-        self.state = self.agent.load(take_from("agent", arrays))
+        self.state = self.agent.load(strip_prefix("agent", arrays))
         return True
 
     def close(self) -> None:

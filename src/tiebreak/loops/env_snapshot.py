@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tiebreak.core.prefixes import Arrays, put_under, take_from
+from tiebreak.core.prefixes import Arrays, add_prefix, strip_prefix
 from tiebreak.core.types import Array
 from tiebreak.envs.base import HostEnv
 from tiebreak.frameworks.runtime import Runtime
@@ -21,8 +21,8 @@ def dump_world(env: HostEnv, obs: Array, episodes: Episodes, runtime: Runtime) -
         return {}
     on_host = isinstance(obs, np.ndarray)
     seen = obs if on_host else runtime.to_numpy((obs,))[0]
-    under_way = put_under("episodes", episodes.dump())
-    return {"obs": seen, **under_way, **put_under("env", stored)}
+    under_way = add_prefix("episodes", episodes.dump())
+    return {"obs": seen, **under_way, **add_prefix("env", stored)}
 
 
 def load_world(
@@ -31,7 +31,7 @@ def load_world(
     """What the agent sees next, and whether the environments go on; else new episodes start."""
     if "obs" not in arrays:
         return obs, False
-    env.restore(take_from("env", arrays))
-    episodes.load(take_from("episodes", arrays))
+    env.restore(strip_prefix("env", arrays))
+    episodes.load(strip_prefix("episodes", arrays))
     on_host = isinstance(obs, np.ndarray)
     return arrays["obs"] if on_host else runtime.asarray(arrays["obs"]), True

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from tiebreak.core.off_policy import Explored, Exploring, Transition, exploring_act
-from tiebreak.core.prefixes import Arrays, put_under, take_from
+from tiebreak.core.prefixes import Arrays, add_prefix, strip_prefix
 from tiebreak.core.seeding import derive
 from tiebreak.core.types import Agent, Array, State, Tree
 from tiebreak.envs.base import DeviceEnv
@@ -109,7 +109,7 @@ class FusedOffPolicy(Loop):
 
     def run(self) -> Progress:
         many, run = self.iterations_per_run, self._run
-        if self.warming:
+        if self.is_warmup:
             done = (self.steps - self.collected) // self.config.iteration_steps
             many, run = min(self.config.warmup_iterations - done, many), self._warm
         else:
@@ -129,14 +129,14 @@ class FusedOffPolicy(Loop):
         return batch
 
     def dump(self) -> Arrays:
-        carry = put_under("carry", dump_tree(self._carry._replace(replay=None)))
+        carry = add_prefix("carry", dump_tree(self._carry._replace(replay=None)))
         replay = filled(*jax.device_get(self._carry.replay))
-        return {**super().dump(), **carry, **put_under("replay", replay)}
+        return {**super().dump(), **carry, **add_prefix("replay", replay)}
 
     def load(self, arrays: Mapping[str, np.ndarray]) -> bool:
         goes_on = super().load(arrays)
-        replay = jax_replay.load(self._carry.replay, take_from("replay", arrays))
-        carry = load_tree(self._carry._replace(replay=None), take_from("carry", arrays))
+        replay = jax_replay.load(self._carry.replay, strip_prefix("replay", arrays))
+        carry = load_tree(self._carry._replace(replay=None), strip_prefix("carry", arrays))
         self._carry = carry._replace(replay=replay)
         return goes_on
 

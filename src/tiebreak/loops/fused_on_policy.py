@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from tiebreak import registry
-from tiebreak.core.prefixes import Arrays, put_under, take_from
+from tiebreak.core.prefixes import Arrays, add_prefix, strip_prefix
 from tiebreak.core.seeding import derive
 from tiebreak.core.types import Agent, Array, State, Tree
 from tiebreak.envs.base import DeviceEnv
@@ -108,10 +108,10 @@ class FusedOnPolicy(Loop):
         return batch
 
     def dump(self) -> Arrays:
-        return {**super().dump(), **put_under("carry", dump_tree(self._carry))}
+        return {**super().dump(), **add_prefix("carry", dump_tree(self._carry))}
 
     def load(self, arrays: Mapping[str, np.ndarray]) -> bool:
-        self._carry = load_tree(self._carry, take_from("carry", arrays))
+        self._carry = load_tree(self._carry, strip_prefix("carry", arrays))
         return super().load(arrays)
 
     def _chunk(

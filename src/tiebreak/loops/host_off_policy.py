@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from tiebreak.core.off_policy import Act, Explored, Exploring, Transition
-from tiebreak.core.prefixes import Arrays, put_under, take_from
+from tiebreak.core.prefixes import Arrays, add_prefix, strip_prefix
 from tiebreak.core.seeding import derive
 from tiebreak.core.types import Agent, Tree
 from tiebreak.envs.base import HostEnv
@@ -50,7 +50,7 @@ class HostOffPolicy(Loop):
         return self._obs
 
     def run(self) -> Progress:
-        seen, metrics = (self._explore(), None) if self.warming else self._learn_rounds()
+        seen, metrics = (self._explore(), None) if self.is_warmup else self._learn_rounds()
         self.steps += self.config.iteration_steps
         return Progress(metrics, *self._ended(seen))
 
@@ -65,17 +65,17 @@ class HostOffPolicy(Loop):
         world = dump_world(self.env, self._obs, self._episodes, self.runtime)
         exploring = self.runtime.to_numpy(self._exploring) if self._on_device else self._exploring
         for state in exploring:
-            world.update(put_under("exploring", state._asdict()))
-        return {**super().dump(), **world, **put_under("replay", self.ring.dump())}
+            world.update(add_prefix("exploring", state._asdict()))
+        return {**super().dump(), **world, **add_prefix("replay", self.ring.dump())}
 
     def load(self, arrays: Mapping[str, np.ndarray]) -> bool:
         super().load(arrays)
-        self.ring.load(take_from("replay", arrays))
+        self.ring.load(strip_prefix("replay", arrays))
         world = self.env, self._obs, self._episodes, self.runtime
         self._obs, goes_on = load_world(arrays, *world)
         if goes_on and self._exploring:
             asarray = self.runtime.asarray if self._on_device else np.asarray
-            stored = take_from("exploring", arrays)
+            stored = strip_prefix("exploring", arrays)
             self._exploring = (Exploring(*(asarray(stored[k]) for k in Exploring._fields)),)
         return goes_on
 

@@ -15,7 +15,7 @@ from tiebreak import registry
 from tiebreak.core.errors import MissingDependency, UsageError
 from tiebreak.core.files import write_json
 from tiebreak.verify.case import fixed
-from tiebreak.verify.compare import Book
+from tiebreak.verify.compare import ErrorTable
 from tiebreak.verify.parity import GROUPS, group
 from tiebreak.verify.process import start, stop_all
 from tiebreak.verify.show import bar, print_certificate
@@ -97,20 +97,20 @@ def plan(
     return requests, skipped
 
 
-def spread(results: Sequence[tuple[Request, dict]]) -> Iterator[Book]:
+def spread(results: Sequence[tuple[Request, dict]]) -> Iterator[ErrorTable]:
     """The largest difference between any two frameworks after one step of the fixed cases."""
     dumps: dict[tuple[str, str], dict[str, dict]] = {}
     for request, result in results:
         key = request.algorithm, request.precision
         dumps.setdefault(key, {})[request.framework] = result["weights"]
     for (algorithm, precision), by_framework in dumps.items():
-        book = Book(algorithm, "any two", precision)
+        book = ErrorTable(algorithm, "any two", precision)
         for (one, a), (two, b) in itertools.combinations(by_framework.items(), 2):
             _compare_dumps(book, algorithm, f"{one} and {two}", a, b)
         yield book
 
 
-def _compare_dumps(book: Book, algorithm: str, mode: str, one: dict, two: dict) -> None:
+def _compare_dumps(book: ErrorTable, algorithm: str, mode: str, one: dict, two: dict) -> None:
     """Enter the differences between two frameworks' dumps, for each kind of actions."""
     for actions, name in itertools.product(set(one) & set(two), GROUPS):
         if not group(one[actions], name):

@@ -40,7 +40,7 @@ def tree_error(got: Mapping[str, Any], want: Mapping[str, Any]) -> float:
     return max((error(got[k], want[k]) for k in want), default=0.0)
 
 
-class Book:
+class ErrorTable:
     """The worst error per mode, kind of actions, rung and quantity, with the case it came from."""
 
     def __init__(self, algorithm: str, framework: str, precision: str):

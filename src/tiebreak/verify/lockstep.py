@@ -8,7 +8,7 @@ import numpy as np
 
 from tiebreak.frameworks.numpy.ops import to_float64
 from tiebreak.verify.case import Case, cast, perturbed_weights
-from tiebreak.verify.compare import CONTROL_FACTOR, Book, tree_error
+from tiebreak.verify.compare import CONTROL_FACTOR, ErrorTable, tree_error
 from tiebreak.verify.parity import group, make_agent
 
 UPDATES = 100
@@ -32,7 +32,7 @@ def follow(agent: Any, weights: dict, batches: list, precision: str) -> dict[str
     return agent.dump(state)
 
 
-def check_lockstep(book: Book, runtime: Any, case: Case) -> None:
+def check_lockstep(book: ErrorTable, runtime: Any, case: Case) -> None:
     """Float64: the distance to the oracle. Float32: that, over the distance of a control.
 
     The control is the same framework, started one ulp away in every weight: the nearest of three.

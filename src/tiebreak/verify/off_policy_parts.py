@@ -13,7 +13,7 @@ from tiebreak.core.noise import sample
 from tiebreak.core.off_policy import Batch, OffPolicyConfig, sample_batch
 from tiebreak.frameworks.numpy.ops import to_float64
 from tiebreak.verify.case import Case, cast, perturbed_weights
-from tiebreak.verify.compare import Book
+from tiebreak.verify.compare import ErrorTable
 from tiebreak.verify.parity import check_step
 
 
@@ -34,14 +34,14 @@ def first_update(tree: Any) -> Any:
     return type(tree)(*(x[0] for x in tree))
 
 
-def check_gradients(book: Book, runtime: Any, case: Case, names: Sequence[str]) -> None:
+def check_gradients(book: ErrorTable, runtime: Any, case: Case, names: Sequence[str]) -> None:
     """The features, and for each function in `names` its loss terms and raw gradients."""
     weights = cast(perturbed_weights(case), runtime.precision)
     exact, oracle = to_float64(weights), case.oracle
     batch, noise = cast(batch_near(case, weights), runtime.precision)
     want_data = oracle.prepare(case.config, exact, batch)
     module = registry.load(registry.IMPLEMENTATIONS[case.algorithm, runtime.framework])
-    static = module.make_static(case.spec, case.config, runtime.build())
+    static = module.make_agent_def(case.spec, case.config, runtime.build())
     raw = registry.make_raw_agent(case.algorithm, case.spec, case.config, runtime)
     agent = runtime.agent(raw._replace(step=_parts(module, static, names)))
     _, (data, *parts) = agent.step(agent.load(weights), batch, noise)
@@ -73,7 +73,7 @@ def _parts(module: Any, static: Any, names: Sequence[str]) -> Callable:
     return step
 
 
-def check_updates(book: Book, runtime: Any, case: Case) -> None:
+def check_updates(book: ErrorTable, runtime: Any, case: Case) -> None:
     """A step by each optimizer: Adam's first ones hide wrong factors, SGD's do not."""
     weights = cast(perturbed_weights(case), runtime.precision)
     for kind in ("adam", "sgd"):
@@ -82,7 +82,7 @@ def check_updates(book: Book, runtime: Any, case: Case) -> None:
 
 
 def check_settings(
-    book: Book, runtime: Any, case: Case, weights: dict, knobs: dict[str, tuple[dict, dict]]
+    book: ErrorTable, runtime: Any, case: Case, weights: dict, knobs: dict[str, tuple[dict, dict]]
 ) -> None:
     """L0: a step under settings that make one knob decide; name -> settings, counts."""
     for name, (settings, counts) in knobs.items():

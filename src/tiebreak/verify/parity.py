@@ -10,7 +10,7 @@ from tiebreak import registry
 from tiebreak.core.types import Agent
 from tiebreak.frameworks.numpy.ops import to_float64
 from tiebreak.verify.case import Case, act_inputs, cast, perturbed_weights
-from tiebreak.verify.compare import Book
+from tiebreak.verify.compare import ErrorTable
 
 GROUPS = {
     "optimizer": ("adam/",),
@@ -36,7 +36,7 @@ def make_agent(runtime: Any, case: Case) -> Agent:
     return runtime.agent(raw)
 
 
-def check_public(book: Book, runtime: Any, case: Case) -> dict[str, np.ndarray]:
+def check_public(book: ErrorTable, runtime: Any, case: Case) -> dict[str, np.ndarray]:
     """`act` and a whole `step` through the contract, in the runtime's mode; returns the dump."""
     weights = cast(perturbed_weights(case), runtime.precision)
     check_act(book, runtime, make_agent(runtime, case), case, weights)
@@ -44,7 +44,7 @@ def check_public(book: Book, runtime: Any, case: Case) -> dict[str, np.ndarray]:
 
 
 def check_step(
-    book: Book, runtime: Any, case: Case, weights: dict, rung: str, quantity: str
+    book: ErrorTable, runtime: Any, case: Case, weights: dict, rung: str, quantity: str
 ) -> dict[str, np.ndarray]:
     """One whole `step` from `weights`; returns the dump."""
     agent, exact = make_agent(runtime, case), to_float64(weights)
@@ -60,7 +60,7 @@ def check_step(
     return got
 
 
-def check_act(book: Book, runtime: Any, agent: Agent, case: Case, weights: dict) -> None:
+def check_act(book: ErrorTable, runtime: Any, agent: Agent, case: Case, weights: dict) -> None:
     """Forward pass and sampling; the whole policy is read out through the noise."""
     obs, noise = cast(act_inputs(case), runtime.precision)
     state, exact = agent.load(weights), to_float64(weights)
@@ -77,7 +77,7 @@ def check_act(book: Book, runtime: Any, agent: Agent, case: Case, weights: dict)
         compare(probe, "policy")
 
 
-def check_loading(book: Book, runtime: Any, case: Case) -> dict[str, np.ndarray]:
+def check_loading(book: ErrorTable, runtime: Any, case: Case) -> dict[str, np.ndarray]:
     """L0: the initial weights, and what goes in comes out; returns weights in mid-training."""
     agent = make_agent(runtime, case)
     initial = registry.data_module(case.algorithm).initial_weights

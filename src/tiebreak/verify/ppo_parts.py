@@ -9,11 +9,11 @@ import numpy as np
 
 from tiebreak import registry
 from tiebreak.algorithms.ppo import ppo_numpy as oracle
-from tiebreak.algorithms.ppo.data import Minibatch, Terms
+from tiebreak.algorithms.ppo.data import LossTerms, Minibatch
 from tiebreak.core.types import Agent
 from tiebreak.frameworks.numpy.ops import to_float64
 from tiebreak.verify.case import Case, cast, perturbed_weights
-from tiebreak.verify.compare import Book
+from tiebreak.verify.compare import ErrorTable
 from tiebreak.verify.parity import check_loading
 
 
@@ -23,7 +23,7 @@ def replace_step(runtime: Any, case: Case, make: Callable) -> Agent:
     Thus what a step is made of is executed as the runtime executes a step.
     """
     module = registry.load(registry.IMPLEMENTATIONS["ppo", runtime.framework])
-    static = module.make_static(case.spec, case.config, runtime.build())
+    static = module.make_agent_def(case.spec, case.config, runtime.build())
     raw = registry.make_raw_agent("ppo", case.spec, case.config, runtime)
     return runtime.agent(raw._replace(step=make(module, static)))
 
@@ -42,7 +42,7 @@ def _update(module: Any, static: Any) -> Callable:
     return lambda state, batch, _: module.update(static, state, batch)
 
 
-def check_parts(book: Book, runtime: Any, case: Case) -> None:
+def check_parts(book: ErrorTable, runtime: Any, case: Case) -> None:
     """What a step is made of: prepared rows, loss terms, raw gradients."""
     weights = cast(perturbed_weights(case), runtime.precision)
     exact = to_float64(weights)
@@ -59,12 +59,12 @@ def check_parts(book: Book, runtime: Any, case: Case) -> None:
 
     for field in ("obs", "advantage", "target"):
         compare(f"prepare: {field}", getattr(rows, field), getattr(want_rows, field))
-    for field in Terms._fields:
+    for field in LossTerms._fields:
         compare(f"loss: {field}", getattr(terms, field), getattr(want_terms, field))
     compare("gradients", grads, want_grads, "gradient")
 
 
-def check_updates(book: Book, runtime: Any, case: Case) -> None:
+def check_updates(book: ErrorTable, runtime: Any, case: Case) -> None:
     """One gradient step by each optimizer: Adam's first ones hide wrong factors, SGD's do not."""
     weights = cast(perturbed_weights(case), runtime.precision)
     rollout, _ = cast(case.cases.batch_near(case, weights), runtime.precision)
@@ -76,7 +76,13 @@ def check_updates(book: Book, runtime: Any, case: Case) -> None:
 
 
 def check_update(
-    book: Book, runtime: Any, case: Case, weights: dict, batch: Minibatch, rung: str, quantity: str
+    book: ErrorTable,
+    runtime: Any,
+    case: Case,
+    weights: dict,
+    batch: Minibatch,
+    rung: str,
+    quantity: str,
 ) -> None:
     """One gradient step: weights, optimizer moments and the gradient norm."""
     agent = replace_step(runtime, case, _update)
@@ -87,7 +93,7 @@ def check_update(
     book.compare(runtime.mode, case, rung, quantity, got, want, "gradient")
 
 
-def check_knobs(book: Book, runtime: Any, case: Case) -> None:
+def check_knobs(book: ErrorTable, runtime: Any, case: Case) -> None:
     """L0: what defaults differently between libraries, each where it alone decides the result."""
     want = check_loading(book, runtime, case)
     for name, (changes, count, rows) in KNOBS.items():

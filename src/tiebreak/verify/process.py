@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tiebreak import registry
 from tiebreak.verify.case import CASES
-from tiebreak.verify.compare import Book
+from tiebreak.verify.compare import ErrorTable
 from tiebreak.verify.worker import Request
 
 TIME_LIMIT_S = 900
@@ -34,7 +34,7 @@ def start(request: Request) -> dict:
         reason = _run(request, result, log)
         if not reason:
             return json.loads(result.read_text())
-        book = Book(request.algorithm, request.framework, request.precision)
+        book = ErrorTable(request.algorithm, request.framework, request.precision)
         mode = registry.framework(request.framework).default_mode
         cases = registry.load(CASES[request.algorithm])
         book.enter(mode, cases.fixed(cases.ACTIONS[0]), "L0", "worker", None, 0.0, reason)

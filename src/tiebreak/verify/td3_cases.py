@@ -10,7 +10,7 @@ from tiebreak.algorithms.td3.config import Config
 from tiebreak.core.types import EnvSpec
 from tiebreak.verify import off_policy_parts as parts
 from tiebreak.verify.case import Case
-from tiebreak.verify.compare import Book
+from tiebreak.verify.compare import ErrorTable
 from tiebreak.verify.off_policy_parts import batch_near, check_updates
 from tiebreak.verify.parity import check_loading
 
@@ -66,7 +66,7 @@ def policy_probes(case: Case, noise: np.ndarray) -> list[np.ndarray]:
     return [0.0 * noise, 0.0 * noise + 1.0, 0.0 * noise - 1.0, 0.0 * noise + 1e3]
 
 
-def check_knobs(book: Book, runtime: Any, case: Case) -> None:
+def check_knobs(book: ErrorTable, runtime: Any, case: Case) -> None:
     """L0: what defaults differently between libraries, each where it alone decides the result."""
     weights = check_loading(book, runtime, case)
     sgd = {"optimizer": "sgd"}
@@ -83,6 +83,6 @@ def check_knobs(book: Book, runtime: Any, case: Case) -> None:
     parts.check_settings(book, runtime, case, weights, {**parts.knobs(case.config), **own})
 
 
-def check_parts(book: Book, runtime: Any, case: Case) -> None:
+def check_parts(book: ErrorTable, runtime: Any, case: Case) -> None:
     """What an update is made of: features, loss terms, raw gradients."""
     parts.check_gradients(book, runtime, case, ("critic_gradients", "actor_gradients"))

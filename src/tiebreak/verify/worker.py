@@ -17,7 +17,7 @@ from tiebreak.core import import_guard
 from tiebreak.core.errors import UsageError, unknown
 from tiebreak.verify import lockstep, parity
 from tiebreak.verify.case import CASES, Case, draws, fixed
-from tiebreak.verify.compare import Book
+from tiebreak.verify.compare import ErrorTable
 
 SLOW_MODES = ("compile", "cudagraph")
 """Modes that take tens of seconds per shape: they get the fixed cases only."""
@@ -40,7 +40,7 @@ class Job(NamedTuple):
 
     mode: str
     case: Case
-    check: Callable[[Book, Any, Case], Any]
+    check: Callable[[ErrorTable, Any, Case], Any]
 
 
 def parts_mode(framework: str) -> str:
@@ -82,7 +82,7 @@ def _drawn(request: Request, actions: str, count: int) -> list[Case]:
 
 def run(request: Request) -> dict:
     """Do the plan; returns rows, skipped modes and the weights after the fixed cases' step."""
-    book = Book(request.algorithm, request.framework, request.precision)
+    book = ErrorTable(request.algorithm, request.framework, request.precision)
     runtimes: dict[str, Any] = {}
     skipped: dict[str, str] = {}
     weights: dict[str, dict] = {}
@@ -116,7 +116,7 @@ def run(request: Request) -> dict:
     }
 
 
-def attempt(book: Book, runtime: Any, job: Job) -> dict | None:
+def attempt(book: ErrorTable, runtime: Any, job: Job) -> dict | None:
     """Run one check; an exception becomes a failed row that names it."""
     try:
         return job.check(book, runtime, job.case)

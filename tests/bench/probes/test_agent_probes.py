@@ -80,10 +80,10 @@ def test_training_begins_with_a_filled_replay_however_much_was_collected():
     for _ in range(9):
         made.loop.collect()
     assert made.loop.steps == made.loop.collected == 9 * ITERATION > SMALL["learning_starts"]
-    assert made.loop.warming
+    assert made.loop.is_warmup
     agent_probes.iteration(made)
     assert int(made.loop._carry.replay.count) == 3 * ITERATION  # the first that reach 70
-    assert not made.loop.warming
+    assert not made.loop.is_warmup
 
 
 def test_a_policy_that_does_not_look_is_found_out():

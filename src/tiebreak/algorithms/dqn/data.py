@@ -16,14 +16,14 @@ from tiebreak.core.off_policy import Act, Batch
 from tiebreak.core.types import Array, EnvSpec
 from tiebreak.frameworks import weights
 
-__all__ = ["Act", "Batch", "Metrics", "Noise", "Terms"]
+__all__ = ["Act", "Batch", "LossTerms", "Metrics", "Noise"]
 
 
 class Noise(NamedTuple):
     """The randomness of one `step`: none, the batch was drawn outside."""
 
 
-class Terms(NamedTuple):
+class LossTerms(NamedTuple):
     """Scalars of one loss evaluation (means over a batch)."""
 
     loss: Array

@@ -10,13 +10,13 @@ from __future__ import annotations
 import numpy as np
 
 from tiebreak.algorithms.dqn.config import Config
-from tiebreak.algorithms.dqn.data import Act, Batch, Metrics, Noise, Terms
+from tiebreak.algorithms.dqn.data import Act, Batch, LossTerms, Metrics, Noise
 from tiebreak.core.types import EnvSpec
 from tiebreak.frameworks.numpy.ops import (
     Weights,
     adam,
     clip_by_norm,
-    merge_moments,
+    merge_stats,
     mlp,
     mlp_backward,
     normalize_obs,
@@ -49,7 +49,7 @@ def act(spec: EnvSpec, config: Config, weights: Weights, obs: np.ndarray, noise:
 
 
 def gradients(spec: EnvSpec, config: Config, weights: Weights, batch: Batch, noise: Noise):
-    """One update's features -> Terms, and d loss / d weight by name; the target is a constant."""
+    """Return the LossTerms of one update's features, and d loss / d weight by name."""
     del noise
     next_q, _ = mlp(weights, "target/q", batch.next_obs, config.activation)
     chooser = next_q
@@ -62,7 +62,7 @@ def gradients(spec: EnvSpec, config: Config, weights: Weights, batch: Batch, noi
     d_q = np.zeros_like(q)
     d_q[rows, batch.action] = 2.0 * (taken - target) / len(rows)  # D2
     grads = mlp_backward(weights, "q", inputs, d_q, config.activation)
-    return Terms(((taken - target) ** 2).mean(), taken.mean(), target.mean()), grads
+    return LossTerms(((taken - target) ** 2).mean(), taken.mean(), target.mean()), grads
 
 
 def update(spec: EnvSpec, config: Config, weights: Weights, batch: Batch, noise: Noise):
@@ -96,5 +96,5 @@ def step(spec: EnvSpec, config: Config, weights: Weights, batch: Batch, noise: N
         history.append(metrics)
     if config.normalize_obs:  # D7
         rows = np.asarray(batch.obs, np.float64).reshape(-1, batch.obs.shape[-1])
-        weights = {**weights, **merge_moments(before, "obs_moments", rows)}
+        weights = {**weights, **merge_stats(before, "obs_moments", rows)}
     return weights, Metrics(*(np.mean(column) for column in zip(*history, strict=True)))

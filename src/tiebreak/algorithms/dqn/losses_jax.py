@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from tiebreak.algorithms.dqn.config import Config
-from tiebreak.algorithms.dqn.data import Batch, Terms
+from tiebreak.algorithms.dqn.data import Batch, LossTerms
 from tiebreak.core.types import Array
 
 
@@ -23,11 +23,11 @@ def dqn_target(q: Callable, target_q: Callable, batch: Batch, config: Config) ->
     return jax.lax.stop_gradient(batch.reward + batch.discount * next_value)
 
 
-def dqn_loss(q: Callable, batch: Batch, target: Array) -> Terms:
+def dqn_loss(q: Callable, batch: Batch, target: Array) -> LossTerms:
     """Mean squared temporal-difference error (D2); target [B]."""
     taken = jnp.take_along_axis(q(batch.obs), batch.action[:, None], axis=-1)[:, 0]
     loss = jnp.square(taken - target).mean()  # D2
-    return Terms(loss, taken.mean(), target.mean())
+    return LossTerms(loss, taken.mean(), target.mean())
 
 
 def epsilon(config: Config, count: Array) -> Array:

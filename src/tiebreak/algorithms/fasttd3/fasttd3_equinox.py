@@ -27,14 +27,14 @@ from tiebreak.algorithms.fasttd3.data import (
 )
 from tiebreak.algorithms.fasttd3.losses_jax import actor_loss, critic_loss, target_distribution
 from tiebreak.core.off_policy import Act, Batch
-from tiebreak.core.types import Agent, Array, Build, EnvSpec, Moments
+from tiebreak.core.types import Agent, Array, Build, EnvSpec, RunningStats
 from tiebreak.frameworks.jax import ops
 from tiebreak.frameworks.jax.equinox import Critic, DeterministicPolicy
 from tiebreak.frameworks.jax.trees import filled
 from tiebreak.frameworks.jax.trees import named as names_of
 
 
-class Static(NamedTuple):
+class AgentDef(NamedTuple):
     """What never changes during training."""
 
     spec: EnvSpec
@@ -50,45 +50,45 @@ class State(eqx.Module):
     params: dict[str, Any]
     target: dict[str, Any]
     opt_state: dict[str, Any]
-    obs_moments: Moments
+    obs_moments: RunningStats
 
 
-def make_static(spec: EnvSpec, config: Config, build: Build) -> Static:
+def make_agent_def(spec: EnvSpec, config: Config, build: Build) -> AgentDef:
     """The optimizers for a spec; no weights."""
     optimizers = make_optimizers(config, ops.make_optimizer)  # D7
-    return Static(spec, config, build.dtype, build.network_dtype or build.dtype, optimizers)
+    return AgentDef(spec, config, build.dtype, build.network_dtype or build.dtype, optimizers)
 
 
-def init(static: Static, seed: int) -> State:
+def init(agent: AgentDef, seed: int) -> State:
     """A new state with the canonical initial weights (D8)."""
-    return load(static, initial_weights(static.spec, static.config, seed))  # D8
+    return load(agent, initial_weights(agent.spec, agent.config, seed))  # D8
 
 
-def act(static: Static, state: State, obs: Array, noise: Array) -> Act:
+def act(agent: AgentDef, state: State, obs: Array, noise: Array) -> Act:
     """obs [N, *obs], noise [N, A] in units of actions -> Act; zero noise is greedy."""
-    obs = _features(static, state, obs.reshape(len(obs), -1))
-    greedy = _policy(static, state.params["actor"])(obs)
-    raw = jnp.clip(greedy + jnp.asarray(noise, static.dtype), -1.0, 1.0)  # D1
-    low, high = (jnp.asarray(b, static.dtype) for b in static.spec.bounds)
-    return Act(ops.fit_to_bounds(raw, low, high), raw)
+    obs = _features(agent, state, obs.reshape(len(obs), -1))
+    greedy = _policy(agent, state.params["actor"])(obs)
+    raw = jnp.clip(greedy + jnp.asarray(noise, agent.dtype), -1.0, 1.0)  # D1
+    low, high = (jnp.asarray(b, agent.dtype) for b in agent.spec.bounds)
+    return Act(ops.rescale_action(raw, low, high), raw)
 
 
-def prepare(static: Static, state: State, batch: Batch) -> Batch:
+def prepare(agent: AgentDef, state: State, batch: Batch) -> Batch:
     """The batch in the working precision, with features for observations."""
-    batch = Batch(*(jnp.asarray(x, static.dtype) for x in batch))
-    obs, next_obs = (_features(static, state, x) for x in (batch.obs, batch.next_obs))
+    batch = Batch(*(jnp.asarray(x, agent.dtype) for x in batch))
+    obs, next_obs = (_features(agent, state, x) for x in (batch.obs, batch.next_obs))
     return batch._replace(obs=obs, next_obs=next_obs)
 
 
 def critic_gradients(
-    static: Static, state: State, batch: Batch, noise: Noise
+    agent: AgentDef, state: State, batch: Batch, noise: Noise
 ) -> tuple[CriticTerms, dict[str, Any]]:
     """Loss terms and the critics' raw gradient; a batch of features, without axis U."""
-    policy, targets = _policy(static, state.params["actor"]), _critics(static, state.target)
-    target = target_distribution(policy, targets, batch, noise, static.config)
+    policy, targets = _policy(agent, state.params["actor"]), _critics(agent, state.target)
+    target = target_distribution(policy, targets, batch, noise, agent.config)
 
     def loss(params):
-        terms = critic_loss(_critics(static, params), batch, target, static.config)
+        terms = critic_loss(_critics(agent, params), batch, target, agent.config)
         return terms.loss, terms
 
     grads, terms = eqx.filter_grad(loss, has_aux=True)(state.params["critic"])
@@ -96,58 +96,58 @@ def critic_gradients(
 
 
 def actor_gradients(
-    static: Static, state: State, batch: Batch, noise: Noise
+    agent: AgentDef, state: State, batch: Batch, noise: Noise
 ) -> tuple[ActorTerms, dict[str, Any]]:
     """Loss terms and the actor's raw gradient; a batch of features, without axis U."""
-    critics = _critics(static, state.params["critic"])
+    critics = _critics(agent, state.params["critic"])
 
     def loss(params):
-        terms = actor_loss(_policy(static, params), critics, batch, static.config)
+        terms = actor_loss(_policy(agent, params), critics, batch, agent.config)
         return terms.loss, terms
 
     grads, terms = eqx.filter_grad(loss, has_aux=True)(state.params["actor"])
     return terms, {"actor": grads}
 
 
-def update(static: Static, state: State, batch: Batch, noise: Noise) -> tuple[State, Metrics]:
+def update(agent: AgentDef, state: State, batch: Batch, noise: Noise) -> tuple[State, Metrics]:
     """A group: `policy_delay` updates of the critics, one of the actor; batch [delay, B]."""
-    tau, seen = static.config.tau, []
-    for u in range(static.config.policy_delay):  # D6
+    tau, seen = agent.config.tau, []
+    for u in range(agent.config.policy_delay):  # D6
         row = jax.tree.map(lambda x, u=u: x[u], (batch, noise))
-        terms, grads = critic_gradients(static, state, *row)
-        state, norm = _apply(static, state, grads)
+        terms, grads = critic_gradients(agent, state, *row)
+        state, norm = _apply(agent, state, grads)
         target = optax.incremental_update(state.params["critic"], state.target, tau)  # D6
         state = replace(state, target=target)
         seen.append((*terms, norm))
-    terms, grads = actor_gradients(static, state, *row)  # D5
-    state, norm = _apply(static, state, grads)
+    terms, grads = actor_gradients(agent, state, *row)  # D5
+    state, norm = _apply(agent, state, grads)
     means = (sum(column) / len(column) for column in zip(*seen, strict=True))
     return state, Metrics(*means, *terms, norm)
 
 
-def step(static: Static, state: State, batch: Batch, noise: Noise) -> tuple[State, Metrics]:
+def step(agent: AgentDef, state: State, batch: Batch, noise: Noise) -> tuple[State, Metrics]:
     """All groups of a round, on batches [U, B]; statistics then take the observations in."""
 
     def body(state, group):
-        return update(static, state, *group)
+        return update(agent, state, *group)
 
-    data, delay = prepare(static, state, batch), static.config.policy_delay
-    noise = Noise(*(jnp.asarray(x, static.dtype) for x in noise))
+    data, delay = prepare(agent, state, batch), agent.config.policy_delay
+    noise = Noise(*(jnp.asarray(x, agent.dtype) for x in noise))
     groups = jax.tree.map(lambda x: x.reshape(-1, delay, *x.shape[1:]), (data, noise))
     state, metrics = ops.scan(body, state, groups)
-    if static.config.normalize_obs:
-        rows = jnp.asarray(batch.obs, static.dtype).reshape(-1, static.spec.observation_size)
-        state = replace(state, obs_moments=ops.merge_moments(state.obs_moments, rows))  # D9
+    if agent.config.normalize_obs:
+        rows = jnp.asarray(batch.obs, agent.dtype).reshape(-1, agent.spec.observation_size)
+        state = replace(state, obs_moments=ops.merge_stats(state.obs_moments, rows))  # D9
     return state, jax.tree.map(jnp.mean, metrics)
 
 
-def named(static: Static, tree: dict[str, Any]) -> dict[str, Array]:
+def named(agent: AgentDef, tree: dict[str, Any]) -> dict[str, Array]:
     """Trees shaped like the weights, by optimizer -> canonical names."""
-    del static
+    del agent
     return {k: v for part in tree.values() for k, v in names_of(part).items()}
 
 
-def dump(static: Static, state: State) -> dict[str, np.ndarray]:
+def dump(agent: AgentDef, state: State) -> dict[str, np.ndarray]:
     """Everything in the state, under canonical names."""
     adams = {name: state.opt_state[name][1] for name in COUNTS}
     trees = {
@@ -156,22 +156,22 @@ def dump(static: Static, state: State) -> dict[str, np.ndarray]:
         "adam/mu/": {name: adam.mu for name, adam in adams.items()},
         "adam/nu/": {name: adam.nu for name, adam in adams.items()},
     }
-    out = {p + k: v for p, tree in trees.items() for k, v in named(static, tree).items()}
+    out = {p + k: v for p, tree in trees.items() for k, v in named(agent, tree).items()}
     out.update({count: adams[name].count for name, count in COUNTS.items()})
     out.update({f"obs_moments/{k}": v for k, v in state.obs_moments._asdict().items()})
     return {k: np.asarray(v) for k, v in jax.device_get(out).items()}
 
 
-def load(static: Static, weights: Mapping[str, np.ndarray]) -> State:
+def load(agent: AgentDef, weights: Mapping[str, np.ndarray]) -> State:
     """What `dump` wrote, in any framework -> state."""
-    zeros, params, opt_state = _zeros(static), {}, {}
+    zeros, params, opt_state = _zeros(agent), {}, {}
 
     def tree(name, prefix):
-        return filled(zeros[name], weights, prefix, static.dtype)
+        return filled(zeros[name], weights, prefix, agent.dtype)
 
     for name, count in COUNTS.items():
         params[name] = tree(name, "")
-        clip, adam, schedule = static.optimizers[name].init(params[name])
+        clip, adam, schedule = agent.optimizers[name].init(params[name])
         adam = adam._replace(
             count=jnp.array(weights[count], jnp.int32),
             mu=tree(name, "adam/mu/"),
@@ -179,53 +179,53 @@ def load(static: Static, weights: Mapping[str, np.ndarray]) -> State:
         )
         schedule = schedule._replace(count=jnp.array(weights[count], jnp.int32))
         opt_state[name] = clip, adam, schedule
-    moments = (jnp.array(weights[f"obs_moments/{k}"], static.dtype) for k in Moments._fields)
-    return State(params, tree("critic", "target/"), opt_state, Moments(*moments))
+    moments = (jnp.array(weights[f"obs_moments/{k}"], agent.dtype) for k in RunningStats._fields)
+    return State(params, tree("critic", "target/"), opt_state, RunningStats(*moments))
 
 
 def make_agent(spec: EnvSpec, config: Config, build: Build) -> Agent:
     """The five functions of the contract."""
-    static = make_static(spec, config, build)
-    return Agent(*(partial(fn, static) for fn in (init, act, step, dump, load)))
+    agent = make_agent_def(spec, config, build)
+    return Agent(*(partial(fn, agent) for fn in (init, act, step, dump, load)))
 
 
-def _features(static: Static, state: State, obs: Array) -> Array:
-    obs = jnp.asarray(obs, static.dtype)
-    return ops.normalize(obs, state.obs_moments) if static.config.normalize_obs else obs
+def _features(agent: AgentDef, state: State, obs: Array) -> Array:
+    obs = jnp.asarray(obs, agent.dtype)
+    return ops.normalize(obs, state.obs_moments) if agent.config.normalize_obs else obs
 
 
-def _policy(static: Static, networks: Mapping[str, Any]) -> Callable:
+def _policy(agent: AgentDef, networks: Mapping[str, Any]) -> Callable:
     """Features -> actions, from what the actor may see, in the working precision."""
-    network = _computing(static, networks["actor"])
-    return lambda obs: network(obs[:, : static.spec.visible_size])  # D9
+    network = _computing(agent, networks["actor"])
+    return lambda obs: network(obs[:, : agent.spec.visible_size])  # D9
 
 
-def _critics(static: Static, networks: Mapping[str, Any]) -> tuple[Callable, ...]:
+def _critics(agent: AgentDef, networks: Mapping[str, Any]) -> tuple[Callable, ...]:
     """Features and actions -> logits, in the working precision."""
-    return tuple(_computing(static, networks[name]) for name in CRITICS)
+    return tuple(_computing(agent, networks[name]) for name in CRITICS)
 
 
-def _computing(static: Static, network: Any) -> Callable:
+def _computing(agent: AgentDef, network: Any) -> Callable:
     """`network` in the type that networks compute in; its weights stay what they are."""
-    if static.network_dtype == static.dtype:
+    if agent.network_dtype == agent.dtype:
         return network
-    cast = partial(jax.tree.map, lambda x: x.astype(static.network_dtype))  # D10
-    return lambda *inputs: cast(network)(*cast(inputs)).astype(static.dtype)
+    cast = partial(jax.tree.map, lambda x: x.astype(agent.network_dtype))  # D10
+    return lambda *inputs: cast(network)(*cast(inputs)).astype(agent.dtype)
 
 
-def _apply(static: Static, state: State, grads: dict[str, Any]) -> tuple[State, Array]:
+def _apply(agent: AgentDef, state: State, grads: dict[str, Any]) -> tuple[State, Array]:
     """A step of the one optimizer that `grads` is for; the norm before clipping."""
     ((name, tree),) = grads.items()
     params = state.params[name]
-    changes, opt_state = static.optimizers[name].update(tree, state.opt_state[name], params)
+    changes, opt_state = agent.optimizers[name].update(tree, state.opt_state[name], params)
     params = {**state.params, name: eqx.apply_updates(params, changes)}
     state = replace(state, params=params, opt_state={**state.opt_state, name: opt_state})
     return state, ops.global_norm(tree)
 
 
-def _zeros(static: Static) -> dict[str, Any]:
+def _zeros(agent: AgentDef) -> dict[str, Any]:
     """What a state's weights look like, by optimizer."""
-    spec, config, kind = static.spec, static.config, (static.config.activation, static.dtype)
+    spec, config, kind = agent.spec, agent.config, (agent.config.activation, agent.dtype)
     critic = Critic(spec, config.critic_sizes, *kind, config.num_atoms)  # D3
     actor = DeterministicPolicy(actor_spec(spec), config.actor_sizes, *kind)
     return {"critic": dict.fromkeys(CRITICS, critic), "actor": {"actor": actor}}

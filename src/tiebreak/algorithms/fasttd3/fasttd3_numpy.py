@@ -26,13 +26,13 @@ from tiebreak.frameworks.numpy.ops import (
     clip_by_norm,
     decay,
     log_softmax,
-    merge_moments,
+    merge_stats,
     mlp,
     mlp_backward,
     mlp_input_gradient,
     normalize_obs,
     polyak,
-    project,
+    project_distribution,
     sgd,
     softmax,
 )
@@ -82,7 +82,7 @@ def targets(config: Config, weights: Weights, batch: Batch, noise: Noise) -> np.
     projected = []
     for name in CRITICS:
         logits, _ = critic(config, weights, f"target/{name}", batch.next_obs, action)
-        projected.append(project(softmax(logits), values, config.v_min, config.v_max))
+        projected.append(project_distribution(softmax(logits), values, config.v_min, config.v_max))
     means = [p @ atoms(config) for p in projected]
     return np.where((means[0] < means[1])[:, None], *projected)
 
@@ -165,5 +165,5 @@ def step(spec: EnvSpec, config: Config, weights: Weights, batch: Batch, noise: N
         history.append(metrics)
     if config.normalize_obs:  # D9
         rows = np.asarray(batch.obs, np.float64).reshape(-1, batch.obs.shape[-1])
-        weights = {**weights, **merge_moments(before, "obs_moments", rows)}
+        weights = {**weights, **merge_stats(before, "obs_moments", rows)}
     return weights, Metrics(*np.mean(history, axis=0))

@@ -30,7 +30,7 @@ def target_distribution(
     # Projecting keeps the mean: the smaller is known before, and only that one is projected.
     smaller = jnp.sum(one * values, axis=1) < jnp.sum(two * values, axis=1)  # D4
     probs = jnp.where(smaller[:, None], one, two)
-    return jax.lax.stop_gradient(ops.project(probs, values, *config.span))  # D3
+    return jax.lax.stop_gradient(ops.project_distribution(probs, values, *config.span))  # D3
 
 
 def critic_loss(critics: tuple, batch: Batch, target: Array, config: Config) -> CriticTerms:

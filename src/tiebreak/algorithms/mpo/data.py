@@ -18,7 +18,7 @@ from tiebreak.core.off_policy import Act, Batch
 from tiebreak.core.types import Array, EnvSpec
 from tiebreak.frameworks import weights
 
-__all__ = ["Act", "Batch", "Metrics", "Noise", "Samples", "Terms"]
+__all__ = ["Act", "Batch", "LossTerms", "Metrics", "Noise", "Samples"]
 
 
 class Noise(NamedTuple):
@@ -39,7 +39,7 @@ class Samples(NamedTuple):
     """[S, B]: Q of the action, clipped"""
 
 
-class Terms(NamedTuple):
+class LossTerms(NamedTuple):
     """Scalars of one evaluation of the losses; `loss` is the sum of the other three."""
 
     loss: Array

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from tiebreak.algorithms.mpo import dual_jax as duals
 from tiebreak.algorithms.mpo.config import Config
-from tiebreak.algorithms.mpo.data import Batch, Samples, Terms
+from tiebreak.algorithms.mpo.data import Batch, LossTerms, Samples
 from tiebreak.core.types import Array
 from tiebreak.frameworks.jax.ops import Gaussian
 
@@ -59,7 +59,7 @@ def mpo_loss(
     samples: Samples,
     batch: Batch,
     config: Config,
-) -> Terms:
+) -> LossTerms:
     """All losses; each one's gradient is in its own networks only."""
     hold = jax.lax.stop_gradient
     target = batch.reward + batch.discount * samples.value.mean(axis=0)  # D2
@@ -79,4 +79,4 @@ def mpo_loss(
         actor += (hold(alpha) * kl).sum()
         multipliers += (alpha * (getattr(config, f"epsilon_{part}") - hold(kl))).sum()
     seen = target.mean(), temperature[0], hold(tempered.kl)[0], *(kl.mean() for kl in kls)
-    return Terms(critic + actor + multipliers, critic, actor, multipliers, q, *seen)
+    return LossTerms(critic + actor + multipliers, critic, actor, multipliers, q, *seen)

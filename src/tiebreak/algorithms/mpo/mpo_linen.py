@@ -15,22 +15,22 @@ from tiebreak.algorithms.mpo.config import Config
 from tiebreak.algorithms.mpo.data import (
     Act,
     Batch,
+    LossTerms,
     Metrics,
     Noise,
-    Terms,
     initial_dual,
     initial_weights,
 )
 from tiebreak.algorithms.mpo.dual_scipy import LEAST_LOG
 from tiebreak.algorithms.mpo.losses_jax import draw_samples, mpo_loss
-from tiebreak.core.types import Agent, Array, Build, EnvSpec, Moments
+from tiebreak.core.types import Agent, Array, Build, EnvSpec, RunningStats
 from tiebreak.frameworks.jax import ops
 from tiebreak.frameworks.jax.linen import LayerNormCritic, LayerNormPolicy
 from tiebreak.frameworks.jax.trees import filled
 from tiebreak.frameworks.jax.trees import named as names_of
 
 
-class Static(NamedTuple):
+class AgentDef(NamedTuple):
     """What never changes during training."""
 
     spec: EnvSpec
@@ -47,10 +47,10 @@ class State(NamedTuple):
     params: dict[str, Any]
     target: dict[str, Any]
     opt_states: dict[str, Any]
-    obs_moments: Moments
+    obs_moments: RunningStats
 
 
-def make_static(spec: EnvSpec, config: Config, build: Build) -> Static:
+def make_agent_def(spec: EnvSpec, config: Config, build: Build) -> AgentDef:
     """Networks and optimizers for a spec; no weights."""
     policy = LayerNormPolicy(spec, config.hidden_sizes, config.init_std, build.dtype)
     critic = LayerNormCritic(config.critic_sizes, build.dtype)
@@ -58,134 +58,134 @@ def make_static(spec: EnvSpec, config: Config, build: Build) -> Static:
         group: ops.make_optimizer(config.optimizer, lambda count, r=rate: r, config.adam_eps, clip)
         for group, (rate, clip) in config.rates.items()
     }  # D9
-    return Static(spec, config, build.dtype, policy, critic, optimizers)
+    return AgentDef(spec, config, build.dtype, policy, critic, optimizers)
 
 
-def init(static: Static, seed: int) -> State:
+def init(agent: AgentDef, seed: int) -> State:
     """A new state with the canonical initial weights (D11)."""
-    return load(static, initial_weights(static.spec, static.config, seed))  # D11
+    return load(agent, initial_weights(agent.spec, agent.config, seed))  # D11
 
 
-def act(static: Static, state: State, obs: Array, noise: Array) -> Act:
+def act(agent: AgentDef, state: State, obs: Array, noise: Array) -> Act:
     """obs [N, *obs], noise [N, A] -> Act; zero noise is greedy."""
-    obs = _features(static, state, obs.reshape(len(obs), -1))
-    policy = static.policy.apply(state.params["actor"], obs)
-    raw = jnp.clip(policy.sample(jnp.asarray(noise, static.dtype)), -1.0, 1.0)  # D1
-    bounds = (jnp.array(b, static.dtype) for b in static.spec.bounds)
-    return Act(ops.fit_to_bounds(raw, *bounds), raw)
+    obs = _features(agent, state, obs.reshape(len(obs), -1))
+    policy = agent.policy.apply(state.params["actor"], obs)
+    raw = jnp.clip(policy.sample(jnp.asarray(noise, agent.dtype)), -1.0, 1.0)  # D1
+    bounds = (jnp.array(b, agent.dtype) for b in agent.spec.bounds)
+    return Act(ops.rescale_action(raw, *bounds), raw)
 
 
-def prepare(static: Static, state: State, batch: Batch) -> Batch:
+def prepare(agent: AgentDef, state: State, batch: Batch) -> Batch:
     """The batch in the working precision, with features for observations."""
-    obs, next_obs = (_features(static, state, x) for x in (batch.obs, batch.next_obs))
+    obs, next_obs = (_features(agent, state, x) for x in (batch.obs, batch.next_obs))
     others = batch.action, batch.reward, batch.discount
-    return Batch(obs, *(jnp.asarray(x, static.dtype) for x in others), next_obs)
+    return Batch(obs, *(jnp.asarray(x, agent.dtype) for x in others), next_obs)
 
 
-def gradients(static: Static, state: State, batch: Batch, noise: Noise) -> tuple[Terms, Any]:
+def gradients(agent: AgentDef, state: State, batch: Batch, noise: Noise) -> tuple[LossTerms, Any]:
     """Loss terms and the raw gradient in all weights; a batch of features, without axis U."""
-    drawn = jnp.asarray(noise.action, static.dtype)
-    samples = draw_samples(*_networks(static, state.target), batch.next_obs, drawn)
+    drawn = jnp.asarray(noise.action, agent.dtype)
+    samples = draw_samples(*_networks(agent, state.target), batch.next_obs, drawn)
 
     def loss(params):
-        networks = *_networks(static, params), params["dual"]
-        terms = mpo_loss(*networks, samples, batch, static.config)
+        networks = *_networks(agent, params), params["dual"]
+        terms = mpo_loss(*networks, samples, batch, agent.config)
         return terms.loss, terms
 
     grads, terms = jax.grad(loss, has_aux=True)(state.params)
     return terms, grads
 
 
-def update(static: Static, state: State, batch: Batch, noise: Noise) -> tuple[State, Metrics]:
+def update(agent: AgentDef, state: State, batch: Batch, noise: Noise) -> tuple[State, Metrics]:
     """One step of each optimizer, and the copies into the target networks when they are due."""
-    terms, grads = gradients(static, state, batch, noise)
+    terms, grads = gradients(agent, state, batch, noise)
     params, opt_states, norms = {}, {}, {}
-    for group, names in static.config.groups.items():
+    for group, names in agent.config.groups.items():
         part, old = ({k: tree[k] for k in names} for tree in (grads, state.params))
         opt_state, norms[group] = state.opt_states[group], ops.global_norm(part)
-        changes, opt_states[group] = static.optimizers[group].update(part, opt_state, old)
+        changes, opt_states[group] = agent.optimizers[group].update(part, opt_state, old)
         params.update(optax.apply_updates(old, changes))
     params["dual"] = jax.tree.map(lambda x: jnp.maximum(x, LEAST_LOG), params["dual"])  # D8
-    due = opt_states["critic"][1].count % static.config.target_period == 0  # D10
+    due = opt_states["critic"][1].count % agent.config.target_period == 0  # D10
     new = {k: params[k] for k in state.target}
     target = jax.tree.map(lambda new, old: jnp.where(due, new, old), new, state.target)
     state = State(params, target, opt_states, state.obs_moments)
     return state, Metrics(*terms, norms["actor"], norms["critic"])
 
 
-def step(static: Static, state: State, batch: Batch, noise: Noise) -> tuple[State, Metrics]:
+def step(agent: AgentDef, state: State, batch: Batch, noise: Noise) -> tuple[State, Metrics]:
     """All updates of a round, on batches [U, B]; statistics then take the observations in."""
 
     def body(state, row):
-        return update(static, state, *row)
+        return update(agent, state, *row)
 
-    data = prepare(static, state, batch)
+    data = prepare(agent, state, batch)
     state, metrics = ops.scan(body, state, (data, noise))
-    if static.config.normalize_obs:
-        rows = jnp.asarray(batch.obs, static.dtype).reshape(-1, static.spec.observation_size)
-        state = state._replace(obs_moments=ops.merge_moments(state.obs_moments, rows))  # D7
+    if agent.config.normalize_obs:
+        rows = jnp.asarray(batch.obs, agent.dtype).reshape(-1, agent.spec.observation_size)
+        state = state._replace(obs_moments=ops.merge_stats(state.obs_moments, rows))  # D7
     return state, jax.tree.map(jnp.mean, metrics)
 
 
-def named(static: Static, tree: Any) -> dict[str, Array]:
+def named(agent: AgentDef, tree: Any) -> dict[str, Array]:
     """A tree shaped like the weights -> canonical names."""
-    del static
+    del agent
     return names_of(tree)
 
 
-def dump(static: Static, state: State) -> dict[str, np.ndarray]:
+def dump(agent: AgentDef, state: State) -> dict[str, np.ndarray]:
     """Everything in the state, under canonical names."""
     trees = [("", state.params), ("target/", state.target)]
     for _, adam, _ in state.opt_states.values():
         trees += [("adam/mu/", adam.mu), ("adam/nu/", adam.nu)]
-    out = {prefix + k: v for prefix, tree in trees for k, v in named(static, tree).items()}
+    out = {prefix + k: v for prefix, tree in trees for k, v in named(agent, tree).items()}
     out["adam/count"] = state.opt_states["critic"][1].count
     out.update({f"obs_moments/{k}": v for k, v in state.obs_moments._asdict().items()})
     return {k: np.asarray(v) for k, v in jax.device_get(out).items()}
 
 
-def load(static: Static, weights: Mapping[str, np.ndarray]) -> State:
+def load(agent: AgentDef, weights: Mapping[str, np.ndarray]) -> State:
     """What `dump` wrote, in any framework -> state."""
-    shapes = _shapes(static)
+    shapes = _shapes(agent)
 
     def tree(prefix, names):
-        return filled({k: shapes[k] for k in names}, weights, prefix, static.dtype)
+        return filled({k: shapes[k] for k in names}, weights, prefix, agent.dtype)
 
     opt_states = {}
-    for group, names in static.config.groups.items():
-        clip, adam, schedule = static.optimizers[group].init(tree("", names))
+    for group, names in agent.config.groups.items():
+        clip, adam, schedule = agent.optimizers[group].init(tree("", names))
         moving = {k: tree(f"adam/{k}/", names) for k in ("mu", "nu")}
         counts = (jnp.array(weights["adam/count"], jnp.int32) for _ in range(2))
         adam = adam._replace(count=next(counts), **moving)
         opt_states[group] = clip, adam, schedule._replace(count=next(counts))
-    moments = (jnp.array(weights[f"obs_moments/{k}"], static.dtype) for k in Moments._fields)
+    moments = (jnp.array(weights[f"obs_moments/{k}"], agent.dtype) for k in RunningStats._fields)
     target = tree("target/", [k for k in shapes if k != "dual"])
-    return State(tree("", shapes), target, opt_states, Moments(*moments))
+    return State(tree("", shapes), target, opt_states, RunningStats(*moments))
 
 
 def make_agent(spec: EnvSpec, config: Config, build: Build) -> Agent:
     """The five functions of the contract."""
-    static = make_static(spec, config, build)
-    return Agent(*(partial(fn, static) for fn in (init, act, step, dump, load)))
+    agent = make_agent_def(spec, config, build)
+    return Agent(*(partial(fn, agent) for fn in (init, act, step, dump, load)))
 
 
-def _features(static: Static, state: State, obs: Array) -> Array:
-    obs = jnp.asarray(obs, static.dtype)
-    return ops.normalize(obs, state.obs_moments) if static.config.normalize_obs else obs
+def _features(agent: AgentDef, state: State, obs: Array) -> Array:
+    obs = jnp.asarray(obs, agent.dtype)
+    return ops.normalize(obs, state.obs_moments) if agent.config.normalize_obs else obs
 
 
-def _networks(static: Static, params: dict[str, Any]) -> tuple:
+def _networks(agent: AgentDef, params: dict[str, Any]) -> tuple:
     """Policy and critics as functions of their inputs."""
-    critics = [partial(static.critic.apply, params[name]) for name in static.config.critics]
-    return partial(static.policy.apply, params["actor"]), critics
+    critics = [partial(agent.critic.apply, params[name]) for name in agent.config.critics]
+    return partial(agent.policy.apply, params["actor"]), critics
 
 
-def _shapes(static: Static) -> dict[str, Any]:
+def _shapes(agent: AgentDef) -> dict[str, Any]:
     """Trees shaped like what is trained."""
-    sizes = static.spec.observation_size, static.spec.action_size
-    obs, action = (jnp.zeros((1, size), static.dtype) for size in sizes)
+    sizes = agent.spec.observation_size, agent.spec.action_size
+    obs, action = (jnp.zeros((1, size), agent.dtype) for size in sizes)
     key = jax.random.key(0)
-    out = {"actor": jax.eval_shape(static.policy.init, key, obs)}
-    for name in static.config.critics:
-        out[name] = jax.eval_shape(static.critic.init, key, obs, action)
-    return {**out, "dual": initial_dual(static.spec, static.config)}
+    out = {"actor": jax.eval_shape(agent.policy.init, key, obs)}
+    for name in agent.config.critics:
+        out[name] = jax.eval_shape(agent.critic.init, key, obs, action)
+    return {**out, "dual": initial_dual(agent.spec, agent.config)}

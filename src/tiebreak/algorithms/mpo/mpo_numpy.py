@@ -11,7 +11,7 @@ import numpy as np
 from scipy.optimize import brentq
 
 from tiebreak.algorithms.mpo.config import Config
-from tiebreak.algorithms.mpo.data import Act, Batch, Metrics, Noise, Terms
+from tiebreak.algorithms.mpo.data import Act, Batch, LossTerms, Metrics, Noise
 from tiebreak.algorithms.mpo.dual_scipy import HIGHEST, LEAST_LOG, LOWEST, slsqp
 from tiebreak.core.types import EnvSpec
 from tiebreak.frameworks.numpy.ops import (
@@ -20,7 +20,7 @@ from tiebreak.frameworks.numpy.ops import (
     clip_by_norm,
     layer_norm_mlp,
     layer_norm_mlp_backward,
-    merge_moments,
+    merge_stats,
     normalize_obs,
     sgd,
     sigmoid,
@@ -158,7 +158,7 @@ def dual_gradients(config: Config, weights: Weights, temperature, log_means, kls
 
 
 def gradients(spec: EnvSpec, config: Config, weights: Weights, batch: Batch, noise: Noise):
-    """One update's features -> Terms, and d loss / d weight by name."""
+    """One update's features -> LossTerms, and d loss / d weight by name."""
     old_mean, old_std, _, _ = policy(config, weights, "target/actor", batch.next_obs)
     action = old_mean + old_std * noise.action
     value = sample_values(config, weights, batch.next_obs, action)
@@ -176,7 +176,7 @@ def gradients(spec: EnvSpec, config: Config, weights: Weights, batch: Batch, noi
     )
     loss, seen = critic_loss + actor_loss + dual_loss, [kl.mean() for kl in divergences]
     losses = loss, critic_loss, actor_loss, dual_loss
-    terms = Terms(*losses, q, target.mean(), temperature[0], kls[0], *seen)
+    terms = LossTerms(*losses, q, target.mean(), temperature[0], kls[0], *seen)
     return terms, {**grads, **actor_grads, **dual_grads}
 
 
@@ -221,5 +221,5 @@ def step(spec: EnvSpec, config: Config, weights: Weights, batch: Batch, noise: N
         history.append(metrics)
     if config.normalize_obs:  # D7
         rows = np.asarray(batch.obs, np.float64).reshape(-1, batch.obs.shape[-1])
-        weights = {**weights, **merge_moments(before, "obs_moments", rows)}
+        weights = {**weights, **merge_stats(before, "obs_moments", rows)}
     return weights, Metrics(*(np.mean(column) for column in zip(*history, strict=True)))

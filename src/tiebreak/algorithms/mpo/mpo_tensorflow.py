@@ -14,16 +14,16 @@ from tiebreak.algorithms.mpo.config import Config
 from tiebreak.algorithms.mpo.data import (
     Act,
     Batch,
+    LossTerms,
     Metrics,
     Noise,
     Samples,
-    Terms,
     initial_dual,
     initial_weights,
 )
 from tiebreak.algorithms.mpo.dual_scipy import LEAST_LOG
 from tiebreak.core.errors import UsageError
-from tiebreak.core.types import Agent, Array, Build, EnvSpec, Moments
+from tiebreak.core.types import Agent, Array, Build, EnvSpec, RunningStats
 from tiebreak.frameworks.tensorflow import ops
 from tiebreak.frameworks.tensorflow.networks import LayerNormCritic, LayerNormPolicy
 from tiebreak.frameworks.tensorflow.ops import Gaussian
@@ -66,7 +66,7 @@ def policy_loss(policy: Gaussian, samples: Samples, weights: Array) -> Array:
 def mpo_loss(
     policy: Callable, critics: Sequence[Callable], dual: Mapping[str, Array], samples: Samples,
     batch: Batch, config: Config,
-) -> Terms:  # fmt: skip
+) -> LossTerms:  # fmt: skip
     """All losses; each one's gradient is in its own networks only."""
     hold, mean = tf.stop_gradient, tf.reduce_mean
     target = batch.reward + batch.discount * mean(samples.value, axis=0)  # D2
@@ -86,10 +86,10 @@ def mpo_loss(
         actor += tf.reduce_sum(hold(alpha) * kl)
         multipliers += tf.reduce_sum(alpha * (getattr(config, f"epsilon_{part}") - hold(kl)))
     seen = mean(target), temperature[0], hold(tempered.kl)[0], *(mean(kl) for kl in kls)
-    return Terms(critic + actor + multipliers, critic, actor, multipliers, q, *seen)
+    return LossTerms(critic + actor + multipliers, critic, actor, multipliers, q, *seen)
 
 
-class Static(NamedTuple):
+class AgentDef(NamedTuple):
     """What never changes during training."""
 
     spec: EnvSpec
@@ -107,10 +107,10 @@ class State(NamedTuple):
     params: dict[str, tf.Variable]
     target: dict[str, tf.Variable]
     opt_states: dict[str, ops.Adam]
-    obs_moments: Moments
+    obs_moments: RunningStats
 
 
-def make_static(spec: EnvSpec, config: Config, build: Build) -> Static:
+def make_agent_def(spec: EnvSpec, config: Config, build: Build) -> AgentDef:
     """Networks and optimizers for a spec; no weights."""
     if config.dual == "slsqp" and not build.host_calls:
         raise UsageError(
@@ -129,121 +129,121 @@ def make_static(spec: EnvSpec, config: Config, build: Build) -> Static:
         "critic": {k: shape for critic in critics for k, shape in critic.shapes().items()},
         "dual": {f"dual/{k}": v.shape for k, v in initial_dual(spec, config).items()},
     }
-    return Static(spec, config, build.dtype, policy, critics, optimizers, layouts)
+    return AgentDef(spec, config, build.dtype, policy, critics, optimizers, layouts)
 
 
-def init(static: Static, seed: int) -> State:
+def init(agent: AgentDef, seed: int) -> State:
     """A new state with the canonical initial weights (D11)."""
-    return load(static, initial_weights(static.spec, static.config, seed))  # D11
+    return load(agent, initial_weights(agent.spec, agent.config, seed))  # D11
 
 
-def act(static: Static, state: State, obs: Array, noise: Array) -> Act:
+def act(agent: AgentDef, state: State, obs: Array, noise: Array) -> Act:
     """obs [N, *obs], noise [N, A] -> Act; zero noise is greedy."""
-    obs = _features(static, state, tf.reshape(obs, (obs.shape[0], -1)))
-    policy = static.policy(ops.unpack(state.params["actor"], static.layouts["actor"]), obs)
-    raw = tf.clip_by_value(policy.sample(tf.cast(noise, static.dtype)), -1.0, 1.0)  # D1
-    bounds = (tf.constant(b, static.dtype) for b in static.spec.bounds)
-    return Act(ops.fit_to_bounds(raw, *bounds), raw)
+    obs = _features(agent, state, tf.reshape(obs, (obs.shape[0], -1)))
+    policy = agent.policy(ops.unpack(state.params["actor"], agent.layouts["actor"]), obs)
+    raw = tf.clip_by_value(policy.sample(tf.cast(noise, agent.dtype)), -1.0, 1.0)  # D1
+    bounds = (tf.constant(b, agent.dtype) for b in agent.spec.bounds)
+    return Act(ops.rescale_action(raw, *bounds), raw)
 
 
-def prepare(static: Static, state: State, batch: Batch) -> Batch:
+def prepare(agent: AgentDef, state: State, batch: Batch) -> Batch:
     """The batch in the working precision, with features for observations."""
-    obs, next_obs = (_features(static, state, x) for x in (batch.obs, batch.next_obs))
+    obs, next_obs = (_features(agent, state, x) for x in (batch.obs, batch.next_obs))
     others = batch.action, batch.reward, batch.discount
-    return Batch(obs, *(tf.cast(x, static.dtype) for x in others), next_obs)
+    return Batch(obs, *(tf.cast(x, agent.dtype) for x in others), next_obs)
 
 
-def gradients(static: Static, state: State, batch: Batch, noise: Noise) -> tuple[Terms, dict]:
+def gradients(agent: AgentDef, state: State, batch: Batch, noise: Noise) -> tuple[LossTerms, dict]:
     """Loss terms and the raw gradient in all weights; a batch of features, without axis U."""
-    noise = tf.cast(noise.action, static.dtype)
-    samples = draw_samples(*_networks(static, named(static, state.target)), batch.next_obs, noise)
+    noise = tf.cast(noise.action, agent.dtype)
+    samples = draw_samples(*_networks(agent, named(agent, state.target)), batch.next_obs, noise)
     flat = {group: tf.convert_to_tensor(x) for group, x in state.params.items()}
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(flat)
-        weights = named(static, flat)
-        dual = {k: weights[f"dual/{k}"] for k in static.config.dual_names}
-        terms = mpo_loss(*_networks(static, weights), dual, samples, batch, static.config)
+        weights = named(agent, flat)
+        dual = {k: weights[f"dual/{k}"] for k in agent.config.dual_names}
+        terms = mpo_loss(*_networks(agent, weights), dual, samples, batch, agent.config)
     return terms, tape.gradient(terms.loss, flat)
 
 
-def update(static: Static, state: State, batch: Batch, noise: Noise) -> tuple[State, Metrics]:
+def update(agent: AgentDef, state: State, batch: Batch, noise: Noise) -> tuple[State, Metrics]:
     """One step of each optimizer, and the copies into the target networks when they are due."""
-    terms, grads = gradients(static, state, batch, noise)
-    for group, optimizer in static.optimizers.items():
+    terms, grads = gradients(agent, state, batch, noise)
+    for group, optimizer in agent.optimizers.items():
         optimizer(grads[group], state.opt_states[group], state.params[group])
     dual = state.params["dual"]
     dual.assign(tf.maximum(dual, LEAST_LOG))  # D8
-    due = state.opt_states["critic"].count % static.config.target_period == 0  # D10
+    due = state.opt_states["critic"].count % agent.config.target_period == 0  # D10
     for group, old in state.target.items():
-        ops.copy_when(due, state.params[group], old)
-    norms = (ops.global_norm(grads[group]) for group in static.config.targets)
+        ops.periodic_update(due, state.params[group], old)
+    norms = (ops.global_norm(grads[group]) for group in agent.config.targets)
     return state, Metrics(*terms, *norms)
 
 
-def step(static: Static, state: State, batch: Batch, noise: Noise) -> tuple[State, Metrics]:
+def step(agent: AgentDef, state: State, batch: Batch, noise: Noise) -> tuple[State, Metrics]:
     """All updates of a round, on batches [U, B]; statistics then take the observations in."""
 
     def body(u):
         rows = tf.nest.map_structure(lambda x: tf.gather(x, u), (data, noise))
-        return tf.stack(update(static, state, *rows)[1])
+        return tf.stack(update(agent, state, *rows)[1])
 
-    data, rows = prepare(static, state, batch), tf.range(static.config.num_updates)
-    metrics = ops.scan(body, rows, len(Metrics._fields), static.dtype)
-    if static.config.normalize_obs:
-        seen = tf.reshape(tf.cast(batch.obs, static.dtype), (-1, static.spec.observation_size))
-        ops.assign(state.obs_moments, ops.merge_moments(state.obs_moments, seen))  # D7
+    data, rows = prepare(agent, state, batch), tf.range(agent.config.num_updates)
+    metrics = ops.scan(body, rows, len(Metrics._fields), agent.dtype)
+    if agent.config.normalize_obs:
+        seen = tf.reshape(tf.cast(batch.obs, agent.dtype), (-1, agent.spec.observation_size))
+        ops.assign(state.obs_moments, ops.merge_stats(state.obs_moments, seen))  # D7
     return state, Metrics(*tf.unstack(metrics))
 
 
-def named(static: Static, tree: Mapping[str, Array]) -> dict[str, Array]:
+def named(agent: AgentDef, tree: Mapping[str, Array]) -> dict[str, Array]:
     """What each optimizer's part of the weights is laid out like -> canonical names."""
-    parts = [ops.unpack(flat, static.layouts[group]) for group, flat in tree.items()]
+    parts = [ops.unpack(flat, agent.layouts[group]) for group, flat in tree.items()]
     return {k: x for part in parts for k, x in part.items()}
 
 
-def dump(static: Static, state: State) -> dict[str, np.ndarray]:
+def dump(agent: AgentDef, state: State) -> dict[str, np.ndarray]:
     """Everything in the state, under canonical names."""
     adams = state.opt_states.items()
     trees = {"": state.params, "target/": state.target}
     trees.update({f"adam/{k}/": {g: getattr(x, k) for g, x in adams} for k in ("mu", "nu")})
-    out = {prefix + k: v for prefix, t in trees.items() for k, v in named(static, t).items()}
+    out = {prefix + k: v for prefix, t in trees.items() for k, v in named(agent, t).items()}
     out["adam/count"] = tf.cast(state.opt_states["critic"].count, tf.int32)
     out.update({f"obs_moments/{k}": v for k, v in state.obs_moments._asdict().items()})
     return {k: np.array(v.numpy()) for k, v in out.items()}
 
 
-def load(static: Static, weights: Mapping[str, np.ndarray]) -> State:
+def load(agent: AgentDef, weights: Mapping[str, np.ndarray]) -> State:
     """What `dump` wrote, in any framework -> state."""
 
-    def variable(name, dtype=static.dtype):
+    def variable(name, dtype=agent.dtype):
         return tf.Variable(weights[name], dtype=dtype)
 
     def flat(prefix, group):
-        layout = static.layouts[group]
+        layout = agent.layouts[group]
         arrays = {name: weights[prefix + name] for name in layout}
-        return tf.Variable(ops.pack(arrays, layout), dtype=static.dtype)
+        return tf.Variable(ops.pack(arrays, layout), dtype=agent.dtype)
 
     opt_states = {}
-    for group in static.layouts:
+    for group in agent.layouts:
         moving = (flat(f"adam/{k}/", group) for k in ("mu", "nu"))
         opt_states[group] = ops.Adam(*moving, variable("adam/count", tf.int64))
-    moments = Moments(*(variable(f"obs_moments/{k}") for k in Moments._fields))
-    params = {group: flat("", group) for group in static.layouts}
-    target = {group: flat("target/", group) for group in static.config.targets}
+    moments = RunningStats(*(variable(f"obs_moments/{k}") for k in RunningStats._fields))
+    params = {group: flat("", group) for group in agent.layouts}
+    target = {group: flat("target/", group) for group in agent.config.targets}
     return State(params, target, opt_states, moments)
 
 
 def make_agent(spec: EnvSpec, config: Config, build: Build) -> Agent:
     """The five functions of the contract."""
-    static = make_static(spec, config, build)
-    return Agent(*(partial(fn, static) for fn in (init, act, step, dump, load)))
+    agent = make_agent_def(spec, config, build)
+    return Agent(*(partial(fn, agent) for fn in (init, act, step, dump, load)))
 
 
-def _features(static: Static, state: State, obs: Array) -> Array:
-    obs = tf.cast(obs, static.dtype)
-    return ops.normalize(obs, state.obs_moments) if static.config.normalize_obs else obs
+def _features(agent: AgentDef, state: State, obs: Array) -> Array:
+    obs = tf.cast(obs, agent.dtype)
+    return ops.normalize(obs, state.obs_moments) if agent.config.normalize_obs else obs
 
 
-def _networks(static: Static, weights: Mapping[str, Array]) -> tuple:
+def _networks(agent: AgentDef, weights: Mapping[str, Array]) -> tuple:
     """Policy and critics as functions of their inputs."""
-    return partial(static.policy, weights), [partial(c, weights) for c in static.critics]
+    return partial(agent.policy, weights), [partial(c, weights) for c in agent.critics]

@@ -12,9 +12,17 @@ import torch
 
 from tiebreak.algorithms.mpo import dual_torch as duals
 from tiebreak.algorithms.mpo.config import Config
-from tiebreak.algorithms.mpo.data import Act, Batch, Metrics, Noise, Samples, Terms, initial_weights
+from tiebreak.algorithms.mpo.data import (
+    Act,
+    Batch,
+    LossTerms,
+    Metrics,
+    Noise,
+    Samples,
+    initial_weights,
+)
 from tiebreak.algorithms.mpo.dual_scipy import LEAST_LOG
-from tiebreak.core.types import Agent, Array, Build, EnvSpec, Moments
+from tiebreak.core.types import Agent, Array, Build, EnvSpec, RunningStats
 from tiebreak.frameworks.torch import ops
 from tiebreak.frameworks.torch.networks import LayerNormCritic, LayerNormPolicy
 from tiebreak.frameworks.torch.ops import Gaussian
@@ -56,7 +64,7 @@ def policy_loss(policy: Gaussian, samples: Samples, weights: Array) -> Array:
 def mpo_loss(
     policy: Callable, critics: Sequence[Callable], dual: Mapping[str, Array], samples: Samples,
     batch: Batch, config: Config,
-) -> Terms:  # fmt: skip
+) -> LossTerms:  # fmt: skip
     """All losses; each one's gradient is in its own networks only."""
     target = batch.reward + batch.discount * samples.value.mean(0)  # D2
     critic, q = critic_loss(critics, batch, target)
@@ -76,10 +84,10 @@ def mpo_loss(
         bound = getattr(config, f"epsilon_{part}")
         multipliers = multipliers + (alpha * (bound - kl.detach())).sum()
     seen = target.mean(), temperature[0], tempered.kl[0], *(kl.mean() for kl in kls)
-    return Terms(critic + actor + multipliers, critic, actor, multipliers, q, *seen)
+    return LossTerms(critic + actor + multipliers, critic, actor, multipliers, q, *seen)
 
 
-class Static(NamedTuple):
+class AgentDef(NamedTuple):
     """What never changes during training."""
 
     spec: EnvSpec
@@ -101,14 +109,14 @@ class State(NamedTuple):
     params: dict[str, list[Array]]
     target: dict[str, list[Array]]
     opt_states: dict[str, ops.Adam]
-    obs_moments: Moments
+    obs_moments: RunningStats
 
 
-def make_static(spec: EnvSpec, config: Config, build: Build) -> Static:
+def make_agent_def(spec: EnvSpec, config: Config, build: Build) -> AgentDef:
     """Networks (without memory) and optimizers for a spec; what an update compiles."""
 
-    def one(static, state, data, noise):
-        return torch.stack(update(static, state, data, noise)[1])
+    def one(agent, state, data, noise):
+        return torch.stack(update(agent, state, data, noise)[1])
 
     dtype, device = getattr(torch, build.dtype), torch.device(build.device)
     networks = {"actor": LayerNormPolicy(spec, config.hidden_sizes, config.init_std, dtype)}
@@ -121,130 +129,132 @@ def make_static(spec: EnvSpec, config: Config, build: Build) -> Static:
         for group, (rate, clip) in config.rates.items()
     }  # D9
     box = [torch.tensor(b, dtype=dtype, device=device) for b in spec.bounds]
-    return Static(spec, config, dtype, device, networks, names, optimizers, box, build.compile(one))
+    return AgentDef(
+        spec, config, dtype, device, networks, names, optimizers, box, build.compile(one)
+    )
 
 
-def init(static: Static, seed: int) -> State:
+def init(agent: AgentDef, seed: int) -> State:
     """A new state with the canonical initial weights (D11)."""
-    return load(static, initial_weights(static.spec, static.config, seed))  # D11
+    return load(agent, initial_weights(agent.spec, agent.config, seed))  # D11
 
 
 @torch.no_grad()
-def act(static: Static, state: State, obs: Array, noise: Array) -> Act:
+def act(agent: AgentDef, state: State, obs: Array, noise: Array) -> Act:
     """obs [N, *obs], noise [N, A] -> Act; zero noise is greedy."""
-    policy = state.networks["actor"](_features(static, state, obs.reshape(len(obs), -1)))
-    raw = policy.sample(noise.to(static.dtype)).clamp(-1.0, 1.0)  # D1
-    return Act(ops.fit_to_bounds(raw, *static.bounds), raw)
+    policy = state.networks["actor"](_features(agent, state, obs.reshape(len(obs), -1)))
+    raw = policy.sample(noise.to(agent.dtype)).clamp(-1.0, 1.0)  # D1
+    return Act(ops.rescale_action(raw, *agent.bounds), raw)
 
 
 @torch.no_grad()
-def prepare(static: Static, state: State, batch: Batch) -> Batch:
+def prepare(agent: AgentDef, state: State, batch: Batch) -> Batch:
     """The batch in the working precision, with features for observations."""
-    obs, next_obs = (_features(static, state, x) for x in (batch.obs, batch.next_obs))
+    obs, next_obs = (_features(agent, state, x) for x in (batch.obs, batch.next_obs))
     others = batch.action, batch.reward, batch.discount
-    return Batch(obs, *(x.to(static.dtype) for x in others), next_obs)
+    return Batch(obs, *(x.to(agent.dtype) for x in others), next_obs)
 
 
-def gradients(static: Static, state: State, batch: Batch, noise: Noise) -> tuple[Terms, dict]:
+def gradients(agent: AgentDef, state: State, batch: Batch, noise: Noise) -> tuple[LossTerms, dict]:
     """Loss terms and the raw gradient in all weights; a batch of features, without axis U."""
     policy, *critics = state.target_networks.values()
-    samples = draw_samples(policy, critics, batch.next_obs, noise.action.to(static.dtype))
+    samples = draw_samples(policy, critics, batch.next_obs, noise.action.to(agent.dtype))
     policy, *critics = state.networks.values()
-    dual = dict(zip(static.config.dual_names, state.params["dual"], strict=True))
-    terms = mpo_loss(policy, critics, dual, samples, batch, static.config)
+    dual = dict(zip(agent.config.dual_names, state.params["dual"], strict=True))
+    terms = mpo_loss(policy, critics, dual, samples, batch, agent.config)
     flat = iter(torch.autograd.grad(terms.loss, [x for p in state.params.values() for x in p]))
     grads = {group: [next(flat) for _ in names] for group, names in state.params.items()}
-    return Terms(*(x.detach() for x in terms)), grads
+    return LossTerms(*(x.detach() for x in terms)), grads
 
 
-def update(static: Static, state: State, batch: Batch, noise: Noise) -> tuple[State, Metrics]:
+def update(agent: AgentDef, state: State, batch: Batch, noise: Noise) -> tuple[State, Metrics]:
     """One step of each optimizer, and the copies into the target networks when they are due."""
-    terms, grads = gradients(static, state, batch, noise)
+    terms, grads = gradients(agent, state, batch, noise)
     norms = {
         group: optimizer(state.params[group], grads[group], state.opt_states[group])
-        for group, optimizer in static.optimizers.items()
+        for group, optimizer in agent.optimizers.items()
     }
     with torch.no_grad():
         torch._foreach_clamp_min_(state.params["dual"], LEAST_LOG)  # D8
         count = state.opt_states["critic"].count[0]
-        due = count % static.config.target_period == 0  # D10
+        due = count % agent.config.target_period == 0  # D10
         for group, old in state.target.items():
-            ops.copy_when(due, state.params[group], old)
+            ops.periodic_update(due, state.params[group], old)
     return state, Metrics(*terms, norms["actor"], norms["critic"])
 
 
-def step(static: Static, state: State, batch: Batch, noise: Noise) -> tuple[State, Metrics]:
+def step(agent: AgentDef, state: State, batch: Batch, noise: Noise) -> tuple[State, Metrics]:
     """All updates of a round, on batches [U, B]; statistics then take the observations in."""
-    data = prepare(static, state, batch)
+    data = prepare(agent, state, batch)
     rows = [
         (Batch(*(x[u] for x in data)), Noise(*(x[u] for x in noise)))
-        for u in range(static.config.num_updates)
+        for u in range(agent.config.num_updates)
     ]
-    metrics = torch.stack([static.update(static, state, *row) for row in rows])
-    if static.config.normalize_obs:
-        seen = batch.obs.to(static.dtype).reshape(-1, static.spec.observation_size)
-        state = state._replace(obs_moments=ops.merge_moments(state.obs_moments, seen))  # D7
+    metrics = torch.stack([agent.update(agent, state, *row) for row in rows])
+    if agent.config.normalize_obs:
+        seen = batch.obs.to(agent.dtype).reshape(-1, agent.spec.observation_size)
+        state = state._replace(obs_moments=ops.merge_stats(state.obs_moments, seen))  # D7
     return state, Metrics(*metrics.mean(0).unbind())
 
 
-def named(static: Static, tree: dict[str, list[Array]]) -> dict[str, Array]:
+def named(agent: AgentDef, tree: dict[str, list[Array]]) -> dict[str, Array]:
     """What each optimizer's part of the weights is shaped like -> canonical names and layout."""
-    pairs = (pair for group in tree for pair in zip(static.names[group], tree[group], strict=True))
+    pairs = (pair for group in tree for pair in zip(agent.names[group], tree[group], strict=True))
     return {k: x.T if x.ndim == 2 else x for k, x in pairs}
 
 
-def dump(static: Static, state: State) -> dict[str, np.ndarray]:
+def dump(agent: AgentDef, state: State) -> dict[str, np.ndarray]:
     """Everything in the state, under canonical names; copies."""
     adams = state.opt_states.items()
     trees = {"": state.params, "target/": state.target}
     trees.update({f"adam/{k}/": {g: getattr(x, k) for g, x in adams} for k in ("mu", "nu")})
-    out = {prefix + k: v for prefix, t in trees.items() for k, v in named(static, t).items()}
+    out = {prefix + k: v for prefix, t in trees.items() for k, v in named(agent, t).items()}
     out["adam/count"] = state.opt_states["critic"].count[0]
     out.update({f"obs_moments/{k}": v for k, v in state.obs_moments._asdict().items()})
     return {k: np.array(v.detach().cpu().numpy(), order="C") for k, v in out.items()}
 
 
-def load(static: Static, weights: Mapping[str, np.ndarray]) -> State:
+def load(agent: AgentDef, weights: Mapping[str, np.ndarray]) -> State:
     """What `dump` wrote, in any framework -> state."""
 
-    def tensor(name, dtype=static.dtype):
-        return torch.tensor(weights[name], dtype=dtype, device=static.device)
+    def tensor(name, dtype=agent.dtype):
+        return torch.tensor(weights[name], dtype=dtype, device=agent.device)
 
     networks, targets = (
-        {k: copy.deepcopy(x).to_empty(device=static.device) for k, x in static.networks.items()}
+        {k: copy.deepcopy(x).to_empty(device=agent.device) for k, x in agent.networks.items()}
         for _ in range(2)
     )
-    params, target = (_parameters(static, x) for x in (networks, targets))
+    params, target = (_parameters(agent, x) for x in (networks, targets))
     with torch.no_grad():
         for group in target:
-            torch._foreach_copy_(params[group], _unnamed(static, weights, "", group))
-            torch._foreach_copy_(target[group], _unnamed(static, weights, "target/", group))
-    params["dual"] = [x.requires_grad_() for x in _unnamed(static, weights, "", "dual")]
+            torch._foreach_copy_(params[group], _unnamed(agent, weights, "", group))
+            torch._foreach_copy_(target[group], _unnamed(agent, weights, "target/", group))
+    params["dual"] = [x.requires_grad_() for x in _unnamed(agent, weights, "", "dual")]
     opt_states = {}
     for group in params:
-        moving = (_unnamed(static, weights, f"adam/{k}/", group) for k in ("mu", "nu"))
+        moving = (_unnamed(agent, weights, f"adam/{k}/", group) for k in ("mu", "nu"))
         opt_states[group] = ops.Adam(*moving, [tensor("adam/count", torch.int32)])
-    moments = Moments(*(tensor(f"obs_moments/{k}") for k in Moments._fields))
+    moments = RunningStats(*(tensor(f"obs_moments/{k}") for k in RunningStats._fields))
     return State(networks, targets, params, target, opt_states, moments)
 
 
 def make_agent(spec: EnvSpec, config: Config, build: Build) -> Agent:
     """The five functions of the contract."""
-    static = make_static(spec, config, build)
-    return Agent(*(partial(fn, static) for fn in (init, act, step, dump, load)))
+    agent = make_agent_def(spec, config, build)
+    return Agent(*(partial(fn, agent) for fn in (init, act, step, dump, load)))
 
 
-def _features(static: Static, state: State, obs: Array) -> Array:
-    obs = obs.to(static.dtype)
-    return ops.normalize(obs, state.obs_moments) if static.config.normalize_obs else obs
+def _features(agent: AgentDef, state: State, obs: Array) -> Array:
+    obs = obs.to(agent.dtype)
+    return ops.normalize(obs, state.obs_moments) if agent.config.normalize_obs else obs
 
 
-def _parameters(static: Static, networks: Mapping) -> dict[str, list[Array]]:
+def _parameters(agent: AgentDef, networks: Mapping) -> dict[str, list[Array]]:
     """Optimizer -> the parameters of its networks."""
-    groups = ((g, static.config.groups[g]) for g in static.config.targets)
+    groups = ((g, agent.config.groups[g]) for g in agent.config.targets)
     return {g: [p for k in found for p in networks[k].parameters()] for g, found in groups}
 
 
-def _unnamed(static: Static, weights: Mapping, prefix: str, group: str) -> list[Array]:
-    tree = [torch.tensor(weights[prefix + k], dtype=static.dtype) for k in static.names[group]]
-    return [(x.T.contiguous() if x.ndim == 2 else x).to(static.device) for x in tree]
+def _unnamed(agent: AgentDef, weights: Mapping, prefix: str, group: str) -> list[Array]:
+    tree = [torch.tensor(weights[prefix + k], dtype=agent.dtype) for k in agent.names[group]]
+    return [(x.T.contiguous() if x.ndim == 2 else x).to(agent.device) for x in tree]

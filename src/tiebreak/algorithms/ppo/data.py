@@ -85,7 +85,7 @@ class Minibatch(NamedTuple):
     """[B]: the λ-return, advantage + value"""
 
 
-class Terms(NamedTuple):
+class LossTerms(NamedTuple):
     """Scalars of one loss evaluation (means over a minibatch)."""
 
     loss: Array

@@ -10,8 +10,8 @@ from collections.abc import Callable
 import jax.numpy as jnp
 
 from tiebreak.algorithms.ppo.config import Config
-from tiebreak.algorithms.ppo.data import Minibatch, Rollout, Terms
-from tiebreak.core.types import Array, Moments
+from tiebreak.algorithms.ppo.data import LossTerms, Minibatch, Rollout
+from tiebreak.core.types import Array, RunningStats
 from tiebreak.frameworks.jax import ops
 
 
@@ -32,7 +32,7 @@ def value_loss(value: Array, old_value: Array, target: Array, config: Config) ->
     return 0.5 * error.mean()
 
 
-def ppo_loss(policy: Callable, value: Callable, minibatch: Minibatch, config: Config) -> Terms:
+def ppo_loss(policy: Callable, value: Callable, minibatch: Minibatch, config: Config) -> LossTerms:
     """All terms of the loss on one minibatch."""
     distribution = policy(minibatch.obs)
     log_ratio = distribution.log_prob(minibatch.action) - minibatch.log_prob
@@ -43,7 +43,7 @@ def ppo_loss(policy: Callable, value: Callable, minibatch: Minibatch, config: Co
     loss = actor + config.value_coef * critic - config.entropy_coef * entropy
     approx_kl = (ratio - 1.0 - log_ratio).mean()
     clip_fraction = (jnp.abs(ratio - 1.0) > config.clip).astype(ratio.dtype).mean()
-    return Terms(loss, actor, critic, entropy, approx_kl, clip_fraction)
+    return LossTerms(loss, actor, critic, entropy, approx_kl, clip_fraction)
 
 
 def learning_rate(config: Config, count: Array) -> Array | float:
@@ -57,15 +57,15 @@ def learning_rate(config: Config, count: Array) -> Array | float:
 
 
 def scale_rewards(
-    batch: Rollout, running_return: Array, moments: Moments, config: Config
-) -> tuple[Array, Array, Moments]:
+    batch: Rollout, running_return: Array, moments: RunningStats, config: Config
+) -> tuple[Array, Array, RunningStats]:
     """Rewards [T, N] over the std of the discounted return; the new running return and moments."""
     going = 1.0 - jnp.logical_or(batch.terminated, batch.truncated).astype(batch.reward.dtype)
     first = batch.reward[:1] + config.gamma * running_return
     before = jnp.concatenate([jnp.zeros_like(going[:1]), going[:-1]])
     rewards = jnp.concatenate([first, batch.reward[1:]])
     returns = ops.recurrence(rewards, config.gamma * before)
-    moments = ops.merge_moments(moments, returns.reshape(-1))
+    moments = ops.merge_stats(moments, returns.reshape(-1))
     scaled = jnp.clip(batch.reward / jnp.sqrt(moments.var + 1e-8), -10.0, 10.0)  # D11
     return scaled, returns[-1] * going[-1], moments
 

@@ -14,20 +14,20 @@ import optax
 from tiebreak.algorithms.ppo.config import Config
 from tiebreak.algorithms.ppo.data import (
     Act,
+    LossTerms,
     Metrics,
     Minibatch,
     Noise,
     Rollout,
-    Terms,
     initial_weights,
 )
 from tiebreak.algorithms.ppo.losses_jax import advantages, learning_rate, ppo_loss, scale_rewards
-from tiebreak.core.types import Agent, Array, Build, EnvSpec, Moments
+from tiebreak.core.types import Agent, Array, Build, EnvSpec, RunningStats
 from tiebreak.frameworks.jax import ops
 from tiebreak.frameworks.jax.linen import Policy, Value
 
 
-class Static(NamedTuple):
+class AgentDef(NamedTuple):
     """What never changes during training."""
 
     spec: EnvSpec
@@ -43,12 +43,12 @@ class State(NamedTuple):
 
     params: dict[str, Any]
     opt_state: Any
-    obs_moments: Moments
-    return_moments: Moments
+    obs_moments: RunningStats
+    return_moments: RunningStats
     running_return: Array
 
 
-def make_static(spec: EnvSpec, config: Config, build: Build) -> Static:
+def make_agent_def(spec: EnvSpec, config: Config, build: Build) -> AgentDef:
     """Networks and optimizer for a spec; no weights."""
     policy = Policy(spec, config.hidden_sizes, config.activation, build.dtype)
     value = Value(config.hidden_sizes, config.activation, build.dtype)
@@ -56,30 +56,30 @@ def make_static(spec: EnvSpec, config: Config, build: Build) -> Static:
     optimizer = ops.make_optimizer(
         config.optimizer, schedule, config.adam_eps, config.max_grad_norm
     )  # D7 D8
-    return Static(spec, config, build.dtype, policy, value, optimizer)
+    return AgentDef(spec, config, build.dtype, policy, value, optimizer)
 
 
-def init(static: Static, seed: int) -> State:
+def init(agent: AgentDef, seed: int) -> State:
     """A new state with the canonical initial weights (D12)."""
-    return load(static, initial_weights(static.spec, static.config, seed))  # D12
+    return load(agent, initial_weights(agent.spec, agent.config, seed))  # D12
 
 
-def act(static: Static, state: State, obs: Array, noise: Array) -> Act:
+def act(agent: AgentDef, state: State, obs: Array, noise: Array) -> Act:
     """obs [N, *obs], noise [N, action_size] -> Act; zero noise is greedy."""
-    obs = _features(static, state, obs)
-    distribution = static.policy.apply(state.params["actor"], obs)
-    raw = action = distribution.sample(jnp.asarray(noise, static.dtype))  # D1
-    if not static.spec.discrete:  # D3
-        low, high = (jnp.asarray(b, static.dtype) for b in static.spec.bounds)
-        action = ops.fit_to_bounds(raw, low, high)
-    value = static.value.apply(state.params["critic"], obs)
+    obs = _features(agent, state, obs)
+    distribution = agent.policy.apply(state.params["actor"], obs)
+    raw = action = distribution.sample(jnp.asarray(noise, agent.dtype))  # D1
+    if not agent.spec.discrete:  # D3
+        low, high = (jnp.asarray(b, agent.dtype) for b in agent.spec.bounds)
+        action = ops.rescale_action(raw, low, high)
+    value = agent.value.apply(state.params["critic"], obs)
     return Act(action, raw, distribution.log_prob(raw), value)
 
 
-def prepare(static: Static, state: State, batch: Rollout) -> tuple[State, Minibatch]:
+def prepare(agent: AgentDef, state: State, batch: Rollout) -> tuple[State, Minibatch]:
     """Advantages and targets of a rollout, flattened to B rows; normalizers take it in."""
-    config, rows = static.config, batch.reward.size
-    batch = jax.tree.map(lambda x: _cast(x, static.dtype), batch)
+    config, rows = agent.config, batch.reward.size
+    batch = jax.tree.map(lambda x: _cast(x, agent.dtype), batch)
     reward, running_return, return_moments = (
         batch.reward,
         state.running_return,
@@ -89,63 +89,63 @@ def prepare(static: Static, state: State, batch: Rollout) -> tuple[State, Miniba
         reward, running_return, return_moments = scale_rewards(
             batch, running_return, return_moments, config
         )
-    next_obs = _features(static, state, batch.next_obs.reshape(rows, -1))
-    next_value = static.value.apply(state.params["critic"], next_obs)  # D2
+    next_obs = _features(agent, state, batch.next_obs.reshape(rows, -1))
+    next_value = agent.value.apply(state.params["critic"], next_obs)  # D2
     advantage = advantages(batch, reward, next_value.reshape(reward.shape), config)
     raw_obs = batch.obs.reshape(rows, -1)
     data = Minibatch(
-        _features(static, state, raw_obs),
+        _features(agent, state, raw_obs),
         batch.action.reshape(rows, *batch.action.shape[2:]),
         *(x.reshape(rows) for x in (batch.log_prob, batch.value, advantage)),
         (advantage + batch.value).reshape(rows),
     )
     obs_moments = state.obs_moments
     if config.normalize_obs:
-        obs_moments = ops.merge_moments(obs_moments, raw_obs)  # D10
+        obs_moments = ops.merge_stats(obs_moments, raw_obs)  # D10
     state = state._replace(
         obs_moments=obs_moments, return_moments=return_moments, running_return=running_return
     )
     return state, data
 
 
-def gradients(static: Static, state: State, minibatch: Minibatch) -> tuple[Terms, Any]:
+def gradients(agent: AgentDef, state: State, minibatch: Minibatch) -> tuple[LossTerms, Any]:
     """Loss terms and the raw gradient in the weights."""
 
     def loss(params):
-        policy = partial(static.policy.apply, params["actor"])
-        value = partial(static.value.apply, params["critic"])
-        terms = ppo_loss(policy, value, minibatch, static.config)
+        policy = partial(agent.policy.apply, params["actor"])
+        value = partial(agent.value.apply, params["critic"])
+        terms = ppo_loss(policy, value, minibatch, agent.config)
         return terms.loss, terms
 
     grads, terms = jax.grad(loss, has_aux=True)(state.params)
     return terms, grads
 
 
-def update(static: Static, state: State, minibatch: Minibatch) -> tuple[State, Metrics]:
+def update(agent: AgentDef, state: State, minibatch: Minibatch) -> tuple[State, Metrics]:
     """One gradient step."""
-    terms, grads = gradients(static, state, minibatch)
-    changes, opt_state = static.optimizer.update(grads, state.opt_state, state.params)
+    terms, grads = gradients(agent, state, minibatch)
+    changes, opt_state = agent.optimizer.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, changes)
     return state._replace(params=params, opt_state=opt_state), Metrics(
         *terms, grad_norm=ops.global_norm(grads)
     )
 
 
-def step(static: Static, state: State, batch: Rollout, noise: Noise) -> tuple[State, Metrics]:
+def step(agent: AgentDef, state: State, batch: Rollout, noise: Noise) -> tuple[State, Metrics]:
     """One iteration: prepare, then every epoch's minibatches."""
-    state, data = prepare(static, state, batch)
-    size = static.config.batch_size // static.config.num_minibatches
+    state, data = prepare(agent, state, batch)
+    size = agent.config.batch_size // agent.config.num_minibatches
 
     def body(state, rows):
-        return update(static, state, jax.tree.map(lambda x: x[rows], data))
+        return update(agent, state, jax.tree.map(lambda x: x[rows], data))
 
     state, metrics = ops.scan(body, state, jnp.reshape(noise.permutation, (-1, size)))
     return state, jax.tree.map(jnp.mean, metrics)
 
 
-def named(static: Static, tree: Any) -> dict[str, Array]:
+def named(agent: AgentDef, tree: Any) -> dict[str, Array]:
     """A tree shaped like the weights -> canonical names."""
-    del static
+    del agent
     out = {}
     for network in ("actor", "critic"):
         for name, value in tree[network]["params"].items():
@@ -155,12 +155,12 @@ def named(static: Static, tree: Any) -> dict[str, Array]:
     return out
 
 
-def dump(static: Static, state: State) -> dict[str, np.ndarray]:
+def dump(agent: AgentDef, state: State) -> dict[str, np.ndarray]:
     """Everything in the state, under canonical names."""
     adam = state.opt_state[1]
-    out = named(static, state.params)
-    out.update({f"adam/mu/{k}": v for k, v in named(static, adam.mu).items()})
-    out.update({f"adam/nu/{k}": v for k, v in named(static, adam.nu).items()})
+    out = named(agent, state.params)
+    out.update({f"adam/mu/{k}": v for k, v in named(agent, adam.mu).items()})
+    out.update({f"adam/nu/{k}": v for k, v in named(agent, adam.nu).items()})
     out["adam/count"] = adam.count
     for name, moments in (("obs", state.obs_moments), ("return", state.return_moments)):
         out.update({f"{name}_moments/{k}": v for k, v in moments._asdict().items()})
@@ -168,54 +168,54 @@ def dump(static: Static, state: State) -> dict[str, np.ndarray]:
     return {k: np.asarray(v) for k, v in jax.device_get(out).items()}
 
 
-def load(static: Static, weights: Mapping[str, np.ndarray]) -> State:
+def load(agent: AgentDef, weights: Mapping[str, np.ndarray]) -> State:
     """What `dump` wrote, in any framework -> state."""
-    params = _unnamed(static, weights, "")
-    opt_state = static.optimizer.init(params)
+    params = _unnamed(agent, weights, "")
+    opt_state = agent.optimizer.init(params)
     count = jnp.array(weights["adam/count"], jnp.int32)
     adam = opt_state[1]._replace(
         count=count,
-        mu=_unnamed(static, weights, "adam/mu/"),
-        nu=_unnamed(static, weights, "adam/nu/"),
+        mu=_unnamed(agent, weights, "adam/mu/"),
+        nu=_unnamed(agent, weights, "adam/nu/"),
     )
     schedule = opt_state[2]._replace(count=jnp.array(count))
     return State(
         params,
         (opt_state[0], adam, schedule),
         *(
-            Moments(
-                *(jnp.array(weights[f"{m}_moments/{k}"], static.dtype) for k in Moments._fields)
+            RunningStats(
+                *(jnp.array(weights[f"{m}_moments/{k}"], agent.dtype) for k in RunningStats._fields)
             )
             for m in ("obs", "return")
         ),
-        jnp.array(weights["running_return"], static.dtype),
+        jnp.array(weights["running_return"], agent.dtype),
     )
 
 
 def make_agent(spec: EnvSpec, config: Config, build: Build) -> Agent:
     """The five functions of the contract."""
-    static = make_static(spec, config, build)
-    return Agent(*(partial(fn, static) for fn in (init, act, step, dump, load)))
+    agent = make_agent_def(spec, config, build)
+    return Agent(*(partial(fn, agent) for fn in (init, act, step, dump, load)))
 
 
-def _features(static: Static, state: State, obs: Array) -> Array:
-    obs = jnp.asarray(obs, static.dtype).reshape(len(obs), -1)
-    return ops.normalize(obs, state.obs_moments) if static.config.normalize_obs else obs
+def _features(agent: AgentDef, state: State, obs: Array) -> Array:
+    obs = jnp.asarray(obs, agent.dtype).reshape(len(obs), -1)
+    return ops.normalize(obs, state.obs_moments) if agent.config.normalize_obs else obs
 
 
 def _cast(x: Array, dtype: str) -> Array:
     return jnp.asarray(x, dtype) if jnp.issubdtype(x.dtype, jnp.floating) else jnp.asarray(x)
 
 
-def _unnamed(static: Static, weights: Mapping[str, np.ndarray], prefix: str) -> dict[str, Any]:
+def _unnamed(agent: AgentDef, weights: Mapping[str, np.ndarray], prefix: str) -> dict[str, Any]:
     def array(name):
-        return jnp.array(weights[prefix + name], static.dtype)
+        return jnp.array(weights[prefix + name], agent.dtype)
 
     params: dict[str, Any] = {}
     for network in ("actor", "critic"):
-        layers = range(len(static.config.hidden_sizes) + 1)
+        layers = range(len(agent.config.hidden_sizes) + 1)
         mlp = {f"{i}": {k: array(f"{network}/{i}/{k}") for k in ("kernel", "bias")} for i in layers}
         params[network] = {"params": {"mlp": mlp}}
-    if not static.spec.discrete:
+    if not agent.spec.discrete:
         params["actor"]["params"]["log_std"] = array("actor/log_std")
     return params

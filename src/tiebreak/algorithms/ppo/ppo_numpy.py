@@ -10,14 +10,14 @@ from __future__ import annotations
 import numpy as np
 
 from tiebreak.algorithms.ppo.config import Config
-from tiebreak.algorithms.ppo.data import Act, Metrics, Minibatch, Noise, Rollout, Terms
+from tiebreak.algorithms.ppo.data import Act, LossTerms, Metrics, Minibatch, Noise, Rollout
 from tiebreak.core.types import EnvSpec
 from tiebreak.frameworks.numpy.ops import (
     Weights,
     adam,
     clip_by_norm,
     log_softmax,
-    merge_moments,
+    merge_stats,
     mlp,
     mlp_backward,
     sgd,
@@ -88,7 +88,7 @@ def scale_rewards(config: Config, weights: Weights, rollout: Rollout):
     for reward, on in zip(rollout.reward, goes_on, strict=True):
         returns.append(config.gamma * g + reward)
         g = on * returns[-1]  # the next episode starts from 0
-    changed = merge_moments(weights, "return_moments", np.reshape(returns, -1))
+    changed = merge_stats(weights, "return_moments", np.reshape(returns, -1))
     scale = np.sqrt(changed["return_moments/var"] + 1e-8)
     changed["running_return"] = g
     return np.clip(rollout.reward / scale, -10.0, 10.0), changed
@@ -118,7 +118,7 @@ def prepare(config: Config, weights: Weights, rollout: Rollout):
         reward, changed = scale_rewards(config, weights, rollout)
     if config.normalize_obs:  # from the next iteration on
         rows = rollout.obs.reshape(len(obs), -1)
-        changed.update(merge_moments(weights, "obs_moments", rows))
+        changed.update(merge_stats(weights, "obs_moments", rows))
     advantage = advantages(config, rollout, reward, next_value)
     columns = (rollout.action, rollout.log_prob, rollout.value, advantage)
     action, log_prob, value, advantage = (x.reshape(len(obs), *x.shape[2:]) for x in columns)
@@ -130,7 +130,7 @@ def prepare(config: Config, weights: Weights, rollout: Rollout):
 
 
 def gradients(spec: EnvSpec, config: Config, weights: Weights, batch: Minibatch):
-    """Minibatch -> Terms, and d loss / d weight by name; advantage and target are constants."""
+    """Minibatch -> LossTerms, and d loss / d weight by name; advantage and target are constants."""
     out, actor_inputs = mlp(weights, "actor", batch.obs, config.activation)
     value, critic_inputs = mlp(weights, "critic", batch.obs, config.activation)
     log_prob, entropy = log_prob_entropy(spec, weights, out, batch.action)
@@ -144,7 +144,7 @@ def gradients(spec: EnvSpec, config: Config, weights: Weights, batch: Minibatch)
     loss = policy_loss + config.value_coef * value_loss - config.entropy_coef * entropy.mean()
     approx_kl = (ratio - 1.0 - np.log(ratio)).mean()
     clip_fraction = (np.abs(ratio - 1.0) > config.clip).mean()
-    return Terms(loss, policy_loss, value_loss, entropy.mean(), approx_kl, clip_fraction), grads
+    return LossTerms(loss, policy_loss, value_loss, entropy.mean(), approx_kl, clip_fraction), grads
 
 
 def policy_term(config: Config, log_prob: np.ndarray, batch: Minibatch):

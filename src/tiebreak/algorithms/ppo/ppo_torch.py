@@ -13,14 +13,14 @@ import torch
 from tiebreak.algorithms.ppo.config import Config
 from tiebreak.algorithms.ppo.data import (
     Act,
+    LossTerms,
     Metrics,
     Minibatch,
     Noise,
     Rollout,
-    Terms,
     initial_weights,
 )
-from tiebreak.core.types import Agent, Array, Build, EnvSpec, Moments
+from tiebreak.core.types import Agent, Array, Build, EnvSpec, RunningStats
 from tiebreak.frameworks.torch import ops
 from tiebreak.frameworks.torch.networks import Policy, Value
 
@@ -42,7 +42,7 @@ def value_loss(value: Array, old_value: Array, target: Array, config: Config) ->
     return 0.5 * error.mean()
 
 
-def ppo_loss(policy: Callable, value: Callable, minibatch: Minibatch, config: Config) -> Terms:
+def ppo_loss(policy: Callable, value: Callable, minibatch: Minibatch, config: Config) -> LossTerms:
     """All terms of the loss on one minibatch."""
     distribution = policy(minibatch.obs)
     log_ratio = distribution.log_prob(minibatch.action) - minibatch.log_prob
@@ -54,7 +54,7 @@ def ppo_loss(policy: Callable, value: Callable, minibatch: Minibatch, config: Co
     log_ratio, ratio = log_ratio.detach(), ratio.detach()
     approx_kl = (ratio - 1.0 - log_ratio).mean()
     clip_fraction = ((ratio - 1.0).abs() > config.clip).to(ratio.dtype).mean()
-    return Terms(loss, actor, critic, entropy, approx_kl, clip_fraction)
+    return LossTerms(loss, actor, critic, entropy, approx_kl, clip_fraction)
 
 
 def learning_rate(config: Config, count: Array) -> Array | float:
@@ -66,15 +66,15 @@ def learning_rate(config: Config, count: Array) -> Array | float:
 
 
 def scale_rewards(
-    batch: Rollout, running_return: Array, moments: Moments, config: Config
-) -> tuple[Array, Array, Moments]:
+    batch: Rollout, running_return: Array, moments: RunningStats, config: Config
+) -> tuple[Array, Array, RunningStats]:
     """Rewards [T, N] over the std of the discounted return; the new running return and moments."""
     going = 1.0 - torch.logical_or(batch.terminated, batch.truncated).to(batch.reward.dtype)
     first = batch.reward[:1] + config.gamma * running_return
     before = torch.cat([torch.zeros_like(going[:1]), going[:-1]])
     rewards = torch.cat([first, batch.reward[1:]])
     returns = ops.recurrence(rewards, config.gamma * before)
-    moments = ops.merge_moments(moments, returns.reshape(-1))
+    moments = ops.merge_stats(moments, returns.reshape(-1))
     scaled = (batch.reward / torch.sqrt(moments.var + 1e-8)).clamp(-10.0, 10.0)  # D11
     return scaled, returns[-1] * going[-1], moments
 
@@ -87,7 +87,7 @@ def advantages(batch: Rollout, reward: Array, next_value: Array, config: Config)
     return ops.gae(reward, batch.value, next_value, keep, going_on, config.gamma, config.gae_lambda)
 
 
-class Static(NamedTuple):
+class AgentDef(NamedTuple):
     """What never changes during training."""
 
     spec: EnvSpec
@@ -109,16 +109,16 @@ class State(NamedTuple):
     value: Value
     params: list[Array]
     opt_state: ops.Adam
-    obs_moments: Moments
-    return_moments: Moments
+    obs_moments: RunningStats
+    return_moments: RunningStats
     running_return: Array
 
 
-def make_static(spec: EnvSpec, config: Config, build: Build) -> Static:
+def make_agent_def(spec: EnvSpec, config: Config, build: Build) -> AgentDef:
     """Networks (without memory) and optimizer for a spec; what an iteration compiles."""
 
-    def body(static, state, data, rows):
-        _, metrics = update(static, state, Minibatch(*(x.index_select(0, rows) for x in data)))
+    def body(agent, state, data, rows):
+        _, metrics = update(agent, state, Minibatch(*(x.index_select(0, rows) for x in data)))
         return torch.stack(metrics)
 
     dtype, device = getattr(torch, build.dtype), torch.device(build.device)
@@ -130,81 +130,81 @@ def make_static(spec: EnvSpec, config: Config, build: Build) -> Static:
     )  # D7 D8
     bounds = [torch.tensor(b, dtype=dtype, device=device) for b in spec.bounds]
     compiled = build.compile(prepare), build.compile(body)
-    return Static(spec, config, dtype, device, networks, names, optimizer, bounds, *compiled)
+    return AgentDef(spec, config, dtype, device, networks, names, optimizer, bounds, *compiled)
 
 
-def init(static: Static, seed: int) -> State:
+def init(agent: AgentDef, seed: int) -> State:
     """A new state with the canonical initial weights (D12)."""
-    return load(static, initial_weights(static.spec, static.config, seed))  # D12
+    return load(agent, initial_weights(agent.spec, agent.config, seed))  # D12
 
 
 @torch.no_grad()
-def act(static: Static, state: State, obs: Array, noise: Array) -> Act:
+def act(agent: AgentDef, state: State, obs: Array, noise: Array) -> Act:
     """obs [N, *obs], noise [N, action_size] -> Act; zero noise is greedy."""
-    obs = _features(static, state, obs)
+    obs = _features(agent, state, obs)
     distribution = state.policy(obs)
-    raw = action = distribution.sample(noise.to(static.dtype))  # D1
-    if not static.spec.discrete:  # D3
-        action = ops.fit_to_bounds(raw, *static.bounds)
+    raw = action = distribution.sample(noise.to(agent.dtype))  # D1
+    if not agent.spec.discrete:  # D3
+        action = ops.rescale_action(raw, *agent.bounds)
     return Act(action, raw, distribution.log_prob(raw), state.value(obs))
 
 
 @torch.no_grad()
-def prepare(static: Static, state: State, batch: Rollout) -> tuple[State, Minibatch]:
+def prepare(agent: AgentDef, state: State, batch: Rollout) -> tuple[State, Minibatch]:
     """Advantages and targets of a rollout, flattened to B rows; normalizers take it in."""
-    config, rows = static.config, batch.reward.numel()
-    batch = Rollout(*(x.to(static.dtype) if x.is_floating_point() else x for x in batch))
+    config, rows = agent.config, batch.reward.numel()
+    batch = Rollout(*(x.to(agent.dtype) if x.is_floating_point() else x for x in batch))
     reward, running, moments = batch.reward, state.running_return, state.return_moments
     if config.normalize_reward:
         reward, running, moments = scale_rewards(batch, running, moments, config)
-    next_value = state.value(_features(static, state, batch.next_obs.reshape(rows, -1)))  # D2
+    next_value = state.value(_features(agent, state, batch.next_obs.reshape(rows, -1)))  # D2
     advantage = advantages(batch, reward, next_value.reshape(reward.shape), config)
-    raw_obs = batch.obs.to(static.dtype).reshape(rows, -1)
+    raw_obs = batch.obs.to(agent.dtype).reshape(rows, -1)
     data = Minibatch(
-        _features(static, state, raw_obs),
+        _features(agent, state, raw_obs),
         batch.action.reshape(rows, *batch.action.shape[2:]),
         *(x.reshape(rows) for x in (batch.log_prob, batch.value, advantage)),
         (advantage + batch.value).reshape(rows),
     )
     state = state._replace(return_moments=moments, running_return=running)
     if config.normalize_obs:
-        state = state._replace(obs_moments=ops.merge_moments(state.obs_moments, raw_obs))  # D10
+        state = state._replace(obs_moments=ops.merge_stats(state.obs_moments, raw_obs))  # D10
     return state, data
 
 
-def gradients(static: Static, state: State, minibatch: Minibatch) -> tuple[Terms, list[Array]]:
+def gradients(agent: AgentDef, state: State, minibatch: Minibatch) -> tuple[LossTerms, list[Array]]:
     """Loss terms and the raw gradient in the weights."""
-    terms = ppo_loss(state.policy, state.value, minibatch, static.config)
+    terms = ppo_loss(state.policy, state.value, minibatch, agent.config)
     grads = torch.autograd.grad(terms.loss, state.params)
-    return Terms(*(x.detach() for x in terms)), list(grads)
+    return LossTerms(*(x.detach() for x in terms)), list(grads)
 
 
-def update(static: Static, state: State, minibatch: Minibatch) -> tuple[State, Metrics]:
+def update(agent: AgentDef, state: State, minibatch: Minibatch) -> tuple[State, Metrics]:
     """One gradient step."""
-    terms, grads = gradients(static, state, minibatch)
-    grad_norm = static.optimizer(state.params, grads, state.opt_state)
+    terms, grads = gradients(agent, state, minibatch)
+    grad_norm = agent.optimizer(state.params, grads, state.opt_state)
     return state, Metrics(*terms, grad_norm)
 
 
-def step(static: Static, state: State, batch: Rollout, noise: Noise) -> tuple[State, Metrics]:
+def step(agent: AgentDef, state: State, batch: Rollout, noise: Noise) -> tuple[State, Metrics]:
     """One iteration: prepare, then every epoch's minibatches."""
-    state, data = static.prepare(static, state, batch)
-    rows = noise.permutation.reshape(static.config.updates_per_iteration, -1).unbind()
-    metrics = torch.stack([static.body(static, state, data, picked) for picked in rows])
+    state, data = agent.prepare(agent, state, batch)
+    rows = noise.permutation.reshape(agent.config.updates_per_iteration, -1).unbind()
+    metrics = torch.stack([agent.body(agent, state, data, picked) for picked in rows])
     return state, Metrics(*metrics.mean(0).unbind())
 
 
-def named(static: Static, tree: list[Array]) -> dict[str, Array]:
+def named(agent: AgentDef, tree: list[Array]) -> dict[str, Array]:
     """Tensors in the order of the parameters -> canonical names and layout ([in, out])."""
-    return {k: x.T if x.ndim == 2 else x for k, x in zip(static.names, tree, strict=True)}
+    return {k: x.T if x.ndim == 2 else x for k, x in zip(agent.names, tree, strict=True)}
 
 
-def dump(static: Static, state: State) -> dict[str, np.ndarray]:
+def dump(agent: AgentDef, state: State) -> dict[str, np.ndarray]:
     """Everything in the state, under canonical names; copies."""
     adam = state.opt_state
-    out = named(static, state.params)
-    out.update({f"adam/mu/{k}": v for k, v in named(static, adam.mu).items()})
-    out.update({f"adam/nu/{k}": v for k, v in named(static, adam.nu).items()})
+    out = named(agent, state.params)
+    out.update({f"adam/mu/{k}": v for k, v in named(agent, adam.mu).items()})
+    out.update({f"adam/nu/{k}": v for k, v in named(agent, adam.nu).items()})
     out["adam/count"] = adam.count[0]
     for name, moments in (("obs", state.obs_moments), ("return", state.return_moments)):
         out.update({f"{name}_moments/{k}": v for k, v in moments._asdict().items()})
@@ -212,20 +212,20 @@ def dump(static: Static, state: State) -> dict[str, np.ndarray]:
     return {k: np.array(v.detach().cpu().numpy(), order="C") for k, v in out.items()}
 
 
-def load(static: Static, weights: Mapping[str, np.ndarray]) -> State:
+def load(agent: AgentDef, weights: Mapping[str, np.ndarray]) -> State:
     """What `dump` wrote, in any framework -> state."""
 
-    def tensor(name, dtype=static.dtype):
-        return torch.tensor(weights[name], dtype=dtype, device=static.device)
+    def tensor(name, dtype=agent.dtype):
+        return torch.tensor(weights[name], dtype=dtype, device=agent.device)
 
     def moments(name):
-        return Moments(*(tensor(f"{name}_moments/{k}") for k in Moments._fields))
+        return RunningStats(*(tensor(f"{name}_moments/{k}") for k in RunningStats._fields))
 
-    policy, value = (copy.deepcopy(x).to_empty(device=static.device) for x in static.networks)
+    policy, value = (copy.deepcopy(x).to_empty(device=agent.device) for x in agent.networks)
     params = [*policy.parameters(), *value.parameters()]
     with torch.no_grad():
-        torch._foreach_copy_(params, _unnamed(static, weights, ""))
-    moving = (_unnamed(static, weights, f"adam/{k}/") for k in ("mu", "nu"))
+        torch._foreach_copy_(params, _unnamed(agent, weights, ""))
+    moving = (_unnamed(agent, weights, f"adam/{k}/") for k in ("mu", "nu"))
     adam = ops.Adam(*moving, [tensor("adam/count", torch.int32)])
     obs, returns, running = moments("obs"), moments("return"), tensor("running_return")
     return State(policy, value, params, adam, obs, returns, running)
@@ -233,15 +233,15 @@ def load(static: Static, weights: Mapping[str, np.ndarray]) -> State:
 
 def make_agent(spec: EnvSpec, config: Config, build: Build) -> Agent:
     """The five functions of the contract."""
-    static = make_static(spec, config, build)
-    return Agent(*(partial(fn, static) for fn in (init, act, step, dump, load)))
+    agent = make_agent_def(spec, config, build)
+    return Agent(*(partial(fn, agent) for fn in (init, act, step, dump, load)))
 
 
-def _features(static: Static, state: State, obs: Array) -> Array:
-    obs = obs.to(static.dtype).reshape(len(obs), -1)
-    return ops.normalize(obs, state.obs_moments) if static.config.normalize_obs else obs
+def _features(agent: AgentDef, state: State, obs: Array) -> Array:
+    obs = obs.to(agent.dtype).reshape(len(obs), -1)
+    return ops.normalize(obs, state.obs_moments) if agent.config.normalize_obs else obs
 
 
-def _unnamed(static: Static, weights: Mapping[str, np.ndarray], prefix: str) -> list[Array]:
-    tree = [torch.tensor(weights[prefix + k], dtype=static.dtype) for k in static.names]
-    return [(x.T.contiguous() if x.ndim == 2 else x).to(static.device) for x in tree]
+def _unnamed(agent: AgentDef, weights: Mapping[str, np.ndarray], prefix: str) -> list[Array]:
+    tree = [torch.tensor(weights[prefix + k], dtype=agent.dtype) for k in agent.names]
+    return [(x.T.contiguous() if x.ndim == 2 else x).to(agent.device) for x in tree]

@@ -22,7 +22,7 @@ from tiebreak.algorithms.sac.data import (
     make_optimizers,
 )
 from tiebreak.core.off_policy import Act, Batch
-from tiebreak.core.types import Agent, Array, Build, EnvSpec, Moments
+from tiebreak.core.types import Agent, Array, Build, EnvSpec, RunningStats
 from tiebreak.frameworks.tensorflow import ops
 from tiebreak.frameworks.tensorflow.networks import Critic, SquashedPolicy
 
@@ -65,7 +65,7 @@ def alpha_loss(
     return AlphaTerms(-log_alpha * missing, tf.exp(log_alpha))  # D6
 
 
-class Static(NamedTuple):
+class AgentDef(NamedTuple):
     """What never changes during training."""
 
     spec: EnvSpec
@@ -83,10 +83,10 @@ class State(NamedTuple):
     params: dict[str, tf.Variable]
     target: tf.Variable
     opt_state: dict[str, ops.Adam]
-    obs_moments: Moments
+    obs_moments: RunningStats
 
 
-def make_static(spec: EnvSpec, config: Config, build: Build) -> Static:
+def make_agent_def(spec: EnvSpec, config: Config, build: Build) -> AgentDef:
     """Networks and optimizers for a spec; no weights."""
     shape = spec, config.hidden_sizes, config.activation
     actor = SquashedPolicy("actor", *shape, config.log_std_range)
@@ -94,157 +94,157 @@ def make_static(spec: EnvSpec, config: Config, build: Build) -> Static:
     optimizers = make_optimizers(config, ops.make_optimizer)  # D8
     twins = critics[0].shapes() | critics[1].shapes()
     layouts = {"critic": twins, "actor": actor.shapes(), "alpha": {"log_alpha": ()}}
-    return Static(spec, config, build.dtype, actor, critics, optimizers, layouts)
+    return AgentDef(spec, config, build.dtype, actor, critics, optimizers, layouts)
 
 
-def init(static: Static, seed: int) -> State:
+def init(agent: AgentDef, seed: int) -> State:
     """A new state with the canonical initial weights (D10)."""
-    return load(static, initial_weights(static.spec, static.config, seed))  # D10
+    return load(agent, initial_weights(agent.spec, agent.config, seed))  # D10
 
 
-def act(static: Static, state: State, obs: Array, noise: Array) -> Act:
+def act(agent: AgentDef, state: State, obs: Array, noise: Array) -> Act:
     """obs [N, *obs], noise [N, A] -> Act; zero noise is greedy."""
-    obs = _features(static, state, tf.reshape(obs, (obs.shape[0], -1)))
-    raw = _policy(static, state.params["actor"])(obs).sample(tf.cast(noise, static.dtype))  # D1
-    low, high = (tf.constant(b, static.dtype) for b in static.spec.bounds)
-    return Act(ops.fit_to_bounds(raw, low, high), raw)
+    obs = _features(agent, state, tf.reshape(obs, (obs.shape[0], -1)))
+    raw = _policy(agent, state.params["actor"])(obs).sample(tf.cast(noise, agent.dtype))  # D1
+    low, high = (tf.constant(b, agent.dtype) for b in agent.spec.bounds)
+    return Act(ops.rescale_action(raw, low, high), raw)
 
 
-def prepare(static: Static, state: State, batch: Batch) -> Batch:
+def prepare(agent: AgentDef, state: State, batch: Batch) -> Batch:
     """The batch in the working precision, with features for observations."""
-    batch = Batch(*(tf.cast(x, static.dtype) for x in batch))
-    obs, next_obs = (_features(static, state, x) for x in (batch.obs, batch.next_obs))
+    batch = Batch(*(tf.cast(x, agent.dtype) for x in batch))
+    obs, next_obs = (_features(agent, state, x) for x in (batch.obs, batch.next_obs))
     return batch._replace(obs=obs, next_obs=next_obs)
 
 
 def critic_gradients(
-    static: Static, state: State, batch: Batch, noise: Noise
+    agent: AgentDef, state: State, batch: Batch, noise: Noise
 ) -> tuple[CriticTerms, dict[str, Array]]:
     """Loss terms and the critics' raw gradient; a batch of features, without axis U."""
-    policy, targets = _policy(static, state.params["actor"]), _critics(static, state.target)
-    target = critic_target(policy, targets, _log_alpha(static, state), batch, noise)
+    policy, targets = _policy(agent, state.params["actor"]), _critics(agent, state.target)
+    target = critic_target(policy, targets, _log_alpha(agent, state), batch, noise)
     flat = tf.convert_to_tensor(state.params["critic"])
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(flat)
-        terms = critic_loss(_critics(static, flat), batch, target)
+        terms = critic_loss(_critics(agent, flat), batch, target)
     return terms, {"critic": tape.gradient(terms.loss, flat)}
 
 
 def actor_gradients(
-    static: Static, state: State, batch: Batch, noise: Noise
+    agent: AgentDef, state: State, batch: Batch, noise: Noise
 ) -> tuple[ActorTerms, dict[str, Array]]:
     """Loss terms and the actor's raw gradient; a batch of features, without axis U."""
-    critics, log_alpha = _critics(static, state.params["critic"]), _log_alpha(static, state)
+    critics, log_alpha = _critics(agent, state.params["critic"]), _log_alpha(agent, state)
     flat = tf.convert_to_tensor(state.params["actor"])
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(flat)
-        terms = actor_loss(_policy(static, flat), critics, log_alpha, batch, noise)
+        terms = actor_loss(_policy(agent, flat), critics, log_alpha, batch, noise)
     return terms, {"actor": tape.gradient(terms.loss, flat)}
 
 
 def alpha_gradients(
-    static: Static, state: State, batch: Batch, noise: Noise
+    agent: AgentDef, state: State, batch: Batch, noise: Noise
 ) -> tuple[AlphaTerms, dict[str, Array]]:
     """Loss terms and the raw gradient in log α; a batch of features, without axis U."""
-    policy = _policy(static, state.params["actor"])
+    policy = _policy(agent, state.params["actor"])
     flat = tf.convert_to_tensor(state.params["alpha"])
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(flat)
-        log_alpha = named(static, {"alpha": flat})["log_alpha"]
-        terms = alpha_loss(policy, log_alpha, batch, noise, static.config)
+        log_alpha = named(agent, {"alpha": flat})["log_alpha"]
+        terms = alpha_loss(policy, log_alpha, batch, noise, agent.config)
     return terms, {"alpha": tape.gradient(terms.loss, flat)}
 
 
-def update(static: Static, state: State, batch: Batch, noise: Noise) -> tuple[State, Metrics]:
+def update(agent: AgentDef, state: State, batch: Batch, noise: Noise) -> tuple[State, Metrics]:
     """Critics, actor, α, targets, in this order: each sees what those before have become."""
-    critic, grads = critic_gradients(static, state, batch, noise)  # D7
-    critic_norm = _apply(static, state, grads)
-    actor, grads = actor_gradients(static, state, batch, noise)
-    actor_norm = _apply(static, state, grads)
-    alpha, grads = alpha_gradients(static, state, batch, noise)
-    _apply(static, state, grads)
-    state.target.assign_add(static.config.tau * (state.params["critic"] - state.target))  # D9
+    critic, grads = critic_gradients(agent, state, batch, noise)  # D7
+    critic_norm = _apply(agent, state, grads)
+    actor, grads = actor_gradients(agent, state, batch, noise)
+    actor_norm = _apply(agent, state, grads)
+    alpha, grads = alpha_gradients(agent, state, batch, noise)
+    _apply(agent, state, grads)
+    state.target.assign_add(agent.config.tau * (state.params["critic"] - state.target))  # D9
     return state, Metrics(*critic, *actor, *alpha, critic_norm, actor_norm)
 
 
-def step(static: Static, state: State, batch: Batch, noise: Noise) -> tuple[State, Metrics]:
+def step(agent: AgentDef, state: State, batch: Batch, noise: Noise) -> tuple[State, Metrics]:
     """All updates of a round, on batches [U, B]; statistics then take the observations in."""
 
     def body(u):
         rows = tf.nest.map_structure(lambda x: tf.gather(x, u), (data, noise))
-        return tf.stack(update(static, state, *rows)[1])
+        return tf.stack(update(agent, state, *rows)[1])
 
-    data = prepare(static, state, batch)
-    noise = Noise(*(tf.cast(x, static.dtype) for x in noise))
-    updates = tf.range(static.config.num_updates)
-    metrics = ops.scan(body, updates, len(Metrics._fields), static.dtype)
-    if static.config.normalize_obs:
-        seen = tf.reshape(tf.cast(batch.obs, static.dtype), (-1, static.spec.observation_size))
-        ops.assign(state.obs_moments, ops.merge_moments(state.obs_moments, seen))  # D11
+    data = prepare(agent, state, batch)
+    noise = Noise(*(tf.cast(x, agent.dtype) for x in noise))
+    updates = tf.range(agent.config.num_updates)
+    metrics = ops.scan(body, updates, len(Metrics._fields), agent.dtype)
+    if agent.config.normalize_obs:
+        seen = tf.reshape(tf.cast(batch.obs, agent.dtype), (-1, agent.spec.observation_size))
+        ops.assign(state.obs_moments, ops.merge_stats(state.obs_moments, seen))  # D11
     return state, Metrics(*tf.unstack(metrics))
 
 
-def named(static: Static, tree: dict[str, Array]) -> dict[str, Array]:
+def named(agent: AgentDef, tree: dict[str, Array]) -> dict[str, Array]:
     """Vectors laid out like the weights, by optimizer -> canonical names."""
-    parts = (ops.unpack(flat, static.layouts[name]) for name, flat in tree.items())
+    parts = (ops.unpack(flat, agent.layouts[name]) for name, flat in tree.items())
     return {k: v for part in parts for k, v in part.items()}
 
 
-def dump(static: Static, state: State) -> dict[str, np.ndarray]:
+def dump(agent: AgentDef, state: State) -> dict[str, np.ndarray]:
     """Everything in the state, under canonical names."""
     mu, nu = ({k: getattr(x, m) for k, x in state.opt_state.items()} for m in ("mu", "nu"))
     trees = {"": state.params, "target/": {"critic": state.target}, "adam/mu/": mu, "adam/nu/": nu}
-    out = {p + k: v for p, tree in trees.items() for k, v in named(static, tree).items()}
+    out = {p + k: v for p, tree in trees.items() for k, v in named(agent, tree).items()}
     out.update({c: tf.cast(state.opt_state[k].count, tf.int32) for k, c in COUNTS.items()})
     out.update({f"obs_moments/{k}": v for k, v in state.obs_moments._asdict().items()})
     return {k: np.array(v.numpy()) for k, v in out.items()}
 
 
-def load(static: Static, weights: Mapping[str, np.ndarray]) -> State:
+def load(agent: AgentDef, weights: Mapping[str, np.ndarray]) -> State:
     """What `dump` wrote, in any framework -> state."""
 
-    def variable(name, dtype=static.dtype):
+    def variable(name, dtype=agent.dtype):
         return tf.Variable(weights[name], dtype=dtype)
 
-    flat, params, adams = partial(_unnamed, static, weights), {}, {}
+    flat, params, adams = partial(_unnamed, agent, weights), {}, {}
     for name, count in COUNTS.items():
         params[name], *moving = (flat(name, prefix) for prefix in ("", "adam/mu/", "adam/nu/"))
         adams[name] = ops.Adam(*moving, variable(count, tf.int64))
-    moments = Moments(*(variable(f"obs_moments/{k}") for k in Moments._fields))
+    moments = RunningStats(*(variable(f"obs_moments/{k}") for k in RunningStats._fields))
     return State(params, flat("critic", "target/"), adams, moments)
 
 
 def make_agent(spec: EnvSpec, config: Config, build: Build) -> Agent:
     """The five functions of the contract."""
-    static = make_static(spec, config, build)
-    return Agent(*(partial(fn, static) for fn in (init, act, step, dump, load)))
+    agent = make_agent_def(spec, config, build)
+    return Agent(*(partial(fn, agent) for fn in (init, act, step, dump, load)))
 
 
-def _features(static: Static, state: State, obs: Array) -> Array:
-    obs = tf.cast(obs, static.dtype)
-    return ops.normalize(obs, state.obs_moments) if static.config.normalize_obs else obs
+def _features(agent: AgentDef, state: State, obs: Array) -> Array:
+    obs = tf.cast(obs, agent.dtype)
+    return ops.normalize(obs, state.obs_moments) if agent.config.normalize_obs else obs
 
 
-def _policy(static: Static, flat: Array) -> Callable:
-    return partial(static.actor, named(static, {"actor": flat}))
+def _policy(agent: AgentDef, flat: Array) -> Callable:
+    return partial(agent.actor, named(agent, {"actor": flat}))
 
 
-def _critics(static: Static, flat: Array) -> tuple[Callable, ...]:
-    weights = named(static, {"critic": flat})
-    return tuple(partial(critic, weights) for critic in static.critics)
+def _critics(agent: AgentDef, flat: Array) -> tuple[Callable, ...]:
+    weights = named(agent, {"critic": flat})
+    return tuple(partial(critic, weights) for critic in agent.critics)
 
 
-def _log_alpha(static: Static, state: State) -> Array:
-    return named(static, {"alpha": state.params["alpha"]})["log_alpha"]
+def _log_alpha(agent: AgentDef, state: State) -> Array:
+    return named(agent, {"alpha": state.params["alpha"]})["log_alpha"]
 
 
-def _apply(static: Static, state: State, grads: dict[str, Array]) -> Array:
+def _apply(agent: AgentDef, state: State, grads: dict[str, Array]) -> Array:
     """A step of the one optimizer that `grads` is for; the norm before clipping."""
     ((name, flat),) = grads.items()
-    static.optimizers[name](flat, state.opt_state[name], state.params[name])
+    agent.optimizers[name](flat, state.opt_state[name], state.params[name])
     return ops.global_norm(flat)
 
 
-def _unnamed(static: Static, weights: Mapping, name: str, prefix: str) -> tf.Variable:
-    arrays = {k: weights[prefix + k] for k in static.layouts[name]}
-    return tf.Variable(ops.pack(arrays, static.layouts[name]), dtype=static.dtype)
+def _unnamed(agent: AgentDef, weights: Mapping, name: str, prefix: str) -> tf.Variable:
+    arrays = {k: weights[prefix + k] for k in agent.layouts[name]}
+    return tf.Variable(ops.pack(arrays, agent.layouts[name]), dtype=agent.dtype)

@@ -24,14 +24,14 @@ from tiebreak.algorithms.td3.data import (
     initial_weights,
 )
 from tiebreak.algorithms.td3.losses_jax import actor_loss, critic_loss, td3_target
-from tiebreak.core.types import Agent, Array, Build, EnvSpec, Moments
+from tiebreak.core.types import Agent, Array, Build, EnvSpec, RunningStats
 from tiebreak.frameworks.jax import ops
 from tiebreak.frameworks.jax.equinox import Critic, DeterministicPolicy
 from tiebreak.frameworks.jax.trees import filled
 from tiebreak.frameworks.jax.trees import named as names_of
 
 
-class Static(NamedTuple):
+class AgentDef(NamedTuple):
     """What never changes during training."""
 
     spec: EnvSpec
@@ -49,44 +49,44 @@ class State(eqx.Module):
     target: dict[str, Any]
     actor_opt: Any
     critic_opt: Any
-    obs_moments: Moments
+    obs_moments: RunningStats
 
 
-def make_static(spec: EnvSpec, config: Config, build: Build) -> Static:
+def make_agent_def(spec: EnvSpec, config: Config, build: Build) -> AgentDef:
     """The optimizers for a spec; no weights."""
     make = partial(ops.make_optimizer, eps=config.adam_eps, max_grad_norm=config.max_grad_norm)
     rates = config.actor_lr, config.critic_lr
     optimizers = (make(config.optimizer, lambda count, lr=lr: lr) for lr in rates)  # D6
-    return Static(spec, config, build.dtype, *optimizers)
+    return AgentDef(spec, config, build.dtype, *optimizers)
 
 
-def init(static: Static, seed: int) -> State:
+def init(agent: AgentDef, seed: int) -> State:
     """A new state with the canonical initial weights (D8)."""
-    return load(static, initial_weights(static.spec, static.config, seed))  # D8
+    return load(agent, initial_weights(agent.spec, agent.config, seed))  # D8
 
 
-def act(static: Static, state: State, obs: Array, noise: Array) -> Act:
+def act(agent: AgentDef, state: State, obs: Array, noise: Array) -> Act:
     """obs [N, *obs], noise [N, A] -> Act; zero noise is greedy."""
-    obs = _features(static, state, obs.reshape(len(obs), -1))
-    noise = static.config.exploration_noise * jnp.asarray(noise, static.dtype)
+    obs = _features(agent, state, obs.reshape(len(obs), -1))
+    noise = agent.config.exploration_noise * jnp.asarray(noise, agent.dtype)
     raw = jnp.clip(state.actor["actor"](obs) + noise, -1.0, 1.0)  # D1
-    low, high = (jnp.asarray(b, static.dtype) for b in static.spec.bounds)
-    return Act(ops.fit_to_bounds(raw, low, high), raw)
+    low, high = (jnp.asarray(b, agent.dtype) for b in agent.spec.bounds)
+    return Act(ops.rescale_action(raw, low, high), raw)
 
 
-def prepare(static: Static, state: State, batch: Batch) -> Batch:
+def prepare(agent: AgentDef, state: State, batch: Batch) -> Batch:
     """The batch in the working precision, with features for observations."""
-    obs, next_obs = (_features(static, state, x) for x in (batch.obs, batch.next_obs))
+    obs, next_obs = (_features(agent, state, x) for x in (batch.obs, batch.next_obs))
     others = batch.action, batch.reward, batch.discount
-    return Batch(obs, *(jnp.asarray(x, static.dtype) for x in others), next_obs)
+    return Batch(obs, *(jnp.asarray(x, agent.dtype) for x in others), next_obs)
 
 
 def critic_gradients(
-    static: Static, state: State, batch: Batch, noise: Noise
+    agent: AgentDef, state: State, batch: Batch, noise: Noise
 ) -> tuple[CriticTerms, Any]:
-    """Terms and the raw gradient in both critics; a batch of features, without axis U."""
-    policy, smoothing = state.target["actor"], jnp.asarray(noise.target, static.dtype)
-    target = td3_target(policy, _critics(state.target), batch, smoothing, static.config)
+    """LossTerms and the raw gradient in both critics; a batch of features, without axis U."""
+    policy, smoothing = state.target["actor"], jnp.asarray(noise.target, agent.dtype)
+    target = td3_target(policy, _critics(state.target), batch, smoothing, agent.config)
 
     def loss(critics):
         terms = critic_loss(_critics(critics), batch, target)
@@ -97,9 +97,9 @@ def critic_gradients(
 
 
 def actor_gradients(
-    static: Static, state: State, batch: Batch, noise: Noise
+    agent: AgentDef, state: State, batch: Batch, noise: Noise
 ) -> tuple[ActorTerms, Any]:
-    """Terms and the raw gradient in the actor; a batch of features, without axis U."""
+    """LossTerms and the raw gradient in the actor; a batch of features, without axis U."""
     del noise
     critic, _ = _critics(state.critics)
 
@@ -111,75 +111,77 @@ def actor_gradients(
     return terms, grads
 
 
-def update_critics(static: Static, state: State, batch: Batch, noise: Noise) -> tuple[State, tuple]:
+def update_critics(
+    agent: AgentDef, state: State, batch: Batch, noise: Noise
+) -> tuple[State, tuple]:
     """One gradient step of both critics; their terms and gradient norm."""
-    terms, grads = critic_gradients(static, state, batch, noise)
-    changes, critic_opt = static.critic_optimizer.update(grads, state.critic_opt, state.critics)
+    terms, grads = critic_gradients(agent, state, batch, noise)
+    changes, critic_opt = agent.critic_optimizer.update(grads, state.critic_opt, state.critics)
     critics = eqx.apply_updates(state.critics, changes)
     state = dataclasses.replace(state, critics=critics, critic_opt=critic_opt)
     return state, (*terms, ops.global_norm(grads))
 
 
-def update_actor(static: Static, state: State, batch: Batch, noise: Noise) -> tuple[State, tuple]:
+def update_actor(agent: AgentDef, state: State, batch: Batch, noise: Noise) -> tuple[State, tuple]:
     """One gradient step of the actor; all targets follow."""
-    terms, grads = actor_gradients(static, state, batch, noise)
-    changes, actor_opt = static.actor_optimizer.update(grads, state.actor_opt, state.actor)
-    actor, tau = eqx.apply_updates(state.actor, changes), static.config.tau
+    terms, grads = actor_gradients(agent, state, batch, noise)
+    changes, actor_opt = agent.actor_optimizer.update(grads, state.actor_opt, state.actor)
+    actor, tau = eqx.apply_updates(state.actor, changes), agent.config.tau
     networks = {**actor, **state.critics}
     target = jax.tree.map(lambda new, old: old + tau * (new - old), networks, state.target)  # D5
     state = dataclasses.replace(state, actor=actor, target=target, actor_opt=actor_opt)
     return state, (*terms, ops.global_norm(grads))
 
 
-def update(static: Static, state: State, batch: Batch, noise: Noise) -> tuple[State, Metrics]:
+def update(agent: AgentDef, state: State, batch: Batch, noise: Noise) -> tuple[State, Metrics]:
     """A group: `policy_delay` updates of the critics, one of the actor; batch [delay, B]."""
     rows, seen = (batch, noise), []
-    for u in range(static.config.policy_delay):  # D5
+    for u in range(agent.config.policy_delay):  # D5
         row = jax.tree.map(lambda x, u=u: x[u], rows)
-        state, terms = update_critics(static, state, *row)
+        state, terms = update_critics(agent, state, *row)
         seen.append(terms)
-    state, terms = update_actor(static, state, *row)  # D4
+    state, terms = update_actor(agent, state, *row)  # D4
     means = (sum(column) / len(column) for column in zip(*seen, strict=True))
     return state, Metrics(*means, *terms)
 
 
-def step(static: Static, state: State, batch: Batch, noise: Noise) -> tuple[State, Metrics]:
+def step(agent: AgentDef, state: State, batch: Batch, noise: Noise) -> tuple[State, Metrics]:
     """All groups of a round, on batches [U, B]; statistics then take the observations in."""
 
     def body(state, group):
-        return update(static, state, *group)
+        return update(agent, state, *group)
 
-    data, delay = prepare(static, state, batch), static.config.policy_delay
+    data, delay = prepare(agent, state, batch), agent.config.policy_delay
     groups = jax.tree.map(lambda x: x.reshape(-1, delay, *x.shape[1:]), (data, noise))
     state, metrics = ops.scan(body, state, groups)
-    if static.config.normalize_obs:
-        rows = jnp.asarray(batch.obs, static.dtype).reshape(-1, static.spec.observation_size)
-        moments = ops.merge_moments(state.obs_moments, rows)  # D7
+    if agent.config.normalize_obs:
+        rows = jnp.asarray(batch.obs, agent.dtype).reshape(-1, agent.spec.observation_size)
+        moments = ops.merge_stats(state.obs_moments, rows)  # D7
         state = dataclasses.replace(state, obs_moments=moments)
     return state, jax.tree.map(jnp.mean, metrics)
 
 
-def named(static: Static, tree: Any) -> dict[str, Array]:
+def named(agent: AgentDef, tree: Any) -> dict[str, Array]:
     """A tree shaped like the weights, or a part of it -> canonical names."""
-    del static
+    del agent
     return names_of(tree)
 
 
-def dump(static: Static, state: State) -> dict[str, np.ndarray]:
+def dump(agent: AgentDef, state: State) -> dict[str, np.ndarray]:
     """Everything in the state, under canonical names."""
     adams = state.actor_opt[1], state.critic_opt[1]
-    out = named(static, {**state.actor, **state.critics})
+    out = named(agent, {**state.actor, **state.critics})
     trees = [("target", state.target)]
     trees += [(f"adam/{k}", getattr(adam, k)) for adam in adams for k in ("mu", "nu")]
-    out.update({f"{name}/{k}": v for name, tree in trees for k, v in named(static, tree).items()})
+    out.update({f"{name}/{k}": v for name, tree in trees for k, v in named(agent, tree).items()})
     out["adam/actor_count"], out["adam/count"] = (adam.count for adam in adams)
     out.update({f"obs_moments/{k}": v for k, v in state.obs_moments._asdict().items()})
     return {k: np.asarray(v) for k, v in jax.device_get(out).items()}
 
 
-def load(static: Static, weights: Mapping[str, np.ndarray]) -> State:
+def load(agent: AgentDef, weights: Mapping[str, np.ndarray]) -> State:
     """What `dump` wrote, in any framework -> state."""
-    spec, config, dtype, *optimizers = static
+    spec, config, dtype, *optimizers = agent
     args = spec, config.hidden_sizes, config.activation, dtype
     actor = {"actor": DeterministicPolicy(*args)}
     critics = {"critic1": Critic(*args), "critic2": Critic(*args)}
@@ -187,19 +189,19 @@ def load(static: Static, weights: Mapping[str, np.ndarray]) -> State:
     target = filled({**actor, **critics}, weights, "target/", dtype)
     actor_opt = _opt_state(optimizers[0], actor, weights, "adam/actor_count", dtype)
     critic_opt = _opt_state(optimizers[1], critics, weights, "adam/count", dtype)
-    moments = (jnp.array(weights[f"obs_moments/{k}"], dtype) for k in Moments._fields)
-    return State(*networks, target, actor_opt, critic_opt, Moments(*moments))
+    moments = (jnp.array(weights[f"obs_moments/{k}"], dtype) for k in RunningStats._fields)
+    return State(*networks, target, actor_opt, critic_opt, RunningStats(*moments))
 
 
 def make_agent(spec: EnvSpec, config: Config, build: Build) -> Agent:
     """The five functions of the contract."""
-    static = make_static(spec, config, build)
-    return Agent(*(partial(fn, static) for fn in (init, act, step, dump, load)))
+    agent = make_agent_def(spec, config, build)
+    return Agent(*(partial(fn, agent) for fn in (init, act, step, dump, load)))
 
 
-def _features(static: Static, state: State, obs: Array) -> Array:
-    obs = jnp.asarray(obs, static.dtype)
-    return ops.normalize(obs, state.obs_moments) if static.config.normalize_obs else obs
+def _features(agent: AgentDef, state: State, obs: Array) -> Array:
+    obs = jnp.asarray(obs, agent.dtype)
+    return ops.normalize(obs, state.obs_moments) if agent.config.normalize_obs else obs
 
 
 def _critics(networks: Mapping[str, Any]) -> tuple[Critic, Critic]:

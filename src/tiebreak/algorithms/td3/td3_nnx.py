@@ -23,13 +23,13 @@ from tiebreak.algorithms.td3.data import (
     initial_weights,
 )
 from tiebreak.algorithms.td3.losses_jax import actor_loss, critic_loss, td3_target
-from tiebreak.core.types import Agent, Array, Build, EnvSpec, Moments
+from tiebreak.core.types import Agent, Array, Build, EnvSpec, RunningStats
 from tiebreak.frameworks.jax import ops
 from tiebreak.frameworks.jax.nnx import Critic, DeterministicPolicy
 from tiebreak.frameworks.jax.trees import name_of
 
 
-class Static(NamedTuple):
+class AgentDef(NamedTuple):
     """What never changes during training."""
 
     spec: EnvSpec
@@ -42,8 +42,8 @@ class Static(NamedTuple):
 class State(nnx.Module):
     """What training changes; the functions below may change it in place."""
 
-    def __init__(self, static: Static):
-        spec, config, dtype, actor_optimizer, critic_optimizer = static
+    def __init__(self, agent: AgentDef):
+        spec, config, dtype, actor_optimizer, critic_optimizer = agent
         args = (spec, config.hidden_sizes, config.activation, dtype, nnx.Rngs(0))
         self.actor = nnx.Dict(actor=DeterministicPolicy(*args))
         self.critics = nnx.Dict(critic1=Critic(*args), critic2=Critic(*args))
@@ -53,48 +53,48 @@ class State(nnx.Module):
         self.actor_opt = nnx.Optimizer(self.actor, actor_optimizer, wrt=nnx.Param)
         self.critic_opt = nnx.Optimizer(self.critics, critic_optimizer, wrt=nnx.Param)
         size = spec.observation_size
-        self.obs_moments = Statistic(Moments(*(jnp.zeros(s, dtype) for s in ((), size, size))))
+        self.obs_moments = Statistic(RunningStats(*(jnp.zeros(s, dtype) for s in ((), size, size))))
 
 
 class Statistic(nnx.Variable):
     """Part of the state that is neither trained nor the optimizers'."""
 
 
-def make_static(spec: EnvSpec, config: Config, build: Build) -> Static:
+def make_agent_def(spec: EnvSpec, config: Config, build: Build) -> AgentDef:
     """The optimizers for a spec; no weights."""
     make = partial(ops.make_optimizer, eps=config.adam_eps, max_grad_norm=config.max_grad_norm)
     rates = config.actor_lr, config.critic_lr
     optimizers = (make(config.optimizer, lambda count, lr=lr: lr) for lr in rates)  # D6
-    return Static(spec, config, build.dtype, *optimizers)
+    return AgentDef(spec, config, build.dtype, *optimizers)
 
 
-def init(static: Static, seed: int) -> State:
+def init(agent: AgentDef, seed: int) -> State:
     """A new state with the canonical initial weights (D8)."""
-    return load(static, initial_weights(static.spec, static.config, seed))  # D8
+    return load(agent, initial_weights(agent.spec, agent.config, seed))  # D8
 
 
-def act(static: Static, state: State, obs: Array, noise: Array) -> Act:
+def act(agent: AgentDef, state: State, obs: Array, noise: Array) -> Act:
     """obs [N, *obs], noise [N, A] -> Act; zero noise is greedy."""
-    obs = _features(static, state, obs.reshape(len(obs), -1))
-    noise = static.config.exploration_noise * jnp.asarray(noise, static.dtype)
+    obs = _features(agent, state, obs.reshape(len(obs), -1))
+    noise = agent.config.exploration_noise * jnp.asarray(noise, agent.dtype)
     raw = jnp.clip(state.actor.actor(obs) + noise, -1.0, 1.0)  # D1
-    low, high = (jnp.asarray(b, static.dtype) for b in static.spec.bounds)
-    return Act(ops.fit_to_bounds(raw, low, high), raw)
+    low, high = (jnp.asarray(b, agent.dtype) for b in agent.spec.bounds)
+    return Act(ops.rescale_action(raw, low, high), raw)
 
 
-def prepare(static: Static, state: State, batch: Batch) -> Batch:
+def prepare(agent: AgentDef, state: State, batch: Batch) -> Batch:
     """The batch in the working precision, with features for observations."""
-    obs, next_obs = (_features(static, state, x) for x in (batch.obs, batch.next_obs))
+    obs, next_obs = (_features(agent, state, x) for x in (batch.obs, batch.next_obs))
     others = batch.action, batch.reward, batch.discount
-    return Batch(obs, *(jnp.asarray(x, static.dtype) for x in others), next_obs)
+    return Batch(obs, *(jnp.asarray(x, agent.dtype) for x in others), next_obs)
 
 
 def critic_gradients(
-    static: Static, state: State, batch: Batch, noise: Noise
+    agent: AgentDef, state: State, batch: Batch, noise: Noise
 ) -> tuple[CriticTerms, Any]:
-    """Terms and the raw gradient in both critics; a batch of features, without axis U."""
-    policy, smoothing = state.target.actor, jnp.asarray(noise.target, static.dtype)
-    target = td3_target(policy, _critics(state.target), batch, smoothing, static.config)
+    """LossTerms and the raw gradient in both critics; a batch of features, without axis U."""
+    policy, smoothing = state.target.actor, jnp.asarray(noise.target, agent.dtype)
+    target = td3_target(policy, _critics(state.target), batch, smoothing, agent.config)
 
     def loss(critics):
         terms = critic_loss(_critics(critics), batch, target)
@@ -105,9 +105,9 @@ def critic_gradients(
 
 
 def actor_gradients(
-    static: Static, state: State, batch: Batch, noise: Noise
+    agent: AgentDef, state: State, batch: Batch, noise: Noise
 ) -> tuple[ActorTerms, Any]:
-    """Terms and the raw gradient in the actor; a batch of features, without axis U."""
+    """LossTerms and the raw gradient in the actor; a batch of features, without axis U."""
     del noise
     critic, _ = _critics(state.critics)
 
@@ -119,18 +119,20 @@ def actor_gradients(
     return terms, grads
 
 
-def update_critics(static: Static, state: State, batch: Batch, noise: Noise) -> tuple[State, tuple]:
+def update_critics(
+    agent: AgentDef, state: State, batch: Batch, noise: Noise
+) -> tuple[State, tuple]:
     """One gradient step of both critics; their terms and gradient norm."""
-    terms, grads = critic_gradients(static, state, batch, noise)
+    terms, grads = critic_gradients(agent, state, batch, noise)
     state.critic_opt.update(state.critics, grads)
     return state, (*terms, ops.global_norm(nnx.as_pure(grads)))
 
 
-def update_actor(static: Static, state: State, batch: Batch, noise: Noise) -> tuple[State, tuple]:
+def update_actor(agent: AgentDef, state: State, batch: Batch, noise: Noise) -> tuple[State, tuple]:
     """One gradient step of the actor; all targets follow."""
-    terms, grads = actor_gradients(static, state, batch, noise)
+    terms, grads = actor_gradients(agent, state, batch, noise)
     state.actor_opt.update(state.actor, grads)
-    tau = static.config.tau
+    tau = agent.config.tau
     networks = state.actor.actor, *_critics(state.critics)
     targets = state.target.actor, *_critics(state.target)
     for network, target in zip(networks, targets, strict=True):
@@ -139,83 +141,83 @@ def update_actor(static: Static, state: State, batch: Batch, noise: Noise) -> tu
     return state, (*terms, ops.global_norm(nnx.as_pure(grads)))
 
 
-def update(static: Static, state: State, batch: Batch, noise: Noise) -> tuple[State, Metrics]:
+def update(agent: AgentDef, state: State, batch: Batch, noise: Noise) -> tuple[State, Metrics]:
     """A group: `policy_delay` updates of the critics, one of the actor; batch [delay, B]."""
     rows, seen = (batch, noise), []
-    for u in range(static.config.policy_delay):  # D5
+    for u in range(agent.config.policy_delay):  # D5
         row = jax.tree.map(lambda x, u=u: x[u], rows)
-        state, terms = update_critics(static, state, *row)
+        state, terms = update_critics(agent, state, *row)
         seen.append(terms)
-    state, terms = update_actor(static, state, *row)  # D4
+    state, terms = update_actor(agent, state, *row)  # D4
     means = (sum(column) / len(column) for column in zip(*seen, strict=True))
     return state, Metrics(*means, *terms)
 
 
-def step(static: Static, state: State, batch: Batch, noise: Noise) -> tuple[State, Metrics]:
+def step(agent: AgentDef, state: State, batch: Batch, noise: Noise) -> tuple[State, Metrics]:
     """All groups of a round, on batches [U, B]; statistics then take the observations in."""
 
     def body(state, group):
-        return update(static, state, *group)
+        return update(agent, state, *group)
 
-    data, delay = prepare(static, state, batch), static.config.policy_delay
+    data, delay = prepare(agent, state, batch), agent.config.policy_delay
     groups = jax.tree.map(lambda x: x.reshape(-1, delay, *x.shape[1:]), (data, noise))
     state, metrics = ops.scan(body, state, groups)
-    if static.config.normalize_obs:
-        rows = jnp.asarray(batch.obs, static.dtype).reshape(-1, static.spec.observation_size)
-        moments = ops.merge_moments(state.obs_moments.get_value(), rows)  # D7
+    if agent.config.normalize_obs:
+        rows = jnp.asarray(batch.obs, agent.dtype).reshape(-1, agent.spec.observation_size)
+        moments = ops.merge_stats(state.obs_moments.get_value(), rows)  # D7
         state.obs_moments.set_value(moments)
     return state, jax.tree.map(jnp.mean, metrics)
 
 
-def named(static: Static, tree: Any) -> dict[str, Array]:
+def named(agent: AgentDef, tree: Any) -> dict[str, Array]:
     """A state shaped like the weights, or a part of it -> canonical names."""
-    del static
+    del agent
     return {name_of(path): nnx.as_pure(x) for path, x in nnx.to_flat_state(tree)}
 
 
-def dump(static: Static, state: State) -> dict[str, np.ndarray]:
+def dump(agent: AgentDef, state: State) -> dict[str, np.ndarray]:
     """Everything in the state, under canonical names."""
     adams = state.actor_opt.opt_state[1], state.critic_opt.opt_state[1]
     actor, critics, target = (
         nnx.state(tree, nnx.Param) for tree in (state.actor, state.critics, state.target)
     )
-    out = {**named(static, actor), **named(static, critics)}
+    out = {**named(agent, actor), **named(agent, critics)}
     trees = [("target", target)]
     trees += [(f"adam/{k}", getattr(adam, k)) for adam in adams for k in ("mu", "nu")]
-    out.update({f"{name}/{k}": v for name, tree in trees for k, v in named(static, tree).items()})
+    out.update({f"{name}/{k}": v for name, tree in trees for k, v in named(agent, tree).items()})
     out["adam/actor_count"], out["adam/count"] = (adam.count[...] for adam in adams)
     out.update({f"obs_moments/{k}": v for k, v in state.obs_moments.get_value()._asdict().items()})
     return {k: np.asarray(v) for k, v in jax.device_get(out).items()}
 
 
-def load(static: Static, weights: Mapping[str, np.ndarray]) -> State:
+def load(agent: AgentDef, weights: Mapping[str, np.ndarray]) -> State:
     """What `dump` wrote, in any framework -> state."""
-    state = State(static)
+    state = State(agent)
     for tree, prefix in ((state.actor, ""), (state.critics, ""), (state.target, "target/")):
-        _put(static, nnx.state(tree, nnx.Param), weights, prefix)
+        _put(agent, nnx.state(tree, nnx.Param), weights, prefix)
     for optimizer, name in (
         (state.actor_opt, "adam/actor_count"),
         (state.critic_opt, "adam/count"),
     ):
         _, adam, schedule = optimizer.opt_state
-        _put(static, adam.mu, weights, "adam/mu/")
-        _put(static, adam.nu, weights, "adam/nu/")
+        _put(agent, adam.mu, weights, "adam/mu/")
+        _put(agent, adam.nu, weights, "adam/nu/")
         for count in (adam.count, schedule.count):
             count[...] = jnp.array(weights[name], jnp.int32)
-    moments = (jnp.array(weights[f"obs_moments/{k}"], static.dtype) for k in Moments._fields)
-    state.obs_moments.set_value(Moments(*moments))
+    moments = (jnp.array(weights[f"obs_moments/{k}"], agent.dtype) for k in RunningStats._fields)
+    state.obs_moments.set_value(RunningStats(*moments))
     return state
 
 
 def make_agent(spec: EnvSpec, config: Config, build: Build) -> Agent:
     """The five functions of the contract."""
-    static = make_static(spec, config, build)
-    return Agent(*(partial(fn, static) for fn in (init, act, step, dump, load)))
+    agent = make_agent_def(spec, config, build)
+    return Agent(*(partial(fn, agent) for fn in (init, act, step, dump, load)))
 
 
-def _features(static: Static, state: State, obs: Array) -> Array:
-    obs = jnp.asarray(obs, static.dtype)
-    if not static.config.normalize_obs:
+def _features(agent: AgentDef, state: State, obs: Array) -> Array:
+    obs = jnp.asarray(obs, agent.dtype)
+    if not agent.config.normalize_obs:
         return obs
     return ops.normalize(obs, state.obs_moments.get_value())
 
@@ -224,6 +226,6 @@ def _critics(networks: nnx.Dict) -> tuple[Critic, Critic]:
     return networks.critic1, networks.critic2
 
 
-def _put(static: Static, tree: Any, weights: Mapping[str, np.ndarray], prefix: str) -> None:
+def _put(agent: AgentDef, tree: Any, weights: Mapping[str, np.ndarray], prefix: str) -> None:
     for path, variable in nnx.to_flat_state(tree):
-        variable.set_value(jnp.array(weights[prefix + name_of(path)], static.dtype))
+        variable.set_value(jnp.array(weights[prefix + name_of(path)], agent.dtype))

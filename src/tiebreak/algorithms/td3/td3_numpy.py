@@ -16,7 +16,7 @@ from tiebreak.frameworks.numpy.ops import (
     Weights,
     adam,
     clip_by_norm,
-    merge_moments,
+    merge_stats,
     mlp,
     mlp_backward,
     mlp_input_gradient,
@@ -136,5 +136,5 @@ def step(spec: EnvSpec, config: Config, weights: Weights, batch: Batch, noise: N
         history.append(metrics)
     if config.normalize_obs:  # D7
         rows = np.asarray(batch.obs, np.float64).reshape(-1, batch.obs.shape[-1])
-        weights = {**weights, **merge_moments(before, "obs_moments", rows)}
+        weights = {**weights, **merge_stats(before, "obs_moments", rows)}
     return weights, Metrics(*np.mean(history, axis=0))

@@ -19,7 +19,7 @@ from tiebreak.algorithms.td3.data import (
     Noise,
     initial_weights,
 )
-from tiebreak.core.types import Agent, Array, Build, EnvSpec, Moments
+from tiebreak.core.types import Agent, Array, Build, EnvSpec, RunningStats
 from tiebreak.frameworks.tensorflow import ops
 from tiebreak.frameworks.tensorflow.networks import Critic, DeterministicPolicy
 
@@ -47,7 +47,7 @@ def actor_loss(policy: Callable, critic: Callable, batch: Batch) -> ActorTerms:
     return ActorTerms(-tf.reduce_mean(critic(batch.obs, policy(batch.obs))))  # D4
 
 
-class Static(NamedTuple):
+class AgentDef(NamedTuple):
     """What never changes during training."""
 
     spec: EnvSpec
@@ -69,10 +69,10 @@ class State(NamedTuple):
     target_critics: tf.Variable
     actor_opt: ops.Adam
     critic_opt: ops.Adam
-    obs_moments: Moments
+    obs_moments: RunningStats
 
 
-def make_static(spec: EnvSpec, config: Config, build: Build) -> Static:
+def make_agent_def(spec: EnvSpec, config: Config, build: Build) -> AgentDef:
     """Networks and optimizers for a spec; no weights."""
     sizes = spec, config.hidden_sizes, config.activation
     policy = DeterministicPolicy("actor", *sizes)
@@ -81,112 +81,114 @@ def make_static(spec: EnvSpec, config: Config, build: Build) -> Static:
     rates = config.actor_lr, config.critic_lr
     optimizers = (make(config.optimizer, lambda count, lr=lr: lr) for lr in rates)  # D6
     layouts = {"actor": policy.shapes(), "critics": critics[0].shapes() | critics[1].shapes()}
-    return Static(spec, config, build.dtype, policy, critics, *optimizers, layouts)
+    return AgentDef(spec, config, build.dtype, policy, critics, *optimizers, layouts)
 
 
-def init(static: Static, seed: int) -> State:
+def init(agent: AgentDef, seed: int) -> State:
     """A new state with the canonical initial weights (D8)."""
-    return load(static, initial_weights(static.spec, static.config, seed))  # D8
+    return load(agent, initial_weights(agent.spec, agent.config, seed))  # D8
 
 
-def act(static: Static, state: State, obs: Array, noise: Array) -> Act:
+def act(agent: AgentDef, state: State, obs: Array, noise: Array) -> Act:
     """obs [N, *obs], noise [N, A] -> Act; zero noise is greedy."""
-    obs = _features(static, state, tf.reshape(obs, (obs.shape[0], -1)))
-    noise = static.config.exploration_noise * tf.cast(noise, static.dtype)
-    raw = tf.clip_by_value(_policy(static, state.actor)(obs) + noise, -1.0, 1.0)  # D1
-    low, high = (tf.constant(b, static.dtype) for b in static.spec.bounds)
-    return Act(ops.fit_to_bounds(raw, low, high), raw)
+    obs = _features(agent, state, tf.reshape(obs, (obs.shape[0], -1)))
+    noise = agent.config.exploration_noise * tf.cast(noise, agent.dtype)
+    raw = tf.clip_by_value(_policy(agent, state.actor)(obs) + noise, -1.0, 1.0)  # D1
+    low, high = (tf.constant(b, agent.dtype) for b in agent.spec.bounds)
+    return Act(ops.rescale_action(raw, low, high), raw)
 
 
-def prepare(static: Static, state: State, batch: Batch) -> Batch:
+def prepare(agent: AgentDef, state: State, batch: Batch) -> Batch:
     """The batch in the working precision, with features for observations."""
-    obs, next_obs = (_features(static, state, x) for x in (batch.obs, batch.next_obs))
+    obs, next_obs = (_features(agent, state, x) for x in (batch.obs, batch.next_obs))
     others = batch.action, batch.reward, batch.discount
-    return Batch(obs, *(tf.cast(x, static.dtype) for x in others), next_obs)
+    return Batch(obs, *(tf.cast(x, agent.dtype) for x in others), next_obs)
 
 
 def critic_gradients(
-    static: Static, state: State, batch: Batch, noise: Noise
+    agent: AgentDef, state: State, batch: Batch, noise: Noise
 ) -> tuple[CriticTerms, dict[str, Array]]:
-    """Terms and the raw gradient in both critics; a batch of features, without axis U."""
-    policy, smoothing = _policy(static, state.target_actor), tf.cast(noise.target, static.dtype)
-    critics = _critics(static, state.target_critics)
-    target = td3_target(policy, critics, batch, smoothing, static.config)
+    """LossTerms and the raw gradient in both critics; a batch of features, without axis U."""
+    policy, smoothing = _policy(agent, state.target_actor), tf.cast(noise.target, agent.dtype)
+    critics = _critics(agent, state.target_critics)
+    target = td3_target(policy, critics, batch, smoothing, agent.config)
     flat = tf.convert_to_tensor(state.critics)
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(flat)
-        terms = critic_loss(_critics(static, flat), batch, target)
+        terms = critic_loss(_critics(agent, flat), batch, target)
     return terms, {"critics": tape.gradient(terms.loss, flat)}
 
 
 def actor_gradients(
-    static: Static, state: State, batch: Batch, noise: Noise
+    agent: AgentDef, state: State, batch: Batch, noise: Noise
 ) -> tuple[ActorTerms, dict[str, Array]]:
-    """Terms and the raw gradient in the actor; a batch of features, without axis U."""
+    """LossTerms and the raw gradient in the actor; a batch of features, without axis U."""
     del noise
-    critic, _ = _critics(static, state.critics)
+    critic, _ = _critics(agent, state.critics)
     flat = tf.convert_to_tensor(state.actor)
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(flat)
-        terms = actor_loss(_policy(static, flat), critic, batch)
+        terms = actor_loss(_policy(agent, flat), critic, batch)
     return terms, {"actor": tape.gradient(terms.loss, flat)}
 
 
-def update_critics(static: Static, state: State, batch: Batch, noise: Noise) -> tuple[State, tuple]:
+def update_critics(
+    agent: AgentDef, state: State, batch: Batch, noise: Noise
+) -> tuple[State, tuple]:
     """One gradient step of both critics; their terms and gradient norm."""
-    terms, grads = critic_gradients(static, state, batch, noise)
-    static.critic_optimizer(grads["critics"], state.critic_opt, state.critics)
+    terms, grads = critic_gradients(agent, state, batch, noise)
+    agent.critic_optimizer(grads["critics"], state.critic_opt, state.critics)
     return state, (*terms, ops.global_norm(grads["critics"]))
 
 
-def update_actor(static: Static, state: State, batch: Batch, noise: Noise) -> tuple[State, tuple]:
+def update_actor(agent: AgentDef, state: State, batch: Batch, noise: Noise) -> tuple[State, tuple]:
     """One gradient step of the actor; all targets follow."""
-    terms, grads = actor_gradients(static, state, batch, noise)
-    static.actor_optimizer(grads["actor"], state.actor_opt, state.actor)
-    tau = static.config.tau
+    terms, grads = actor_gradients(agent, state, batch, noise)
+    agent.actor_optimizer(grads["actor"], state.actor_opt, state.actor)
+    tau = agent.config.tau
     state.target_actor.assign_add(tau * (state.actor - state.target_actor))  # D5
     state.target_critics.assign_add(tau * (state.critics - state.target_critics))
     return state, (*terms, ops.global_norm(grads["actor"]))
 
 
-def update(static: Static, state: State, batch: Batch, noise: Noise) -> tuple[State, Metrics]:
+def update(agent: AgentDef, state: State, batch: Batch, noise: Noise) -> tuple[State, Metrics]:
     """A group: `policy_delay` updates of the critics, one of the actor; batch [delay, B]."""
     rows, seen = (batch, noise), []
-    for u in range(static.config.policy_delay):  # D5
+    for u in range(agent.config.policy_delay):  # D5
         row = tf.nest.map_structure(lambda x, u=u: x[u], rows)
-        state, terms = update_critics(static, state, *row)
+        state, terms = update_critics(agent, state, *row)
         seen.append(terms)
-    state, terms = update_actor(static, state, *row)  # D4
+    state, terms = update_actor(agent, state, *row)  # D4
     means = (sum(column) / len(column) for column in zip(*seen, strict=True))
     return state, Metrics(*means, *terms)
 
 
-def step(static: Static, state: State, batch: Batch, noise: Noise) -> tuple[State, Metrics]:
+def step(agent: AgentDef, state: State, batch: Batch, noise: Noise) -> tuple[State, Metrics]:
     """All groups of a round, on batches [U, B]; statistics then take the observations in."""
 
     def body(g):
         group = tf.nest.map_structure(lambda x: tf.gather(x, g), groups)
-        return tf.stack(update(static, state, *group)[1])
+        return tf.stack(update(agent, state, *group)[1])
 
-    data, delay = prepare(static, state, batch), static.config.policy_delay
+    data, delay = prepare(agent, state, batch), agent.config.policy_delay
     groups = tf.nest.map_structure(
         lambda x: tf.reshape(x, (-1, delay, *x.shape[1:])), (data, noise)
     )
-    rows = tf.range(static.config.num_updates // delay)
-    metrics = ops.scan(body, rows, len(Metrics._fields), static.dtype)
-    if static.config.normalize_obs:
-        seen = tf.reshape(tf.cast(batch.obs, static.dtype), (-1, static.spec.observation_size))
-        ops.assign(state.obs_moments, ops.merge_moments(state.obs_moments, seen))  # D7
+    rows = tf.range(agent.config.num_updates // delay)
+    metrics = ops.scan(body, rows, len(Metrics._fields), agent.dtype)
+    if agent.config.normalize_obs:
+        seen = tf.reshape(tf.cast(batch.obs, agent.dtype), (-1, agent.spec.observation_size))
+        ops.assign(state.obs_moments, ops.merge_stats(state.obs_moments, seen))  # D7
     return state, Metrics(*tf.unstack(metrics))
 
 
-def named(static: Static, tree: Mapping[str, Array]) -> dict[str, Array]:
+def named(agent: AgentDef, tree: Mapping[str, Array]) -> dict[str, Array]:
     """Vectors laid out like the weights, by what they belong to -> canonical names."""
-    parts = (ops.unpack(flat, static.layouts[group]) for group, flat in tree.items())
+    parts = (ops.unpack(flat, agent.layouts[group]) for group, flat in tree.items())
     return {name: x for part in parts for name, x in part.items()}
 
 
-def dump(static: Static, state: State) -> dict[str, np.ndarray]:
+def dump(agent: AgentDef, state: State) -> dict[str, np.ndarray]:
     """Everything in the state, under canonical names."""
     actor, critics = state.actor_opt, state.critic_opt
     pairs = {
@@ -198,7 +200,7 @@ def dump(static: Static, state: State) -> dict[str, np.ndarray]:
     out = {
         prefix + k: x
         for prefix, pair in pairs.items()
-        for k, x in named(static, dict(zip(("actor", "critics"), pair, strict=True))).items()
+        for k, x in named(agent, dict(zip(("actor", "critics"), pair, strict=True))).items()
     }
     out["adam/actor_count"] = tf.cast(actor.count, tf.int32)
     out["adam/count"] = tf.cast(critics.count, tf.int32)
@@ -206,43 +208,43 @@ def dump(static: Static, state: State) -> dict[str, np.ndarray]:
     return {k: np.array(v.numpy()) for k, v in out.items()}
 
 
-def load(static: Static, weights: Mapping[str, np.ndarray]) -> State:
+def load(agent: AgentDef, weights: Mapping[str, np.ndarray]) -> State:
     """What `dump` wrote, in any framework -> state."""
 
-    def variable(name, dtype=static.dtype):
+    def variable(name, dtype=agent.dtype):
         return tf.Variable(weights[name], dtype=dtype)
 
     def both(prefix):
-        return [_unnamed(static, weights, prefix, layout) for layout in static.layouts.values()]
+        return [_unnamed(agent, weights, prefix, layout) for layout in agent.layouts.values()]
 
     counts = (variable(f"adam/{k}", tf.int64) for k in ("actor_count", "count"))
     optimizers = map(ops.Adam, both("adam/mu/"), both("adam/nu/"), counts)
-    moments = Moments(*(variable(f"obs_moments/{k}") for k in Moments._fields))
+    moments = RunningStats(*(variable(f"obs_moments/{k}") for k in RunningStats._fields))
     return State(*both(""), *both("target/"), *optimizers, moments)
 
 
 def make_agent(spec: EnvSpec, config: Config, build: Build) -> Agent:
     """The five functions of the contract."""
-    static = make_static(spec, config, build)
-    return Agent(*(partial(fn, static) for fn in (init, act, step, dump, load)))
+    agent = make_agent_def(spec, config, build)
+    return Agent(*(partial(fn, agent) for fn in (init, act, step, dump, load)))
 
 
-def _features(static: Static, state: State, obs: Array) -> Array:
-    obs = tf.cast(obs, static.dtype)
-    return ops.normalize(obs, state.obs_moments) if static.config.normalize_obs else obs
+def _features(agent: AgentDef, state: State, obs: Array) -> Array:
+    obs = tf.cast(obs, agent.dtype)
+    return ops.normalize(obs, state.obs_moments) if agent.config.normalize_obs else obs
 
 
-def _policy(static: Static, flat: Array) -> Callable:
-    return partial(static.policy, named(static, {"actor": flat}))
+def _policy(agent: AgentDef, flat: Array) -> Callable:
+    return partial(agent.policy, named(agent, {"actor": flat}))
 
 
-def _critics(static: Static, flat: Array) -> tuple[Callable, ...]:
-    weights = named(static, {"critics": flat})
-    return tuple(partial(critic, weights) for critic in static.critics)
+def _critics(agent: AgentDef, flat: Array) -> tuple[Callable, ...]:
+    weights = named(agent, {"critics": flat})
+    return tuple(partial(critic, weights) for critic in agent.critics)
 
 
 def _unnamed(
-    static: Static, weights: Mapping[str, np.ndarray], prefix: str, layout: ops.Layout
+    agent: AgentDef, weights: Mapping[str, np.ndarray], prefix: str, layout: ops.Layout
 ) -> tf.Variable:
     arrays = {name: weights[prefix + name] for name in layout}
-    return tf.Variable(ops.pack(arrays, layout), dtype=static.dtype)
+    return tf.Variable(ops.pack(arrays, layout), dtype=agent.dtype)

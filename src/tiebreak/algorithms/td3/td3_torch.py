@@ -20,7 +20,7 @@ from tiebreak.algorithms.td3.data import (
     Noise,
     initial_weights,
 )
-from tiebreak.core.types import Agent, Array, Build, EnvSpec, Moments
+from tiebreak.core.types import Agent, Array, Build, EnvSpec, RunningStats
 from tiebreak.frameworks.torch import ops
 from tiebreak.frameworks.torch.networks import Critic, DeterministicPolicy
 
@@ -48,7 +48,7 @@ def actor_loss(policy: Callable, critic: Callable, batch: Batch) -> ActorTerms:
     return ActorTerms(-critic(batch.obs, policy(batch.obs)).mean())  # D4
 
 
-class Static(NamedTuple):
+class AgentDef(NamedTuple):
     """What never changes during training."""
 
     spec: EnvSpec
@@ -74,14 +74,14 @@ class State(NamedTuple):
     target: list[Array]
     actor_opt: ops.Adam
     critic_opt: ops.Adam
-    obs_moments: Moments
+    obs_moments: RunningStats
 
 
-def make_static(spec: EnvSpec, config: Config, build: Build) -> Static:
+def make_agent_def(spec: EnvSpec, config: Config, build: Build) -> AgentDef:
     """Networks (without memory) and optimizers for a spec; what an update compiles."""
 
-    def group(static, state, data, noise):
-        return torch.stack(update(static, state, data, noise)[1])
+    def group(agent, state, data, noise):
+        return torch.stack(update(agent, state, data, noise)[1])
 
     dtype, device = getattr(torch, build.dtype), torch.device(build.device)
     sizes = spec, config.hidden_sizes, config.activation, dtype
@@ -93,158 +93,160 @@ def make_static(spec: EnvSpec, config: Config, build: Build) -> Static:
     optimizers = (make(config.optimizer, lambda count, lr=lr: lr) for lr in rates)  # D6
     bounds = [torch.tensor(b, dtype=dtype, device=device) for b in spec.bounds]
     parts = networks, *names, *optimizers, bounds
-    return Static(spec, config, dtype, device, *parts, build.compile(group))
+    return AgentDef(spec, config, dtype, device, *parts, build.compile(group))
 
 
-def init(static: Static, seed: int) -> State:
+def init(agent: AgentDef, seed: int) -> State:
     """A new state with the canonical initial weights (D8)."""
-    return load(static, initial_weights(static.spec, static.config, seed))  # D8
+    return load(agent, initial_weights(agent.spec, agent.config, seed))  # D8
 
 
 @torch.no_grad()
-def act(static: Static, state: State, obs: Array, noise: Array) -> Act:
+def act(agent: AgentDef, state: State, obs: Array, noise: Array) -> Act:
     """obs [N, *obs], noise [N, A] -> Act; zero noise is greedy."""
-    obs = _features(static, state, obs.reshape(len(obs), -1))
-    noise = static.config.exploration_noise * noise.to(static.dtype)
+    obs = _features(agent, state, obs.reshape(len(obs), -1))
+    noise = agent.config.exploration_noise * noise.to(agent.dtype)
     raw = (state.networks["actor"](obs) + noise).clamp(-1.0, 1.0)  # D1
-    return Act(ops.fit_to_bounds(raw, *static.bounds), raw)
+    return Act(ops.rescale_action(raw, *agent.bounds), raw)
 
 
 @torch.no_grad()
-def prepare(static: Static, state: State, batch: Batch) -> Batch:
+def prepare(agent: AgentDef, state: State, batch: Batch) -> Batch:
     """The batch in the working precision, with features for observations."""
-    obs, next_obs = (_features(static, state, x) for x in (batch.obs, batch.next_obs))
+    obs, next_obs = (_features(agent, state, x) for x in (batch.obs, batch.next_obs))
     others = batch.action, batch.reward, batch.discount
-    return Batch(obs, *(x.to(static.dtype) for x in others), next_obs)
+    return Batch(obs, *(x.to(agent.dtype) for x in others), next_obs)
 
 
 def critic_gradients(
-    static: Static, state: State, batch: Batch, noise: Noise
+    agent: AgentDef, state: State, batch: Batch, noise: Noise
 ) -> tuple[CriticTerms, dict[str, Array]]:
-    """Terms and the raw gradient in both critics; a batch of features, without axis U."""
-    policy, smoothing = state.target_networks["actor"], noise.target.to(static.dtype)
-    target = td3_target(policy, _critics(state.target_networks), batch, smoothing, static.config)
+    """LossTerms and the raw gradient in both critics; a batch of features, without axis U."""
+    policy, smoothing = state.target_networks["actor"], noise.target.to(agent.dtype)
+    target = td3_target(policy, _critics(state.target_networks), batch, smoothing, agent.config)
     terms = critic_loss(_critics(state.networks), batch, target)
     grads = torch.autograd.grad(terms.loss, state.critics)
-    grads = dict(zip(static.critic_names, grads, strict=True))
+    grads = dict(zip(agent.critic_names, grads, strict=True))
     return CriticTerms(*(x.detach() for x in terms)), grads
 
 
 def actor_gradients(
-    static: Static, state: State, batch: Batch, noise: Noise
+    agent: AgentDef, state: State, batch: Batch, noise: Noise
 ) -> tuple[ActorTerms, dict[str, Array]]:
-    """Terms and the raw gradient in the actor; a batch of features, without axis U."""
+    """LossTerms and the raw gradient in the actor; a batch of features, without axis U."""
     del noise
     critic, _ = _critics(state.networks)
     terms = actor_loss(state.networks["actor"], critic, batch)
     grads = torch.autograd.grad(terms.loss, state.actor)
-    grads = dict(zip(static.actor_names, grads, strict=True))
+    grads = dict(zip(agent.actor_names, grads, strict=True))
     return ActorTerms(*(x.detach() for x in terms)), grads
 
 
-def update_critics(static: Static, state: State, batch: Batch, noise: Noise) -> tuple[State, tuple]:
+def update_critics(
+    agent: AgentDef, state: State, batch: Batch, noise: Noise
+) -> tuple[State, tuple]:
     """One gradient step of both critics; their terms and gradient norm."""
-    terms, grads = critic_gradients(static, state, batch, noise)
-    norm = static.critic_optimizer(state.critics, list(grads.values()), state.critic_opt)
+    terms, grads = critic_gradients(agent, state, batch, noise)
+    norm = agent.critic_optimizer(state.critics, list(grads.values()), state.critic_opt)
     return state, (*terms, norm)
 
 
-def update_actor(static: Static, state: State, batch: Batch, noise: Noise) -> tuple[State, tuple]:
+def update_actor(agent: AgentDef, state: State, batch: Batch, noise: Noise) -> tuple[State, tuple]:
     """One gradient step of the actor; all targets follow."""
-    terms, grads = actor_gradients(static, state, batch, noise)
-    norm = static.actor_optimizer(state.actor, list(grads.values()), state.actor_opt)
+    terms, grads = actor_gradients(agent, state, batch, noise)
+    norm = agent.actor_optimizer(state.actor, list(grads.values()), state.actor_opt)
     with torch.no_grad():
         params = [*state.actor, *state.critics]
-        torch._foreach_lerp_(state.target, params, static.config.tau)  # D5
+        torch._foreach_lerp_(state.target, params, agent.config.tau)  # D5
     return state, (*terms, norm)
 
 
-def update(static: Static, state: State, batch: Batch, noise: Noise) -> tuple[State, Metrics]:
+def update(agent: AgentDef, state: State, batch: Batch, noise: Noise) -> tuple[State, Metrics]:
     """A group: `policy_delay` updates of the critics, one of the actor; batch [delay, B]."""
     seen = []
-    for u in range(static.config.policy_delay):  # D5
+    for u in range(agent.config.policy_delay):  # D5
         row = Batch(*(x[u] for x in batch)), Noise(*(x[u] for x in noise))
-        state, terms = update_critics(static, state, *row)
+        state, terms = update_critics(agent, state, *row)
         seen.append(torch.stack(terms))
-    state, terms = update_actor(static, state, *row)  # D4
+    state, terms = update_actor(agent, state, *row)  # D4
     return state, Metrics(*torch.stack(seen).mean(0).unbind(), *terms)
 
 
-def step(static: Static, state: State, batch: Batch, noise: Noise) -> tuple[State, Metrics]:
+def step(agent: AgentDef, state: State, batch: Batch, noise: Noise) -> tuple[State, Metrics]:
     """All groups of a round, on batches [U, B]; statistics then take the observations in."""
-    data, delay, history = prepare(static, state, batch), static.config.policy_delay, []
+    data, delay, history = prepare(agent, state, batch), agent.config.policy_delay, []
     for group in zip(*(x.split(delay) for x in (*data, *noise)), strict=True):
         rows = Batch(*group[: len(data)]), Noise(*group[len(data) :])
-        history.append(static.update(static, state, *rows))
-    if static.config.normalize_obs:
-        seen = batch.obs.to(static.dtype).reshape(-1, static.spec.observation_size)
-        state = state._replace(obs_moments=ops.merge_moments(state.obs_moments, seen))  # D7
+        history.append(agent.update(agent, state, *rows))
+    if agent.config.normalize_obs:
+        seen = batch.obs.to(agent.dtype).reshape(-1, agent.spec.observation_size)
+        state = state._replace(obs_moments=ops.merge_stats(state.obs_moments, seen))  # D7
     return state, Metrics(*torch.stack(history).mean(0).unbind())
 
 
-def named(static: Static, tree: dict[str, Array]) -> dict[str, Array]:
+def named(agent: AgentDef, tree: dict[str, Array]) -> dict[str, Array]:
     """Named tensors in torch's layout -> the canonical one ([in, out])."""
-    del static
+    del agent
     return {k: x.T if x.ndim == 2 else x for k, x in tree.items()}
 
 
-def dump(static: Static, state: State) -> dict[str, np.ndarray]:
+def dump(agent: AgentDef, state: State) -> dict[str, np.ndarray]:
     """Everything in the state, under canonical names; copies."""
     actor, critics = state.actor_opt, state.critic_opt
     trees = {
         "": [*state.actor, *state.critics], "target/": state.target,
         "adam/mu/": actor.mu + critics.mu, "adam/nu/": actor.nu + critics.nu,
     }  # fmt: skip
-    names, out = static.actor_names + static.critic_names, {}
+    names, out = agent.actor_names + agent.critic_names, {}
     for prefix, tree in trees.items():
-        found = named(static, dict(zip(names, tree, strict=True)))
+        found = named(agent, dict(zip(names, tree, strict=True)))
         out.update({prefix + k: x for k, x in found.items()})
     out["adam/actor_count"], out["adam/count"] = actor.count[0], critics.count[0]
     out.update({f"obs_moments/{k}": v for k, v in state.obs_moments._asdict().items()})
     return {k: np.array(v.detach().cpu().numpy(), order="C") for k, v in out.items()}
 
 
-def load(static: Static, weights: Mapping[str, np.ndarray]) -> State:
+def load(agent: AgentDef, weights: Mapping[str, np.ndarray]) -> State:
     """What `dump` wrote, in any framework -> state."""
 
-    def tensor(name, dtype=static.dtype):
-        return torch.tensor(weights[name], dtype=dtype, device=static.device)
+    def tensor(name, dtype=agent.dtype):
+        return torch.tensor(weights[name], dtype=dtype, device=agent.device)
 
     def adam(names, count):
-        moving = (_unnamed(static, weights, f"adam/{k}/", names) for k in ("mu", "nu"))
+        moving = (_unnamed(agent, weights, f"adam/{k}/", names) for k in ("mu", "nu"))
         return ops.Adam(*moving, [tensor(count, torch.int32)])
 
     networks, targets = (
-        {k: copy.deepcopy(x).to_empty(device=static.device) for k, x in static.networks.items()}
+        {k: copy.deepcopy(x).to_empty(device=agent.device) for k, x in agent.networks.items()}
         for _ in range(2)
     )
     actor = list(networks["actor"].parameters())
     critics = [p for critic in _critics(networks) for p in critic.parameters()]
     target = [p for network in targets.values() for p in network.parameters()]
-    names = static.actor_names + static.critic_names
+    names = agent.actor_names + agent.critic_names
     with torch.no_grad():
-        torch._foreach_copy_([*actor, *critics], _unnamed(static, weights, "", names))
-        torch._foreach_copy_(target, _unnamed(static, weights, "target/", names))
-    opts = adam(static.actor_names, "adam/actor_count"), adam(static.critic_names, "adam/count")
-    moments = Moments(*(tensor(f"obs_moments/{k}") for k in Moments._fields))
+        torch._foreach_copy_([*actor, *critics], _unnamed(agent, weights, "", names))
+        torch._foreach_copy_(target, _unnamed(agent, weights, "target/", names))
+    opts = adam(agent.actor_names, "adam/actor_count"), adam(agent.critic_names, "adam/count")
+    moments = RunningStats(*(tensor(f"obs_moments/{k}") for k in RunningStats._fields))
     return State(networks, targets, actor, critics, target, *opts, moments)
 
 
 def make_agent(spec: EnvSpec, config: Config, build: Build) -> Agent:
     """The five functions of the contract."""
-    static = make_static(spec, config, build)
-    return Agent(*(partial(fn, static) for fn in (init, act, step, dump, load)))
+    agent = make_agent_def(spec, config, build)
+    return Agent(*(partial(fn, agent) for fn in (init, act, step, dump, load)))
 
 
-def _features(static: Static, state: State, obs: Array) -> Array:
-    obs = obs.to(static.dtype)
-    return ops.normalize(obs, state.obs_moments) if static.config.normalize_obs else obs
+def _features(agent: AgentDef, state: State, obs: Array) -> Array:
+    obs = obs.to(agent.dtype)
+    return ops.normalize(obs, state.obs_moments) if agent.config.normalize_obs else obs
 
 
 def _critics(networks: Mapping[str, Critic]) -> tuple[Critic, Critic]:
     return networks["critic1"], networks["critic2"]
 
 
-def _unnamed(static: Static, weights: Mapping, prefix: str, names: list[str]) -> list[Array]:
-    tree = [torch.tensor(weights[prefix + k], dtype=static.dtype) for k in names]
-    return [(x.T.contiguous() if x.ndim == 2 else x).to(static.device) for x in tree]
+def _unnamed(agent: AgentDef, weights: Mapping, prefix: str, names: list[str]) -> list[Array]:
+    tree = [torch.tensor(weights[prefix + k], dtype=agent.dtype) for k in names]
+    return [(x.T.contiguous() if x.ndim == 2 else x).to(agent.device) for x in tree]

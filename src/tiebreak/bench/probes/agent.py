@@ -148,7 +148,7 @@ def population(subject: Any) -> Probe:
 
 def _learning(subject: Any, loop: Any, many: int) -> Probe:
     config, agents = subject.config, loop.agents
-    while loop.warming:  # off the clock: the replay is filled
+    while loop.is_warmup:  # off the clock: the replay is filled
         loop.run()
 
     def counted() -> dict[str, int]:

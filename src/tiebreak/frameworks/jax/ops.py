@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from tiebreak.core.types import Array, Moments
+from tiebreak.core.types import Array, RunningStats
 
 
 class Categorical(NamedTuple):
@@ -78,7 +78,7 @@ class SquashedGaussian(NamedTuple):
         return jnp.tanh(x), jnp.sum(normal - narrowed, axis=-1)
 
 
-def fit_to_bounds(raw: Array, low: Array, high: Array) -> Array:
+def rescale_action(raw: Array, low: Array, high: Array) -> Array:
     """[-1, 1]^A, clipped, onto the box [low, high]."""
     return low + 0.5 * (jnp.clip(raw, -1.0, 1.0) + 1.0) * (high - low)
 
@@ -88,7 +88,7 @@ def atoms(low: float, high: float, like: Array) -> Array:
     return jnp.linspace(low, high, like.shape[-1], dtype=like.dtype)
 
 
-def project(probs: Array, values: Array, low: float, high: float) -> Array:
+def project_distribution(probs: Array, values: Array, low: float, high: float) -> Array:
     """Mass `probs` at `values` within [low, high], both [B, K], onto K even atoms of that range.
 
     Each mass goes to the two atoms around it, by nearness (Bellemare et al. 2017). Scattered on a
@@ -142,25 +142,25 @@ def gae(
     return recurrence(delta, gamma * gae_lambda * trace, reverse=True)
 
 
-def normalize(x: Array, moments: Moments, clip: float = 10.0) -> Array:
+def normalize(x: Array, moments: RunningStats, clip: float = 10.0) -> Array:
     """(x − mean) / √(var + 1e-8), clipped to ±clip; x […, D]."""
     return jnp.clip((x - moments.mean) / jnp.sqrt(moments.var + 1e-8), -clip, clip)
 
 
-def merge_moments(moments: Moments, x: Array) -> Moments:
+def merge_stats(moments: RunningStats, x: Array) -> RunningStats:
     """Take in x [B, …] (Chan et al. 1983); a count of 0 means that nothing was seen."""
     mean, var, n = jnp.mean(x, axis=0), jnp.var(x, axis=0), x.shape[0]
     total = moments.count + n
     delta, share = mean - moments.mean, n / total
     spread = delta * delta * share * (moments.count / total)
-    return Moments(
+    return RunningStats(
         total,
         moments.mean + delta * share,
         moments.var * (moments.count / total) + var * share + spread,
     )
 
 
-def copy_when(due: Array, new: Any, old: Any) -> Any:
+def periodic_update(due: Array, new: Any, old: Any) -> Any:
     """`new` where the scalar `due` is true, else `old`: trees of weights."""
     return jax.tree.map(lambda a, b: jnp.where(due, a, b), new, old)
 

@@ -122,7 +122,9 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     return np.exp(log_softmax(logits))
 
 
-def project(probs: np.ndarray, values: np.ndarray, low: float, high: float) -> np.ndarray:
+def project_distribution(
+    probs: np.ndarray, values: np.ndarray, low: float, high: float
+) -> np.ndarray:
     """Mass `probs` at `values` within [low, high], both [B, K], onto K even atoms of that range.
 
     Each mass goes to the two atoms around it, by nearness (Bellemare et al. 2017, algorithm 1).
@@ -135,7 +137,7 @@ def project(probs: np.ndarray, values: np.ndarray, low: float, high: float) -> n
     return out
 
 
-def merge_moments(weights: Weights, name: str, x: np.ndarray) -> dict[str, np.ndarray]:
+def merge_stats(weights: Weights, name: str, x: np.ndarray) -> dict[str, np.ndarray]:
     """The running moments `name` after taking in the rows of `x` (Chan et al.)."""
     c, a, v = (weights[f"{name}/{k}"] for k in ("count", "mean", "var"))
     n, b, w = float(len(x)), x.mean(axis=0), x.var(axis=0)

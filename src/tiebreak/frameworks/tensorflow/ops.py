@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from tiebreak.core.types import Array, Moments
+from tiebreak.core.types import Array, RunningStats
 
 BETA1, BETA2 = 0.9, 0.999
 Layout = Mapping[str, tuple[int, ...]]  # canonical names and shapes, in order
@@ -83,7 +83,7 @@ class SquashedGaussian(NamedTuple):
         return tf.tanh(x), tf.reduce_sum(normal - narrowed, axis=-1)
 
 
-def fit_to_bounds(raw: Array, low: Array, high: Array) -> Array:
+def rescale_action(raw: Array, low: Array, high: Array) -> Array:
     """[-1, 1]^A, clipped, onto the box [low, high]."""
     return low + 0.5 * (tf.clip_by_value(raw, -1.0, 1.0) + 1.0) * (high - low)
 
@@ -93,7 +93,7 @@ def atoms(low: float, high: float, like: Array) -> Array:
     return tf.constant(np.linspace(low, high, like.shape[-1]), like.dtype)
 
 
-def project(probs: Array, values: Array, low: float, high: float) -> Array:
+def project_distribution(probs: Array, values: Array, low: float, high: float) -> Array:
     """Mass `probs` at `values` within [low, high], both [B, K], onto K even atoms of that range.
 
     Each mass goes to the two atoms around it, by nearness (Bellemare et al. 2017).
@@ -133,25 +133,25 @@ def gae(
     return recurrence(delta, gamma * gae_lambda * trace, reverse=True)
 
 
-def normalize(x: Array, moments: Moments, clip: float = 10.0) -> Array:
+def normalize(x: Array, moments: RunningStats, clip: float = 10.0) -> Array:
     """(x − mean) / √(var + 1e-8), clipped to ±clip; x […, D]."""
     return tf.clip_by_value((x - moments.mean) / tf.sqrt(moments.var + 1e-8), -clip, clip)
 
 
-def merge_moments(moments: Moments, x: Array) -> Moments:
+def merge_stats(moments: RunningStats, x: Array) -> RunningStats:
     """Take in x [B, …] (Chan et al. 1983); a count of 0 means that nothing was seen."""
     mean, var, n = tf.reduce_mean(x, 0), tf.math.reduce_variance(x, 0), float(x.shape[0])
     total = moments.count + n
     delta, share = mean - moments.mean, n / total
     spread = delta * delta * share * (moments.count / total)
-    return Moments(
+    return RunningStats(
         total,
         moments.mean + delta * share,
         moments.var * (moments.count / total) + var * share + spread,
     )
 
 
-def copy_when(due: Array, new: Array, old: Array) -> None:
+def periodic_update(due: Array, new: Array, old: Array) -> None:
     """The vector `new` into the variable `old` where the scalar `due` is true."""
     old.assign(tf.where(due, new, old))
 

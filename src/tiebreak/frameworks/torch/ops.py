@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import torch
 
-from tiebreak.core.types import Array, Moments
+from tiebreak.core.types import Array, RunningStats
 
 BETA1, BETA2 = 0.9, 0.999
 """Adam's."""
@@ -78,7 +78,7 @@ class SquashedGaussian(NamedTuple):
         return torch.tanh(x), (normal - narrowed).sum(-1)
 
 
-def fit_to_bounds(raw: Array, low: Array, high: Array) -> Array:
+def rescale_action(raw: Array, low: Array, high: Array) -> Array:
     """[-1, 1]^A, clipped, onto the box [low, high]."""
     return low + 0.5 * (raw.clamp(-1.0, 1.0) + 1.0) * (high - low)
 
@@ -88,7 +88,7 @@ def atoms(low: float, high: float, like: Array) -> Array:
     return torch.linspace(low, high, like.shape[-1], dtype=like.dtype, device=like.device)
 
 
-def project(probs: Array, values: Array, low: float, high: float) -> Array:
+def project_distribution(probs: Array, values: Array, low: float, high: float) -> Array:
     """Mass `probs` at `values` within [low, high], both [B, K], onto K even atoms of that range.
 
     Each mass goes to the two atoms around it, by nearness (Bellemare et al. 2017). Scattered, but
@@ -140,25 +140,25 @@ def gae(
     return recurrence(delta, gamma * gae_lambda * trace, reverse=True)
 
 
-def normalize(x: Array, moments: Moments, clip: float = 10.0) -> Array:
+def normalize(x: Array, moments: RunningStats, clip: float = 10.0) -> Array:
     """(x − mean) / √(var + 1e-8), clipped to ±clip; x […, D]."""
     return ((x - moments.mean) / torch.sqrt(moments.var + 1e-8)).clamp(-clip, clip)
 
 
-def merge_moments(moments: Moments, x: Array) -> Moments:
+def merge_stats(moments: RunningStats, x: Array) -> RunningStats:
     """Take in x [B, …] (Chan et al. 1983); a count of 0 means that nothing was seen."""
     var, mean = torch.var_mean(x, dim=0, correction=0)
     total = moments.count + len(x)
     delta, share = mean - moments.mean, len(x) / total
     spread = delta * delta * share * (moments.count / total)
-    return Moments(
+    return RunningStats(
         total,
         moments.mean + delta * share,
         moments.var * (moments.count / total) + var * share + spread,
     )
 
 
-def copy_when(due: Array, new: list[Array], old: list[Array]) -> None:
+def periodic_update(due: Array, new: list[Array], old: list[Array]) -> None:
     """`new` into `old` where the scalar `due` is true, decided on the device; exact either way."""
     keep = torch.logical_not(due).to(old[0].dtype)
     torch._foreach_mul_(old, keep)
