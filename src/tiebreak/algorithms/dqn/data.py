@@ -5,7 +5,8 @@ U is num_updates, B is batch_size, N is num_envs, K is the number of actions.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -17,6 +18,15 @@ from tiebreak.core.types import Array, EnvSpec
 from tiebreak.frameworks import weights
 
 __all__ = ["Act", "Batch", "LossTerms", "Metrics", "Noise"]
+
+COUNTS = {"q": "adam/count"}
+"""Canonical name of each optimizer's step count, in the order of the updates."""
+TARGETS = ("q",)
+"""Optimizers whose networks have target copies."""
+STATISTICS = ("obs_moments",)
+"""Running statistics in the state, by canonical name."""
+NETWORKS = {"q": ("q",)}
+"""Canonical names of the networks that each optimizer trains."""
 
 
 class Noise(NamedTuple):
@@ -60,6 +70,18 @@ def initial_weights(spec: EnvSpec, config: Config, seed: int) -> weights.Weights
     trained = list(out)
     out.update({f"target/{k}": out[k].copy() for k in trained})
     return weights.with_moments(weights.with_adam(out, trained), "obs", sizes[:1])
+
+
+def make_optimizers(config: Config, make: Callable) -> dict[str, Any]:
+    """Return the optimizers by name; `make` is a framework's `ops.make_optimizer` (D5)."""
+    return {
+        "q": make(
+            config.optimizer,
+            lambda count: config.learning_rate,
+            config.adam_eps,
+            config.max_grad_norm,
+        )
+    }
 
 
 def sample_batch(spec: EnvSpec, config: Config, rng: np.random.Generator) -> tuple[Batch, Noise]:

@@ -22,9 +22,15 @@ from tiebreak.frameworks import weights
 __all__ = ["Act", "Batch"]
 
 CRITICS = ("critic1", "critic2")
-"""The twins' canonical names."""
+"""Canonical names of the two critics."""
 COUNTS = {"critic": "adam/count", "actor": "adam/actor_count"}
-"""Each optimizer's count of updates, in the order in which they step (D6)."""
+"""Canonical name of each optimizer's step count, in the order of the updates (D6)."""
+TARGETS = ("critic",)
+"""Optimizers whose networks have target copies."""
+STATISTICS = ("obs_moments",)
+"""Running statistics in the state, by canonical name."""
+NETWORKS = {"critic": CRITICS, "actor": ("actor",)}
+"""Canonical names of the networks that each optimizer trains."""
 
 
 class Noise(NamedTuple):
@@ -105,7 +111,7 @@ def initial_weights(spec: EnvSpec, config: Config, seed: int) -> weights.Weights
 
 
 def make_optimizers(config: Config, make: Callable) -> dict[str, Any]:
-    """The optimizers by name; `make` is a framework's `ops.make_optimizer` (D7)."""
+    """Return the optimizers by name; `make` is a framework's `ops.make_optimizer` (D7)."""
     settings = config.adam_eps, config.max_grad_norm, config.weight_decay
     return {
         name: make(config.optimizer, lambda count, rate=rate: rate, *settings)

@@ -6,7 +6,7 @@ number of objectives: 2 with the penalty for actions out of bounds, 1 without.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,6 +19,16 @@ from tiebreak.core.types import Array, EnvSpec
 from tiebreak.frameworks import weights
 
 __all__ = ["Act", "Batch", "LossTerms", "Metrics", "Noise", "Samples"]
+
+COUNTS = {"actor": "adam/count", "critic": "adam/count", "dual": "adam/count"}
+"""Canonical name of each optimizer's step count, in the order of the updates: all share one."""
+TARGETS = ("actor", "critic")
+"""Optimizers whose networks have target copies."""
+STATISTICS = ("obs_moments",)
+"""Running statistics in the state, by canonical name."""
+NETWORKS = {"actor": ("actor",), "critic": ("critic1", "critic2"), "dual": ("dual",)}
+"""Canonical names of the networks that each optimizer trains; "critic2" only where the config has
+two critics."""
 
 
 class Noise(NamedTuple):
@@ -108,6 +118,14 @@ def initial_weights(spec: EnvSpec, config: Config, seed: int) -> weights.Weights
     out.update({f"dual/{k}": v for k, v in initial_dual(spec, config).items()})
     out = weights.with_adam(out, list(out))
     return weights.with_moments({**out, **targets}, "obs", (spec.observation_size,))
+
+
+def make_optimizers(config: Config, make: Callable) -> dict[str, Any]:
+    """Return the optimizers by name; `make` is a framework's `ops.make_optimizer` (D9)."""
+    return {
+        name: make(config.optimizer, lambda count, rate=rate: rate, config.adam_eps, max_grad_norm)
+        for name, (rate, max_grad_norm) in config.rates.items()
+    }
 
 
 def sample_batch(spec: EnvSpec, config: Config, rng: np.random.Generator) -> tuple[Batch, Noise]:

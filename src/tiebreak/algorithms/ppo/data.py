@@ -5,7 +5,9 @@ T is num_steps, N is num_envs, B is T * N, A is the action size.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -14,6 +16,15 @@ from tiebreak.core import noise
 from tiebreak.core.noise import Draw
 from tiebreak.core.types import Array, EnvSpec, EnvStep
 from tiebreak.frameworks import weights
+
+COUNTS = {"actor_critic": "adam/count"}
+"""Canonical name of each optimizer's step count, in the order of the updates."""
+TARGETS = ()
+"""Optimizers whose networks have target copies."""
+STATISTICS = ("obs_moments", "return_moments", "running_return")
+"""Running statistics in the state, by canonical name."""
+NETWORKS = {"actor_critic": ("actor", "critic")}
+"""Canonical names of the networks that each optimizer trains."""
 
 
 class Act(NamedTuple):
@@ -132,6 +143,20 @@ def initial_weights(spec: EnvSpec, config: Config, seed: int) -> weights.Weights
         out = weights.with_moments(out, name, shape)
     out["running_return"] = np.zeros(config.num_envs, np.float32)
     return out
+
+
+def make_optimizers(
+    config: Config, make: Callable, schedule: Callable[[Config, Array], Array | float]
+) -> dict[str, Any]:
+    """Return the optimizer by name; `make` is a framework's `ops.make_optimizer` (D7, D8).
+
+    `schedule` is the framework's own `learning_rate`: config and step count -> step size (D9).
+    """
+    return {
+        "actor_critic": make(
+            config.optimizer, partial(schedule, config), config.adam_eps, config.max_grad_norm
+        )
+    }
 
 
 def sample_batch(spec: EnvSpec, config: Config, rng: np.random.Generator) -> tuple[Rollout, Noise]:

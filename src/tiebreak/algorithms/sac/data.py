@@ -20,9 +20,15 @@ from tiebreak.frameworks import weights
 __all__ = ["Act", "Batch"]
 
 CRITICS = ("critic1", "critic2")
-"""The twins' canonical names."""
+"""Canonical names of the two critics."""
 COUNTS = {"critic": "adam/count", "actor": "adam/actor_count", "alpha": "adam/alpha_count"}
-"""Each optimizer's count of updates, in the order in which they step (D7)."""
+"""Canonical name of each optimizer's step count, in the order of the updates (D7)."""
+TARGETS = ("critic",)
+"""Optimizers whose networks have target copies."""
+STATISTICS = ("obs_moments",)
+"""Running statistics in the state, by canonical name."""
+NETWORKS = {"critic": CRITICS, "actor": ("actor",), "alpha": ("log_alpha",)}
+"""Canonical names of the networks that each optimizer trains."""
 
 
 class Noise(NamedTuple):
@@ -108,7 +114,7 @@ def initial_weights(spec: EnvSpec, config: Config, seed: int) -> weights.Weights
 
 
 def make_optimizers(config: Config, make: Callable) -> dict[str, Any]:
-    """The optimizers by name; `make` is a framework's `ops.make_optimizer` (D8)."""
+    """Return the optimizers by name; `make` is a framework's `ops.make_optimizer` (D8)."""
     settings = config.adam_eps, config.max_grad_norm
     return {
         name: make(config.optimizer, lambda count, rate=rate: rate, *settings)

@@ -41,6 +41,11 @@ class Config(OffPolicyConfig):
     activation: Literal["tanh", "relu"] = "relu"
     """After every hidden layer."""
 
+    @property
+    def rates(self) -> dict[str, float]:
+        """Step size of each optimizer, in the order in which they step (D5)."""
+        return {"critic": self.critic_lr, "actor": self.actor_lr}
+
 
 RANGES = {
     "actor_lr": (0.0, math.inf),

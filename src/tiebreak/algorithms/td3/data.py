@@ -5,7 +5,8 @@ U is num_updates, B is batch_size, N is num_envs, A is the number of action dime
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -17,6 +18,17 @@ from tiebreak.core.types import Array, EnvSpec
 from tiebreak.frameworks import weights
 
 __all__ = ["Act", "ActorTerms", "Batch", "CriticTerms", "Metrics", "Noise"]
+
+CRITICS = ("critic1", "critic2")
+"""Canonical names of the two critics."""
+COUNTS = {"critic": "adam/count", "actor": "adam/actor_count"}
+"""Canonical name of each optimizer's step count, in the order of the updates (D5)."""
+TARGETS = ("critic", "actor")
+"""Optimizers whose networks have target copies."""
+STATISTICS = ("obs_moments",)
+"""Running statistics in the state, by canonical name."""
+NETWORKS = {"critic": CRITICS, "actor": ("actor",)}
+"""Canonical names of the networks that each optimizer trains."""
 
 
 class Noise(NamedTuple):
@@ -77,6 +89,16 @@ def initial_weights(spec: EnvSpec, config: Config, seed: int) -> weights.Weights
     out = weights.with_adam(out, trained)
     out["adam/actor_count"] = np.zeros((), np.int32)
     return weights.with_moments(out, "obs", (obs,))
+
+
+def make_optimizers(config: Config, make: Callable) -> dict[str, Any]:
+    """Return the optimizers by name; `make` is a framework's `ops.make_optimizer` (D6)."""
+    return {
+        name: make(
+            config.optimizer, lambda count, rate=rate: rate, config.adam_eps, config.max_grad_norm
+        )
+        for name, rate in config.rates.items()
+    }
 
 
 def sample_batch(spec: EnvSpec, config: Config, rng: np.random.Generator) -> tuple[Batch, Noise]:
