@@ -145,13 +145,6 @@ def test_the_table_names_what_failed(folder):
     ]
 
 
-@pytest.mark.parametrize(
-    ("seconds", "text"), [(0.44, "0.4 s"), (59, "59 s"), (150, "2 min"), (3900, "1 h 5 min")]
-)
-def test_durations(seconds, text):
-    assert show.duration(seconds) == text
-
-
 def test_the_table_has_every_row_of_the_protocol():
     assert sorted(r.name for r in ROWS) == sorted(NAMES)
     assert sum(r.seconds[2] for r in ROWS) <= 4800

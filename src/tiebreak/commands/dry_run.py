@@ -7,11 +7,11 @@ from dataclasses import asdict
 from textwrap import wrap
 from typing import Any
 
-from tiebreak.bench.manager.progress import duration
 from tiebreak.bench.manager.runner import absent
 from tiebreak.bench.suite import estimate, suite
 from tiebreak.bench.suite.plan import Plan
 from tiebreak.commands.options import print_json
+from tiebreak.core.text import duration
 
 HOW = (
     "Estimated from what visits took on two cores of an AMD EPYC, without a GPU. Large networks "

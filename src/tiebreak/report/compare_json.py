@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tiebreak.bench.manager.record import finite
+from tiebreak.core.text import nan_to_null
 from tiebreak.stats.compare import Compared, Pair
 from tiebreak.stats.regression_limit import Gate
 from tiebreak.stats.result_set import Side
@@ -18,7 +18,7 @@ def to_json(compared: Compared, folders: tuple[str, str], gate: Gate | None) -> 
         "passed": gate.passed,
         **{key: [p.cell_id for p in getattr(gate, key)] for key in ("slower", "broke", "blind")},
     }
-    return finite(
+    return nan_to_null(
         {
             "a": _side(compared.a, folders[0]),
             "b": _side(compared.b, folders[1]),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from tiebreak.core.text import nan_to_null
 from tiebreak.report import cross_tables, flags, memory, phrases, published
 from tiebreak.report.cross_tables import Sheet
 from tiebreak.stats.summaries import CellSummary, GroupSummary
@@ -53,7 +53,7 @@ def sheets_json(
     summaries: Sequence[GroupSummary], elsewhere: Sequence[dict[str, Any]]
 ) -> list[dict[str, Any]]:
     """What stands side by side, as JSON-ready values: text, as it is printed."""
-    return [_plain(sheet._asdict()) for sheet in _sheets(summaries, elsewhere)]
+    return [nan_to_null(sheet._asdict()) for sheet in _sheets(summaries, elsewhere)]
 
 
 def _sheets(summaries: Sequence[GroupSummary], elsewhere: Sequence[dict[str, Any]]) -> list[Sheet]:
@@ -76,17 +76,9 @@ def _print_sheet(sheet: Sheet, console: Console) -> None:
 
 def to_json(summaries: Sequence[GroupSummary]) -> list[dict[str, Any]]:
     """Summaries as JSON-ready values, each with its headline; what is not finite becomes None."""
-    return [{**_plain(dataclasses.asdict(s)), "headline": phrases.headline(s)} for s in summaries]
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {str(k): _plain(v) for k, v in value.items()}
-    if hasattr(value, "_asdict"):
-        return _plain(value._asdict())
-    if isinstance(value, (list, tuple)):
-        return [_plain(v) for v in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    return [
+        {**nan_to_null(dataclasses.asdict(s)), "headline": phrases.headline(s)} for s in summaries
+    ]
 
 
 def _table(group: GroupSummary, width: int) -> Table:

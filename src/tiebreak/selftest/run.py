@@ -15,13 +15,14 @@ from tiebreak import __version__
 from tiebreak.bench.machine import machine
 from tiebreak.bench.manager import store
 from tiebreak.bench.manager.manager import RESULTS, Interrupted
-from tiebreak.bench.manager.record import finite, one_line
+from tiebreak.bench.manager.record import one_line
 from tiebreak.bench.worker.clock import Timer, stamp, utc_now
 from tiebreak.core.errors import UsageError, unknown
 from tiebreak.core.files import write_atomic, write_json
 from tiebreak.core.seeding import derive
+from tiebreak.core.text import duration, nan_to_null
 from tiebreak.selftest.checks import ROWS, SCALES, Context, Outcome, Row
-from tiebreak.selftest.show import duration, mark
+from tiebreak.selftest.show import mark
 
 SUITE = "self-test"
 SCALE = "quick"
@@ -126,7 +127,7 @@ class Session:
         seconds = timer.elapsed_s()
         self._append(
             "selftest", row=row.name, title=row.title, rule=row.rule, seconds=round(seconds, 3),
-            **finite(outcome._asdict()),
+            **nan_to_null(outcome._asdict()),
         )  # fmt: skip
         self.finished += 1
         self.say(f"{name}: {mark(outcome.passed)} in {duration(seconds)}: {outcome.detail}")

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from tiebreak.core.text import duration
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -58,11 +60,3 @@ def failures(records: Iterable[Mapping[str, Any]]) -> list[str]:
 def mark(passed: bool | None) -> str:
     """passed, FAILED or skipped."""
     return MARKS[passed]
-
-
-def duration(seconds: float) -> str:
-    """Seconds for people: 0.4 s, 12 s, 3 min, 1 h 5 min."""
-    if seconds < 60:
-        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"

@@ -12,17 +12,12 @@ import tempfile
 from pathlib import Path
 
 from tiebreak import registry
+from tiebreak.core.process_env import inherited_variables
 from tiebreak.verify.case import CASES
 from tiebreak.verify.compare import ErrorTable
 from tiebreak.verify.worker import Request
 
 TIME_LIMIT_S = 900
-INHERITED = (
-    "CC", "CXX", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "LD_LIBRARY_PATH", "PATH", "PYTHONPATH",
-    "SYSTEMROOT", "TMPDIR", "TZ", "VIRTUAL_ENV",
-)  # fmt: skip
-"""What a worker gets of this process's environment: no tokens, no flags that change arithmetic."""
-
 
 _running: set[subprocess.Popen] = set()
 
@@ -43,7 +38,7 @@ def start(request: Request) -> dict:
 
 def _run(request: Request, result: Path, log: Path) -> str:
     """Start, wait, end the process group; returns what went wrong, or nothing."""
-    env = {k: os.environ[k] for k in INHERITED if k in os.environ}
+    env = inherited_variables("PYTHONPATH", "TMPDIR")
     env |= {"CUDA_VISIBLE_DEVICES": "", "JAX_PLATFORMS": "cpu", "TF_CPP_MIN_LOG_LEVEL": "2"}
     command = [sys.executable, "-m", "tiebreak.verify.worker"]
     with log.open("wb") as output:

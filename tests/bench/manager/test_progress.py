@@ -6,7 +6,7 @@ import io
 
 import pytest
 
-from tiebreak.bench.manager.progress import Progress, duration
+from tiebreak.bench.manager.progress import Progress
 from tiebreak.bench.suite import suite
 from tiebreak.bench.worker import clock
 
@@ -94,11 +94,3 @@ def test_nothing_is_shown_to_who_wants_nothing(monkeypatch, visits):
     progress.say("x")
     progress.close()
     assert said.getvalue() == ""
-
-
-@pytest.mark.parametrize(
-    ("seconds", "told"),
-    [(0, "0 s"), (89, "89 s"), (90, "2 min"), (5340, "89 min"), (5400, "1 h 30 min")],
-)
-def test_durations_are_as_exact_as_estimates_are(seconds, told):
-    assert duration(seconds) == told

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from tiebreak.bench.suite.plan import Visit
 from tiebreak.bench.worker.clock import Timer
+from tiebreak.core.text import duration
 
 if TYPE_CHECKING:
     from rich.progress import Task
@@ -92,14 +93,6 @@ def _bar(progress: Progress) -> Any:
     )
     numbers = (BarColumn(16), MofNCompleteColumn(), TimeLeft(Column(no_wrap=True)))
     return Bar(what, *numbers, console=progress.console, expand=True)
-
-
-def duration(seconds: float) -> str:
-    """`40 s`, `12 min`, `3 h 20 min`: as exact as an estimate is."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
 def _name(visit: Visit, row: str = "") -> str:

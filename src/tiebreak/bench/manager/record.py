@@ -102,15 +102,6 @@ def _positive(value: Any) -> bool:
     return number and math.isfinite(value) and value > 0
 
 
-def finite(value: Any) -> Any:
-    """`value` with None for every number in it that JSON has no word for."""
-    if isinstance(value, dict):
-        return {k: finite(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [finite(v) for v in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
 def one_line(text: str, limit: int = 300) -> str:
     """Whatever a failing process said, as one line of at most `limit` characters."""
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())[:limit]

@@ -8,13 +8,13 @@ from pathlib import Path
 from tiebreak import registry
 from tiebreak.bench.machine import machine
 from tiebreak.bench.manager import pending
-from tiebreak.bench.manager.progress import Progress, duration
-from tiebreak.bench.manager.record import finite
+from tiebreak.bench.manager.progress import Progress
 from tiebreak.bench.manager.runner import CALIBRATION, Visitor
 from tiebreak.bench.manager.store import read_records
 from tiebreak.bench.suite import estimate
 from tiebreak.bench.suite.plan import Plan, Visit
 from tiebreak.bench.worker.clock import Timer
+from tiebreak.core.text import duration, nan_to_null
 
 LONGEST_BLOCK_S = 600.0
 """A machine changes: what is compared lies within so long, or the run says that it does not."""
@@ -140,4 +140,4 @@ class Run:
         algorithms = sorted({c.algorithm for c in self.plan.cells})
         frameworks = [name for name in registry.FRAMEWORKS if name in raced]
         certificate = certify(algorithms, frameworks, quick=self.plan.scale != "full")
-        self.visitor.append("certificate", certificate=finite(certificate))
+        self.visitor.append("certificate", certificate=nan_to_null(certificate))

@@ -7,18 +7,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-INHERITED = (
-    "CC", "CUDA_HOME", "CXX", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "LD_LIBRARY_PATH", "MUJOCO_GL",
-    "PATH", "SYSTEMROOT", "TZ", "VIRTUAL_ENV",
-)  # fmt: skip
-"""What a worker gets of the manager's environment; no tokens, no XLA_FLAGS, no surprises."""
+from tiebreak.core.process_env import inherited_variables
+
 MATTERING = ("CC", "CUDA_HOME", "CXX", "LD_LIBRARY_PATH", "MUJOCO_GL")
 """Those that say which compiler, library or renderer is found."""
 
 
 def environment(job: Mapping[str, Any], folder: Path, cache: Path) -> dict[str, str]:
     """Every variable that a worker sees."""
-    env = {name: os.environ[name] for name in INHERITED if name in os.environ}
+    env = inherited_variables("CUDA_HOME", "MUJOCO_GL")
     env |= fixed(job["threads"])
     env |= {"PYTHONHASHSEED": str(job["hash_seed"]), "PYTHONPATH": _python_path()}
     env |= {"TMPDIR": str(_private(folder / "tmp")), "XDG_CACHE_HOME": str(folder / "tmp")}

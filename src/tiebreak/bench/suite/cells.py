@@ -12,6 +12,7 @@ from tiebreak.bench.suite.toml_table import Table
 from tiebreak.core.config import override
 from tiebreak.core.errors import UsageError, unknown
 from tiebreak.core.types import EnvSpec
+from tiebreak.envs.task import Task
 
 SCALES = ("smoke", "quick", "full")
 BREAKDOWN = ("iteration", "forward", "interact", "update")
@@ -95,7 +96,7 @@ def _cells(
     race: Table, probes: list[str], shared: Mapping[str, Any], scale: str
 ) -> Iterator[Placed]:
     """One combination of a race's settings: its rows, at each probe."""
-    engine = _engine(shared["task"])
+    engine = Task.parse(shared["task"]).row
     config = _config([(race, "config"), (race, scale)], shared)
     rows = race.tables("rows", '[{ framework = "torch" }]')
     framed = [
@@ -142,18 +143,9 @@ def _check_setting(key: str, value: Any) -> None:
     elif not isinstance(value, str):
         raise UsageError(f"{key} takes a string, got {value!r}")
     elif key == "task":
-        _engine(value)
+        Task.parse(value)
     elif key in valid and value not in valid[key]:
         raise unknown(key, value, valid[key])
-
-
-def _engine(task: str) -> registry.Engine:
-    engine, slash, name = task.partition("/")
-    if not slash or not name:
-        raise UsageError(f"a task is written engine/name, e.g. gymnax/CartPole-v1; got {task!r}")
-    if engine not in registry.ENGINES:
-        raise unknown("engine", engine, registry.ENGINES)
-    return registry.ENGINES[engine]
 
 
 def _config(places: list[tuple[Table, str]], shared: Mapping[str, Any]) -> dict[str, Any]:

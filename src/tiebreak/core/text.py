@@ -1,0 +1,41 @@
+"""Values as text and JSON: durations for people, errors in one line, NaN as null."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+
+def duration(seconds: float) -> str:
+    """Return an estimate or a waiting time for people: `0.4 s`, `40 s`, `12 min`, `3 h 20 min`."""
+    if seconds < 10:
+        return f"{round(seconds, 1):g} s"
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+
+    minutes = round(seconds / 60)
+    if minutes < 90:
+        return f"{minutes} min"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def one_line(value: Any) -> str:
+    """Return the text of an error, or of any other value, on one line with single spaces."""
+    return " ".join(str(value).split())
+
+
+def nan_to_null(value: Any) -> Any:
+    """Return `value` with NaN and infinities, which JSON cannot represent, replaced by None.
+
+    Dictionaries, lists, tuples and NamedTuples are searched at any depth; NamedTuples become
+    dictionaries, other tuples lists.
+    """
+    if isinstance(value, dict):
+        return {str(key): nan_to_null(item) for key, item in value.items()}
+    if hasattr(value, "_asdict"):
+        return nan_to_null(value._asdict())
+    if isinstance(value, (list, tuple)):
+        return [nan_to_null(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

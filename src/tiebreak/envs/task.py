@@ -1,0 +1,53 @@
+"""A task: the engine that simulates it, its name there, and the physics if one is chosen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tiebreak import registry
+from tiebreak.core.errors import UsageError, unknown
+
+
+@dataclass(frozen=True)
+class Task:
+    """One task of one engine; `str(task)` is how users write it: `engine/name[@physics]`."""
+
+    engine: str
+    """A key of registry.ENGINES."""
+    name: str
+    """Name within the engine, without the physics, e.g. `HalfCheetah-v4`."""
+    physics: str = ""
+    """Physics backend, e.g. `warp`; empty: the engine's default."""
+
+    @classmethod
+    def parse(cls, task: str | Task) -> Task:
+        """Parse `engine/name[@physics]`; a Task is returned as it is.
+
+        Raises UsageError, with the nearest valid engine, for anything else. Whether the engine
+        knows the name is checked when an environment is made.
+        """
+        if isinstance(task, Task):
+            return task
+
+        engine, slash, rest = task.partition("/")
+        if not slash or not rest:
+            raise UsageError(
+                f"a task is written engine/name, e.g. gymnax/CartPole-v1; got {task!r}"
+            )
+        if engine not in registry.ENGINES:
+            raise unknown("engine", engine, registry.ENGINES)
+        name, _, physics = rest.partition("@")
+        return cls(engine, name, physics)
+
+    @property
+    def engine_name(self) -> str:
+        """Name that the engine's `make` takes: `name` or `name@physics`."""
+        return f"{self.name}@{self.physics}" if self.physics else self.name
+
+    @property
+    def row(self) -> registry.Engine:
+        """Row of the engine in registry.ENGINES."""
+        return registry.ENGINES[self.engine]
+
+    def __str__(self) -> str:
+        return f"{self.engine}/{self.engine_name}"
