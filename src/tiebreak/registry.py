@@ -1,13 +1,15 @@
-"""What there is: literal tables, and the one place that imports an implementation by name.
+"""List what exists: frameworks, runtimes, algorithms and engines, one row of facts for each.
 
-Adding a framework or an algorithm means adding rows here and the files they name; a hygiene test
-holds tables and files together in both directions.
+Everything that is true of one of them stands in its row here and nowhere else. Implementations are
+imported by the names in these rows, in `load`, when they are first used. A hygiene test holds rows
+and files together in both directions; docs/adding.md says how to add a row.
 """
 
 from __future__ import annotations
 
 import importlib
 import importlib.util
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -15,121 +17,261 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from tiebreak.core import cxx_compiler
 from tiebreak.core.errors import MissingDependency, UsageError, unknown
 from tiebreak.core.types import Agent, EnvSpec
 
 
 class Framework(NamedTuple):
-    """One row of FRAMEWORKS."""
+    """Facts about a framework: how agents are written."""
 
     runtime: str
-    """The array library under it."""
+    """The array library under it, a row of RUNTIMES."""
     packages: tuple[str, ...]
-    """Importable names that must be there."""
+    """Importable names that must be installed."""
     extra: str
     """The extra of this package that installs them."""
     modes: tuple[str, ...]
-    """How it can execute, slowest first."""
+    """Ways to execute the same code, slowest first."""
     default_mode: str
-    """The mode meant when none is named: the best one on a CPU, see docs/decisions."""
+    """The mode meant when none is named: the fastest on a CPU."""
+    color: str
+    """Color in every chart; told apart in the common kinds of color blindness."""
+    load_s: float
+    """Seconds to import it and to build agent, environment and loop: for estimates."""
+    compile_s: tuple[float, float] | None = None
+    """Seconds to compile in a process with an empty and with a filled cache: for estimates.
+    None: each probe compiles a program of its own."""
+    modes_with_cxx: tuple[str, ...] = ()
+    """Modes that need a C++ compiler on a CPU."""
 
 
 FRAMEWORKS = {
-    "torch": Framework("torch", ("torch",), "torch", ("eager", "compile", "cudagraph"), "compile"),
-    "tensorflow": Framework(
-        "tensorflow", ("tensorflow",), "tensorflow", ("eager", "function", "xla"), "xla"
+    "torch": Framework(
+        runtime="torch",
+        packages=("torch",),
+        extra="torch",
+        modes=("eager", "compile", "cudagraph"),
+        default_mode="compile",
+        color="#c8401d",
+        load_s=1.5,
+        compile_s=(26.0, 8.0),
+        modes_with_cxx=("compile",),
     ),
-    "linen": Framework("jax", ("jax", "flax", "optax"), "jax", ("eager", "jit"), "jit"),
+    "tensorflow": Framework(
+        runtime="tensorflow",
+        packages=("tensorflow",),
+        extra="tensorflow",
+        modes=("eager", "function", "xla"),
+        default_mode="xla",
+        color="#b97a00",
+        load_s=2.3,
+        compile_s=(1.7, 1.7),
+    ),
+    "linen": Framework(
+        runtime="jax",
+        packages=("jax", "flax", "optax"),
+        extra="jax",
+        modes=("eager", "jit"),
+        default_mode="jit",
+        color="#3a94d6",
+        load_s=0.7,
+    ),
     "nnx": Framework(
-        "jax", ("jax", "flax", "optax"), "jax", ("eager", "jit", "cached", "split"), "split"
+        runtime="jax",
+        packages=("jax", "flax", "optax"),
+        extra="jax",
+        modes=("eager", "jit", "cached", "split"),
+        default_mode="split",
+        color="#0b4f8a",
+        load_s=1.8,
     ),
     "equinox": Framework(
-        "jax", ("jax", "equinox", "optax"), "jax", ("eager", "jit", "flat"), "flat"
+        runtime="jax",
+        packages=("jax", "equinox", "optax"),
+        extra="jax",
+        modes=("eager", "jit", "flat"),
+        default_mode="flat",
+        color="#0a8a63",
+        load_s=0.8,
+    ),
+}
+"""The estimates of seconds are medians of `phases_s` in the records of results/amd-epyc-2-cores
+(suites quick and speed: PPO, size s, 4 and 64 environments, two cores), rounded."""
+
+
+class Runtime(NamedTuple):
+    """Facts about an array library, shared by the frameworks on top of it."""
+
+    module: str
+    """Where its `Runtime` lies: compiling, devices, precision, randomness."""
+    replay: str
+    """Where its replay buffer lies."""
+    companions: tuple[str, ...] = ()
+    """Array libraries that it cannot be imported without; the import guard lets them in."""
+    fused: bool = False
+    """Whether rollout and update can be one compiled program, on a device engine."""
+
+
+RUNTIMES = {
+    "torch": Runtime(
+        module="tiebreak.frameworks.torch.runtime",
+        replay="tiebreak.frameworks.torch.replay",
+    ),
+    "tensorflow": Runtime(
+        module="tiebreak.frameworks.tensorflow.runtime",
+        replay="tiebreak.frameworks.tensorflow.replay",
+        companions=("keras",),
+    ),
+    "jax": Runtime(
+        module="tiebreak.frameworks.jax.runtime",
+        replay="tiebreak.frameworks.jax.replay",
+        companions=("jaxlib",),
+        fused=True,
     ),
 }
 
+
+class Algorithm(NamedTuple):
+    """Facts about an algorithm."""
+
+    package: str
+    """The folder with its specification and its implementation in every framework."""
+    cases: str
+    """Where the cases of its proofs lie."""
+    off_policy: bool = False
+    """It learns from a replay; otherwise from what it has just collected."""
+    bfloat16: bool = False
+    """Its networks can compute in bfloat16; weights and losses stay float32."""
+    privileged: bool = False
+    """It sees the privileged part of observations, too (envs/policy_observation.py)."""
+
+
 ALGORITHMS = {
-    "ppo": "tiebreak.algorithms.ppo",
-    "dqn": "tiebreak.algorithms.dqn",
-    "td3": "tiebreak.algorithms.td3",
-    "sac": "tiebreak.algorithms.sac",
-    "mpo": "tiebreak.algorithms.mpo",
-    "fasttd3": "tiebreak.algorithms.fasttd3",
+    "ppo": Algorithm(package="tiebreak.algorithms.ppo", cases="tiebreak.verify.ppo_cases"),
+    "dqn": Algorithm(
+        package="tiebreak.algorithms.dqn", cases="tiebreak.verify.dqn_cases", off_policy=True
+    ),
+    "td3": Algorithm(
+        package="tiebreak.algorithms.td3", cases="tiebreak.verify.td3_cases", off_policy=True
+    ),
+    "sac": Algorithm(
+        package="tiebreak.algorithms.sac", cases="tiebreak.verify.sac_cases", off_policy=True
+    ),
+    "mpo": Algorithm(
+        package="tiebreak.algorithms.mpo", cases="tiebreak.verify.mpo_cases", off_policy=True
+    ),
+    "fasttd3": Algorithm(
+        package="tiebreak.algorithms.fasttd3",
+        cases="tiebreak.verify.fasttd3_cases",
+        off_policy=True,
+        bfloat16=True,
+        privileged=True,
+    ),
 }
-
-OFF_POLICY = ("dqn", "td3", "sac", "mpo", "fasttd3")
-"""Algorithms that learn from a replay; the others learn from what they have just collected."""
-
-MIXED = ("fasttd3",)
-"""Algorithms whose networks compute in bfloat16 if asked to; weights and losses stay float32."""
-
-PRIVILEGED = ("fasttd3",)
-"""Algorithms that see all of an observation; the others see its visible part (envs/visible.py)."""
 
 IMPLEMENTATIONS = {
-    (algorithm, framework): f"{package}.{algorithm}_{framework}"
-    for algorithm, package in ALGORITHMS.items()
+    (algorithm, framework): f"{row.package}.{algorithm}_{framework}"
+    for algorithm, row in ALGORITHMS.items()
     for framework in FRAMEWORKS
 }
-"""Every algorithm in every framework: the file that holds it."""
-
-RUNTIMES = {
-    "torch": "tiebreak.frameworks.torch.runtime",
-    "tensorflow": "tiebreak.frameworks.tensorflow.runtime",
-    "jax": "tiebreak.frameworks.jax.runtime",
-}
-
-REPLAYS = {
-    "torch": "tiebreak.frameworks.torch.replay",
-    "tensorflow": "tiebreak.frameworks.tensorflow.replay",
-    "jax": "tiebreak.frameworks.jax.replay",
-}
+"""The module of every algorithm in every framework."""
 
 
 class Engine(NamedTuple):
-    """One row of ENGINES."""
+    """Facts about an engine: where environments come from."""
 
     module: str
     kind: str
     """`host` (NumPy in, NumPy out) or `device` (pure JAX)."""
     packages: tuple[str, ...]
+    """Importable names that must be installed."""
     extra: str
+    """The extra of this package that installs them."""
+    examples: tuple[str, ...]
+    """Tasks to start with."""
+    companions: tuple[str, ...] = ()
+    """Array libraries that it cannot be imported without; the import guard lets them in."""
+    simulators: tuple[str, ...] = ()
+    """What it simulates with beside its packages, as distributions on the package index."""
+    shareable: bool = False
+    """Whether processes can share the steps of its environments (envs/subprocess_env.py)."""
 
 
 ENGINES = {
-    "gymnasium": Engine("tiebreak.envs.gymnasium_engine", "host", ("gymnasium",), "gymnasium"),
-    "gymnax": Engine("tiebreak.envs.gymnax_engine", "device", ("jax", "gymnax"), "gymnax"),
-    "brax": Engine("tiebreak.envs.brax_engine", "device", ("jax", "brax"), "brax"),
-    "playground": Engine(
-        "tiebreak.envs.playground_engine", "device", ("jax", "mujoco_playground"), "playground"
+    "gymnasium": Engine(
+        module="tiebreak.envs.gymnasium_engine",
+        kind="host",
+        packages=("gymnasium",),
+        extra="gymnasium",
+        examples=("gymnasium/HalfCheetah-v4", "gymnasium/CartPole-v1"),
+        simulators=("mujoco",),
+        shareable=True,
     ),
-    "dm_control": Engine("tiebreak.envs.dm_control_engine", "host", ("dm_control",), "dm-control"),
-    "envpool": Engine("tiebreak.envs.envpool_engine", "host", ("envpool",), "envpool"),
+    "gymnax": Engine(
+        module="tiebreak.envs.gymnax_engine",
+        kind="device",
+        packages=("jax", "gymnax"),
+        extra="gymnax",
+        examples=("gymnax/CartPole-v1", "gymnax/Pendulum-v1"),
+        companions=("flax",),  # its environment states are flax.struct classes
+    ),
+    "brax": Engine(
+        module="tiebreak.envs.brax_engine",
+        kind="device",
+        packages=("jax", "brax"),
+        extra="brax",
+        examples=("brax/halfcheetah", "brax/ant@spring"),
+        companions=("flax",),  # as gymnax's
+        simulators=("mujoco", "mujoco-mjx"),
+    ),
+    "playground": Engine(
+        module="tiebreak.envs.playground_engine",
+        kind="device",
+        packages=("jax", "mujoco_playground"),
+        extra="playground",
+        examples=("playground/CheetahRun", "playground/T1JoystickFlatTerrain"),
+        companions=("flax",),  # as gymnax's
+        simulators=("mujoco", "mujoco-mjx", "warp-lang"),
+    ),
+    "dm_control": Engine(
+        module="tiebreak.envs.dm_control_engine",
+        kind="host",
+        packages=("dm_control",),
+        extra="dm-control",
+        examples=("dm_control/cartpole-swingup",),
+        simulators=("mujoco",),
+        shareable=True,
+    ),
+    "envpool": Engine(
+        module="tiebreak.envs.envpool_engine",
+        kind="host",
+        packages=("envpool",),
+        extra="envpool",
+        examples=("envpool/HalfCheetah-v4",),
+    ),
 }
-
-SHAREABLE = ("gymnasium", "dm_control")
-"""Engines whose environments processes can share (envs/processes.py)."""
 
 PRECISIONS = ("float32", "tf32", "bfloat16", "float64")
 """float64 is for proofs."""
 
 
-def algorithm(name: str) -> str:
-    """Check an algorithm's name; returns its package."""
+def algorithm(name: str) -> Algorithm:
+    """Return an algorithm's row; raise UsageError for an unknown name."""
     if name not in ALGORITHMS:
         raise unknown("algorithm", name, ALGORITHMS)
     return ALGORITHMS[name]
 
 
 def framework(name: str) -> Framework:
-    """Check a framework's name; returns its row."""
+    """Return a framework's row; raise UsageError for an unknown name."""
     if name not in FRAMEWORKS:
         raise unknown("framework", name, FRAMEWORKS)
     return FRAMEWORKS[name]
 
 
 def mode(framework_name: str, name: str | None) -> str:
-    """Check a mode against its framework; None means the default."""
+    """Return a valid mode of a framework; None means its default."""
     row = framework(framework_name)
     if name is None:
         return row.default_mode
@@ -140,51 +282,81 @@ def mode(framework_name: str, name: str | None) -> str:
     return name
 
 
-def missing(packages: tuple[str, ...]) -> list[str]:
-    """Those of `packages` that are not installed; nothing is imported."""
-    return [p for p in packages if importlib.util.find_spec(p) is None]
+def algorithms_with(fact: str) -> tuple[str, ...]:
+    """Return the names of the algorithms whose row has this flag set, e.g. `off_policy`."""
+    return tuple(name for name, row in ALGORITHMS.items() if getattr(row, fact))
+
+
+def missing_packages(packages: tuple[str, ...]) -> list[str]:
+    """Return those of `packages` that are not installed; nothing is imported."""
+    return [name for name in packages if importlib.util.find_spec(name) is None]
 
 
 def install_command(*extras: str) -> str:
-    """What to type to get these extras: from the checkout that this runs in, if it is one."""
+    """Return the command that installs extras, into this checkout if it is one."""
     checkout = Path(__file__).parents[2]
     editable = (checkout / "pyproject.toml").exists()
-    what = f"{checkout if editable else 'tiebreak'}[{','.join(extras)}]"
-    return f"pip install {'-e ' if editable else ''}'{what}'"
+    target = f"{checkout if editable else 'tiebreak'}[{','.join(extras)}]"
+    return f"pip install {'-e ' if editable else ''}'{target}'"
 
 
-def require(what: str, packages: tuple[str, ...], extra: str) -> None:
-    """Raise MissingDependency, with the command that helps, unless all packages are there."""
-    if absent := missing(packages):
+def require_packages(subject: str, packages: tuple[str, ...], extra: str) -> None:
+    """Raise MissingDependency, with the command that installs them, unless all are installed."""
+    if missing := missing_packages(packages):
         raise MissingDependency(
-            f"{what} needs {', '.join(absent)}, not installed here: {install_command(extra)}"
+            f"{subject} needs {', '.join(missing)}, not installed here: {install_command(extra)}"
         )
 
 
+def why_mode_unavailable(framework_name: str, mode_name: str) -> str:
+    """Return why a mode cannot run on this machine's CPU; empty if it can."""
+    row = FRAMEWORKS.get(framework_name)
+    if row is None or mode_name not in row.modes_with_cxx:
+        return ""
+    return cxx_compiler.why_unavailable(mode_name)
+
+
+def allowed_imports(packages: Collection[str]) -> set[str]:
+    """Return `packages` with the array libraries that they cannot be imported without."""
+    allowed = set(packages)
+    for name, runtime in RUNTIMES.items():
+        if name in packages:  # runtimes have the name of their package
+            allowed |= set(runtime.companions)
+    for engine in ENGINES.values():
+        if set(engine.packages) <= set(packages):
+            allowed |= set(engine.companions)
+    return allowed
+
+
 def load(path: str) -> ModuleType:
-    """The one importlib call."""
+    """Import a module by the dotted name that a row holds."""
     return importlib.import_module(path)
 
 
 def config_module(algorithm_name: str) -> ModuleType:
-    """`config.py` of an algorithm: Config, reference, check. Imports no framework."""
-    return load(f"{algorithm(algorithm_name)}.config")
+    """Return an algorithm's `config.py`: Config, reference, check. Imports no framework."""
+    return load(f"{algorithm(algorithm_name).package}.config")
 
 
 def data_module(algorithm_name: str) -> ModuleType:
-    """`data.py` of an algorithm: what travels, and sample_batch. Imports no framework."""
-    return load(f"{algorithm(algorithm_name)}.data")
+    """Return an algorithm's `data.py`: batches, noise, initial weights. Imports no framework."""
+    return load(f"{algorithm(algorithm_name).package}.data")
+
+
+def oracle_module(algorithm_name: str) -> ModuleType:
+    """Return an algorithm's oracle: the same update in float64 NumPy."""
+    return load(f"{algorithm(algorithm_name).package}.{algorithm_name}_numpy")
 
 
 def task_settings(algorithm_name: str, task: str) -> dict[str, Any]:
-    """In what the reference for a task differs from that for its kind of action space."""
+    """Return the settings in which a task's reference differs from its action space's reference."""
     table = getattr(config_module(algorithm_name), "TASKS", {})
-    found = [settings for start, settings in table.items() if task.startswith(start)]
-    return {name: value for settings in found for name, value in settings.items()}
+    matching = [settings for start, settings in table.items() if task.startswith(start)]
+    return {name: value for settings in matching for name, value in settings.items()}
 
 
 def reference_config(algorithm_name: str, spec: EnvSpec, task: str = "") -> Any:
-    """The reference configuration for this kind of action space, or for one task that has it."""
+    """Return the reference configuration for an action space, or for a task that has its own."""
     config = config_module(algorithm_name).reference(spec)
     return replace(config, **task_settings(algorithm_name, task))
 
@@ -192,7 +364,7 @@ def reference_config(algorithm_name: str, spec: EnvSpec, task: str = "") -> Any:
 def sample_batch(
     algorithm_name: str, spec: EnvSpec, config: Any = None, rng: np.random.Generator | None = None
 ) -> tuple[Any, Any]:
-    """A random valid batch and its noise, NumPy: what the parity proofs feed to every framework.
+    """Return a random valid batch and its noise as NumPy arrays, as the parity proofs use them.
 
     `config=None` is the reference configuration; `rng=None` is seeded with 0.
     """
@@ -207,25 +379,26 @@ def make_runtime(
     precision: str = "float32",
     device: str = "cpu",
 ) -> Any:
-    """The runtime under a framework, set to a mode, a precision and a device."""
+    """Return the runtime under a framework, set to a mode, a precision and a device."""
     row = framework(framework_name)
     chosen = mode(framework_name, mode_name)
     if precision not in PRECISIONS:
         raise unknown("precision", precision, PRECISIONS)
-    require(f"framework {framework_name!r}", row.packages, row.extra)
-    return load(RUNTIMES[row.runtime]).Runtime(framework_name, chosen, precision, device)
+    require_packages(f"framework {framework_name!r}", row.packages, row.extra)
+    return load(RUNTIMES[row.runtime].module).Runtime(framework_name, chosen, precision, device)
 
 
 def make_raw_agent(algorithm_name: str, spec: EnvSpec, config: Any, runtime: Any) -> Agent:
-    """The agent's own functions, as written: not compiled, on the runtime's arrays."""
-    algorithm(algorithm_name)
+    """Return an agent's functions as they are written: not compiled, on the runtime's arrays."""
+    row = algorithm(algorithm_name)
     config = reference_config(algorithm_name, spec) if config is None else config
     config = config_module(algorithm_name).check(config)
-    module, build = load(IMPLEMENTATIONS[algorithm_name, runtime.framework]), runtime.build()
-    if build.network_dtype and algorithm_name not in MIXED:
+    module = load(IMPLEMENTATIONS[algorithm_name, runtime.framework])
+    build = runtime.build()
+    if build.network_dtype and not row.bfloat16:
         raise UsageError(
             f"{algorithm_name} has no precision {build.network_dtype!r} (it is there for "
-            f"{', '.join(MIXED)}; valid here: float32, tf32)"
+            f"{', '.join(algorithms_with('bfloat16'))}; valid here: float32, tf32)"
         )
     return module.make_agent(spec, config, build)
 
@@ -240,7 +413,7 @@ def make_agent(
     precision: str = "float32",
     device: str = "cpu",
 ) -> Agent:
-    """An agent as five functions: init, act, step, dump, load (see core.types.Agent).
+    """Return an agent as five functions: init, act, step, dump, load (see core.types.Agent).
 
     They run in `mode`, accept NumPy arrays or the runtime's own, and `dump` returns NumPy.
     Raises UsageError for unknown names and MissingDependency for a missing package.

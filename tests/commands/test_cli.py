@@ -100,7 +100,9 @@ def test_a_garbled_policy_is_no_run(capsys, tmp_path):
 
 def test_a_missing_extra_names_the_command_that_helps(capsys, monkeypatch):
     absent = {"flax", "gymnasium"}
-    monkeypatch.setattr(registry, "missing", lambda names: [n for n in names if n in absent])
+    monkeypatch.setattr(
+        registry, "missing_packages", lambda names: [n for n in names if n in absent]
+    )
     wanted = f"needs flax, not installed here: {registry.install_command('jax')}"
     assert wanted in refused(capsys, *TRAIN)
     argv = ("train", "ppo", "--framework", "torch", "--task", "gymnasium/CartPole-v1")

@@ -49,7 +49,9 @@ def test_list_says_everything_that_the_registry_holds(capsys):
 
 
 def test_list_gives_the_command_for_what_is_missing(capsys, monkeypatch):
-    monkeypatch.setattr(registry, "missing", lambda names: [n for n in names if n == "tensorflow"])
+    monkeypatch.setattr(
+        registry, "missing_packages", lambda names: [n for n in names if n == "tensorflow"]
+    )
     out = run(capsys, "list").out
     assert out.count(registry.install_command("tensorflow")) == 1
     assert "[compile]" in out  # not taken for markup
@@ -159,7 +161,9 @@ SEEN = {"devices": ["cpu"], "threads": "2", "matmul_precision": "highest", "blas
 def test_doctor_shows_what_is_there_and_names_what_does_not_start(capsys, monkeypatch):
     answers = {"nnx": {"error": "ImportError: no jaxlib [cuda]"}}
     monkeypatch.setattr(probe, "ask", lambda name: answers.get(name, SEEN))
-    monkeypatch.setattr(registry, "missing", lambda names: [n for n in names if n == "torch"])
+    monkeypatch.setattr(
+        registry, "missing_packages", lambda names: [n for n in names if n == "torch"]
+    )
     monkeypatch.setattr(doctor.checks, "findings", list)
     monkeypatch.setattr(doctor.machine, "CONTENDED", {"steal": 2.0, "others": 2.0})
     captured = run(capsys, "doctor", "--json", status=1)

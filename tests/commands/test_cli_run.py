@@ -104,7 +104,9 @@ def test_a_dry_run_for_machines_holds_every_setting(capsys, mine):
 @pytest.mark.usefixtures("idle")
 def test_a_dry_run_says_what_is_not_installed_and_counts_it_out(capsys, monkeypatch, mine):
     whole = run(capsys, mine, "--dry-run").out
-    monkeypatch.setattr(registry, "missing", lambda names: [n for n in names if n == "flax"])
+    monkeypatch.setattr(
+        registry, "missing_packages", lambda names: [n for n in names if n == "flax"]
+    )
     out = run(capsys, mine, "--dry-run").out
     assert out.count(f"flax not installed: {registry.install_command('jax', 'gymnax')}") == 2
     assert "visits  4 " in whole

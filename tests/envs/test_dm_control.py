@@ -179,7 +179,7 @@ def test_wrong_names_are_one_clear_line(name, message):
 
 
 def test_a_missing_package_comes_with_its_extra(monkeypatch):
-    monkeypatch.setattr(registry, "missing", list)
+    monkeypatch.setattr(registry, "missing_packages", list)
     message = r"engine 'dm_control' needs dm_control, .*\[dm-control\]'"
     with pytest.raises(MissingDependency, match=message):
         make_env("dm_control/cartpole-swingup")
@@ -189,8 +189,8 @@ def test_no_display_is_needed_and_nothing_is_said():
     program = """
         import os, sys
         import numpy as np
-        from tiebreak.core import fence
-        fence.install(["dm_control"])
+        from tiebreak.core import import_guard
+        import_guard.install(["dm_control"])
         from tiebreak.envs.base import make_env
         for name, size in (("cheetah-run", 6), ("quadruped-escape", 12)):
             env = make_env(f"dm_control/{name}", 1, 0)

@@ -224,7 +224,7 @@ def test_wrong_names_are_one_clear_line(name, message):
 
 
 def test_a_missing_package_comes_with_its_extra(monkeypatch):
-    monkeypatch.setattr(registry, "missing", list)
+    monkeypatch.setattr(registry, "missing_packages", list)
     with pytest.raises(MissingDependency, match=r"engine 'envpool' needs envpool, .*\[envpool\]'"):
         make_env("envpool/HalfCheetah-v4")
 
@@ -233,8 +233,8 @@ def test_it_works_behind_the_fence_and_says_nothing():
     program = """
         import sys
         import numpy as np
-        from tiebreak.core import fence
-        fence.install(["envpool"])
+        from tiebreak.core import import_guard
+        import_guard.install(["envpool"])
         from tiebreak.envs.base import make_env
         env = make_env("envpool/HalfCheetah-v4", 2, 0)
         env.reset()

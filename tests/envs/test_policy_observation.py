@@ -33,13 +33,13 @@ def fake(monkeypatch):
     load = registry.load
     path = registry.ENGINES["brax"].module
     monkeypatch.setattr(registry, "load", lambda name: Engine if name == path else load(name))
-    monkeypatch.setattr(registry, "missing", lambda packages: [])
+    monkeypatch.setattr(registry, "missing_packages", lambda packages: [])
 
 
 def test_an_algorithm_that_knows_of_no_privilege_gets_the_visible_part(fake):
     for algorithm in registry.ALGORITHMS:
         spec = make_env_for(algorithm, TASK, 2).spec
-        known = algorithm in registry.PRIVILEGED
+        known = registry.ALGORITHMS[algorithm].privileged
         assert spec.observation_shape == ((ALL,) if known else (SEEN,)), algorithm
         assert spec.visible == (SEEN if known else None), algorithm
 

@@ -17,10 +17,10 @@ PAIRS = [
 ]
 
 
-@pytest.mark.parametrize("algorithm", registry.MIXED)
+@pytest.mark.parametrize("algorithm", registry.algorithms_with("bfloat16"))
 @pytest.mark.parametrize(("framework", "mode"), PAIRS)
 def test_networks_alone_compute_in_bfloat16(framework, mode, algorithm):
-    if registry.missing(registry.framework(framework).packages):
+    if registry.missing_packages(registry.framework(framework).packages):
         pytest.skip(f"{framework} is not installed")
     case = fixed(algorithm, "continuous").changed(weight_decay=0.0)
     weights = cast(perturbed_weights(case), "float32")

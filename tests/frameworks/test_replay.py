@@ -66,7 +66,7 @@ def expected(spec: EnvSpec, config: Config, seen: list[Transition], index: np.nd
 @pytest.fixture(params=RUNTIMES)
 def runtime(request):
     framework = RUNTIMES[request.param]
-    if registry.missing(registry.framework(framework).packages):
+    if registry.missing_packages(registry.framework(framework).packages):
         pytest.skip(f"{framework} is not installed")
     return registry.make_runtime(framework, "eager")
 

@@ -25,7 +25,7 @@ def on_disk(pattern: str) -> set[str]:
 
 TABLES = {
     "IMPLEMENTATIONS": set(registry.IMPLEMENTATIONS.values()),
-    "RUNTIMES": set(registry.RUNTIMES.values()),
+    "RUNTIMES": {row.module for row in registry.RUNTIMES.values()},
     "ENGINES": {row.module for row in registry.ENGINES.values()},
 }
 
@@ -56,7 +56,7 @@ def test_every_algorithm_folder_is_registered():
         f"tiebreak.algorithms.{path.parent.name}"
         for path in tree.SRC.glob("algorithms/*/__init__.py")
     }
-    assert folders == set(registry.ALGORITHMS.values())
+    assert folders == {row.package for row in registry.ALGORITHMS.values()}
 
 
 @pytest.mark.parametrize("algorithm", registry.ALGORITHMS)

@@ -43,7 +43,7 @@ def test_only_algorithms_that_say_so_have_them():
 )
 def test_a_scale_is_drawn_where_an_episode_begins_and_only_there(framework, mode):
     row = registry.framework(framework)
-    if registry.missing(row.packages):
+    if registry.missing_packages(row.packages):
         pytest.skip(f"{framework} is not installed")
     runtime, rng = registry.make_runtime(framework, mode), np.random.default_rng(0)
     raw = registry.make_raw_agent("fasttd3", SPEC, SMALL, runtime)

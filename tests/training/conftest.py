@@ -22,7 +22,7 @@ def loop(monkeypatch, tmp_path):
         return made
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(registry, "missing", lambda packages: [])
+    monkeypatch.setattr(registry, "missing_packages", lambda packages: [])
     monkeypatch.setattr(training, "make_loop", make_loop)
     monkeypatch.setattr(options, "make_env", lambda task: SimpleNamespace(spec=SPEC))
     monkeypatch.setattr(session, "evaluate", lambda *_, **__: SimpleNamespace(returns=[5.0] * 4))

@@ -40,7 +40,7 @@ def shown(certificate: dict) -> str:
 def installed(monkeypatch):
     """Every framework counts as installed; `answers` maps a framework to what its worker says."""
     answers: dict[str, dict] = {}
-    monkeypatch.setattr(registry, "missing", lambda packages: [])
+    monkeypatch.setattr(registry, "missing_packages", lambda packages: [])
     monkeypatch.setattr(certify_module, "start", lambda request: answers[request.framework])
     return answers
 
@@ -68,7 +68,7 @@ def test_frameworks_that_part_from_one_another_are_not_green(installed):
 
 
 def test_a_missing_framework_is_skipped_with_its_remedy_and_nothing_is_not_green(monkeypatch):
-    monkeypatch.setattr(registry, "missing", lambda packages: ["torch"])
+    monkeypatch.setattr(registry, "missing_packages", lambda packages: ["torch"])
     certificate = certify_module.certify(["ppo"], ["torch"])
     assert registry.install_command("torch") in certificate["skipped"][0]["reason"]
     assert not certificate["green"]
@@ -133,7 +133,7 @@ def test_what_cannot_be_compared_is_the_worst():
 @pytest.mark.slow
 @pytest.mark.parametrize("framework", registry.FRAMEWORKS)
 def test_quick_certificate_is_green(framework):
-    if registry.missing(registry.FRAMEWORKS[framework].packages):
+    if registry.missing_packages(registry.FRAMEWORKS[framework].packages):
         pytest.skip(f"{framework} is not installed")
     certificate = certify_module.certify(["ppo"], [framework], quick=True)
     assert [r for r in certificate["rows"] if not r["ok"]] == []

@@ -10,7 +10,7 @@ from verify.planted import Plant
 
 from tiebreak import registry
 from tiebreak.verify import parity
-from tiebreak.verify.case import CASES
+from tiebreak.verify.case import cases_of
 from tiebreak.verify.compare import ErrorTable
 
 PLANTED = {
@@ -28,7 +28,7 @@ def examine(algorithm: str, framework: str) -> ErrorTable:
     first that is red, and the knobs, which are many, last.
     """
     runtime = registry.make_runtime(framework, "eager", precision="float64")
-    book, cases = ErrorTable(algorithm, framework, "float64"), registry.load(CASES[algorithm])
+    book, cases = ErrorTable(algorithm, framework, "float64"), cases_of(algorithm)
     fixed = [cases.fixed(actions) for actions in cases.ACTIONS]
     checks = cases.check_parts, cases.check_updates, parity.check_public
     jobs = [(check, case) for case in fixed for check in checks]
@@ -65,7 +65,7 @@ FRAMEWORKS = [
 def framework(request: pytest.FixtureRequest):
     """Skips what is not installed; gives JAX its 32 bits back afterwards."""
     row = registry.framework(request.param)
-    if registry.missing(row.packages):
+    if registry.missing_packages(row.packages):
         pytest.skip(f"{request.param} is not installed")
     yield request.param
     registry.make_runtime(request.param, "eager", precision="float32")

@@ -52,7 +52,7 @@ def collect() -> dict[str, Any]:
             )
         )
     cxx = cxx_compiler.find()
-    if not cxx and not registry.missing(("torch",)):
+    if not cxx and not registry.missing_packages(("torch",)):
         findings.append(
             checks.Finding(
                 "no C++ compiler: torch cannot run in mode compile on the CPU",

@@ -12,16 +12,6 @@ from tiebreak.commands.run import suites
 from tiebreak.core.errors import unknown
 from tiebreak.training.versions import versions
 
-EXAMPLES = {
-    "gymnasium": ("gymnasium/HalfCheetah-v4", "gymnasium/CartPole-v1"),
-    "gymnax": ("gymnax/CartPole-v1", "gymnax/Pendulum-v1"),
-    "brax": ("brax/halfcheetah", "brax/ant@spring"),
-    "playground": ("playground/CheetahRun", "playground/T1JoystickFlatTerrain"),
-    "dm_control": ("dm_control/cartpole-swingup",),
-    "envpool": ("envpool/HalfCheetah-v4",),
-}
-"""Tasks to start with, per engine."""
-
 
 def parser() -> Parser:
     """What `tiebreak list` takes."""
@@ -77,7 +67,7 @@ def collect() -> dict[str, Any]:
         name: {
             **_installed(row.packages, row.extra),
             "kind": row.kind,
-            "examples": list(EXAMPLES[name]),
+            "examples": list(row.examples),
         }
         for name, row in registry.ENGINES.items()
     }
@@ -91,7 +81,7 @@ def collect() -> dict[str, Any]:
 
 
 def _installed(packages: tuple[str, ...], extra: str) -> dict[str, Any]:
-    absent = registry.missing(packages)
+    absent = registry.missing_packages(packages)
     return {
         "installed": not absent,
         "versions": versions(packages),
@@ -107,12 +97,16 @@ def tasks(engine: str = "") -> list[str]:
     wanted = (
         [engine]
         if engine
-        else [name for name, row in registry.ENGINES.items() if not registry.missing(row.packages)]
+        else [
+            name
+            for name, row in registry.ENGINES.items()
+            if not registry.missing_packages(row.packages)
+        ]
     )
     names = []
     for name in wanted:
         row = registry.ENGINES[name]
-        registry.require(f"engine {name!r}", row.packages, row.extra)
+        registry.require_packages(f"engine {name!r}", row.packages, row.extra)
         names += [f"{name}/{task}" for task in registry.load(row.module).tasks()]
     return names
 

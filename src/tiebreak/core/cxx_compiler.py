@@ -1,4 +1,4 @@
-"""The one thing that a mode can need and pip cannot install: a C++ compiler, for torch.compile."""
+"""Find a C++ compiler; torch.compile needs one on CPU and pip cannot install it."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ COMPILERS = ("g++", "clang++", "c++")
 
 
 def find() -> str | None:
-    """The C++ compiler that torch's Inductor will find; None if it will find none."""
-    named = os.environ.get("CXX")
-    return shutil.which(named) if named else next(filter(None, map(shutil.which, COMPILERS)), None)
+    """Return the path of the C++ compiler that torch's Inductor will use, or None."""
+    if chosen := os.environ.get("CXX"):
+        return shutil.which(chosen)
+    return next(filter(None, map(shutil.which, COMPILERS)), None)
 
 
-def lacking(framework: str, mode: str) -> str:
-    """Why this mode cannot run on a CPU for want of a compiler; empty if it can."""
-    if framework != "torch" or mode in ("eager", "cudagraph") or find():
+def why_unavailable(mode: str) -> str:
+    """Return why a mode that needs a C++ compiler cannot run; empty if there is one."""
+    if find():
         return ""
     return (
         f"mode {mode!r} needs a C++ compiler (g++ or clang++), and none is on the PATH: "

@@ -1,4 +1,4 @@
-"""An import fence: a process can load the frameworks it declared, and no other.
+"""Guard the imports of a process: it can load the frameworks that it declared, and no other.
 
 Not importing a framework is no isolation: `import tensorflow` loads JAX by itself where it is
 installed, and a second library in the process brings its own threads and memory.
@@ -16,24 +16,15 @@ from typing import Any
 GUARDED = frozenset(
     {"torch", "tensorflow", "keras", "tf_keras", "jax", "jaxlib", "flax", "optax", "equinox"}
 )
-"""Top-level packages that the fence knows about; everything else passes."""
-
-COMPANIONS = {
-    "tensorflow": ("keras",),
-    "jax": ("jaxlib",),
-    "gymnax": ("flax",),  # its environment states are flax.struct classes
-    "brax": ("flax",),  # the same
-    "mujoco_playground": ("flax",),
-}
-"""What a package cannot be imported without."""
+"""Top-level packages that can be refused; everything else passes."""
 
 
-class FenceError(ModuleNotFoundError):
-    """An import that the fence refused; to the importing library it looks like `not installed`."""
+class RefusedImport(ModuleNotFoundError):
+    """Report a refused import; to the importing library the package looks not installed."""
 
 
-class Fence(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Refuses the guarded packages that are not in `allowed`.
+class ImportGuard(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Refuse the guarded packages that are not in `allowed`.
 
     It refuses the import, not the search: torch asks `importlib.util.find_spec("tensorflow")` only
     to learn where it lies, and takes no exception for an answer.
@@ -45,27 +36,26 @@ class Fence(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     def find_spec(
         self, fullname: str, path: Sequence[str] | None = None, target: Any = None
     ) -> ModuleSpec | None:
-        """A spec that cannot be loaded for a refused package; None leaves it to other finders."""
+        """Return a spec that cannot be loaded for a refused package; None: ask the next finder."""
         if fullname.partition(".")[0] in self.refused:
             return ModuleSpec(fullname, self)
         return None
 
     def create_module(self, spec: ModuleSpec) -> None:
-        """Raise FenceError."""
-        raise FenceError(f"the import fence refuses {spec.name!r} here", name=spec.name)
+        """Raise RefusedImport."""
+        raise RefusedImport(f"the import guard refuses {spec.name!r} here", name=spec.name)
 
     def exec_module(self, module: ModuleType) -> None:
-        """Never reached."""
+        """Do nothing: `create_module` has raised."""
 
 
-def install(packages: Iterable[str]) -> Fence:
-    """Let only `packages`, with their companions, in; to be called before any of them is imported.
+def install(allowed: Iterable[str]) -> ImportGuard:
+    """Refuse all guarded packages but those in `allowed`, from now on in this process.
 
-    Raises RuntimeError if a package that it has to refuse is loaded already.
+    Raises RuntimeError if a package that has to be refused is loaded already.
     """
-    declared = set(packages)
-    fence = Fence(frozenset(declared.union(*(COMPANIONS.get(p, ()) for p in declared))))
-    if inside := sorted(fence.refused & set(sys.modules)):
-        raise RuntimeError(f"the import fence came too late: {', '.join(inside)} loaded already")
-    sys.meta_path.insert(0, fence)
-    return fence
+    guard = ImportGuard(frozenset(allowed))
+    if loaded := sorted(guard.refused & set(sys.modules)):
+        raise RuntimeError(f"the import guard came too late: {', '.join(loaded)} loaded already")
+    sys.meta_path.insert(0, guard)
+    return guard

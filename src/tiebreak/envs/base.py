@@ -95,7 +95,7 @@ def make_env(task: str, num_envs: int = 1, seed: int = 0, processes: int = 1) ->
     if num_envs < 1:
         raise UsageError(f"num_envs is {num_envs}; it must be at least 1")
     row = registry.ENGINES[engine]
-    registry.require(f"engine {engine!r}", row.packages, row.extra)
+    registry.require_packages(f"engine {engine!r}", row.packages, row.extra)
     if processes == 1:
         return registry.load(row.module).make(name, num_envs, seed)
     _check_processes(engine, num_envs, processes)
@@ -116,10 +116,11 @@ def require_place(task: str, device: str, one_agent: bool = True) -> None:
 
 
 def _check_processes(engine: str, num_envs: int, processes: int) -> None:
-    if engine not in registry.SHAREABLE:
+    if not registry.ENGINES[engine].shareable:
+        shareable = [name for name, row in registry.ENGINES.items() if row.shareable]
         raise UsageError(
             f"env_processes is {processes}; engine {engine!r} shares out its environments itself "
-            f"(valid: 1; more with {' or '.join(registry.SHAREABLE)})"
+            f"(valid: 1; more with {' or '.join(shareable)})"
         )
     if not 1 <= processes <= num_envs:
         raise UsageError(f"env_processes is {processes}; valid: 1 to num_envs, which is {num_envs}")

@@ -15,7 +15,7 @@ def make_env_for(
 ) -> Any:
     """`make_env`, without what is privileged where the algorithm would show it to its policy."""
     env = make_env(task, num_envs, seed, processes)
-    if env.spec.visible is None or algorithm in registry.PRIVILEGED:
+    if env.spec.visible is None or registry.ALGORITHMS[algorithm].privileged:
         return env
     return VisibleEnv(env)
 

@@ -28,7 +28,7 @@ class Ring:
     def __init__(self, runtime: Runtime, spec: EnvSpec, config: OffPolicyConfig):
         """Raises UsageError, before anything is allocated, where it would not fit."""
         require_memory(runtime, spec, config)
-        module = registry.load(registry.REPLAYS[runtime.name])
+        module = registry.load(registry.RUNTIMES[runtime.name].replay)
         self.arrays: Tree = module.create(spec, config, runtime.device)
         self._write = runtime.writer(module.add)
         self._sample, self._fill = partial(module.sample, config=config), module.load

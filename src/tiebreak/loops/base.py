@@ -231,6 +231,6 @@ def _shared(kind: str, device: str) -> bool:
 
 def _class(algorithm: str, kind: str) -> Any:
     """The loop for an algorithm: `HostOnPolicy`, `FusedOffPolicy`, …"""
-    policy = "Off" if algorithm in registry.OFF_POLICY else "On"
+    policy = "Off" if registry.algorithm(algorithm).off_policy else "On"
     module = registry.load(f"tiebreak.loops.{kind}_{policy.lower()}_policy")
     return getattr(module, f"{kind.capitalize()}{policy}Policy")

@@ -7,18 +7,13 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
+from tiebreak.registry import FRAMEWORKS
 from tiebreak.report import phrases
 from tiebreak.stats.summaries import CellSummary, GroupSummary
 from tiebreak.stats.visits import PHASES
 
-COLORS = {
-    "torch": "#c8401d",
-    "tensorflow": "#b97a00",
-    "linen": "#3a94d6",
-    "nnx": "#0b4f8a",
-    "equinox": "#0a8a63",
-}
-"""One color per framework everywhere; told apart in the common kinds of color blindness."""
+COLORS = {name: row.color for name, row in FRAMEWORKS.items()}
+"""One color per framework everywhere."""
 OTHER = "#6b7280"
 PHASE_COLORS = {
     "import": "#cbd2db",

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from tiebreak.registry import OFF_POLICY, config_module
+from tiebreak.registry import algorithms_with, config_module
 from tiebreak.report import phrases
 from tiebreak.stats.summaries import CellSummary, GroupSummary
 
@@ -40,7 +40,7 @@ def per_thousand(group: GroupSummary) -> str:
 
 
 def _trains(cell: Mapping[str, Any]) -> bool:
-    return cell.get("probe") == "update" and cell.get("algorithm") in OFF_POLICY
+    return cell.get("probe") == "update" and cell.get("algorithm") in algorithms_with("off_policy")
 
 
 def _batch(cell: Mapping[str, Any]) -> int:

@@ -36,9 +36,9 @@ def check(
         raise UsageError(f"seed is {seed}; it must be in 0 to {2**31 - 1}")
     if precision not in registry.PRECISIONS:
         raise unknown("precision", precision, registry.PRECISIONS)
-    registry.require(f"framework {framework!r}", row.packages, row.extra)
+    registry.require_packages(f"framework {framework!r}", row.packages, row.extra)
     env = registry.ENGINES[engine]
-    registry.require(f"engine {engine!r}", env.packages, env.extra)
+    registry.require_packages(f"engine {engine!r}", env.packages, env.extra)
     return mode
 
 

@@ -15,13 +15,6 @@ _DISTRIBUTIONS = {
 }
 """Names that a package goes by on the index, where they are not its import name."""
 _BESIDE = ("jaxlib", "keras", "numpy", "safetensors")
-_SIMULATORS = {
-    "gymnasium": ("mujoco",),
-    "dm_control": ("mujoco",),
-    "brax": ("mujoco", "mujoco-mjx"),
-    "playground": ("mujoco", "mujoco-mjx", "warp-lang"),
-}
-"""What an engine can simulate with, beside its own packages; named as on the index."""
 
 
 def version(package: str) -> str | None:
@@ -43,5 +36,5 @@ def versions(packages: Iterable[str]) -> dict[str, str]:
 def of_run(framework: str, engine: str) -> dict[str, str]:
     """Every version that a training run depends on, Python and Tiebreak included."""
     row, env = registry.FRAMEWORKS[framework], registry.ENGINES[engine]
-    found = versions(sorted({*row.packages, *env.packages, *_SIMULATORS.get(engine, ()), *_BESIDE}))
+    found = versions(sorted({*row.packages, *env.packages, *env.simulators, *_BESIDE}))
     return {"tiebreak": tiebreak.__version__, "python": platform.python_version(), **found}

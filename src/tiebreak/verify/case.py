@@ -13,16 +13,14 @@ from tiebreak.core.noise import sample
 from tiebreak.core.types import EnvSpec
 from tiebreak.frameworks.numpy.ops import to_float64
 
-CASES = {
-    "ppo": "tiebreak.verify.ppo_cases",
-    "dqn": "tiebreak.verify.dqn_cases",
-    "td3": "tiebreak.verify.td3_cases",
-    "sac": "tiebreak.verify.sac_cases",
-    "mpo": "tiebreak.verify.mpo_cases",
-    "fasttd3": "tiebreak.verify.fasttd3_cases",
-}
-"""Modules with `ACTIONS`, `draw`, `fixed`, `count`, `batch_near`, `policy_probes`, `describe` and
-the checks of what a step is made of: `check_knobs`, `check_parts`, `check_updates`."""
+
+def cases_of(algorithm: str) -> ModuleType:
+    """Return the module with an algorithm's cases.
+
+    It has `ACTIONS`, `draw`, `fixed`, `count`, `batch_near`, `policy_probes`, `describe` and the
+    checks of what a step is made of: `check_knobs`, `check_parts`, `check_updates`.
+    """
+    return registry.load(registry.algorithm(algorithm).cases)
 
 
 class Case(NamedTuple):
@@ -41,12 +39,12 @@ class Case(NamedTuple):
     @property
     def cases(self) -> ModuleType:
         """The algorithm's module of CASES."""
-        return registry.load(CASES[self.algorithm])
+        return cases_of(self.algorithm)
 
     @property
     def oracle(self) -> ModuleType:
         """The algorithm in NumPy."""
-        return registry.load(f"{registry.algorithm(self.algorithm)}.{self.algorithm}_numpy")
+        return registry.oracle_module(self.algorithm)
 
     def changed(self, **settings: Any) -> Case:
         """The same with other settings."""
@@ -65,7 +63,7 @@ class Case(NamedTuple):
 
 def fixed(algorithm: str, actions: str) -> Case:
     """A small case with the reference's switches: the one that quick runs and lock-step use."""
-    return registry.load(CASES[algorithm]).fixed(actions)
+    return cases_of(algorithm).fixed(actions)
 
 
 def perturbed_weights(case: Case) -> dict[str, np.ndarray]:
@@ -129,7 +127,7 @@ def draws(algorithm: str, seed: int, actions: str, precision: str, count: int) -
     """`count` cases from `seed` on; for float32 only well-conditioned ones."""
     found: list[Case] = []
     while len(found) < count:
-        case = registry.load(CASES[algorithm]).draw(seed, actions)
+        case = cases_of(algorithm).draw(seed, actions)
         if precision == "float64" or well_conditioned(case):
             found.append(case)
         seed += 1

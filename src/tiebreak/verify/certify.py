@@ -22,7 +22,7 @@ from tiebreak.verify.show import bar, print_certificate
 from tiebreak.verify.worker import Request
 
 PRECISIONS = ("float64", "float32")
-"""Of every algorithm; to those in `registry.MIXED` bfloat16 comes on top."""
+"""Of every algorithm; those that can compute in bfloat16 are checked in it, too."""
 __all__ = ["certify", "print_certificate"]
 
 
@@ -85,13 +85,13 @@ def plan(
     for framework in frameworks:
         row = registry.framework(framework)
         try:
-            registry.require(f"framework {framework!r}", row.packages, row.extra)
+            registry.require_packages(f"framework {framework!r}", row.packages, row.extra)
         except MissingDependency as problem:
             skipped.append({"framework": framework, "reason": str(problem)})
             continue
         for algorithm in algorithms:
             registry.algorithm(algorithm)
-            mixed = ("bfloat16",) if algorithm in registry.MIXED else ()
+            mixed = ("bfloat16",) if registry.ALGORITHMS[algorithm].bfloat16 else ()
             for precision in (*PRECISIONS, *mixed):
                 requests.append(Request(algorithm, framework, precision, seed, quick))
     return requests, skipped

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tiebreak import registry
 from tiebreak.core.process_env import inherited_variables
-from tiebreak.verify.case import CASES
+from tiebreak.verify.case import cases_of
 from tiebreak.verify.compare import ErrorTable
 from tiebreak.verify.worker import Request
 
@@ -31,7 +31,7 @@ def start(request: Request) -> dict:
             return json.loads(result.read_text())
         book = ErrorTable(request.algorithm, request.framework, request.precision)
         mode = registry.framework(request.framework).default_mode
-        cases = registry.load(CASES[request.algorithm])
+        cases = cases_of(request.algorithm)
         book.enter(mode, cases.fixed(cases.ACTIONS[0]), "L0", "worker", None, 0.0, reason)
         return {"rows": list(book.rows.values()), "skipped": [], "weights": {}, "packages": {}}
 

@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 
 from tiebreak import registry
 from tiebreak.core import import_guard
-from tiebreak.core.errors import UsageError, unknown
+from tiebreak.core.errors import UsageError
 from tiebreak.verify import lockstep, parity
-from tiebreak.verify.case import CASES, Case, draws, fixed
+from tiebreak.verify.case import Case, cases_of, draws, fixed
 from tiebreak.verify.compare import ErrorTable
 
 SLOW_MODES = ("compile", "cudagraph")
@@ -51,9 +51,7 @@ def parts_mode(framework: str) -> str:
 
 def plan(request: Request) -> Iterator[Job]:
     """Every check that a request stands for."""
-    if request.algorithm not in CASES:
-        raise unknown("algorithm to verify", request.algorithm, CASES)
-    cases = registry.load(CASES[request.algorithm])
+    cases = cases_of(request.algorithm)
     row, inner = registry.framework(request.framework), parts_mode(request.framework)
     modes = (row.default_mode,) if request.quick else row.modes
     # Knobs, rare cases and long runs are float32's and float64's to prove: bfloat16 rounds them.
@@ -142,7 +140,7 @@ def versions(framework: str) -> dict[str, str]:
 def main() -> None:
     """Read the request, raise the fence, write the result."""
     request = Request(**json.loads(sys.argv[1]))
-    import_guard.install(registry.framework(request.framework).packages)
+    import_guard.install(registry.allowed_imports(registry.framework(request.framework).packages))
     Path(sys.argv[2]).write_text(json.dumps(run(request), allow_nan=False))
 
 

@@ -94,7 +94,7 @@ def test_wrong_use_leaves_nothing_behind(tmp_path):
 
 def test_a_missing_package_is_said_without_a_visit_and_made_up_for_later(race, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(registry, "missing", lambda packages: ["flax"])
+        patch.setattr(registry, "missing_packages", lambda packages: ["flax"])
         patch.setattr(runner, "Worker", None)  # no process may be started
         folder = race()
     records = measured(folder)
@@ -146,7 +146,7 @@ def test_the_manager_imports_no_framework(tmp_path):
     code = f"""
 import sys
 from pathlib import Path
-from tiebreak.bench.manager import run_suite
+from tiebreak.bench.manager.manager import run_suite
 run_suite({fakes.suite(tmp_path, "fine")!r}, Path({str(tmp_path / "out")!r}), "smoke",
           progress=False, subject={SUBJECT!r})
 from tiebreak.core.import_guard import GUARDED

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from tiebreak import registry
 from tiebreak.bench.probes import agent as agent_probes
 from tiebreak.bench.probes.subject import make_subject
 from tiebreak.bench.worker import main as worker
 from tiebreak.bench.worker.sampling import Effort
-from tiebreak.core import cxx_compiler
 
 EFFORT = Effort(0.001, 2, 0.001, silent_calls=2, warmup_s=0.2, memory_calls=0)
 SMALL = {
@@ -60,7 +60,7 @@ ROWS = [
 
 @pytest.mark.parametrize(("framework", "mode", "task", "loop"), ROWS)
 def test_dqn_works_under_every_probe_in_one_process(framework, mode, task, loop):
-    if reason := cxx_compiler.lacking(framework, mode):
+    if reason := registry.why_mode_unavailable(framework, mode):
         pytest.skip(reason)
     made = subject(framework, mode, task, loop)
     results = measured(made)

@@ -23,10 +23,10 @@ ROBOTS = {"playground/G1JoystickFlatTerrain", "playground/T1JoystickFlatTerrain"
 @pytest.fixture(params=[[], [["NVIDIA H100 80GB HBM3"]]], ids=["no GPU", "a GPU"])
 def gpus(request, monkeypatch):
     """What nvidia-smi finds."""
-    nvidia_smi.lacking.cache_clear()
+    nvidia_smi.why_unavailable.cache_clear()
     monkeypatch.setattr(nvidia_smi, "query", lambda *fields: request.param)
     yield request.param
-    nvidia_smi.lacking.cache_clear()
+    nvidia_smi.why_unavailable.cache_clear()
 
 
 def cells(scale="quick", **where):
@@ -60,8 +60,8 @@ def test_robots_are_for_a_gpu_in_every_mode_and_both_precisions():
 
 
 def test_without_a_gpu_its_cells_are_left_out_with_the_reason(gpus, monkeypatch):
-    monkeypatch.setattr(runner.registry, "missing", lambda packages: [])
-    monkeypatch.setattr(runner.cxx_compiler, "lacking", lambda framework, mode: "")
+    monkeypatch.setattr(runner.registry, "missing_packages", lambda packages: [])
+    monkeypatch.setattr(runner.registry, "why_mode_unavailable", lambda framework, mode: "")
     for cell in cells():
         reason = runner.absent(cell)
         if gpus or cell.device == "cpu":

@@ -20,10 +20,11 @@ def run(code):
 
 def test_what_is_not_declared_is_refused():
     run(
-        "from tiebreak.core import fence; fence.install(['torch'])\n"
+        "from tiebreak.core import import_guard; import_guard.install(['torch'])\n"
         "for name in ('jax', 'jax.numpy', 'flax', 'tensorflow', 'keras'):\n"
         "    try: __import__(name)\n"
-        "    except fence.FenceError as error: assert error.name == name.split('.')[0], error\n"
+        "    except import_guard.RefusedImport as error:\n"
+        "        assert error.name == name.split('.')[0], error\n"
         "    else: raise AssertionError(name)\n"
         "import json.tool, importlib.util\n"
         "importlib.util.find_spec('jax')  # torch asks where others lie: no exception, no import"
@@ -34,7 +35,7 @@ def test_a_fence_that_comes_too_late_says_so(monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", object())
     with pytest.raises(RuntimeError, match=r"too late: .*torch"):
         import_guard.install(["jax"])
-    assert not any(isinstance(finder, import_guard.Fence) for finder in sys.meta_path)
+    assert not any(isinstance(finder, import_guard.ImportGuard) for finder in sys.meta_path)
 
 
 def cell(framework, task):
@@ -54,7 +55,7 @@ def cell(framework, task):
 def test_a_cell_declares_what_its_process_may_load(monkeypatch, framework, task, refused):
     monkeypatch.setattr(sys, "modules", {})
     monkeypatch.setattr(sys, "meta_path", [])
-    one = import_guard.install(needs(cell(framework, task))[0])
+    one = import_guard.install(registry.allowed_imports(needs(cell(framework, task))[0]))
     assert one.refused - {"tf_keras"} >= refused - {"tf_keras"}
     if framework in registry.FRAMEWORKS:
         assert not set(registry.framework(framework).packages) & one.refused
@@ -76,6 +77,7 @@ def test_frameworks_work_behind_the_fence(packages, imported):
     for package in imported.split(", "):
         pytest.importorskip(package)
     run(
-        f"from tiebreak.core import fence; f = fence.install({packages})\n"
+        "from tiebreak import registry; from tiebreak.core import import_guard\n"
+        f"f = import_guard.install(registry.allowed_imports({packages}))\n"
         f"import {imported}, sys\nassert not f.refused & set(sys.modules)"
     )

@@ -10,7 +10,6 @@ from tiebreak.bench.manager.store import read_records
 from tiebreak.bench.probes.subject import Subject
 from tiebreak.bench.worker import main as worker
 from tiebreak.bench.worker.sampling import Effort
-from tiebreak.core import cxx_compiler
 
 SUITE = """
 algorithm = "ppo"
@@ -54,12 +53,12 @@ ROWS = [
 @pytest.mark.slow
 @pytest.mark.parametrize(("framework", "mode", "task"), ROWS)
 def test_clean_cells_are_not_flagged(framework, mode, task, tmp_path):
-    if reason := cxx_compiler.lacking(framework, mode):
+    if reason := registry.why_mode_unavailable(framework, mode):
         pytest.skip(reason)
     packages = (
         registry.framework(framework).packages + registry.ENGINES[task.split("/")[0]].packages
     )
-    if absent := registry.missing(packages):
+    if absent := registry.missing_packages(packages):
         pytest.skip(f"{absent} not installed")
     path = tmp_path / "clean.toml"
     path.write_text(SUITE.format(framework=framework, mode=mode, task=task))

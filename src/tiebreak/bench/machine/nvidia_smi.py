@@ -40,7 +40,7 @@ def describe() -> dict[str, Any]:
 
 
 @functools.cache
-def lacking(device: str) -> str:
+def why_unavailable(device: str) -> str:
     """Why a device cannot be measured on, as far as it shows from outside; empty if it may be."""
     if device.partition(":")[0] not in ("gpu", "cuda") or query("name"):
         return ""

@@ -91,7 +91,7 @@ def _require(device: str | None) -> None:
     """Refuse a device that was asked for and is not here; cells of a suite's own are left out."""
     if device and device.partition(":")[0] not in DEVICES:
         raise unknown("device", device, DEVICES)
-    if device and (reason := nvidia_smi.lacking(device)):
+    if device and (reason := nvidia_smi.why_unavailable(device)):
         raise UsageError(f"{reason}; leave --device out, or use --device cpu")
 
 

@@ -22,7 +22,6 @@ from tiebreak.bench.suite import estimate
 from tiebreak.bench.suite.plan import Cell, Plan, Visit
 from tiebreak.bench.worker.clock import utc_now
 from tiebreak.bench.worker.turns import STRETCH
-from tiebreak.core import cxx_compiler
 from tiebreak.core.errors import UsageError
 from tiebreak.core.seeding import derive
 
@@ -224,9 +223,11 @@ def _files(folder: Path) -> int:
 def absent(cell: Cell) -> str:
     """Why this cell cannot be measured here, with what helps; empty if it can."""
     packages, extras = needs(cell)
-    if missing := registry.missing(packages):
+    if missing := registry.missing_packages(packages):
         return f"{', '.join(missing)} not installed: {registry.install_command(*extras)}"
-    return nvidia_smi.lacking(cell.device) or cxx_compiler.lacking(cell.framework, cell.mode)
+    return nvidia_smi.why_unavailable(cell.device) or registry.why_mode_unavailable(
+        cell.framework, cell.mode
+    )
 
 
 def needs(cell: Cell) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -19,14 +19,8 @@ from tiebreak.bench.worker.sampling import Effort
 START_S = 0.9
 """To start a process and to end it."""
 
-LOAD_S = {"torch": 1.5, "tensorflow": 2.3, "linen": 0.7, "nnx": 1.8, "equinox": 0.8}
-"""To import a framework, and to build agent, environment and loop."""
-
 DEVICE_ENGINE_S = 1.5
 """More, where the engine brings JAX's own environments."""
-
-COMPILE_S = {"torch": (26.0, 8.0), "tensorflow": (1.7, 1.7)}
-"""To compile in a process, with an empty cache and with a filled one; it serves all its probes."""
 
 TRACE_S = {
     "forward": 0.1, "interact": 0.5, "update": 1.1, "train": 1.4, "iteration": 1.4, "rebuild": 1.1,
@@ -55,18 +49,26 @@ def expected_s(settings: Scale, cells: Sequence[Cell], cold: bool | None = None)
     """Seconds of one visit of these cells; `cold`: empty compile cache (None: as the cell says)."""
     first = cells[0]
     cold = first.cache == "cold" if cold is None else cold
-    seconds = START_S + LOAD_S.get(first.framework, 0.1)
+    framework = registry.FRAMEWORKS.get(first.framework)
+    seconds = START_S + (framework.load_s if framework else 0.1)
     if registry.ENGINES[first.task.partition("/")[0]].kind == "device":
         seconds += DEVICE_ENGINE_S
     if first.mode != "eager":
-        filled = COMPILE_S.get(first.framework, (0.0, 0.0))
-        seconds += filled[0] if cold else filled[1]
+        empty, filled = _compile_s(first.framework)
+        seconds += empty if cold else filled
     return seconds + sum(_probe_s(cell) + _measure_s(settings.effort, cell) for cell in cells)
+
+
+def _compile_s(framework: str) -> tuple[float, float]:
+    """Return the seconds to compile all probes of a process, with an empty and a filled cache."""
+    row = registry.FRAMEWORKS.get(framework)
+    return (row and row.compile_s) or (0.0, 0.0)
 
 
 def _probe_s(cell: Cell) -> float:
     """The first call, as far as it is a probe's own."""
-    own = cell.framework not in COMPILE_S and cell.framework in registry.FRAMEWORKS
+    row = registry.FRAMEWORKS.get(cell.framework)
+    own = row is not None and row.compile_s is None
     if not own or cell.mode == "eager":
         return 0.1
     if cell.loop == "fused" and cell.probe in ("train", "iteration", "population"):
@@ -80,7 +82,7 @@ def once_s(cell: Cell, results: Sequence[Record], first: bool) -> float:
     """
     phases = [result["phases_s"] for result in results]
     seconds = sum(phase.get("memory", 0.0) for phase in phases)
-    cold, warm = COMPILE_S.get(cell.framework, (0.0, 0.0))
+    cold, warm = _compile_s(cell.framework)
     if first and cell.mode != "eager" and cell.cache == "warm" and cold > warm:
         seconds += (1 - warm / cold) * sum(phase.get("first_call", 0.0) for phase in phases)
     return seconds

@@ -42,7 +42,7 @@ def main(arguments: list[str]) -> int:
     _die_with_parent(job["manager_pid"])
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, job["cpus"])
-    import_guard.install(job["packages"])
+    import_guard.install(registry.allowed_imports(job["packages"]))
     try:
         subject, phases = _prepare(job)
     except Exception as error:

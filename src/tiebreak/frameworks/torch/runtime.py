@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from tiebreak.core import cxx_compiler
+from tiebreak import registry
 from tiebreak.core.errors import MissingDevice, UsageError
 from tiebreak.core.noise import Draw
 from tiebreak.core.off_policy import ActNoise, Explored, exploring_act
@@ -41,7 +41,9 @@ class Runtime(Base):
         if mode == "cudagraph" and self._device.type != "cuda":
             raise MissingDevice("mode 'cudagraph' needs a CUDA device; use mode 'compile' on a CPU")
         if mode != "eager":
-            if self._device.type == "cpu" and (reason := cxx_compiler.lacking("torch", mode)):
+            if self._device.type == "cpu" and (
+                reason := registry.why_mode_unavailable("torch", mode)
+            ):
                 raise UsageError(reason)
             _set_dynamo()
         self._generator = torch.Generator(self._device)

@@ -129,5 +129,5 @@ def plan(labels: tuple[str, ...], blocks: int, seed: int) -> Plan:
 
 def lacking() -> str:
     """What these rows need and this machine lacks; empty if nothing."""
-    absent = registry.missing(needs(plan(FINE[:1], 1, 0).cells[0])[0])
+    absent = registry.missing_packages(needs(plan(FINE[:1], 1, 0).cells[0])[0])
     return f"needs {', '.join(absent)}, not installed here" if absent else ""

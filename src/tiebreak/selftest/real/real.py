@@ -36,7 +36,9 @@ EFFORT = Effort(
 
 def frameworks() -> list[str]:
     """Those of MODES that are installed here."""
-    return [name for name in MODES if not registry.missing(needs(cell(name, "update", ""))[0])]
+    return [
+        name for name in MODES if not registry.missing_packages(needs(cell(name, "update", ""))[0])
+    ]
 
 
 def cell(framework: str, probe: str, label: str) -> Cell:
