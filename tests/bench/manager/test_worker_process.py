@@ -53,10 +53,29 @@ def test_clocks_may_differ_by_one_percent_and_five_milliseconds(parent_s, worker
 def test_a_parent_that_has_to_wait_is_not_late(visit, monkeypatch):
     """The kernel stamps what is told when it is told, whenever the parent comes to read it."""
     read = worker_process.Stamps.read
-    late = lambda self: (time.sleep(2.0), read(self))[1]  # noqa: E731
-    monkeypatch.setattr(worker_process.Stamps, "read", late)
+
+    def read_late(self):
+        time.sleep(1.0)
+        return read(self)
+
+    monkeypatch.setattr(worker_process.Stamps, "read", read_late)
     _, _, results = visit('event("start"); time.sleep(0.1); event("end"); result(steady=0.1)')
-    assert 0.1 <= results["a"]["parent_steady_s"] < 2.0
+    assert 0.1 <= results["a"]["parent_steady_s"] < 1.0
+
+
+@pytest.mark.parametrize("messages", [0, 1, 200])
+def test_reading_ends_when_nothing_is_left(visit, monkeypatch, messages):
+    """The socket of a worker that has ended is read until it is empty, not 64 times."""
+    read, reads = worker_process.Stamps.read, []
+
+    def count_and_read(self):
+        reads.append(read(self))
+        return reads[-1]
+
+    monkeypatch.setattr(worker_process.Stamps, "read", count_and_read)
+    visit(f'for _ in range({messages}): event("start"); event("end")\nresult()')
+    assert len(reads) <= 4 + messages * 2  # at worst one reading for each message
+    assert reads[-1] == ([], False)
 
 
 def test_what_is_no_event_is_let_be(visit):

@@ -57,16 +57,20 @@ class Stamps:
         with contextlib.suppress(OSError):
             self._ours.send(word)
 
-    def read(self) -> list[Event]:
-        """Take in what has arrived: the events that are no stamps; what is no event is let be."""
+    def read(self) -> tuple[list[Event], bool]:
+        """Read at most AT_ONCE messages; ignore those that are no events.
+
+        Return the events other than `start` and `end`, and whether more messages may be waiting.
+        """
         events: list[Event] = []
         with contextlib.suppress(BlockingIOError, ConnectionError):
             for _ in range(AT_ONCE):
                 data, ancillary, *_ = self._ours.recvmsg(LONGEST, socket.CMSG_SPACE(16))
                 if not data:
-                    break
+                    return events, False
                 events += self._told(data, _stamp(ancillary))
-        return events
+            return events, True
+        return events, False
 
     def _told(self, data: bytes, at_ns: int) -> list[Event]:
         try:

@@ -29,6 +29,8 @@ LOG_BYTES = 256 * 1024
 RESULT_BYTES = 4 * 1024 * 1024
 GRACE_S = 3.0
 """Between asking a worker to end and ending it."""
+MAX_DRAINS = 64
+"""Reads from each pipe of a worker that has ended."""
 END_S = 10.0
 """How long a worker may take to end that has sent all its results."""
 
@@ -96,7 +98,7 @@ class Worker:
         return {
             results: lambda: self._read(results, self._take),
             out: lambda: self._read(out, self._keep),
-            self._stamps.fileno(): self._events,
+            self._stamps.fileno(): self._take_events,
         }
 
     @property
@@ -114,10 +116,7 @@ class Worker:
         """End it and its group; `timeout_s` if it had so long, and that was too long."""
         alive = not has_ended(self.process)
         end_group(self.process, GRACE_S)
-        for reader in self.readers().values():
-            left = 64  # bounded: a child left behind may go on writing
-            while left and reader():
-                left -= 1
+        self._drain()
         if self.waiting and timeout_s is not None:
             self.ending = "timeout", f"no result within {timeout_s:g} s"
         elif self.waiting:
@@ -152,12 +151,37 @@ class Worker:
             start_new_session=True,
         )
 
-    def _events(self) -> bool:
-        """It is its turn when it asks for it, for a cell that is its own."""
-        for event in self._stamps.read():
+    def _take_events(self) -> bool:
+        """Read events; True, as the socket stays open as long as the worker.
+
+        `_take` reads events too, so that finding none here does not mean that it was closed.
+        """
+        self._read_events()
+        return True
+
+    def _read_events(self) -> bool:
+        """Note a request for a turn for one of its own cells; return whether more may wait."""
+        events, more = self._stamps.read()
+        for event in events:
             if event["when"] == "ready" and event["cell_id"] in self.waiting:
                 self.asks = event
-        return True
+        return more
+
+    def _drain(self) -> None:
+        """Read what an ended worker has left in its pipes and its socket.
+
+        Bounded, because a child that it left behind may go on writing.
+        """
+        assert self.process.stdout
+        out, results = self.process.stdout.fileno(), self._results
+        for read in (
+            lambda: self._read(results, self._take),
+            lambda: self._read(out, self._keep),
+            self._read_events,
+        ):
+            for _ in range(MAX_DRAINS):
+                if not read():
+                    break
 
     def _read(self, fd: int, reader: Callable[[bytes], None]) -> bool:
         try:
@@ -172,7 +196,7 @@ class Worker:
 
     def _take(self, data: bytes) -> None:
         now = self._timer.elapsed_s()
-        self._events()  # what was told before this result
+        self._read_events()  # what was told before this result
         self._received += len(data)
         if self._received > RESULT_BYTES:
             self._blame(f"sent more than {RESULT_BYTES} bytes of results")
