@@ -57,7 +57,7 @@ KINDS = {
 def test_newton_finds_the_minimum(library, kind):
     values = KINDS[kind]
     runtime = registry.make_runtime(LIBRARIES[library], "eager", "float64")
-    duals = importlib.import_module(f"tiebreak.ops.{library}_dual")
+    duals = importlib.import_module(f"tiebreak.algorithms.mpo.dual_{library}")
     (found,) = runtime.to_numpy(duals.newton(runtime.asarray(values[None]), (EPSILON,)))
     (host,) = dual_scipy.slsqp(values[None], (EPSILON,))
     assert dual_scipy.LOWEST * 0.999999 <= found <= dual_scipy.HIGHEST * 1.000001
@@ -80,7 +80,7 @@ def test_scipy_finds_the_same_temperature(kind):
 def test_both_ways_take_several_objectives(library):
     values, epsilons = np.stack([KINDS["usual"], KINDS["mostly within bounds"]]), (0.1, 0.001)
     runtime = registry.make_runtime(LIBRARIES[library], "eager", "float64")
-    duals = importlib.import_module(f"tiebreak.ops.{library}_dual")
+    duals = importlib.import_module(f"tiebreak.algorithms.mpo.dual_{library}")
     both = [
         runtime.to_numpy(find(runtime.asarray(values), epsilons))
         for find in (duals.newton, duals.slsqp)
@@ -112,7 +112,7 @@ def test_dual_files_have_the_same_names_in_the_same_order():
     from hygiene import tree
 
     def public(library):
-        found = tree.top_level_names(tree.SRC / "ops" / f"{library}_dual.py")
+        found = tree.top_level_names(tree.SRC / "algorithms" / "mpo" / f"dual_{library}.py")
         return [name for name in found if not name.startswith("_")]
 
     assert public("torch") == public("jax") == public("tensorflow")

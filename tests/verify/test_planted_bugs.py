@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from types import ModuleType
 
 import pytest
 from verify import planted, planted_dqn, planted_fasttd3, planted_mpo, planted_sac, planted_td3
@@ -39,13 +40,25 @@ def examine(algorithm: str, framework: str) -> ErrorTable:
     return book
 
 
-def put(monkeypatch: pytest.MonkeyPatch, algorithm: str, framework: str, plant: Plant) -> None:
-    """Plant a bug in every module of the framework's implementation that knows the name."""
+def implementation_modules(algorithm: str, framework: str) -> list[ModuleType]:
+    """Return the loaded modules that make up an implementation, without what the oracle shares.
+
+    They are the framework's own room and the algorithm's files in that framework.
+    """
     implementation = registry.load(registry.IMPLEMENTATIONS[algorithm, framework])
     runtime = registry.framework(framework).runtime
-    ops = [f"tiebreak.ops.{runtime}_{part}" for part in ("ops", "dual")]
-    names = [*ops, f"tiebreak.algorithms.{algorithm}.losses_jax"]
-    modules = [implementation, *(sys.modules[n] for n in names if n in sys.modules)]
+    files = [f"tiebreak.algorithms.{algorithm}.{part}_{runtime}" for part in ("losses", "dual")]
+    modules = [
+        module
+        for name, module in list(sys.modules.items())
+        if name.startswith(f"tiebreak.frameworks.{runtime}.") or name in files
+    ]
+    return [implementation, *modules]
+
+
+def put(monkeypatch: pytest.MonkeyPatch, algorithm: str, framework: str, plant: Plant) -> None:
+    """Plant a bug in every module of the framework's implementation that knows the name."""
+    modules = implementation_modules(algorithm, framework)
     owner, _, method = plant.target.rpartition(".")
     owners = [getattr(m, owner) for m in modules if hasattr(m, owner)] if owner else modules
     found = {id(o): o for o in owners if hasattr(o, method)}.values()
