@@ -60,7 +60,7 @@ def test_tensorflow_does_not_retrace_under_its_lock(mode):
     class Out(NamedTuple):
         y: object
 
-    function = runtime.transform(lambda state, x: Out(x * 2))
+    function = runtime.compile(lambda state, x: Out(x * 2))
     function((), np.ones(3, np.float32))
     before = runtime.compile_count()
     with runtime.lock():
@@ -170,9 +170,9 @@ def test_bits_that_are_lost_are_missed():
 
 
 def test_jaxs_threads_are_counted():
-    from tiebreak.frameworks import threads
+    from tiebreak.frameworks.runtime import TASKS, count_threads
 
     settings = registry.make_runtime("linen").settings()
-    assert settings["threads"] == threads.named("tf_XLAEigen")
-    assert isinstance(settings["threads"], int) or not threads.TASKS.exists()
-    assert threads.named("no such pool") == "unknown"
+    assert settings["threads"] == count_threads("tf_XLAEigen")
+    assert isinstance(settings["threads"], int) or not TASKS.exists()
+    assert count_threads("no such pool") == "unknown"

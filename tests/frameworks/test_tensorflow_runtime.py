@@ -152,7 +152,7 @@ def test_threads_are_set_while_they_can_be():
 
 def make_actor(runtime, case):
     raw = registry.make_raw_agent("ppo", case.spec, case.config, runtime)
-    agent, actor = runtime.agent(raw), runtime.actor(raw)
+    agent, actor = runtime.agent(raw), runtime.compile_act(raw)
     state, (obs, noise) = agent.load(case_data.perturbed_weights(case)), case_data.act_inputs(case)
     block = np.stack([noise, -noise, 2 * noise, 0 * noise])
     return agent, state, obs, block, lambda t: actor(state, obs, block, t)

@@ -120,7 +120,7 @@ def test_actor_takes_row_t_of_a_block():
     obs, noise = case_data.act_inputs(case)
     block = np.stack([0.0 * noise, noise])
     state = agent.init(0)
-    got = runtime.actor(raw)(state, obs, runtime.asarray(block), 1)
+    got = runtime.compile_act(raw)(state, obs, runtime.asarray(block), 1)
     want = agent.act(state, obs, noise)
     assert all(torch.equal(a, b) for a, b in zip(got, want, strict=True))
 

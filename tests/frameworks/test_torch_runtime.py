@@ -77,10 +77,10 @@ def test_few_observations_are_acted_on_with_one_thread(runtime, rows, threads):
     nothing: Any = None
     raw, failing = (Agent(nothing, fn, nothing, nothing, nothing) for fn in (act, fails))
     obs, noise = torch.zeros(rows, 3), torch.zeros(1, rows, 3)
-    runtime.actor(raw)(None, obs, noise, 0)
+    runtime.compile_act(raw)(None, obs, noise, 0)
     runtime.agent(raw).act(None, obs, noise[0])
     with pytest.raises(UsageError, match="no action"):
-        runtime.actor(failing)(None, obs, noise, 0)
+        runtime.compile_act(failing)(None, obs, noise, 0)
     assert seen == [threads] * 2
     assert torch.get_num_threads() == 2
     torch.set_num_threads(before)

@@ -47,7 +47,7 @@ def test_a_scale_is_drawn_where_an_episode_begins_and_only_there(framework, mode
         pytest.skip(f"{framework} is not installed")
     runtime, rng = registry.make_runtime(framework, mode), np.random.default_rng(0)
     raw = registry.make_raw_agent("fasttd3", SPEC, SMALL, runtime)
-    agent, explore = runtime.agent(raw), runtime.explorer(raw, (0.1, 0.4))
+    agent, explore = runtime.agent(raw), runtime.compile_exploring_act(raw, (0.1, 0.4))
     state, obs = agent.init(0), rng.standard_normal((3, 4), dtype=np.float32)
     normal = rng.standard_normal((2, 3, 2), dtype=np.float32)
     uniform = rng.random((2, 3), dtype=np.float32)

@@ -57,14 +57,14 @@ def implementation_modules(algorithm: str, framework: str) -> list[ModuleType]:
 
 
 def put(monkeypatch: pytest.MonkeyPatch, algorithm: str, framework: str, plant: Plant) -> None:
-    """Plant a bug in every module of the framework's implementation that knows the name."""
+    """Plant a bug in every module of the framework's implementation that has the name."""
     modules = implementation_modules(algorithm, framework)
-    owner, _, method = plant.target.rpartition(".")
+    owner, _, attribute = plant.target.rpartition(".")
     owners = [getattr(m, owner) for m in modules if hasattr(m, owner)] if owner else modules
-    found = {id(o): o for o in owners if hasattr(o, method)}.values()
-    assert found, f"nothing is called {plant.target!r}"
-    for place in found:
-        monkeypatch.setattr(place, method, plant.wrong(getattr(place, method)))
+    places = {id(place): place for place in owners if hasattr(place, attribute)}.values()
+    assert places, f"no module of {algorithm} in {framework} has {plant.target!r}"
+    for place in places:
+        monkeypatch.setattr(place, attribute, plant.wrong(getattr(place, attribute)))
 
 
 FRAMEWORKS = [

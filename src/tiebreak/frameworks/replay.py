@@ -1,4 +1,4 @@
-"""A ring on a runtime's device, driven from Python: what host loops use."""
+"""The replay of host loops: a ring of transitions on the runtime's device, driven from Python."""
 
 from __future__ import annotations
 
@@ -17,56 +17,63 @@ from tiebreak.core.types import Agent, EnvSpec, Tree
 from tiebreak.frameworks.runtime import Runtime
 
 STORED = (*Transition._fields, "count")
-"""The first fields of every runtime's ring: all of its content."""
+"""First fields of every runtime's ring, in order: all that a checkpoint stores of it."""
 LEFT_OVER = 0.1
-"""Share of the memory at hand that a ring leaves to everything else."""
+"""Share of the available memory that a ring leaves to everything else."""
 
 
 class Ring:
-    """`config.replay_size` transitions; states are changed in place or replaced by `add`."""
+    """Hold the last `config.replay_size` transitions; `add` changes or replaces the arrays."""
 
     def __init__(self, runtime: Runtime, spec: EnvSpec, config: OffPolicyConfig):
-        """Raises UsageError, before anything is allocated, where it would not fit."""
+        """Allocate an empty ring; raise UsageError first if it would not fit into memory."""
         require_memory(runtime, spec, config)
         module = registry.load(registry.RUNTIMES[runtime.name].replay)
         self.arrays: Tree = module.create(spec, config, runtime.device)
-        self._write = runtime.writer(module.add)
-        self._sample, self._fill = partial(module.sample, config=config), module.load
         self._runtime = runtime
+        self._write = runtime.compile_replay_write(module.add)
+        self._sample = partial(module.sample, config=config)
+        self._load = module.load
 
     def add(self, rows: Transition) -> None:
-        """Write a round [T, N, …], NumPy or the runtime's own, over the oldest one."""
+        """Write a round [T, N, …] over the oldest one; NumPy or the runtime's own arrays."""
         self.arrays = self._write(self.arrays, rows)
 
-    def learner(self, raw: Agent) -> Callable[[Any, Tree, Tree, int], tuple[Any, Any]]:
-        """(state, arrays, draws of an iteration, round) -> state, metrics: sample, then `step`."""
-        return self._runtime.learner(raw, self._sample)
+    def compile_update(self, raw: Agent) -> Callable[[Any, Tree, Tree, int], tuple[Any, Any]]:
+        """Compile (state, arrays, draws of an iteration, round) -> (state, metrics).
+
+        The function samples a batch from the ring's arrays and calls `step` on it.
+        """
+        return self._runtime.compile_update(raw, self._sample)
 
     def dump(self) -> Arrays:
-        """What has been written; views where the runtime allows them."""
-        return filled(*self._runtime.to_numpy(tuple(self.arrays[: len(STORED)])))
+        """Return the written transitions and their count; views where the runtime allows them."""
+        stored = tuple(self.arrays[: len(STORED)])
+        return filled(*self._runtime.to_numpy(stored))
 
     def load(self, arrays: Mapping[str, np.ndarray]) -> None:
-        """What `dump` gave, into an empty ring of the same size."""
-        self.arrays = self._fill(self.arrays, arrays)
+        """Restore the result of `dump` into an empty ring of the same size."""
+        self.arrays = self._load(self.arrays, arrays)
 
 
 def filled(*ring: np.ndarray) -> Arrays:
-    """The fields of a ring, in their order -> those that are stored, without empty rows."""
+    """Name the fields of a ring as in STORED and cut off the rows that are still empty."""
     arrays = dict(zip(STORED, ring, strict=True))
     count = arrays.pop("count")
     return {"count": count, **{name: x[: int(count)] for name, x in arrays.items()}}
 
 
 def required_bytes(spec: EnvSpec, config: OffPolicyConfig) -> int:
-    """What the arrays of a ring take: observations twice, action, reward and two ends."""
+    """Return the size of a ring: two observations, action, reward and two flags per transition."""
+    observations = 2 * 4 * spec.observation_size
     action = 4 if spec.discrete else 4 * spec.action_size
-    each = 2 * 4 * spec.observation_size + action + 4 + 2
-    return config.ring_length * config.num_envs * each
+    reward_and_flags = 4 + 2
+    transition = observations + action + reward_and_flags
+    return config.ring_length * config.num_envs * transition
 
 
 def require_memory(runtime: Runtime, spec: EnvSpec, config: OffPolicyConfig) -> None:
-    """Raise UsageError where a ring would not fit into the memory where it would be."""
+    """Raise UsageError if a ring would not fit into the memory of the runtime's device."""
     needed = required_bytes(spec, config)
     free = runtime.memory().get("free_bytes", available_bytes())
     if needed > (1.0 - LEFT_OVER) * free:
@@ -79,10 +86,12 @@ def require_memory(runtime: Runtime, spec: EnvSpec, config: OffPolicyConfig) -> 
 
 
 def available_bytes() -> float:
-    """Memory that can be had without swapping; endless where the system does not say."""
+    """Return the host memory available without swapping; infinity if /proc does not say."""
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
     except OSError:
         return np.inf
-    kib = [int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")]
-    return 1024.0 * kib[0] if kib else np.inf
+    for line in lines:
+        if line.startswith("MemAvailable:"):
+            return 1024.0 * int(line.split()[1])
+    return np.inf

@@ -1,4 +1,4 @@
-"""What every runtime offers; loops and bench see a framework only through this."""
+"""The contract of a runtime: all that loops, verify and bench use of an array library."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import abc
 import contextlib
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,137 +16,175 @@ from tiebreak.core.types import Agent, Array, Build, State, Tree
 
 
 class Retraced(RuntimeError):
-    """A function was traced or compiled where that is an error; the message says which."""
+    """A function was traced or compiled where that is an error; the message names it."""
 
 
 class Runtime(abc.ABC):
     """One framework in one mode, at one precision, on one device.
 
-    Constructing it applies the process-wide settings (precision, x64); it is cheap otherwise.
-    Raises UsageError for a device or precision that is not there.
+    The constructor applies process-wide settings (precision, x64) and does nothing else that is
+    expensive. It raises UsageError for a device or precision that is not available.
     """
 
     name: str
-    """Of the array library: torch, tensorflow or jax."""
+    """Array library: torch, tensorflow or jax."""
+
+    native_device: Any
+    """`device` as the library represents it: a torch.device, a jax.Device, TensorFlow's name."""
+
+    prng: str
+    """JAX's generator of random bits. A loop sets it from its configuration."""
 
     def __init__(self, framework: str, mode: str, precision: str, device: str):
-        self.framework, self.mode, self.precision, self.device = framework, mode, precision, device
-        self.prng = "threefry2x32"  # JAX's generator; a loop's config may name another
+        self.framework = framework
+        self.mode = mode
+        self.precision = precision
+        self.device = device
+        self.prng = "threefry2x32"
 
     @abc.abstractmethod
     def build(self) -> Build:
-        """What agents are told."""
+        """Return what an agent needs to know when it is made: dtype, device, compile function."""
 
     @abc.abstractmethod
     def agent(self, raw: Agent) -> Agent:
-        """`raw` with every function executed in this mode and NumPy arrays accepted."""
+        """Return `raw` with every function executed in this mode; NumPy arrays are accepted."""
 
     @abc.abstractmethod
-    def actor(self, raw: Agent) -> Callable[[State, Array, Array, int], Any]:
-        """`act` in this mode over a block of noise: (state, obs, noise [T, N, A], t) -> Act.
+    def compile_act(self, raw: Agent) -> Callable[[State, Array, Array, int], Any]:
+        """Compile `act` over a block of noise.
 
-        The block is drawn once per rollout; indexing happens inside the compiled function.
+        Returns a function (state, obs [N, *obs], noise [T, N, A], t) -> Act. The block is drawn
+        once per rollout; `noise[t]` is taken inside the compiled function.
         """
 
     @abc.abstractmethod
-    def explorer(
+    def compile_exploring_act(
         self, raw: Agent, scales: tuple[float, float]
     ) -> Callable[[State, Array, ActNoise, int, Exploring], Explored]:
-        """`actor` for algorithms whose episodes have a σ each, drawn from between `scales`: the
-        noise that `act` is given is σ times the block's; (state, obs, block [T, …], t, exploring).
+        """Compile `act` with a noise scale σ per episode, drawn uniformly from `scales`.
+
+        `act` receives σ times the normal draw of step t. Returns a function (state, obs, block of
+        ActNoise [T, …], t, exploring) -> Explored.
         """
 
     @abc.abstractmethod
-    def learner(self, raw: Agent, sample: Callable) -> Callable[[State, Tree, Tree, int], Any]:
-        """`step` in this mode on what `sample` finds: (state, replay, draws, r) -> state, metrics.
+    def compile_update(
+        self, raw: Agent, sample: Callable
+    ) -> Callable[[State, Tree, Tree, int], tuple[State, Any]]:
+        """Compile `step` on a batch that `sample(replay, index)` reads from the replay.
 
-        `draws` are an iteration's `OffPolicyDraws`, of which round r is used; the replay is only
-        read. Sampling is compiled as `step` is.
+        Returns a function (state, replay, draws, r) -> (state, metrics). `draws` are the
+        `OffPolicyDraws` of one iteration; round r uses entry r of them. The replay is not changed.
         """
 
     @abc.abstractmethod
-    def writer(self, fn: Callable) -> Callable[[Tree, Tree], Tree]:
-        """`fn(arrays, rows) -> arrays`, which may reuse the memory of `arrays`."""
+    def compile_replay_write(self, fn: Callable) -> Callable[[Tree, Tree], Tree]:
+        """Compile `fn(arrays, rows) -> arrays`, which may reuse the memory of `arrays`."""
+
+    def transform(self, fn: Callable, keep: bool = False, donate: int = 0) -> Callable:
+        """Compile `fn(state, *args) -> (state, out)`; the buffers of `state` are reused.
+
+        With `keep`, the state is only read and is returned as it was. `donate` is the number of
+        leading `args` whose buffers may be reused too. Fused loops put environment and learner
+        into one such function, so only a library with device environments (JAX) implements it.
+        """
+        raise NotImplementedError(f"{self.name} has no fused loops; use loop 'host'")
 
     @abc.abstractmethod
     def draw(self, draws: Tree, seed: int, index: int) -> Tree:
-        """Draw a tree of core.noise.Draw on the device: a pure function of (seed, index)."""
+        """Draw a tree of core.noise.Draw on the device, as a pure function of (seed, index)."""
 
     @abc.abstractmethod
     def asarray(self, array: Array) -> Array:
-        """NumPy -> the device, in its dtype; float64 becomes the working precision."""
+        """Copy a NumPy array to the device; float64 becomes the working precision."""
 
     @abc.abstractmethod
     def from_dlpack(self, array: Array) -> Array:
-        """An array of another library as this runtime's own, without a copy where possible."""
+        """Convert an array of another library, without a copy where possible."""
 
     @abc.abstractmethod
     def to_numpy(self, tree: Tree) -> Tree:
-        """Every leaf as NumPy, in one synchronisation; zero-copy on CPU where possible."""
+        """Convert every leaf to NumPy in one synchronisation; zero-copy on a CPU if possible."""
 
     @abc.abstractmethod
     def stack(self, trees: list[Tree]) -> Tree:
-        """Like trees of the runtime's own arrays -> one tree with a new leading axis."""
+        """Stack trees of one structure along a new leading axis."""
 
     @abc.abstractmethod
     def sync(self, tree: Tree) -> None:
-        """Wait until everything in `tree` is computed. Only the harness calls this."""
+        """Wait until everything in `tree` is computed. Only benchmarks call this."""
 
     @abc.abstractmethod
     def compile_count(self) -> int:
-        """Compilations (or traces) in this process so far: silent counters mean steady state."""
+        """Return the number of compilations (or traces) in this process so far."""
 
     def lock(self) -> AbstractContextManager[Any]:
-        """Retracing inside is an error (see `retraced`); eager modes trace as they go, unlocked."""
+        """Make retracing an error inside this context (see `retraced`). No-op in eager modes."""
         return contextlib.nullcontext()
 
     def fallbacks(self) -> dict[str, int]:
-        """How often so far this mode did not do what it is for.
+        """Count how often this mode did not do what its name says.
 
-        `fell_to_eager`: functions that should be compiled and ran as they are; `graph_break`:
-        compiled ones that are several programs with Python in between.
+        `fell_to_eager`: functions that should have been compiled and were not. `graph_break`:
+        compiled functions that consist of several programs with Python in between.
         """
         return {}
 
     @abc.abstractmethod
     def memory(self) -> dict[str, int]:
-        """`live_bytes` and `peak_bytes` as the library reports them; empty where it cannot.
+        """Return `live_bytes` and `peak_bytes` as the library reports them, or nothing.
 
-        `free_bytes`, what can still be had, is there where the device has memory of its own.
+        A device with memory of its own also reports `free_bytes`, what is still available.
         """
 
     @abc.abstractmethod
     def settings(self) -> dict[str, Any]:
-        """Effective settings *read back*: threads, inter-op threads, precision, device, flags."""
+        """Read effective settings back: threads, precision, device, flags."""
 
     @abc.abstractmethod
     def set_threads(self, threads: int) -> None:
-        """Intra-op threads to `threads`, inter-op to 1, where the library takes it by call."""
+        """Set intra-op threads to `threads` and inter-op threads to 1, where a call can do so."""
 
 
 RETRACING = ("'no_tracing' is set", "fail_on_recompile", "Recompiling function")
-"""What JAX and torch say when they trace under a lock; TensorFlow's lock is ours: Retraced."""
+"""Error texts of JAX and torch for tracing under a lock; TensorFlow's lock raises Retraced."""
 
 
 def retraced(error: BaseException) -> bool:
-    """Whether an exception means that something was retraced under a lock, or once too often."""
-    named = type(error).__name__ in ("Retraced", "RecompileError", "FailOnRecompileLimitHit")
-    return named or any(words in str(error) for words in RETRACING)
+    """Return True if an exception reports tracing under a lock, or one recompilation too many."""
+    if type(error).__name__ in ("Retraced", "RecompileError", "FailOnRecompileLimitHit"):
+        return True
+    return any(text in str(error) for text in RETRACING)
 
 
 def keeps_small_bits(runtime: Runtime) -> bool:
-    """Whether a float32 matrix product keeps 1 + 2⁻¹², which TF32 and bfloat16 round to 1.
+    """Return True if a float32 matrix product keeps 1 + 2⁻¹², which TF32 and bfloat16 round to 1.
 
-    What the settings *do*, whatever they say: libraries differ in defaults and in names.
+    This measures the effect of the precision settings. Libraries differ in their defaults and in
+    the names of these settings.
     """
     small = np.float32(1 + 2**-12)
-    product = runtime.asarray(small * np.eye(256, dtype=np.float32)) @ runtime.asarray(
-        np.eye(256, dtype=np.float32)
-    )
+    identity = np.eye(256, dtype=np.float32)
+    product = runtime.asarray(small * identity) @ runtime.asarray(identity)
     return bool((np.diagonal(runtime.to_numpy(product)) == small).all())
 
 
 def numpy_stack(trees: list[Tree]) -> Tree:
-    """Stack like NamedTuples of NumPy arrays along a new leading axis."""
+    """Stack NamedTuples of NumPy arrays along a new leading axis."""
     first = trees[0]
     return type(first)(*(np.stack(leaves) for leaves in zip(*trees, strict=True)))
+
+
+TASKS = Path("/proc/self/task")
+"""One folder per thread of this process (Linux)."""
+
+
+def count_threads(pool: str) -> int | str:
+    """Count this process's threads named `pool`; "unknown" if there are none or no /proc."""
+    count = 0
+    with contextlib.suppress(OSError):
+        for task in TASKS.iterdir():
+            with contextlib.suppress(OSError):  # the thread has ended meanwhile
+                count += (task / "comm").read_text(encoding="utf-8").strip() == pool
+    return count or "unknown"

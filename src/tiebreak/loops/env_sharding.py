@@ -24,7 +24,7 @@ WORLD = ("env_state", "obs", "exploring", "episode_return", "episode_length")
 
 def share_environments(loop: Any) -> None:
     """Make a fused loop that has not run one over as many devices as divide its environments."""
-    mesh = Mesh(np.array(devices_for(loop.runtime._device, loop.env.num_envs)), (AXIS,))
+    mesh = Mesh(np.array(devices_for(loop.runtime.native_device, loop.env.num_envs)), (AXIS,))
     by_row, everywhere = (NamedSharding(mesh, PartitionSpec(*axes)) for axes in ([AXIS], []))
     load = loop.agent.load
     loop.agent = loop.agent._replace(load=lambda weights: jax.device_put(load(weights), everywhere))

@@ -74,7 +74,7 @@ class FusedOffPolicy(Loop):
         carry, keys = self.start(seed)
         carry = carry._replace(replay=jax_replay.create(env.spec, config, ""))
         # Committed to the device like everything that `run` returns: else the second call compiles.
-        carry = jax.device_put(carry, runtime._device)
+        carry = jax.device_put(carry, runtime.native_device)
         self.begin(self.agent.init(derive(seed, "weights")), carry, keys)
         self._collect = runtime.transform(self._collect_once, keep=True)
         self.memory = of_agent(self)

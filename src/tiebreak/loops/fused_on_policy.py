@@ -66,7 +66,7 @@ class FusedOnPolicy(Loop):
         self._reset = jax.jit(env.reset)
         carry, keys = self.start(seed)
         # Committed to the device like everything that `run` returns: else the second call compiles.
-        carry = jax.device_put(carry, runtime._device)
+        carry = jax.device_put(carry, runtime.native_device)
         self.begin(self.agent.init(derive(seed, "weights")), carry, keys)
         self._collect = runtime.transform(self._collect_once, keep=True)
         self.memory = of_agent(self)

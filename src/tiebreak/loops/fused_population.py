@@ -56,7 +56,7 @@ class Population(NamedTuple):
     @property
     def devices(self) -> list[str]:
         """Where the agents are, in their order."""
-        found = [self.loop.runtime._device] if self.mesh is None else list(self.mesh.devices)
+        found = [self.loop.runtime.native_device] if self.mesh is None else list(self.mesh.devices)
         return [str(device) for device in found]
 
 
@@ -93,7 +93,7 @@ def _spread(
     algorithm: str, loop: Any, seeds: Sequence[int], settings: Sequence[Mapping], mesh: Mesh | None
 ) -> None:
     """Make a loop of one agent, which has not run, that of many."""
-    own, shared = places(mesh, loop.runtime._device)
+    own, shared = places(mesh, loop.runtime.native_device)
     varied = {name: jnp.asarray([float(x[name]) for x in settings]) for name in settings[0]}
     require_one_program(algorithm, loop, varied)
     state = _first_states(algorithm, loop, seeds, settings)
@@ -141,7 +141,7 @@ def _replays(loop: Any, agents: int, own: Any, shared: Any) -> jax_replay.Replay
 
 def _devices(runtime: Any, agents: int) -> list[Any]:
     """The device that was named; or, if its kind was, as many of that kind as divide the agents."""
-    device = runtime._device
+    device = runtime.native_device
     return [device] if ":" in runtime.device else devices_for(device, agents)
 
 

@@ -34,9 +34,11 @@ class HostOffPolicy(Loop):
         self.runtime, self.raw_agent, self.env = runtime, raw, env
         self.spec, self.config = env.spec, config
         self.agent, scales = runtime.agent(raw), noise_scales(algorithm, config)
-        self._actor: Any = runtime.explorer(raw, scales) if scales else runtime.actor(raw)
+        self._actor: Any = (
+            runtime.compile_exploring_act(raw, scales) if scales else runtime.compile_act(raw)
+        )
         self.ring = Ring(runtime, env.spec, config)
-        self._learn = self.ring.learner(raw)
+        self._learn = self.ring.compile_update(raw)
         self._draws = off_policy_draws_of(algorithm, env.spec, config)
         self._noise_seed = derive(seed, "noise")
         self.state = self.agent.init(derive(seed, "weights"))

@@ -32,7 +32,7 @@ class HostOnPolicy(Loop):
     ):
         self.runtime, self.raw_agent, self.env = runtime, raw, env
         self.spec, self.config = env.spec, config
-        self.agent, self._actor = runtime.agent(raw), runtime.actor(raw)
+        self.agent, self._actor = runtime.agent(raw), runtime.compile_act(raw)
         self._transition = registry.data_module(algorithm).transition
         self._draws, self._noise_seed = draws_of(algorithm, env.spec, config), derive(seed, "noise")
         self.state = self.agent.init(derive(seed, "weights"))

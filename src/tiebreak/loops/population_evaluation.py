@@ -26,7 +26,7 @@ class Greedy:
         env = make_env_for(algorithm, task, episodes)
         shape = registry.data_module(algorithm).act_noise(env.spec, episodes).shape
         keys = [env_keys(derive(seed, "evaluation")) for seed in population.seeds]
-        own, _ = places(population.mesh, loop.runtime._device)
+        own, _ = places(population.mesh, loop.runtime.native_device)
         self._keys = jax.device_put(stacked(keys), own)
         one = _evaluation(loop.raw_agent, env, shape)
         self._run = loop.runtime.transform(many(one, (0, 0), (0, 0), population.mesh), keep=True)

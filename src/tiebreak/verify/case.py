@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -21,6 +22,16 @@ def cases_of(algorithm: str) -> ModuleType:
     checks of what a step is made of: `check_knobs`, `check_parts`, `check_updates`.
     """
     return registry.load(registry.algorithm(algorithm).cases)
+
+
+ROOMS = {
+    "torch": "tiebreak.frameworks.torch.agent",
+    "tensorflow": "tiebreak.frameworks.tensorflow.agent",
+    "linen": "tiebreak.frameworks.jax.linen",
+    "nnx": "tiebreak.frameworks.jax.nnx",
+    "equinox": "tiebreak.frameworks.jax.equinox",
+}
+"""Modules with the agent plumbing of each framework: `prepare`, `named`, `dump`, `load`, …"""
 
 
 class Case(NamedTuple):
@@ -45,6 +56,13 @@ class Case(NamedTuple):
     def oracle(self) -> ModuleType:
         """The algorithm in NumPy."""
         return registry.oracle_module(self.algorithm)
+
+    def function(self, framework: str, name: str) -> Callable:
+        """Return a function of this algorithm in `framework`, or the plumbing of that name."""
+        module = registry.load(registry.IMPLEMENTATIONS[self.algorithm, framework])
+        if hasattr(module, name):
+            return getattr(module, name)
+        return getattr(registry.load(ROOMS[framework]), name)
 
     def changed(self, **settings: Any) -> Case:
         """The same with other settings."""

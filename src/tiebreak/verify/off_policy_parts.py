@@ -40,10 +40,8 @@ def check_gradients(book: ErrorTable, runtime: Any, case: Case, names: Sequence[
     exact, oracle = to_float64(weights), case.oracle
     batch, noise = cast(batch_near(case, weights), runtime.precision)
     want_data = oracle.prepare(case.config, exact, batch)
-    module = registry.load(registry.IMPLEMENTATIONS[case.algorithm, runtime.framework])
-    static = module.make_agent_def(case.spec, case.config, runtime.build())
     raw = registry.make_raw_agent(case.algorithm, case.spec, case.config, runtime)
-    agent = runtime.agent(raw._replace(step=_parts(module, static, names)))
+    agent = runtime.agent(raw._replace(step=_gradient_step(runtime, case, names)))
     _, (data, *parts) = agent.step(agent.load(weights), batch, noise)
     data = runtime.to_numpy(data)
     for field in Batch._fields:
@@ -59,16 +57,27 @@ def check_gradients(book: ErrorTable, runtime: Any, case: Case, names: Sequence[
         book.compare(runtime.mode, case, "L1", name, grads, want, "gradient")
 
 
-def _parts(module: Any, static: Any, names: Sequence[str]) -> Callable:
-    """A `step` that returns what the first update is made of, all at the weights before it."""
+def _gradient_step(runtime: Any, case: Case, names: Sequence[str]) -> Callable:
+    """Return a `step` that computes features, loss terms and gradients of the first update.
+
+    All of them are computed at the weights that the state comes with.
+    """
+
+    def function(name: str) -> Callable:
+        return case.function(runtime.framework, name)
+
+    agent_def = function("make_agent_def")(case.spec, case.config, runtime.build())
+    prepare, named = function("prepare"), function("named")
+    losses = [function(name) for name in names]
 
     def step(state, batch, noise):
-        data, parts = module.prepare(static, state, batch), []
-        rows = first_update(data), first_update(noise)
-        for name in names:
-            terms, grads = getattr(module, name)(static, state, *rows)
-            parts.append((terms, module.named(static, grads)))
-        return state, (data, *parts)
+        data = prepare(agent_def, state, batch)
+        rows, row_noise = first_update(data), first_update(noise)
+        outputs = []
+        for gradients in losses:
+            terms, grads = gradients(agent_def, state, rows, row_noise)
+            outputs.append((terms, named(agent_def, grads)))
+        return state, (data, *outputs)
 
     return step
 

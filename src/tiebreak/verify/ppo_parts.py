@@ -18,28 +18,35 @@ from tiebreak.verify.parity import check_loading
 
 
 def replace_step(runtime: Any, case: Case, make: Callable) -> Agent:
-    """The case's agent with `make(module, static)` in the place of its `step`.
+    """Return the case's agent with `make(function, agent_def)` in the place of its `step`.
 
-    Thus what a step is made of is executed as the runtime executes a step.
+    `function(name)` is a function of PPO in the runtime's framework. The runtime executes what
+    `make` returns as it executes a step.
     """
-    module = registry.load(registry.IMPLEMENTATIONS["ppo", runtime.framework])
-    static = module.make_agent_def(case.spec, case.config, runtime.build())
+
+    def function(name: str) -> Callable:
+        return case.function(runtime.framework, name)
+
+    agent_def = function("make_agent_def")(case.spec, case.config, runtime.build())
     raw = registry.make_raw_agent("ppo", case.spec, case.config, runtime)
-    return runtime.agent(raw._replace(step=make(module, static)))
+    return runtime.agent(raw._replace(step=make(function, agent_def)))
 
 
-def _parts(module: Any, static: Any) -> Callable:
+def _parts(function: Callable, agent_def: Any) -> Callable:
+    gradients, prepare, named = (function(name) for name in ("gradients", "prepare", "named"))
+
     def step(state, rollout, batch):
-        terms, grads = module.gradients(static, state, batch)
-        named = module.named(static, grads)
-        state, rows = module.prepare(static, state, rollout)
-        return state, (rows, terms, named)
+        terms, grads = gradients(agent_def, state, batch)
+        named_grads = named(agent_def, grads)
+        state, rows = prepare(agent_def, state, rollout)
+        return state, (rows, terms, named_grads)
 
     return step
 
 
-def _update(module: Any, static: Any) -> Callable:
-    return lambda state, batch, _: module.update(static, state, batch)
+def _update(function: Callable, agent_def: Any) -> Callable:
+    update = function("update")
+    return lambda state, batch, _: update(agent_def, state, batch)
 
 
 def check_parts(book: ErrorTable, runtime: Any, case: Case) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 
-from tiebreak.frameworks import threads
+from tiebreak.frameworks.runtime import count_threads
 
 POOL = "tf_XLAEigen"
 """What XLA calls the threads that compute on a CPU (Linux)."""
@@ -55,7 +55,7 @@ def settings(device: Any) -> dict[str, Any]:
     return {
         "device": str(device),
         "device_kind": device.device_kind,
-        "threads": threads.named(POOL) if device.platform == "cpu" else "unknown",
+        "threads": count_threads(POOL) if device.platform == "cpu" else "unknown",
         "x64": bool(jax.config.jax_enable_x64),
         "matmul_precision": str(getattr(jax.config, "jax_default_matmul_precision", None)),
         "disable_jit": bool(jax.config.jax_disable_jit),

@@ -33,7 +33,7 @@ class Runtime(Base):
     def __init__(self, framework: str, mode: str, precision: str, device: str):
         super().__init__(framework, mode, precision, device)
         _configure(precision)
-        self._device = _find_device(device)
+        self.native_device = _find_device(device)
 
     def build(self) -> Build:
         dtype = "float64" if self.precision == "float64" else "float32"
@@ -44,21 +44,23 @@ class Runtime(Base):
         pack, unpack = self._boundary()
         act = self.transform(lambda state, *args: (state, raw.act(state, *args)), keep=True)
         return Agent(
-            init=lambda seed: pack(jax.device_put(raw.init(seed), self._device)),
+            init=lambda seed: pack(jax.device_put(raw.init(seed), self.native_device)),
             act=lambda *args: act(*args)[1],
             step=self.transform(raw.step),
             dump=lambda state: raw.dump(unpack(state)),
-            load=lambda weights: pack(jax.device_put(raw.load(weights), self._device)),
+            load=lambda weights: pack(jax.device_put(raw.load(weights), self.native_device)),
         )
 
-    def actor(self, raw: Agent) -> Callable[[State, Array, Array, int], Any]:
+    def compile_act(self, raw: Agent) -> Callable[[State, Array, Array, int], Any]:
         def act(state, obs, noise, t):
             return state, raw.act(state, obs, noise[t])
 
         compiled = self.transform(act, keep=True)
         return lambda state, obs, noise, t: compiled(state, obs, noise, np.int32(t))[1]
 
-    def explorer(self, raw: Agent, scales: tuple[float, float]) -> Callable[..., Explored]:
+    def compile_exploring_act(
+        self, raw: Agent, scales: tuple[float, float]
+    ) -> Callable[..., Explored]:
         act = exploring_act(raw.act, scales, jnp.where)
 
         def explore(state, obs, noise, t, exploring):
@@ -69,7 +71,9 @@ class Runtime(Base):
             state, obs, noise, np.int32(t), exploring
         )[1]
 
-    def learner(self, raw: Agent, sample: Callable) -> Callable[[State, Tree, Tree, int], Any]:
+    def compile_update(
+        self, raw: Agent, sample: Callable
+    ) -> Callable[[State, Tree, Tree, int], Any]:
         def learn(state, replay, draws, r):
             noise = jax.tree.map(lambda x: x[r], draws.step)
             return raw.step(state, sample(replay, draws.index[r]), noise)
@@ -77,7 +81,7 @@ class Runtime(Base):
         compiled = self.transform(learn)
         return lambda state, replay, draws, r: compiled(state, replay, draws, np.int32(r))
 
-    def writer(self, fn: Callable) -> Callable[[Tree, Tree], Tree]:
+    def compile_replay_write(self, fn: Callable) -> Callable[[Tree, Tree], Tree]:
         return jax.jit(fn, donate_argnums=0)
 
     def transform(self, fn: Callable, keep: bool = False, donate: int = 0) -> Callable:
@@ -100,13 +104,13 @@ class Runtime(Base):
         return _draw_jit(draws, jax.random.key(seed, impl=self.prng), np.uint32(index))
 
     def asarray(self, array: Array) -> Array:
-        return jax.device_put(jnp.asarray(array), self._device)
+        return jax.device_put(jnp.asarray(array), self.native_device)
 
     def from_dlpack(self, array: Array) -> Array:
         return array if isinstance(array, jax.Array) else jnp.from_dlpack(array)
 
     def to_numpy(self, tree: Tree) -> Tree:
-        if self._device.platform != "cpu":  # all copies under way before the first is waited for
+        if self.native_device.platform != "cpu":  # start all copies before waiting for the first
             tree = jax.device_get(tree)
         return jax.tree.map(np.asarray, tree)
 
@@ -127,11 +131,11 @@ class Runtime(Base):
         return readings.fallbacks(self.mode)
 
     def memory(self) -> dict[str, int]:
-        return readings.memory(self._device)
+        return readings.memory(self.native_device)
 
     def settings(self) -> dict[str, Any]:
         return {
-            **readings.settings(self._device),
+            **readings.settings(self.native_device),
             "prng": self.prng,
             "precision": self.precision,
             "matmul_keeps_2^-12": keeps_small_bits(self),

@@ -8,8 +8,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-from tiebreak.frameworks import threads
-from tiebreak.frameworks.runtime import Retraced
+from tiebreak.frameworks.runtime import Retraced, count_threads
 from tiebreak.frameworks.tensorflow.quiet_import import context, tf
 
 POOL = "tf_XLAEigen"
@@ -77,7 +76,7 @@ def settings(device: str) -> dict[str, Any]:
         "intra_op_threads": tf.config.threading.get_intra_op_parallelism_threads(),
         "inter_op_threads": tf.config.threading.get_inter_op_parallelism_threads(),
         # JAX, where it runs the environment, has a pool of the same name.
-        "xla_threads": "unknown" if "jax" in sys.modules else threads.named(POOL),
+        "xla_threads": "unknown" if "jax" in sys.modules else count_threads(POOL),
         "tf32": tf.config.experimental.tensor_float_32_execution_enabled(),
         "jit": str(tf.config.optimizer.get_jit()),
         "functions_run_eagerly": tf.config.functions_run_eagerly(),

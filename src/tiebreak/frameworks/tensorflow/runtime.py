@@ -33,8 +33,8 @@ class Runtime(Base):
     def __init__(self, framework: str, mode: str, precision: str, device: str):
         super().__init__(framework, mode, precision, device)
         _configure(precision)
-        self._device = _find_device(device)
-        self._is_default = self._device == _default_device()
+        self.native_device = _find_device(device)
+        self._is_default = self.native_device == _default_device()
         self._dtype = "float64" if precision == "float64" else "float32"
 
     def build(self) -> Build:
@@ -42,11 +42,11 @@ class Runtime(Base):
             tf.zeros(())  # starts the runtime, after the threads are set: it logs then as well
         networks = "bfloat16" if self.precision == "bfloat16" else ""
         return Build(
-            self._dtype, self._device, host_calls=self.mode != "xla", network_dtype=networks
+            self._dtype, self.native_device, host_calls=self.mode != "xla", network_dtype=networks
         )
 
     def agent(self, raw: Agent) -> Agent:
-        act, step = self.transform(raw.act), self.transform(lambda *args: raw.step(*args)[1])
+        act, step = self.compile(raw.act), self.compile(lambda *args: raw.step(*args)[1])
         return Agent(
             init=self._placed(raw.init),
             act=act,
@@ -55,36 +55,40 @@ class Runtime(Base):
             load=self._placed(raw.load),
         )
 
-    def actor(self, raw: Agent) -> Callable[[State, Array, Array, int], Any]:
+    def compile_act(self, raw: Agent) -> Callable[[State, Array, Array, int], Any]:
         # With `noise[t]` XLA would compile once for every t: to it, bounds of slices are constants.
-        act = self.transform(lambda state, obs, noise, t: raw.act(state, obs, tf.gather(noise, t)))
+        act = self.compile(lambda state, obs, noise, t: raw.act(state, obs, tf.gather(noise, t)))
         index = functools.cache(self._tensor)
         return lambda state, obs, noise, t: act(state, obs, noise, index(t))
 
-    def explorer(self, raw: Agent, scales: tuple[float, float]) -> Callable[..., Explored]:
+    def compile_exploring_act(
+        self, raw: Agent, scales: tuple[float, float]
+    ) -> Callable[..., Explored]:
         act = exploring_act(raw.act, scales, tf.where)
 
         def explore(state, obs, noise, t, exploring):
             row = tf.nest.map_structure(lambda x: tf.gather(x, t), noise)
             return act(state, obs, row, exploring)
 
-        compiled, index = self.transform(explore), functools.cache(self._tensor)
+        compiled, index = self.compile(explore), functools.cache(self._tensor)
         return lambda state, obs, noise, t, exploring: compiled(
             state, obs, noise, index(t), exploring
         )
 
-    def learner(self, raw: Agent, sample: Callable) -> Callable[[State, Tree, Tree, int], Any]:
+    def compile_update(
+        self, raw: Agent, sample: Callable
+    ) -> Callable[[State, Tree, Tree, int], Any]:
         def learn(both, draws, r):
             noise = tf.nest.map_structure(lambda x: tf.gather(x, r), draws.step)
             return raw.step(both[0], sample(both[1], tf.gather(draws.index, r)), noise)[1]
 
-        compiled, index = self.transform(learn), functools.cache(self._tensor)
+        compiled, index = self.compile(learn), functools.cache(self._tensor)
         # The replay's variables go in with the state's, by reference.
         return lambda state, replay, draws, r: (
             state, compiled((state, replay), draws, index(r)),
         )  # fmt: skip
 
-    def writer(self, fn: Callable) -> Callable[[Tree, Tree], Tree]:
+    def compile_replay_write(self, fn: Callable) -> Callable[[Tree, Tree], Tree]:
         def write(arrays, rows):
             fn(arrays, tf.nest.map_structure(self._tensor, rows))
             return Nothing()
@@ -99,14 +103,14 @@ class Runtime(Base):
 
         return writing
 
-    def transform(self, fn: Callable) -> Callable:
+    def compile(self, fn: Callable) -> Callable:
         """`fn(state, *args) -> NamedTuple` in this mode; the state's variables change in place."""
         if self.mode == "eager":
             return self._placed(fn)
         return self._placed(self._compiled(fn, self.mode == "xla"))
 
     def draw(self, draws: Tree, seed: int, index: int) -> Tree:
-        return _draw_function(self._device, draws)(tf.constant([seed, index], tf.int64))
+        return _draw_function(self.native_device, draws)(tf.constant([seed, index], tf.int64))
 
     def asarray(self, array: Array) -> Array:
         return self._placed(self._tensor)(array)
@@ -146,11 +150,11 @@ class Runtime(Base):
         return readings.fallbacks(self.mode)
 
     def memory(self) -> dict[str, int]:
-        return readings.memory(self._device)
+        return readings.memory(self.native_device)
 
     def settings(self) -> dict[str, Any]:
         own = {"precision": self.precision, "matmul_keeps_2^-12": keeps_small_bits(self)}
-        return {**readings.settings(self._device), **own}
+        return {**readings.settings(self.native_device), **own}
 
     def set_threads(self, threads: int) -> None:
         # Once anything has run the pools are fixed: `settings` then says what they are.
@@ -165,7 +169,7 @@ class Runtime(Base):
         return tf.constant(x, self._dtype if x.dtype.kind == "f" else None)
 
     def _compiled(self, fn: Callable, xla: bool) -> Function:
-        return Function(fn, xla, self._tensor, self._device)
+        return Function(fn, xla, self._tensor, self.native_device)
 
     def _placed(self, fn: Callable) -> Callable:
         """`fn` with new tensors and variables on this device, if they would not go there anyway."""
@@ -173,7 +177,7 @@ class Runtime(Base):
             return fn
 
         def call(*args):
-            with tf.device(self._device):
+            with tf.device(self.native_device):
                 return fn(*args)
 
         return call

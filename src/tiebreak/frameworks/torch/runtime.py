@@ -35,24 +35,24 @@ class Runtime(Base):
 
     def __init__(self, framework: str, mode: str, precision: str, device: str):
         super().__init__(framework, mode, precision, device)
-        self._device = _find_device(device)
+        self.native_device = _find_device(device)
         self._dtype = torch.float64 if precision == "float64" else torch.float32
         _set_precision(precision)
-        if mode == "cudagraph" and self._device.type != "cuda":
+        if mode == "cudagraph" and self.native_device.type != "cuda":
             raise MissingDevice("mode 'cudagraph' needs a CUDA device; use mode 'compile' on a CPU")
         if mode != "eager":
-            if self._device.type == "cpu" and (
+            if self.native_device.type == "cpu" and (
                 reason := registry.why_mode_unavailable("torch", mode)
             ):
                 raise UsageError(reason)
             _set_dynamo()
-        self._generator = torch.Generator(self._device)
+        self._generator = torch.Generator(self.native_device)
         self._acts: dict[Callable, Callable] = {}
 
     def build(self) -> Build:
         dtype = str(self._dtype).removeprefix("torch.")
         networks = "bfloat16" if self.precision == "bfloat16" else ""
-        return Build(dtype, str(self._device), self.compile, network_dtype=networks)
+        return Build(dtype, str(self.native_device), self.compile, network_dtype=networks)
 
     def agent(self, raw: Agent) -> Agent:
         act, asarray = self._compiled_act(raw), self.asarray
@@ -64,12 +64,14 @@ class Runtime(Base):
             load=lambda weights: self._pin(raw.load(weights)),
         )
 
-    def actor(self, raw: Agent) -> Callable[[State, Array, Array, int], Any]:
+    def compile_act(self, raw: Agent) -> Callable[[State, Array, Array, int], Any]:
         act, asarray = self._compiled_act(raw), self.asarray
         # noise[t] is a view, made on the host: no kernel to save by taking it inside.
         return lambda state, obs, noise, t: act(state, asarray(obs), noise[t])
 
-    def explorer(self, raw: Agent, scales: tuple[float, float]) -> Callable[..., Explored]:
+    def compile_exploring_act(
+        self, raw: Agent, scales: tuple[float, float]
+    ) -> Callable[..., Explored]:
         act, asarray = self._acting(exploring_act(raw.act, scales, torch.where)), self.asarray
 
         def explore(state, obs, noise, t, exploring):
@@ -78,7 +80,9 @@ class Runtime(Base):
 
         return explore
 
-    def learner(self, raw: Agent, sample: Callable) -> Callable[[State, Tree, Tree, int], Any]:
+    def compile_update(
+        self, raw: Agent, sample: Callable
+    ) -> Callable[[State, Tree, Tree, int], Any]:
         sample = self.compile(sample)
 
         def learn(state, replay, draws, r):
@@ -87,14 +91,14 @@ class Runtime(Base):
 
         return learn
 
-    def writer(self, fn: Callable) -> Callable[[Tree, Tree], Tree]:
+    def compile_replay_write(self, fn: Callable) -> Callable[[Tree, Tree], Tree]:
         return fn
 
     def compile(self, fn: Callable) -> Callable:
         """`fn` in this mode; shapes are static, and whatever is no tensor must never change."""
         if self.mode == "eager":
             return fn
-        on_cpu, graphs = self._device.type == "cpu", self.mode == "cudagraph"
+        on_cpu, graphs = self.native_device.type == "cpu", self.mode == "cudagraph"
         options = {
             "guard_filter_fn": _keep_guards,
             "cpp_wrapper": on_cpu,  # kernels called from C++: 15 % off a minibatch on a CPU
@@ -115,24 +119,24 @@ class Runtime(Base):
             # torch shares memory with NumPy, and has no read-only tensors.
             array = torch.from_numpy(array if array.flags.writeable else array.copy())
         dtype = self._dtype if array.dtype == torch.float64 else array.dtype
-        return array.to(self._device, dtype, non_blocking=True)
+        return array.to(self.native_device, dtype, non_blocking=True)
 
     def from_dlpack(self, array: Array) -> Array:
         return array if isinstance(array, torch.Tensor) else torch.from_dlpack(array)
 
     def to_numpy(self, tree: Tree) -> Tree:
-        if self._device.type == "cuda":
+        if self.native_device.type == "cuda":
             # Into pinned memory, all under way at once.
             tree = _map(_to_host, tree)
-            torch.cuda.current_stream(self._device).synchronize()
+            torch.cuda.current_stream(self.native_device).synchronize()
         return _map(_numpy, tree)
 
     def stack(self, trees: list[Tree]) -> Tree:
         return _map(lambda *leaves: torch.stack(leaves), *trees)
 
     def sync(self, tree: Tree) -> None:
-        if self._device.type == "cuda":
-            torch.cuda.synchronize(self._device)
+        if self.native_device.type == "cuda":
+            torch.cuda.synchronize(self.native_device)
 
     def compile_count(self) -> int:
         return readings.compile_count()
@@ -144,10 +148,10 @@ class Runtime(Base):
         return readings.fallbacks(self.mode)
 
     def memory(self) -> dict[str, int]:
-        return readings.memory(self._device)
+        return readings.memory(self.native_device)
 
     def settings(self) -> dict[str, Any]:
-        read = readings.settings(self._device)
+        read = readings.settings(self.native_device)
         own = {"precision": self.precision, "matmul_keeps_2^-12": keeps_small_bits(self)}
         return {**read, **own}
 
@@ -163,7 +167,7 @@ class Runtime(Base):
 
     def _acting(self, act: Callable) -> Callable:
         compiled = self.compile(act)
-        return serial(compiled) if self._device.type == "cpu" else compiled
+        return serial(compiled) if self.native_device.type == "cpu" else compiled
 
     def _pin(self, state: State) -> State:
         """Tell CUDA graphs which tensors are updated in place: those that a state has in lists."""
