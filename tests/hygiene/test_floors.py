@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import pytest
 from hygiene import tree
 
 FLOORS = (
@@ -68,9 +67,9 @@ def own_part(path: Path) -> str:
 
 
 def floor(name: str) -> int:
-    found = [i for i, names in enumerate(FLOORS) if name in names]
-    assert found, f"{name} lies on no floor: add it to FLOORS"
-    return found[0]
+    floors = [i for i, names in enumerate(FLOORS) if name in names]
+    assert floors, f"{name} lies on no floor: add it to FLOORS"
+    return floors[0]
 
 
 def allowed(own: str, other: str) -> bool:
@@ -82,12 +81,16 @@ def inside(path: Path) -> list[tree.Import]:
     return [i for i in tree.imports(path) if i.target.startswith("tiebreak.")]
 
 
-@pytest.mark.parametrize("path", MODULES, ids=tree.name)
-def test_imports_run_downwards(path):
-    own = own_part(path)
-    floor(own)
-    wrong = [f"line {i.line}: {i.target}" for i in inside(path) if not allowed(own, part(i.target))]
-    assert not wrong, f"{tree.name(path)} ({own}) imports sideways or upwards: {wrong}"
+def test_imports_run_downwards():
+    for path in MODULES:
+        floor(own_part(path))
+    wrong = [
+        f"{tree.name(path)}:{i.line}: {i.target}"
+        for path in MODULES
+        for i in inside(path)
+        if not allowed(own_part(path), part(i.target))
+    ]
+    assert not wrong, "imports sideways or upwards:\n" + "\n".join(wrong)
 
 
 def door(path: Path, target: str) -> bool:
@@ -105,20 +108,31 @@ def door(path: Path, target: str) -> bool:
 AGENTS = [p for p in MODULES if own_part(p) == "algorithms"]
 
 
-@pytest.mark.parametrize("path", AGENTS, ids=tree.name)
-def test_algorithms_see_core_their_framework_and_their_folder(path):
-    wrong = [f"line {i.line}: {i.target}" for i in inside(path) if not door(path, i.target)]
-    assert not wrong, f"{tree.name(path)} goes through a closed door: {wrong}"
+def test_algorithms_see_core_their_framework_and_their_folder():
+    wrong = [
+        f"{tree.name(path)}:{i.line}: {i.target}"
+        for path in AGENTS
+        for i in inside(path)
+        if not door(path, i.target)
+    ]
+    assert not wrong, "through a closed door:\n" + "\n".join(wrong)
 
 
-@pytest.mark.parametrize("path", MODULES, ids=tree.name)
-def test_only_files_named_for_a_library_import_it(path):
+def open_libraries(path: Path) -> set[str]:
+    """Return the array libraries that a file may import."""
     where = path.relative_to(tree.SRC).as_posix()
-    may = MAY_LOAD.get(tree.framework(path) or "", set()) | ALSO.get(where, set())
     if path.stem.startswith("fused_") or where in FUSED:
-        may = {"jax"}  # one compiled program: what rollout and update share is JAX
-    extra = tree.libraries(path) - may
-    assert not extra, f"{where} imports {sorted(extra)}; its name opens {sorted(may) or 'none'}"
+        return {"jax"}  # one compiled program: what rollout and update share is JAX
+    return MAY_LOAD.get(tree.framework(path) or "", set()) | ALSO.get(where, set())
+
+
+def test_only_files_named_for_a_library_import_it():
+    wrong = [
+        f"{tree.name(path)} imports {sorted(extra)}; its name opens {sorted(open_libraries(path))}"
+        for path in MODULES
+        if (extra := tree.libraries(path) - open_libraries(path))
+    ]
+    assert not wrong, "\n".join(wrong)
 
 
 FUSED = {

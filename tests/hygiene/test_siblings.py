@@ -6,7 +6,6 @@ import ast
 import re
 from pathlib import Path
 
-import pytest
 from hygiene import tree
 
 from tiebreak import registry
@@ -58,34 +57,51 @@ def decisions(algorithm: str) -> set[str]:
     return set(re.findall(r"^\|\s*(D\d+)\s*\|", text, re.MULTILINE))
 
 
-def public(found: list[str]) -> list[str]:
-    return [name for name in found if not name.startswith("_")]
+def public(names: list[str]) -> list[str]:
+    return [name for name in names if not name.startswith("_")]
 
 
-@pytest.mark.parametrize("algorithm", registry.ALGORITHMS)
-@pytest.mark.parametrize("framework", [f for f in tree.FRAMEWORKS if f != "linen"])
-def test_same_names_in_the_same_order(algorithm, framework):
-    excluded = PLUMBING | OWN.get(framework, set())
-    ours = [n for n in names(algorithm, framework) if n not in excluded]
-    others = [n for n in names(algorithm, "linen") if n not in PLUMBING]
-    assert public(ours) == public(others)
-    assert [n for n in ours if n in others] == [n for n in others if n in ours]
+SIBLINGS = [(a, f) for a in registry.ALGORITHMS for f in tree.FRAMEWORKS]
+OTHERS = [(a, f) for a, f in SIBLINGS if f != "linen"]
+"""Those that are compared with Linen's."""
 
 
-@pytest.mark.parametrize("algorithm", registry.ALGORITHMS)
-@pytest.mark.parametrize("framework", tree.FRAMEWORKS)
-def test_private_helpers_come_last(algorithm, framework):
+def difference(where: str, ours: list[str], linens: list[str]) -> list[str]:
+    """Return one line if two lists of names differ, else none."""
+    return [] if ours == linens else [f"{where}: {ours}, Linen {linens}"]
+
+
+def test_same_names_in_the_same_order():
+    wrong: list[str] = []
+    for algorithm, framework in OTHERS:
+        excluded = PLUMBING | OWN.get(framework, set())
+        ours = [n for n in names(algorithm, framework) if n not in excluded]
+        linens = [n for n in names(algorithm, "linen") if n not in PLUMBING]
+        where = f"{algorithm} {framework}"
+        wrong += difference(f"{where}, public names", public(ours), public(linens))
+        common = [n for n in ours if n in linens], [n for n in linens if n in ours]
+        wrong += difference(f"{where}, common names", *common)
+    assert not wrong, "\n".join(wrong)
+
+
+def test_private_helpers_come_last():
     """What may differ between siblings stands behind what may not."""
-    found = tree.top_level_names(sibling(algorithm, framework))
-    assert found == sorted(found, key=lambda name: name.startswith("_"))
+    wrong: list[str] = []
+    for algorithm, framework in SIBLINGS:
+        path = sibling(algorithm, framework)
+        ours = tree.top_level_names(path)
+        if ours != sorted(ours, key=lambda name: name.startswith("_")):
+            wrong.append(f"{tree.name(path)}: {ours}")
+    assert not wrong, "\n".join(wrong)
 
 
-@pytest.mark.parametrize("algorithm", registry.ALGORITHMS)
-@pytest.mark.parametrize("framework", [f for f in tree.FRAMEWORKS if f != "linen"])
-def test_same_arguments_in_the_same_order(algorithm, framework):
-    ours, others = (arguments(algorithm, f) for f in (framework, "linen"))
-    differ = {n: (ours[n], others[n]) for n in ours.keys() & others if ours[n] != others[n]}
-    assert not differ
+def test_same_arguments_in_the_same_order():
+    wrong: list[str] = []
+    for algorithm, framework in OTHERS:
+        ours, linens = arguments(algorithm, framework), arguments(algorithm, "linen")
+        for name in sorted(ours.keys() & linens):
+            wrong += difference(f"{algorithm} {framework}: {name}", ours[name], linens[name])
+    assert not wrong, "\n".join(wrong)
 
 
 def arguments(algorithm: str, framework: str) -> dict[str, list[str]]:
@@ -98,35 +114,41 @@ def arguments(algorithm: str, framework: str) -> dict[str, list[str]]:
     }
 
 
-@pytest.mark.parametrize("algorithm", registry.ALGORITHMS)
-@pytest.mark.parametrize("framework", tree.FRAMEWORKS)
-def test_every_decision_is_tagged_in_the_code(algorithm, framework):
-    shared = " ".join((folder(algorithm) / f).read_text() for f in ("config.py", "data.py"))
-    tagged = tags(algorithm, framework) | set(re.findall(r"\bD\d+\b", shared))
-    assert decisions(algorithm), "no decisions found in the specification"
-    assert tagged == decisions(algorithm)
+def test_every_decision_is_tagged_in_the_code():
+    wrong: list[str] = []
+    for algorithm, framework in SIBLINGS:
+        shared = " ".join((folder(algorithm) / f).read_text() for f in ("config.py", "data.py"))
+        tagged = tags(algorithm, framework) | set(re.findall(r"\bD\d+\b", shared))
+        assert decisions(algorithm), f"no decisions found in the specification of {algorithm}"
+        if tagged != decisions(algorithm):
+            wrong.append(f"{algorithm} {framework}: {sorted(tagged ^ decisions(algorithm))}")
+    assert not wrong, "in the code or in the specification only:\n" + "\n".join(wrong)
 
 
-@pytest.mark.parametrize("algorithm", registry.ALGORITHMS)
-@pytest.mark.parametrize("framework", [f for f in tree.FRAMEWORKS if f != "linen"])
-def test_same_decisions_are_tagged_in_each_sibling(algorithm, framework):
-    assert tags(algorithm, framework) == tags(algorithm, "linen")
+def test_same_decisions_are_tagged_in_each_sibling():
+    wrong: list[str] = []
+    for algorithm, framework in OTHERS:
+        ours, linens = sorted(tags(algorithm, framework)), sorted(tags(algorithm, "linen"))
+        wrong += difference(f"{algorithm} {framework}", ours, linens)
+    assert not wrong, "\n".join(wrong)
 
 
-@pytest.mark.parametrize("runtime", ["torch", "tensorflow"])
-def test_ops_have_the_same_functions_in_the_same_order(runtime):
+def test_ops_have_the_same_functions_in_the_same_order():
     def shared(library: str) -> list[str]:
-        found = tree.top_level_names(tree.SRC / "frameworks" / library / "ops.py")
-        return [name for name in public(found) if name not in NOT_IN_ALL_OPS]
+        names = tree.top_level_names(tree.SRC / "frameworks" / library / "ops.py")
+        return [name for name in public(names) if name not in NOT_IN_ALL_OPS]
 
-    assert shared(runtime) == shared("jax")
+    assert shared("torch") == shared("jax")
+    assert shared("tensorflow") == shared("jax")
 
 
-@pytest.mark.parametrize("framework", [f for f in tree.FRAMEWORKS if f != "linen"])
-def test_networks_have_the_same_classes_in_the_same_order(framework):
-    def found(name: str) -> list[str]:
-        jax = tree.SRC / "frameworks" / "jax" / f"{name}.py"
-        own = tree.SRC / "frameworks" / name / "networks.py"
+def test_networks_have_the_same_classes_in_the_same_order():
+    def classes(framework: str) -> list[str]:
+        jax = tree.SRC / "frameworks" / "jax" / f"{framework}.py"
+        own = tree.SRC / "frameworks" / framework / "networks.py"
         return public(tree.top_level_names(jax if jax.exists() else own))
 
-    assert found(framework) == found("linen")
+    wrong: list[str] = []
+    for framework in tree.FRAMEWORKS:
+        wrong += difference(framework, classes(framework), classes("linen"))
+    assert not wrong, "\n".join(wrong)

@@ -7,6 +7,7 @@ import json
 import pytest
 from hygiene import tree
 
+FRAMEWORK_FREE = ("core", "stats", "bench", "report", "commands", "registry")
 LOADED = """
 import importlib, json, sys
 for module in sys.argv[1:]:
@@ -33,12 +34,12 @@ def test_the_package_loads_nothing():
     assert not heavy, f"import tiebreak loads {sorted(heavy)}"
 
 
-@pytest.mark.parametrize("folder", ["core", "stats", "bench", "report", "commands", "registry"])
-def test_framework_free_parts_load_no_framework(folder):
-    modules = modules_of(folder)
-    assert modules, f"nothing in {folder}"
-    found = loaded(*modules) & tree.LIBRARIES
-    assert not found, f"{folder} loads {sorted(found)}"
+def test_framework_free_parts_load_no_framework():
+    modules = {folder: modules_of(folder) for folder in FRAMEWORK_FREE}
+    assert all(modules.values()), f"nothing in one of {sorted(modules)}"
+    if loaded(*[name for names in modules.values() for name in names]) & tree.LIBRARIES:
+        by_folder = {folder: loaded(*names) & tree.LIBRARIES for folder, names in modules.items()}
+        pytest.fail("\n".join(f"{f} loads {sorted(libs)}" for f, libs in by_folder.items() if libs))
 
 
 def test_the_command_line_starts_light():
