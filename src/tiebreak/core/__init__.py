@@ -1,4 +1,4 @@
-"""Framework-free words that every other folder speaks: types, config, seeds, noise, weights, fence.
+"""Hold what every other folder uses: types, configurations, seeds, noise, errors, files.
 
 Nothing here imports an array library other than NumPy.
 """

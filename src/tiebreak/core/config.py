@@ -1,4 +1,4 @@
-"""Configurations are frozen dataclasses; this reads, checks, writes and hashes them."""
+"""Read, check, write and hash configurations, which are frozen dataclasses."""
 
 from __future__ import annotations
 
@@ -16,54 +16,55 @@ C = TypeVar("C")
 
 
 def to_dict(config: Any) -> dict[str, Any]:
-    """Plain JSON-ready values."""
+    """Return a config as plain values that JSON can hold."""
     return json.loads(json.dumps(dataclasses.asdict(config)))
 
 
 def from_dict(kind: type[C], values: Mapping[str, Any]) -> C:
-    """Build `kind` from plain values; unknown keys are refused."""
+    """Build a config from plain values; raise UsageError for unknown keys."""
     return override(kind(), values)
 
 
 def digest(config: Any) -> str:
-    """A short hash of every field: two runs with the same hash had the same settings."""
+    """Return a short hash of every field; equal hashes mean equal settings."""
     values = config if isinstance(config, Mapping) else to_dict(config)
     text = json.dumps(values, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def names_of(kind: type, hint: type) -> list[str]:
-    """The fields of a config whose type is `hint`."""
-    return [name for name, found in typing.get_type_hints(kind).items() if found is hint]
+    """Return the names of a config's fields of one type."""
+    return [name for name, field_type in typing.get_type_hints(kind).items() if field_type is hint]
 
 
 def parse_assignments(assignments: Iterable[str]) -> dict[str, str]:
-    """`["key=value", …]` (from `--set`) -> a dictionary of strings."""
-    out = {}
+    """Parse `["key=value", …]` (from `--set`) into a dictionary of strings."""
+    assignments_by_key = {}
     for item in assignments:
         key, sign, value = item.partition("=")
         if not sign or not key:
             raise UsageError(f"--set takes key=value, got {item!r}")
-        out[key.strip()] = value.strip()
-    return out
+        assignments_by_key[key.strip()] = value.strip()
+    return assignments_by_key
 
 
 def parse_sweeps(sweeps: Iterable[str]) -> dict[str, list[str]]:
-    """`["key=1e-3,3e-4", …]` (from `--sweep`) -> the values of each key, as strings."""
-    out: dict[str, list[str]] = {}
+    """Parse `["key=1e-3,3e-4", …]` (from `--sweep`) into the values of each key, as strings."""
+    values_by_key: dict[str, list[str]] = {}
     for item in sweeps:
-        key, sign, values = item.partition("=")
-        found = [value.strip() for value in values.split(",")]
-        if not sign or not key or not all(found):
+        key, sign, listed = item.partition("=")
+        values = [value.strip() for value in listed.split(",")]
+        if not sign or not key or not all(values):
             raise UsageError(f"--sweep takes key=value,value,…, got {item!r}")
-        if (key := key.strip()) in out:
+        key = key.strip()
+        if key in values_by_key:
             raise UsageError(f"--sweep names {key} twice; put its values into one: {key}=…,…")
-        out[key] = found
-    return out
+        values_by_key[key] = values
+    return values_by_key
 
 
 def override(config: C, values: Mapping[str, Any]) -> C:
-    """A copy of `config` with `values` (strings are parsed) put in; checks names and types."""
+    """Return a copy of `config` with some values replaced, parsed if strings, and checked."""
     hints = typing.get_type_hints(type(config))
     changes = {}
     for key, value in values.items():

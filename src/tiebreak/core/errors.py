@@ -1,4 +1,12 @@
-"""Errors that a user can cause: one line that says what was given, what is valid, what to do."""
+"""Define the errors that a user can cause.
+
+Each message is one line: what was given, what is valid, what to do.
+
+UsageError
+├── MissingDependency
+└── MissingDevice
+EnvironmentFailed
+"""
 
 from __future__ import annotations
 
@@ -7,25 +15,30 @@ from collections.abc import Iterable
 
 
 class UsageError(ValueError):
-    """Wrong use; the command line prints the message on one line and exits with status 2."""
+    """Report wrong use; the command line prints the message on one line and exits with status 2."""
 
 
 class MissingDependency(UsageError):
-    """A package that this request needs is not installed; the message holds the install command."""
+    """Report a package that is needed and not installed, with the command that installs it."""
 
 
 class EnvironmentFailed(RuntimeError):
-    """An environment in a process of its own raised what a note quotes, or its process is gone."""
+    """Report an environment process that raised (a note quotes it) or was killed."""
 
 
 class MissingDevice(UsageError):
-    """A device that this request needs is not here, or the framework's build does not see it."""
+    """Report a device that is needed and not here, or not seen by the framework's build."""
 
 
 def unknown(what: str, given: str, valid: Iterable[str], hint: str = "") -> UsageError:
-    """An error for a name that is not in `valid`, with the nearest valid names."""
+    """Return an error for a name that is not in `valid`, with the nearest valid names."""
     names = list(valid)
-    near = difflib.get_close_matches(given, names, n=3, cutoff=0.5)
-    guess = f"; did you mean {' or '.join(repr(n) for n in near)}?" if near else ""
-    listed = "" if len(names) > 24 else f" (valid: {', '.join(names)})"
-    return UsageError(f"unknown {what} {given!r}{guess}{listed}{' ' + hint if hint else ''}")
+    message = f"unknown {what} {given!r}"
+
+    if nearest := difflib.get_close_matches(given, names, n=3, cutoff=0.5):
+        message += f"; did you mean {' or '.join(map(repr, nearest))}?"
+    if len(names) <= 24:
+        message += f" (valid: {', '.join(names)})"
+    if hint:
+        message += f" {hint}"
+    return UsageError(message)

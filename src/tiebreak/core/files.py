@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all."""
+"""Write files whole or not at all."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ def write_atomic(path: Path, data: bytes | str) -> None:
 
 @contextlib.contextmanager
 def open_atomic(path: Path) -> Iterator[BinaryIO]:
-    """A file to write that becomes `path`, whole, when the block ends without an error.
+    """Open a file that becomes `path`, whole, when the block ends without an error.
 
-    Written beside, synced, renamed over `path`; its folder is made.
+    It is written beside `path`, synced and renamed; the folder is created.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")

@@ -1,4 +1,4 @@
-"""Which state of the source is running: part of every number that is published."""
+"""Identify the source that is running; every published number carries it."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ ROOT = Path(__file__).resolve().parents[3]
 
 
 def commit(root: Path = ROOT) -> str:
-    """The commit of the checkout that is running, with a hash of what differs from it.
+    """Return the commit of the checkout that is running, with a hash of uncommitted changes.
 
-    Empty when this is an installed package.
+    Empty for an installed package.
     """
     if not (root / ".git").exists():
         return ""
@@ -26,7 +26,7 @@ def commit(root: Path = ROOT) -> str:
 
 
 def output(command: list[str]) -> str:
-    """What a program prints; empty where it is not there, fails or takes ten seconds."""
+    """Return what a program prints; empty if it is missing, fails or takes over ten seconds."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
     except (OSError, subprocess.TimeoutExpired):

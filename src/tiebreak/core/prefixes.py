@@ -1,4 +1,4 @@
-"""Dictionaries of NumPy arrays whose names are paths: what checkpoints are made of."""
+"""Add and strip prefixes of dictionaries of NumPy arrays, the content of checkpoints."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ Arrays = dict[str, np.ndarray]
 
 
 def add_prefix(folder: str, arrays: Mapping[str, np.ndarray]) -> Arrays:
-    """The same arrays, named `folder/…`."""
+    """Return `arrays` with names `folder/…`."""
     return {f"{folder}/{name}": array for name, array in arrays.items()}
 
 
 def strip_prefix(folder: str, arrays: Mapping[str, np.ndarray]) -> Arrays:
-    """What `add_prefix` put there, by its own names; only that is read."""
+    """Return the arrays below `folder/`, without that prefix."""
     start = f"{folder}/"
     return {name.removeprefix(start): arrays[name] for name in arrays if name.startswith(start)}
