@@ -14,6 +14,9 @@ JAX_SIBLINGS = ("linen", "nnx", "equinox")
 OWN = {"nnx": {"Statistic"}}
 """Public names that one framework has alone: NNX types its state by classes of variables."""
 
+MOVING = {"LayerNormMLP", "TORSOS", "make_torso", "update_critics", "update_actor"}
+"""Names that change while the frameworks move to one layout, one after the other."""
+
 PLUMBING = {"AgentDef", "State", "init", "prepare", "named", "dump", "load"}
 """Names that a framework may define once, in its own room, instead of in every agent file."""
 
@@ -74,9 +77,9 @@ def difference(where: str, ours: list[str], linens: list[str]) -> list[str]:
 def test_same_names_in_the_same_order():
     wrong: list[str] = []
     for algorithm, framework in OTHERS:
-        excluded = PLUMBING | OWN.get(framework, set())
+        excluded = PLUMBING | MOVING | OWN.get(framework, set())
         ours = [n for n in names(algorithm, framework) if n not in excluded]
-        linens = [n for n in names(algorithm, "linen") if n not in PLUMBING]
+        linens = [n for n in names(algorithm, "linen") if n not in PLUMBING | MOVING]
         where = f"{algorithm} {framework}"
         wrong += difference(f"{where}, public names", public(ours), public(linens))
         common = [n for n in ours if n in linens], [n for n in linens if n in ours]
@@ -146,7 +149,8 @@ def test_networks_have_the_same_classes_in_the_same_order():
     def classes(framework: str) -> list[str]:
         jax = tree.SRC / "frameworks" / "jax" / f"{framework}.py"
         own = tree.SRC / "frameworks" / framework / "networks.py"
-        return public(tree.top_level_names(jax if jax.exists() else own))
+        names = public(tree.top_level_names(jax if jax.exists() else own))
+        return [name for name in names if name not in MOVING]
 
     wrong: list[str] = []
     for framework in tree.FRAMEWORKS:

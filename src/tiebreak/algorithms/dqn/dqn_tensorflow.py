@@ -24,13 +24,15 @@ from tiebreak.frameworks.tensorflow.agent import (
     AgentDef,
     AgentState,
     apply_gradients,
-    bind,
     cast,
     copy_targets,
+    cut,
     differentiate,
     features,
+    network,
     prepare,
     take,
+    update_count,
     update_statistics,
 )
 from tiebreak.frameworks.tensorflow.networks import ActionValues
@@ -80,7 +82,8 @@ def act(agent: AgentDef, state: AgentState, obs: Array, noise: Array) -> Act:
     q = _q(agent, state.params["q"])(obs)
     greedy = tf.argmax(q, axis=-1, output_type=tf.int32)
 
-    share = tf.cast(epsilon(agent.config, state.opt_state["q"].count), noise.dtype)
+    share = epsilon(agent.config, update_count(agent, state, "q"))
+    share = tf.cast(share, noise.dtype)
     explore = noise[:, 0] > 1.0 - share  # D1
     random = tf.cast(noise[:, 1] * agent.spec.action_size, tf.int32)
     action = tf.where(explore, random, greedy)
@@ -136,4 +139,4 @@ def make_agent(spec: EnvSpec, config: Config, build: Build) -> Agent:
 
 def _q(agent: AgentDef, flat: Array) -> Callable:
     """Return the action values: features [B, …] -> [B, num_actions]."""
-    return bind(agent, "q", flat)["q"]
+    return network(agent, cut(agent, "q", flat), "q")

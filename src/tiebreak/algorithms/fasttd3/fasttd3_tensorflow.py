@@ -9,6 +9,7 @@ import tensorflow as tf
 from tiebreak.algorithms.fasttd3 import data
 from tiebreak.algorithms.fasttd3.config import Config
 from tiebreak.algorithms.fasttd3.data import (
+    CRITICS,
     Act,
     ActorTerms,
     Batch,
@@ -26,10 +27,12 @@ from tiebreak.frameworks.tensorflow.agent import (
     AgentDef,
     AgentState,
     apply_gradients,
-    bind,
     cast,
+    cut,
     differentiate,
     features,
+    mean_columns,
+    network,
     prepare,
     take,
     update_statistics,
@@ -144,19 +147,24 @@ def actor_gradients(
 def update(
     agent: AgentDef, state: AgentState, batch: Batch, noise: Noise
 ) -> tuple[AgentState, Metrics]:
-    """Update the critics `policy_delay` times and the actor once; batch [delay, B]."""
+    """Update the critics and their targets `policy_delay` times, then the actor once.
+
+    Batch and noise have leading axes [policy_delay, B].
+    """
     critic_metrics = []
     for u in range(agent.config.policy_delay):  # D6
-        row = tf.nest.map_structure(lambda x, u=u: x[u], (batch, noise))
-        terms, grads = critic_gradients(agent, state, *row)
-        state, norm = apply_gradients(agent, state, "critic", grads)
+        row, sample = tf.nest.map_structure(lambda x, u=u: x[u], (batch, noise))
+        critic_terms, grads = critic_gradients(agent, state, row, sample)
+        state, critic_norm = apply_gradients(agent, state, "critic", grads)
         state = update_targets(agent, state, "critic", agent.config.tau)  # D6
-        critic_metrics.append((*terms, norm))
+        critic_metrics.append((*critic_terms, critic_norm))
 
-    terms, grads = actor_gradients(agent, state, *row)  # D5
-    state, norm = apply_gradients(agent, state, "actor", grads)
-    means = (sum(column) / len(column) for column in zip(*critic_metrics, strict=True))
-    return state, Metrics(*means, *terms, norm)
+    # The actor climbs the updated critics, on the last of these batches.
+    actor_terms, grads = actor_gradients(agent, state, row, sample)  # D5
+    state, actor_norm = apply_gradients(agent, state, "actor", grads)
+
+    critic_means = mean_columns(critic_metrics)
+    return state, Metrics(*critic_means, *actor_terms, actor_norm)
 
 
 def step(
@@ -185,13 +193,14 @@ def make_agent(spec: EnvSpec, config: Config, build: Build) -> Agent:
 
 def _policy(agent: AgentDef, flat: Array) -> Callable:
     """Return the policy: features [B, …] -> actions [B, A], from what the actor may see."""
-    network = bind(agent, "actor", flat)["actor"]
-    return lambda obs: network(obs[:, : agent.spec.visible_size])  # D9
+    actor = network(agent, cut(agent, "actor", flat), "actor")
+    return lambda obs: actor(obs[:, : agent.spec.visible_size])  # D9
 
 
 def _critics(agent: AgentDef, flat: Array) -> tuple[Callable, ...]:
     """Return both critics: features [B, …], actions [B, A] -> logits [B, K]."""
-    return tuple(bind(agent, "critic", flat).values())
+    params = cut(agent, "critic", flat)
+    return tuple(network(agent, params, name) for name in CRITICS)
 
 
 def _cross_entropy(logits: Array, target: Array) -> Array:

@@ -1,4 +1,4 @@
-"""MPO's dual problems in TensorFlow; scipy_dual.py has the equations and the bounds.
+"""The dual problems of MPO in TensorFlow; dual_scipy.py has the equations and the bounds.
 
 M objectives (Q; the penalty for actions out of bounds), S samples, B states.
 """
@@ -22,17 +22,17 @@ class Tempered(NamedTuple):
     """Samples reweighted by the exponential of their value."""
 
     weights: Array
-    """[M, S, B], which sum to 1 over S"""
+    """[M, S, B]; they sum to 1 over S."""
     log_mean: Array
-    """[M]: mean over B of log mean_S exp((v − max v)/η), the dual's second term"""
+    """[M]: mean over B of log mean_S exp((v − max v)/η), the second term of the dual."""
     kl: Array
-    """[M]: mean divergence of the weights from uniform ones"""
+    """[M]: mean divergence of the weights from uniform weights."""
     slope: Array
-    """[M]: −d kl / d log η, the mean variance of v/η under the weights"""
+    """[M]: −d kl / d log η, the mean variance of v/η under the weights."""
 
 
 def tempered(values: Array, temperature: Array) -> Tempered:
-    """values [M, S, B], temperature [M]; precise also where all weights are nearly equal."""
+    """Reweight values [M, S, B] at temperatures [M]; precise if weights are nearly equal too."""
     best = tf.reduce_max(values, axis=1, keepdims=True)
     scaled = (values - best) / temperature[:, None, None]
     above = tf.math.expm1(scaled)
@@ -41,23 +41,27 @@ def tempered(values: Array, temperature: Array) -> Tempered:
     log_mean = tf.math.log1p(mean)
     average = tf.reduce_sum(weights * scaled, axis=1, keepdims=True)
     spread = tf.reduce_sum(weights * tf.square(scaled - average), axis=1)
-    means = (tf.reduce_mean(x, axis=(1, 2)) for x in (log_mean, average - log_mean))
-    return Tempered(weights, *means, slope=tf.reduce_mean(spread, axis=-1))
+    return Tempered(
+        weights=weights,
+        log_mean=tf.reduce_mean(log_mean, axis=(1, 2)),
+        kl=tf.reduce_mean(average - log_mean, axis=(1, 2)),
+        slope=tf.reduce_mean(spread, axis=-1),
+    )
 
 
 def positive(x: Array) -> Array:
-    """A dual variable from what is trained."""
+    """Return dual variables from the trained variables before softplus."""
     return tf.nn.softplus(x) + 1e-8
 
 
 def temperature_loss(temperature: Array, tempered: Tempered, epsilons: Sequence[float]) -> Array:
-    """The duals, summed over objectives: a temperature is best where this is least."""
+    """Sum the duals over objectives; the best temperatures minimise this."""
     bounds = tf.constant(epsilons, temperature.dtype)
     return tf.reduce_sum(temperature * (bounds + tempered.log_mean))
 
 
 def newton(values: Array, epsilons: Sequence[float]) -> Array:
-    """The temperatures [M] at which kl is epsilon: halvings of a bracket in log η, then Newton."""
+    """Find temperatures [M] at which kl is epsilon: bisect in log η, then take Newton steps."""
     epsilon = tf.constant(epsilons, values.dtype)
 
     def halve(low, high):
@@ -70,22 +74,22 @@ def newton(values: Array, epsilons: Sequence[float]) -> Array:
         x = x + (at.kl - epsilon) / tf.maximum(at.slope, TINY)
         return tf.minimum(tf.maximum(x, low), high)
 
-    bracket = (tf.fill(epsilon.shape, tf.constant(math.log(b), values.dtype))
-               for b in (LOWEST, HIGHEST))  # fmt: skip
-    low, high = _repeat(halve, HALVINGS, *bracket)
+    low = tf.fill(epsilon.shape, tf.constant(math.log(LOWEST), values.dtype))
+    high = tf.fill(epsilon.shape, tf.constant(math.log(HIGHEST), values.dtype))
+    low, high = _repeat(halve, HALVINGS, low, high)
     (x,) = _repeat(lambda x: (improve(x),), NEWTONS, 0.5 * (low + high))
     return tf.exp(x)
 
 
 def slsqp(values: Array, epsilons: Sequence[float]) -> Array:
-    """The same [M] by SciPy, for which the program waits; XLA has no call out of a program."""
+    """Find temperatures [M] by SciPy; the program waits. XLA cannot call out of a program."""
     minimum = partial(dual_scipy.slsqp, epsilons=tuple(epsilons))
     found = tf.numpy_function(minimum, [values], values.dtype, stateful=False)
     return tf.ensure_shape(found, values.shape[:1])
 
 
 def divergences(new: Gaussian, old: Gaussian) -> tuple[Array, Array]:
-    """KL(old ‖ new) [A], averaged over B: where the mean alone is new, where the std alone is."""
+    """Return KL(old ‖ new) [A], averaged over B: with only the mean new, with only the std new."""
     z = (new.mean - old.mean) * tf.exp(-old.log_std)
     narrower = old.log_std - new.log_std
     kl_std = 0.5 * tf.math.expm1(2.0 * narrower) - narrower
@@ -93,6 +97,6 @@ def divergences(new: Gaussian, old: Gaussian) -> tuple[Array, Array]:
 
 
 def _repeat(body, times, *start):
-    """`body` applied so often: a while loop where something is traced, a Python loop where not."""
+    """Apply `body` `times` times: a while loop in a graph, a Python loop in eager mode."""
     loop = tf.while_loop(lambda i, *_: i < times, lambda i, *x: (i + 1, *body(*x)), (0, *start))
     return loop[1:]

@@ -30,12 +30,12 @@ from tiebreak.frameworks.tensorflow.agent import (
     AgentDef,
     AgentState,
     apply_gradients,
-    bind,
     cast,
     copy_targets,
+    cut,
     differentiate,
     features,
-    named,
+    network,
     prepare,
     take,
     update_statistics,
@@ -134,8 +134,10 @@ def make_agent_def(spec: EnvSpec, config: Config, build: Build) -> AgentDef:
             "(valid there: 'newton', which finds the same minimum, and 'gradient'); "
             "use --set dual=newton, or --mode function"
         )
-    networks = {name: LayerNormCritic(name, spec, config.critic_sizes) for name in config.critics}
-    networks["actor"] = LayerNormPolicy("actor", spec, config.hidden_sizes, config.init_std)
+    networks = {
+        name: LayerNormCritic(name, spec, config.critic_sizes, "elu") for name in config.critics
+    }
+    networks["actor"] = LayerNormPolicy("actor", spec, config.hidden_sizes, "elu", config.init_std)
     layouts = plumbing.layouts_of(networks, data.NETWORKS)
     dual = initial_dual(spec, config)
     layouts["dual"] = {f"dual/{name}": value.shape for name, value in dual.items()}
@@ -223,18 +225,19 @@ def make_agent(spec: EnvSpec, config: Config, build: Build) -> Agent:
 
 def _policy(agent: AgentDef, flat: Array) -> Callable:
     """Return the policy: features [B, …] -> Gaussian."""
-    return bind(agent, "actor", flat)["actor"]
+    return network(agent, cut(agent, "actor", flat), "actor")
 
 
 def _critics(agent: AgentDef, flat: Array) -> tuple[Callable, ...]:
     """Return one or two critics: features [B, …], actions [B, A] -> values [B]."""
-    return tuple(bind(agent, "critic", flat).values())
+    params = cut(agent, "critic", flat)
+    return tuple(network(agent, params, name) for name in agent.config.critics)
 
 
 def _dual(agent: AgentDef, flat: Array) -> dict[str, Array]:
     """Return the dual variables before softplus, by name without the prefix `dual/`."""
-    weights = named(agent, {"dual": flat})
-    return {name: weights[f"dual/{name}"] for name in agent.config.dual_names}
+    params = cut(agent, "dual", flat)
+    return {name: params[f"dual/{name}"] for name in agent.config.dual_names}
 
 
 def _temperature(dual: Mapping[str, Array], values: Array, config: Config) -> Array:

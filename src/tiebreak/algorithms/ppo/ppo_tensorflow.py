@@ -25,10 +25,11 @@ from tiebreak.frameworks.tensorflow.agent import (
     AgentDef,
     AgentState,
     apply_gradients,
-    bind,
     cast,
+    cut,
     differentiate,
     features,
+    network,
     take,
     update_statistics,
 )
@@ -108,8 +109,8 @@ def advantages(batch: Rollout, reward: Array, next_value: Array, config: Config)
 def make_agent_def(spec: EnvSpec, config: Config, build: Build) -> AgentDef:
     """Make networks and optimizer for a spec, without weights."""
     networks = {
-        "actor": Policy(spec, config.hidden_sizes, config.activation),
-        "critic": Value(spec, config.hidden_sizes, config.activation),
+        "actor": Policy("actor", spec, config.hidden_sizes, config.activation),
+        "critic": Value("critic", spec, config.hidden_sizes, config.activation),
     }
     return AgentDef(
         spec=spec,
@@ -212,5 +213,5 @@ def make_agent(spec: EnvSpec, config: Config, build: Build) -> Agent:
 
 def _networks(agent: AgentDef, flat: Array) -> tuple[Callable, Callable]:
     """Return policy and value function of features [B, …]."""
-    networks = bind(agent, "actor_critic", flat)
-    return networks["actor"], networks["critic"]
+    params = cut(agent, "actor_critic", flat)
+    return network(agent, params, "actor"), network(agent, params, "critic")

@@ -9,6 +9,7 @@ import tensorflow as tf
 from tiebreak.algorithms.sac import data
 from tiebreak.algorithms.sac.config import Config
 from tiebreak.algorithms.sac.data import (
+    CRITICS,
     Act,
     ActorTerms,
     AlphaTerms,
@@ -26,11 +27,11 @@ from tiebreak.frameworks.tensorflow.agent import (
     AgentDef,
     AgentState,
     apply_gradients,
-    bind,
     cast,
+    cut,
     differentiate,
     features,
-    named,
+    network,
     prepare,
     take,
     update_statistics,
@@ -195,14 +196,15 @@ def make_agent(spec: EnvSpec, config: Config, build: Build) -> Agent:
 
 def _policy(agent: AgentDef, flat: Array) -> Callable:
     """Return the policy: features [B, …] -> SquashedGaussian."""
-    return bind(agent, "actor", flat)["actor"]
+    return network(agent, cut(agent, "actor", flat), "actor")
 
 
 def _critics(agent: AgentDef, flat: Array) -> tuple[Callable, ...]:
     """Return both critics: features [B, …], actions [B, A] -> values [B]."""
-    return tuple(bind(agent, "critic", flat).values())
+    params = cut(agent, "critic", flat)
+    return tuple(network(agent, params, name) for name in CRITICS)
 
 
 def _log_alpha(agent: AgentDef, flat: Array) -> Array:
     """Return the logarithm of the temperature, a scalar."""
-    return named(agent, {"alpha": flat})["log_alpha"]
+    return cut(agent, "alpha", flat)["log_alpha"]

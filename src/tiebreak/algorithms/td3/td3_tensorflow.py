@@ -9,6 +9,7 @@ import tensorflow as tf
 from tiebreak.algorithms.td3 import data
 from tiebreak.algorithms.td3.config import Config
 from tiebreak.algorithms.td3.data import (
+    CRITICS,
     Act,
     ActorTerms,
     Batch,
@@ -25,10 +26,12 @@ from tiebreak.frameworks.tensorflow.agent import (
     AgentDef,
     AgentState,
     apply_gradients,
-    bind,
     cast,
+    cut,
     differentiate,
     features,
+    mean_columns,
+    network,
     prepare,
     take,
     update_statistics,
@@ -128,39 +131,28 @@ def actor_gradients(
     return differentiate(loss, state, "actor")
 
 
-def update_critics(
-    agent: AgentDef, state: AgentState, batch: Batch, noise: Noise
-) -> tuple[AgentState, tuple]:
-    """Take one gradient step of both critics; return their terms and gradient norm."""
-    terms, grads = critic_gradients(agent, state, batch, noise)
-    state, norm = apply_gradients(agent, state, "critic", grads)
-    return state, (*terms, norm)
-
-
-def update_actor(
-    agent: AgentDef, state: AgentState, batch: Batch, noise: Noise
-) -> tuple[AgentState, tuple]:
-    """Take one gradient step of the actor, which all targets follow; return terms and norm."""
-    terms, grads = actor_gradients(agent, state, batch, noise)
-    state, norm = apply_gradients(agent, state, "actor", grads)
-    state = update_targets(agent, state, "actor", agent.config.tau)  # D5
-    state = update_targets(agent, state, "critic", agent.config.tau)
-    return state, (*terms, norm)
-
-
 def update(
     agent: AgentDef, state: AgentState, batch: Batch, noise: Noise
 ) -> tuple[AgentState, Metrics]:
-    """Update the critics `policy_delay` times and the actor once; batch [delay, B]."""
+    """Update the critics `policy_delay` times, then the actor and all targets once.
+
+    Batch and noise have leading axes [policy_delay, B].
+    """
     critic_metrics = []
     for u in range(agent.config.policy_delay):  # D5
-        row = tf.nest.map_structure(lambda x, u=u: x[u], (batch, noise))
-        state, metrics = update_critics(agent, state, *row)
-        critic_metrics.append(metrics)
+        row, sample = tf.nest.map_structure(lambda x, u=u: x[u], (batch, noise))
+        critic_terms, grads = critic_gradients(agent, state, row, sample)
+        state, critic_norm = apply_gradients(agent, state, "critic", grads)
+        critic_metrics.append((*critic_terms, critic_norm))
 
-    state, actor_metrics = update_actor(agent, state, *row)  # D4
-    means = (sum(column) / len(column) for column in zip(*critic_metrics, strict=True))
-    return state, Metrics(*means, *actor_metrics)
+    # The actor climbs the updated critic, on the last of these batches.
+    actor_terms, grads = actor_gradients(agent, state, row, sample)  # D4
+    state, actor_norm = apply_gradients(agent, state, "actor", grads)
+    for name in data.TARGETS:
+        state = update_targets(agent, state, name, agent.config.tau)  # D5
+
+    critic_means = mean_columns(critic_metrics)
+    return state, Metrics(*critic_means, *actor_terms, actor_norm)
 
 
 def step(
@@ -189,9 +181,10 @@ def make_agent(spec: EnvSpec, config: Config, build: Build) -> Agent:
 
 def _policy(agent: AgentDef, flat: Array) -> Callable:
     """Return the policy: features [B, …] -> actions [B, A]."""
-    return bind(agent, "actor", flat)["actor"]
+    return network(agent, cut(agent, "actor", flat), "actor")
 
 
 def _critics(agent: AgentDef, flat: Array) -> tuple[Callable, ...]:
     """Return both critics: features [B, …], actions [B, A] -> values [B]."""
-    return tuple(bind(agent, "critic", flat).values())
+    params = cut(agent, "critic", flat)
+    return tuple(network(agent, params, name) for name in CRITICS)

@@ -1,1 +1,1 @@
-"""TensorFlow: networks, arithmetic, runtime and replay."""
+"""TensorFlow: networks, arithmetic, agent plumbing, runtime and replay."""

@@ -6,7 +6,7 @@ into its variables and return it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -66,16 +66,21 @@ def layouts_of(
     return layouts
 
 
-def bind(agent: AgentDef, optimizer: str, flat: Array) -> dict[str, Any]:
-    """Return an optimizer's networks by name, with their weights cut out of the vector `flat`."""
-    weights = ops.unpack(tf.cast(flat, agent.network_dtype), agent.layouts[optimizer])
-    bound = {}
-    for name in agent.data.NETWORKS[optimizer]:
-        if name in agent.networks:
-            network = partial(agent.networks[name], weights)
-            mixed = agent.network_dtype != agent.dtype
-            bound[name] = partial(_mixed, agent, network) if mixed else network
-    return bound
+def cut(agent: AgentDef, name: str, flat: Array) -> dict[str, Array]:
+    """Cut an optimizer's vector into named tensors, of the type that networks compute in."""
+    return ops.unpack(tf.cast(flat, agent.network_dtype), agent.layouts[name])
+
+
+def network(agent: AgentDef, params: Mapping[str, Array], name: str) -> Callable:
+    """Return a network as a function of its inputs; `params` are its optimizer's (see `cut`)."""
+    apply = partial(agent.networks[name], params)
+    if agent.network_dtype == agent.dtype:
+        return apply
+
+    def call(*inputs: Array) -> Array:
+        return tf.cast(apply(*(tf.cast(x, agent.network_dtype) for x in inputs)), agent.dtype)
+
+    return call
 
 
 def cast(tree: Tree, dtype: str) -> Tree:
@@ -91,6 +96,11 @@ def cast(tree: Tree, dtype: str) -> Tree:
 def take(tree: Tree, index: Array) -> Tree:
     """Return entry `index` (or entries, if it is a vector) of every leaf's leading axis."""
     return tf.nest.map_structure(lambda x: tf.gather(x, index), tree)
+
+
+def mean_columns(rows: Sequence[Sequence[Array]]) -> list[Array]:
+    """Return the mean of each column: rows of scalars, as the updates of a group return them."""
+    return [sum(column) / len(column) for column in zip(*rows, strict=True)]
 
 
 def features(agent: AgentDef, state: AgentState, obs: Array) -> Array:
@@ -132,6 +142,12 @@ def apply_gradients(
     return state, ops.global_norm(grads[name])
 
 
+def update_count(agent: AgentDef, state: AgentState, name: str) -> Array:
+    """Return how many steps an optimizer has taken."""
+    del agent
+    return state.opt_state[name].count
+
+
 def update_targets(agent: AgentDef, state: AgentState, name: str, tau: float) -> AgentState:
     """Move an optimizer's target networks by the share `tau` towards its networks."""
     del agent
@@ -142,8 +158,7 @@ def update_targets(agent: AgentDef, state: AgentState, name: str, tau: float) ->
 
 def copy_targets(agent: AgentDef, state: AgentState, name: str, period: int) -> AgentState:
     """Copy an optimizer's networks into its targets after every `period` of its updates."""
-    del agent
-    due = state.opt_state[name].count % period == 0
+    due = update_count(agent, state, name) % period == 0
     ops.periodic_update(due, state.params[name], state.target[name])
     return state
 
@@ -228,9 +243,3 @@ def make_agent(agent: AgentDef, initial_weights: Callable, act: Callable, step: 
         dump=partial(dump, agent),
         load=partial(load, agent),
     )
-
-
-def _mixed(agent: AgentDef, network: Callable, *inputs: Array) -> Array:
-    """Call a network in its own precision; inputs and output are in the working precision."""
-    inputs = tuple(tf.cast(x, agent.network_dtype) for x in inputs)
-    return tf.cast(network(*inputs), agent.dtype)

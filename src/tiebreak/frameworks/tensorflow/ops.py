@@ -1,4 +1,4 @@
-"""Shared arithmetic in TensorFlow; mirrors jax_ops.py.
+"""Arithmetic of all agents in TensorFlow; same names as in the other libraries' ops.py.
 
 All weights of an optimizer live in one flat vector, cut up by `unpack` where they are used:
 clipping and Adam are then one kernel each instead of one per layer, in every mode and on every
@@ -17,25 +17,26 @@ import tensorflow as tf
 from tiebreak.core.types import Array, RunningStats
 
 BETA1, BETA2 = 0.9, 0.999
-Layout = Mapping[str, tuple[int, ...]]  # canonical names and shapes, in order
+Layout = Mapping[str, tuple[int, ...]]
+"""Canonical names and shapes of a vector's weights, in order."""
 
 
 class Categorical(NamedTuple):
     """Distribution over actions 0 … K−1."""
 
     logits: Array
-    """[…, K], unnormalised"""
+    """[…, K], unnormalised."""
 
     def sample(self, noise: Array) -> Array:
-        """Gumbel-max; noise […, K] -> int32 […]; zero noise is the mode."""
+        """Draw actions […] int32 by Gumbel-max; noise […, K]; zero noise is the mode."""
         return tf.argmax(self.logits + noise, axis=-1, output_type=tf.int32)
 
     def log_prob(self, action: Array) -> Array:
-        """[…] int -> […]"""
+        """Return log-probabilities […] of actions […]."""
         return -tf.nn.sparse_softmax_cross_entropy_with_logits(action, self.logits)
 
     def entropy(self) -> Array:
-        """[…], in nats"""
+        """Return the entropy […] in nats."""
         log_p = tf.nn.log_softmax(self.logits)
         return -tf.reduce_sum(tf.exp(log_p) * log_p, axis=-1)
 
@@ -44,63 +45,64 @@ class Gaussian(NamedTuple):
     """Diagonal normal distribution over vectors."""
 
     mean: Array
-    """[…, A]"""
+    """[…, A]."""
     log_std: Array
     """Broadcastable to `mean`."""
 
     def sample(self, noise: Array) -> Array:
-        """Standard normal noise […, A] -> […, A]; zero noise is the mean."""
+        """Draw […, A] from standard normal noise […, A]; zero noise is the mean."""
         return self.mean + tf.exp(self.log_std) * noise
 
     def log_prob(self, action: Array) -> Array:
-        """[…, A] -> log density […], summed over dimensions."""
+        """Return log densities […] of actions […, A], summed over dimensions."""
         z = (action - self.mean) * tf.exp(-self.log_std)
         return tf.reduce_sum(-0.5 * z * z - self.log_std - 0.5 * np.log(2 * np.pi), axis=-1)
 
     def entropy(self) -> Array:
-        """[…], in nats"""
+        """Return the entropy […] in nats."""
         log_std = tf.broadcast_to(self.log_std, self.mean.shape)
         return tf.reduce_sum(log_std + 0.5 * np.log(2 * np.pi * np.e), axis=-1)
 
 
 class SquashedGaussian(NamedTuple):
-    """tanh of a diagonal normal distribution: over the open box (-1, 1)^A."""
+    """The tanh of a diagonal normal distribution, over the open box (-1, 1)^A."""
 
     mean: Array
-    """[…, A], before tanh"""
+    """[…, A], before tanh."""
     log_std: Array
-    """[…, A], before tanh"""
+    """[…, A], before tanh."""
 
     def sample(self, noise: Array) -> Array:
-        """Standard normal noise […, A] -> […, A]; zero noise is the middle, tanh of the mean."""
+        """Draw […, A] from standard normal noise […, A]; zero noise is tanh of the mean."""
         return tf.tanh(self.mean + tf.exp(self.log_std) * noise)
 
     def sample_log_prob(self, noise: Array) -> tuple[Array, Array]:
-        """The same, and its log density […], summed over dimensions."""
+        """Draw as `sample` does; also return the log density […], summed over dimensions."""
         x = self.mean + tf.exp(self.log_std) * noise
-        narrowed = 2.0 * (math.log(2.0) - x - tf.nn.softplus(-2.0 * x))  # log(1 − tanh²x), stable
+        log_slope = 2.0 * (math.log(2.0) - x - tf.nn.softplus(-2.0 * x))  # log(1 − tanh²x), stable
         normal = -0.5 * noise * noise - self.log_std - 0.5 * math.log(2 * math.pi)
-        return tf.tanh(x), tf.reduce_sum(normal - narrowed, axis=-1)
+        return tf.tanh(x), tf.reduce_sum(normal - log_slope, axis=-1)
 
 
 def rescale_action(raw: Array, low: Array, high: Array) -> Array:
-    """[-1, 1]^A, clipped, onto the box [low, high]."""
+    """Map actions, clipped to [-1, 1]^A, onto the box [low, high]."""
     return low + 0.5 * (tf.clip_by_value(raw, -1.0, 1.0) + 1.0) * (high - low)
 
 
 def atoms(low: float, high: float, like: Array) -> Array:
-    """As many evenly spaced numbers from low to high as `like` […, K] has, in its type."""
+    """Return K evenly spaced numbers from low to high, in the type of `like` […, K]."""
     return tf.constant(np.linspace(low, high, like.shape[-1]), like.dtype)
 
 
 def project_distribution(probs: Array, values: Array, low: float, high: float) -> Array:
-    """Mass `probs` at `values` within [low, high], both [B, K], onto K even atoms of that range.
+    """Project mass `probs` at `values` in [low, high], both [B, K], onto K even atoms.
 
-    Each mass goes to the two atoms around it, by nearness (Bellemare et al. 2017).
+    Each mass is split between its two neighbouring atoms by distance (Bellemare et al. 2017).
     """
     rows, last = probs.shape[0], probs.shape[1] - 1
     place = (values - low) * (last / (high - low))
-    below = tf.where(tf.math.is_nan(place), tf.zeros_like(place), tf.floor(place))  # no index
+    below = tf.floor(place)
+    below = tf.where(tf.math.is_nan(place), tf.zeros_like(place), below)  # NaN is no index
     below = tf.clip_by_value(below, 0, last - 1)
     upper, below = probs * (place - below), tf.cast(below, tf.int32)
     index = below + (last + 1) * tf.range(rows)[:, None]
@@ -109,9 +111,9 @@ def project_distribution(probs: Array, values: Array, low: float, high: float) -
 
 
 def recurrence(value: Array, coefficient: Array, reverse: bool = False) -> Array:
-    """y_t = value_t + coefficient_t · y_{t−1} along axis 0 (y_{t+1} if reverse); both [T, …].
+    """Solve y_t = value_t + coefficient_t · y_{t−1} along axis 0 (y_{t+1} if reverse); [T, …].
 
-    By doubling: ⌈log₂ T⌉ rounds over whole arrays instead of T small steps (Hillis & Steele 1986).
+    Doubles the step: ⌈log₂ T⌉ rounds over whole arrays, not T small steps (Hillis & Steele 1986).
     """
     shift = 1
     while shift < value.shape[0]:
@@ -125,7 +127,7 @@ def gae(
     reward: Array, value: Array, next_value: Array, keep: Array, trace: Array,
     gamma: float, gae_lambda: float,
 ) -> Array:  # fmt: skip
-    """Generalized advantage estimates (Schulman et al. 2016, eq. 16); all arrays [T, N].
+    """Return generalized advantage estimates (Schulman et al. 2016, eq. 16); arrays [T, N].
 
     `keep` is 1 where `next_value` counts, `trace` is 1 where the episode goes on.
     """
@@ -134,30 +136,30 @@ def gae(
 
 
 def normalize(x: Array, moments: RunningStats, clip: float = 10.0) -> Array:
-    """(x − mean) / √(var + 1e-8), clipped to ±clip; x […, D]."""
+    """Return (x − mean) / √(var + 1e-8), clipped to ±clip; x […, D]."""
     return tf.clip_by_value((x - moments.mean) / tf.sqrt(moments.var + 1e-8), -clip, clip)
 
 
 def merge_stats(moments: RunningStats, x: Array) -> RunningStats:
-    """Take in x [B, …] (Chan et al. 1983); a count of 0 means that nothing was seen."""
+    """Merge samples x [B, …] into running statistics (Chan et al. 1983)."""
     mean, var, n = tf.reduce_mean(x, 0), tf.math.reduce_variance(x, 0), float(x.shape[0])
     total = moments.count + n
     delta, share = mean - moments.mean, n / total
     spread = delta * delta * share * (moments.count / total)
     return RunningStats(
-        total,
-        moments.mean + delta * share,
-        moments.var * (moments.count / total) + var * share + spread,
+        count=total,
+        mean=moments.mean + delta * share,
+        var=moments.var * (moments.count / total) + var * share + spread,
     )
 
 
 def periodic_update(due: Array, new: Array, old: Array) -> None:
-    """The vector `new` into the variable `old` where the scalar `due` is true."""
+    """Copy the vector `new` into the variable `old` if the scalar `due` is true."""
     old.assign(tf.where(due, new, old))
 
 
 def global_norm(flat: Array) -> Array:
-    """√ of the sum of squares of a flat vector."""
+    """Return the Euclidean norm of a flat vector."""
     return tf.sqrt(2.0 * tf.nn.l2_loss(flat))
 
 
@@ -167,7 +169,7 @@ def _shifted(x: Array, shift: int, reverse: bool) -> Array:
 
 
 class Adam(NamedTuple):
-    """Adam's state: variables of the same layout as the weights."""
+    """State of Adam: variables of the same layout as the weights."""
 
     mu: Array
     nu: Array
@@ -179,7 +181,10 @@ def make_optimizer(
     kind: str, schedule: Callable[[Array], Array], eps: float, max_grad_norm: float,
     weight_decay: float = 0.0,
 ) -> Callable[[Array, Adam, Array], None]:  # fmt: skip
-    """Clip by global norm (0: not), then AdamW (or SGD, which leaves moments zero), in place."""
+    """Return an in-place update: clip by global norm (0: never), then AdamW, or SGD.
+
+    SGD leaves the moments zero.
+    """
 
     def update(grads: Array, state: Adam, weights: Array) -> None:
         if max_grad_norm:
@@ -197,23 +202,23 @@ def make_optimizer(
 
 
 def adam(grads: Array, state: Adam, weights: Array, rate: Array, eps: float) -> None:
-    """One step of Adam, ε added to the bias-corrected √v; `state.count` has been moved on already.
+    """Take one step of Adam, ε added to the bias-corrected √v; `state.count` includes this step.
 
     TensorFlow's fused kernel takes β₂ as float32 and works with 1 − β₂, which is then off by 1e-5;
     XLA makes one loop of this as well.
     """
     count = tf.cast(state.count, tf.float64)
-    fix1, fix2 = (tf.cast(1.0 - tf.pow(tf.constant(b, tf.float64), count), grads.dtype)
-                  for b in (BETA1, BETA2))  # fmt: skip
+    fix1 = tf.cast(1.0 - tf.pow(tf.constant(BETA1, tf.float64), count), grads.dtype)
+    fix2 = tf.cast(1.0 - tf.pow(tf.constant(BETA2, tf.float64), count), grads.dtype)
     mu = state.mu.assign_add((1.0 - BETA1) * (grads - state.mu))
     nu = state.nu.assign_add((1.0 - BETA2) * (tf.square(grads) - state.nu))
     weights.assign_sub(rate * (mu / fix1) / (tf.sqrt(nu / fix2) + eps))
 
 
 def scan(body: Callable[[Array], Array], xs: Array, width: int, dtype: str) -> Array:
-    """Call `body` (row -> [width]) on each row of xs, in order; the mean of what it returned.
+    """Call `body` (row -> [width]) on each row of xs, in order; return the mean of its results.
 
-    A while loop where something is traced; a Python loop where not, so that eager means eager.
+    In a graph this is a while loop; in eager mode it is a Python loop.
     """
     rows = xs.shape[0]
     _, total = tf.while_loop(
@@ -225,18 +230,18 @@ def scan(body: Callable[[Array], Array], xs: Array, width: int, dtype: str) -> A
 
 
 def assign(variables: Any, values: Any) -> None:
-    """Write a tree of values into a like tree of variables."""
+    """Write a tree of values into a tree of variables of the same structure."""
     tf.nest.map_structure(lambda variable, value: variable.assign(value), variables, values)
 
 
 def pack(arrays: Mapping[str, np.ndarray], layout: Layout) -> np.ndarray:
-    """Named arrays -> one flat vector; `unpack` is its inverse."""
+    """Concatenate named arrays into one flat vector; `unpack` is the inverse."""
     parts = [np.ravel(arrays[name]) for name in layout]
     return np.concatenate([np.pad(part, (0, -len(part) % ALIGN)) for part in parts])
 
 
 def unpack(flat: Array, layout: Layout) -> dict[str, Array]:
-    """Flat vector -> named tensors; on the CPU they share its memory."""
+    """Cut a flat vector into named tensors; on the CPU they share its memory."""
     sizes = [math.prod(shape) for shape in layout.values()]
     parts = tf.split(flat, [size + -size % ALIGN for size in sizes])
     return {

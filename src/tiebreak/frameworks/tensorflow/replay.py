@@ -1,4 +1,4 @@
-"""The ring in TensorFlow: variables that are written in place."""
+"""The replay in TensorFlow: a ring of variables, written in place."""
 
 from __future__ import annotations
 
@@ -13,31 +13,36 @@ from tiebreak.core.types import Array, EnvSpec
 
 
 class Replay(NamedTuple):
-    """Row p holds step p // N of environment p % N; the oldest rows are written over."""
+    """Row p holds step p // N of environment p % N; new rows overwrite the oldest."""
 
     obs: Array
-    """[C, observation_size]"""
+    """[C, observation_size]."""
     action: Array
     reward: Array
     terminated: Array
     truncated: Array
     next_obs: Array
     count: Array
-    """int64: rows written so far"""
+    """Rows written so far, int64."""
 
 
 def create(spec: EnvSpec, config: OffPolicyConfig, device: str) -> Replay:
-    """An empty ring."""
+    """Allocate an empty ring."""
     rows, size = config.ring_length * config.num_envs, spec.observation_size
 
     def zeros(*shape, dtype="float32"):
         return tf.Variable(tf.zeros(shape, dtype), trainable=False)
 
     with tf.device(device):
-        discrete = zeros(rows, dtype="int32") if spec.discrete else zeros(rows, spec.action_size)
-        ends = zeros(rows, dtype="bool"), zeros(rows, dtype="bool")
-        floats = zeros(rows, size), discrete, zeros(rows)
-        return Replay(*floats, *ends, zeros(rows, size), zeros(dtype="int64"))
+        return Replay(
+            obs=zeros(rows, size),
+            action=zeros(rows, dtype="int32") if spec.discrete else zeros(rows, spec.action_size),
+            reward=zeros(rows),
+            terminated=zeros(rows, dtype="bool"),
+            truncated=zeros(rows, dtype="bool"),
+            next_obs=zeros(rows, size),
+            count=zeros(dtype="int64"),
+        )
 
 
 def add(replay: Replay, rows: Transition) -> Replay:
@@ -52,7 +57,7 @@ def add(replay: Replay, rows: Transition) -> Replay:
 
 
 def load(replay: Replay, arrays: Mapping[str, np.ndarray]) -> Replay:
-    """An empty ring -> one that has the rows and the count that were stored."""
+    """Fill an empty ring with stored rows and their count."""
     for name, ring in replay._asdict().items():
         if name != "count":
             ring[: len(arrays[name])].assign(arrays[name])
@@ -61,8 +66,10 @@ def load(replay: Replay, arrays: Mapping[str, np.ndarray]) -> Replay:
 
 
 def sample(replay: Replay, index: Array, config: OffPolicyConfig) -> Batch:
-    """The transitions at `index` […] (integers in [0, 2³¹), taken modulo what there is), oldest
-    first, each followed for up to n steps of its environment or to the end of its episode.
+    """Return the n-step transitions that start at `index` […], counted from the oldest.
+
+    Indices are integers in [0, 2³¹), taken modulo the number of possible starts. Each transition
+    follows its environment for up to n steps, or to the end of its episode.
     """
     size, gamma = replay.reward.shape[0], config.gamma
     count = tf.convert_to_tensor(replay.count)
@@ -83,5 +90,10 @@ def sample(replay: Replay, index: Array, config: OffPolicyConfig) -> Batch:
     if config.truncation == "terminal":
         stopped = stopped | tf.gather(replay.truncated, last)
     discount = tf.where(stopped, 0.0, discount)
-    obs, action = (tf.gather(x, first % size) for x in (replay.obs, replay.action))
-    return Batch(obs, action, reward, discount, tf.gather(replay.next_obs, last))
+    return Batch(
+        obs=tf.gather(replay.obs, first % size),
+        action=tf.gather(replay.action, first % size),
+        reward=reward,
+        discount=discount,
+        next_obs=tf.gather(replay.next_obs, last),
+    )

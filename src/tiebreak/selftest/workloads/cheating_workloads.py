@@ -218,7 +218,7 @@ def _hungry_torch() -> Callable[[], Any]:
 
 
 def _hungry_tensorflow() -> Callable[[], Any]:
-    from tiebreak.frameworks.tensorflow.quiet_import import tf
+    from tiebreak.frameworks.tensorflow.runtime import tf
 
     return lambda: tf.zeros(1 << 44)
 

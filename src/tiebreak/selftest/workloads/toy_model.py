@@ -143,7 +143,7 @@ def _torch(subject: Descent) -> Callable:
 
 
 def _tensorflow(subject: Descent) -> Callable:
-    from tiebreak.frameworks.tensorflow.quiet_import import tf
+    from tiebreak.frameworks.tensorflow.runtime import tf
 
     def step(w, x, xt, factor):
         weights, out = descend(tf.tanh, w, x, xt, tf.cast(factor, w.dtype))
