@@ -62,10 +62,10 @@ class Policy(nn.Module):
             return Categorical(torch.log_softmax(out, dim=-1))
         return Gaussian(out, self.log_std)
 
-    def names(self) -> list[str]:
+    def names(self, prefix: str) -> list[str]:
         """Canonical names in the order of `parameters`: a module's own come before its parts'."""
-        own = [] if self.log_std is None else ["actor/log_std"]
-        return own + self.mlp.names("actor")
+        own = [] if self.log_std is None else [f"{prefix}/log_std"]
+        return own + self.mlp.names(prefix)
 
 
 class Value(nn.Module):
@@ -81,9 +81,9 @@ class Value(nn.Module):
         """The critic's estimate."""
         return self.mlp(obs)[..., 0]
 
-    def names(self) -> list[str]:
+    def names(self, prefix: str) -> list[str]:
         """Canonical names in the order of `parameters`."""
-        return self.mlp.names("critic")
+        return self.mlp.names(prefix)
 
 
 class ActionValues(nn.Module):
