@@ -2,7 +2,7 @@
 # tested set into it when needed, and says in one line what it lacks.
 
 PYTHON ?= python3
-TEST_ARGS ?= -n 2
+TEST_ARGS ?= -n 2 --dist worksteal
 MACHINE ?=
 SCALE ?= quick
 
@@ -15,7 +15,7 @@ HEADERS := import sysconfig, os; h = sysconfig.get_paths()["include"]; exit(not 
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help bench gpu-bench gpu-suites test lint format verify compiler clean-venv
+.PHONY: help bench gpu-bench gpu-suites test test-all lint format verify compiler clean-venv
 
 help:  ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' $(MAKEFILE_LIST) | expand -t 20
@@ -38,6 +38,9 @@ gpu-suites: $(VENV)/.tiebreak-all compiler
 
 test: $(VENV)/.tiebreak-dev compiler  ## install, run the tests (slow ones: a sample drawn by a printed seed)
 	@$(PY) -m pytest -q $(TEST_ARGS)
+
+test-all: $(VENV)/.tiebreak-dev compiler  ## install, run every test, also every slow one (more than an hour)
+	@$(PY) -m pytest -q $(TEST_ARGS) --slow-all
 
 verify: $(VENV)/.tiebreak-all compiler  ## install, prove that the frameworks compute the same numbers
 	@$(VENV)/bin/tiebreak verify

@@ -149,7 +149,7 @@ def test_tensorflow_sees_the_trajectory_of_the_fused_loop():
         import tensorflow as tf
         from tiebreak.envs import gymnax_engine
         from tiebreak.envs.bridge import BridgeEnv
-        from test_envs_bridge import CHUNK, NUM_ENVS, SEED, assert_same, bridged, fused
+        from test_bridge import CHUNK, NUM_ENVS, SEED, assert_same, bridged, fused
 
         class TensorFlow:
             device = "cpu"

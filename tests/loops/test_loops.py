@@ -34,8 +34,10 @@ def train(framework, kind, task, config, iterations, **options):
         ("nnx", "split", "gymnax/Pendulum-v1", NORMALIZED),
         ("equinox", "flat", "gymnax/CartPole-v1", dataclasses.replace(NORMALIZED, prng="rbg")),
         pytest.param("linen", "jit", "gymnax/Pendulum-v1", NORMALIZED, marks=pytest.mark.slow),
-        pytest.param("nnx", "jit", "gymnax/CartPole-v1", SMALL, marks=pytest.mark.slow),
-        pytest.param("nnx", "cached", "gymnax/CartPole-v1", SMALL, marks=pytest.mark.slow),
+        pytest.param("nnx", "jit", "gymnax/CartPole-v1", SMALL, marks=pytest.mark.slow(share=0.3)),
+        pytest.param(
+            "nnx", "cached", "gymnax/CartPole-v1", SMALL, marks=pytest.mark.slow(share=0.3)
+        ),
         pytest.param("equinox", "jit", "gymnax/CartPole-v1", SMALL, marks=pytest.mark.slow),
     ],
 )

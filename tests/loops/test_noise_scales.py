@@ -37,7 +37,7 @@ def test_only_algorithms_that_say_so_have_them():
         ("tensorflow", "eager"),
         pytest.param("tensorflow", "xla", marks=pytest.mark.slow),
         pytest.param("torch", "compile", marks=pytest.mark.slow),
-        pytest.param("nnx", "cached", marks=pytest.mark.slow),
+        pytest.param("nnx", "cached", marks=pytest.mark.slow(share=0.3)),
         pytest.param("equinox", "jit", marks=pytest.mark.slow),
     ],
 )

@@ -20,6 +20,7 @@ from tiebreak.core.config import override
 from tiebreak.envs.base import make_env
 from tiebreak.loops.base import make_loop
 
+pytestmark = pytest.mark.compiles_anew
 CARTPOLE, PENDULUM = "gymnax/CartPole-v1", "gymnax/Pendulum-v1"
 ON = {"num_envs": 4, "num_steps": 16}
 OFF = {
