@@ -17,7 +17,7 @@ from tiebreak.algorithms.ppo.data import initial_weights
 from tiebreak.core.errors import UsageError
 from tiebreak.training import evaluate as evaluating
 from tiebreak.training import policy_files
-from tiebreak.training.metrics_log import Display
+from tiebreak.training.display import Display
 
 TASK = "gymnax/CartPole-v1"
 SMALL = ("--set", "total_steps=256", "--set", "num_steps=16", "--set", "hidden_sizes=(8,)")
@@ -104,8 +104,8 @@ def asked(monkeypatch):
         def load(arrays):
             return arrays
 
-    def evaluate_policy(algorithm, runtime, raw, state, task, episodes, seed, processes):
-        seen.update(task=task, episodes=episodes, seed=seed, arrays=sorted(state))
+    def evaluate_policy(*, state, task, episodes, seed, **_):
+        seen.update(task=str(task), episodes=episodes, seed=seed, arrays=sorted(state))
         return [float(i) for i in range(episodes)]
 
     monkeypatch.setattr(registry, "make_runtime", Runtime)
@@ -159,24 +159,25 @@ def test_the_display_is_a_bar_on_a_terminal(monkeypatch):
     monkeypatch.setenv("TERM", "xterm")
     screen = Screen(terminal=True)
     display = Display("training", 1000, file=screen)
-    display.update(LINE)
+    display.log_metrics(500, LINE)
     display.close()
     assert "50%" in screen.text
     assert "return 9.5 · 12,345 steps/s" in screen.text
 
 
 def test_the_display_is_a_line_now_and_then_elsewhere(monkeypatch):
-    from tiebreak.training import metrics_log
+    from tiebreak.training import display as display_module
 
     clock = {"now": 0.0}
-    monkeypatch.setattr(metrics_log.time, "perf_counter", lambda: clock["now"])
+    monkeypatch.setattr(display_module.time, "perf_counter", lambda: clock["now"])
     screen = Screen(terminal=False)
     display = Display("training", 1000, file=screen)
     for clock["now"] in (4.0, 9.0, 11.0, 12.0, 22.0):
-        display.update({**LINE, "mean_return": None} if clock["now"] > 20 else LINE)
+        mean_return = None if clock["now"] > 20 else 9.5
+        display.log_metrics(500, {**LINE, "mean_return": mean_return})
     display.close()
     said = "training: 500 of 1,000 steps · return 9.5 · 12,345 steps/s\n"
     assert screen.text == 2 * said
     silent = Screen(terminal=True)
-    Display("training", 1000, shown=False, file=silent).update(LINE)
+    Display("training", 1000, shown=False, file=silent).log_metrics(500, LINE)
     assert silent.text == ""

@@ -14,8 +14,9 @@ from mujoco_playground._src import mjx_env
 from tiebreak import make_env
 from tiebreak.core.errors import UsageError
 from tiebreak.envs import playground_assets, playground_engine
-from tiebreak.envs.base import require_place
+from tiebreak.envs.base import require_device_for
 from tiebreak.envs.playground_assets import Menagerie
+from tiebreak.envs.task import Task
 from tiebreak.loops.fused_population import make_population
 
 ROBOTS = {"T1JoystickFlatTerrain": (23, 85), "G1JoystickFlatTerrain": (29, 103)}
@@ -91,10 +92,10 @@ def test_warp_without_its_gpu_says_what_to_use_instead():
 def test_warp_anywhere_but_on_one_gpu_says_where(device):
     task = "playground/CheetahRun@warp"
     with pytest.raises(UsageError, match=rf"--device {device}: use --device gpu and one"):
-        require_place(task, device)
-    require_place("playground/CheetahRun", device)
+        require_device_for(Task.parse(task), device)
+    require_device_for(Task.parse("playground/CheetahRun"), device)
     for one in ("gpu", "gpu:1", "cuda"):
-        require_place(task, one)
+        require_device_for(Task.parse(task), one)
     with pytest.raises(UsageError, match="asked for is a population of agents"):
         make_population("ppo", "linen", task, 2, device="gpu")
 

@@ -82,5 +82,12 @@ def test_ppo_trains_and_is_evaluated_on_what_is_visible(fake, loop):
     made = make_loop("ppo", "linen", TASK, loop=loop, config=config, chunk=1)
     made.run()
     assert made.spec.observation_shape == made.obs.shape[1:] == (SEEN,)
-    evaluator = Evaluator("ppo", made.runtime, made.raw_agent, TASK, 2, 0)
+    evaluator = Evaluator(
+        algorithm="ppo",
+        runtime=made.runtime,
+        raw_agent=made.raw_agent,
+        task=TASK,
+        episodes=2,
+        seed=0,
+    )
     assert len(evaluator.returns(made.state)) == 2

@@ -9,7 +9,7 @@ from tiebreak import registry
 from tiebreak.algorithms.fasttd3.config import Config
 from tiebreak.core.off_policy import ActNoise, Exploring
 from tiebreak.core.types import EnvSpec
-from tiebreak.loops.base import make_loop, off_policy_draws_of
+from tiebreak.loops.base import make_loop, off_policy_draws
 from tiebreak.loops.exploration import noise_scales
 
 SMALL = Config(
@@ -25,7 +25,7 @@ PENDULUM = "gymnax/Pendulum-v1"
 def test_only_algorithms_that_say_so_have_them():
     assert noise_scales("fasttd3", SMALL) == (0.1, 0.4)
     assert noise_scales("td3", registry.reference_config("td3", SPEC)) is None
-    act = off_policy_draws_of("fasttd3", SPEC, SMALL).act
+    act = off_policy_draws("fasttd3", SPEC, SMALL).act
     assert (act.normal.shape, act.uniform.shape) == ((50, 3, 2), (50, 3))
 
 

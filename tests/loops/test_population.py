@@ -132,7 +132,7 @@ import jax
 import numpy as np
 from tiebreak import registry
 from tiebreak.core import config as configs
-from tiebreak.loops.population_evaluation import Greedy
+from tiebreak.loops.population_evaluation import PopulationEvaluator
 from tiebreak.loops.fused_population import make_population
 
 algorithm, framework, task, runs, given = json.loads(sys.argv[1])
@@ -143,7 +143,7 @@ for device in ("cpu", "cpu:0"):
         algorithm, framework, task, 16, config=config, seed=5, chunk=2, device=device
     )
     progress = [made.loop.runtime.to_numpy(made.loop.run()) for _ in range(runs)]
-    returns = Greedy(algorithm, made, task, 2).returns(made.loop.state)
+    returns = PopulationEvaluator(algorithm, made, task, 2).returns(made.loop.state)
     found.append((made, made.loop.agent.dump(made.loop.state), progress, returns))
 (many, theirs, _, there), (one, ours, _, here) = found
 assert len(set(many.devices)) == 8 and len(one.devices) == 1, (many.devices, one.devices)

@@ -8,8 +8,7 @@ import pytest
 from training.fakes import SPEC, FakeLoop
 
 from tiebreak import registry
-from tiebreak.training import options, session
-from tiebreak.training import train as training
+from tiebreak.training import request, session
 
 
 @pytest.fixture
@@ -23,7 +22,7 @@ def loop(monkeypatch, tmp_path):
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(registry, "missing_packages", lambda packages: [])
-    monkeypatch.setattr(training, "make_loop", make_loop)
-    monkeypatch.setattr(options, "make_env", lambda task: SimpleNamespace(spec=SPEC))
+    monkeypatch.setattr(session, "make_loop", make_loop)
+    monkeypatch.setattr(request, "make_spec", lambda task: SPEC)
     monkeypatch.setattr(session, "evaluate", lambda *_, **__: SimpleNamespace(returns=[5.0] * 4))
     return made

@@ -13,11 +13,14 @@ from training.fakes import CONFIG, SPEC, FakeLoop
 from tiebreak import cli
 from tiebreak.algorithms.ppo.data import Metrics, initial_weights
 from tiebreak.core.errors import UsageError
+from tiebreak.envs.task import Task
 from tiebreak.loops.base import Progress
-from tiebreak.training import checkpoints, options, policy_files, train_loop
+from tiebreak.training import checkpoints, policy_files, session
 from tiebreak.training.evaluate import evaluate
-from tiebreak.training.metrics_log import MetricsFile, mean_of, summarize, summarize_agents
+from tiebreak.training.metrics_log import JsonLinesFile
 from tiebreak.training.population import PopulationSession, across_agents, by_settings
+from tiebreak.training.request import TrainingRequest
+from tiebreak.training.summaries import mean_over_agents, summarize, summarize_agents
 
 TRAIN = ("train", "ppo", "--framework", "linen", "--task", TASK, "--out", "run", *SMALL)
 
@@ -78,7 +81,7 @@ def test_every_agent_stands_in_the_log_as_in_its_own():
 
 
 def test_numbers_that_are_none_are_null_one_by_one(tmp_path):
-    log = MetricsFile(tmp_path / "metrics.jsonl")
+    log = JsonLinesFile(tmp_path / "metrics.jsonl")
     log.write({"loss": [1.0, float("nan")], "steps": 3})
     log.close()
     assert json.loads((tmp_path / "metrics.jsonl").read_text()) == {"loss": [1.0, None], "steps": 3}
@@ -86,18 +89,18 @@ def test_numbers_that_are_none_are_null_one_by_one(tmp_path):
 
 def test_a_population_goes_on_while_one_agent_has_a_number():
     nan = float("nan")
-    assert train_loop._lost([nan, nan])
-    assert train_loop._lost(nan)
-    assert not train_loop._lost([nan, 1.0])
-    assert not train_loop._lost([None, None])
-    assert not train_loop._lost(3)
+    assert session.is_diverged([nan, nan])
+    assert session.is_diverged(nan)
+    assert not session.is_diverged([nan, 1.0])
+    assert not session.is_diverged([None, None])
+    assert not session.is_diverged(3)
 
 
 def test_means_over_agents_leave_out_those_without_a_number():
-    assert mean_of([None, 2.0, 4.0]) == 3.0
-    assert mean_of([None]) is None
-    assert mean_of(None) is None
-    assert mean_of(2.5) == 2.5
+    assert mean_over_agents([None, 2.0, 4.0]) == 3.0
+    assert mean_over_agents([None]) is None
+    assert mean_over_agents(None) is None
+    assert mean_over_agents(2.5) == 2.5
     returns = [[0.0, 2.0], [2.0, 2.0], [3.0, 3.0], [100.0, 0.0]]
     assert across_agents(returns) == {"iqm": 2.5, "min": 1.0, "max": 50.0}
 
@@ -114,13 +117,13 @@ def test_means_over_agents_leave_out_those_without_a_number():
 )
 def test_what_is_no_single_program_is_refused_in_words(framework, task, mode, loop):
     with pytest.raises(UsageError, match=f"linen, nnx, equinox.*train {framework}.* with --seed$"):
-        options.check_population(framework, task, mode, loop, 0, 4)
+        TrainingRequest("ppo", framework, Task.parse(task), mode=mode, loop=loop, seeds=4).resolve()
 
 
 @pytest.mark.parametrize(("seed", "seeds"), [(0, 0), (0, -1), (2**31 - 2, 3)])
 def test_seeds_that_are_none_are_refused(seed, seeds):
     with pytest.raises(UsageError, match="at least 1"):
-        options.check_population("linen", TASK, None, None, seed, seeds)
+        TrainingRequest("ppo", "linen", Task.parse(TASK), seed=seed, seeds=seeds).resolve()
 
 
 @pytest.mark.slow
@@ -194,9 +197,9 @@ def test_no_single_run_goes_on_in_a_populations_folder(tmp_path):
 def test_what_an_interrupted_population_has_kept_can_be_evaluated(tmp_path):
     (tmp_path / "policy-000.safetensors").touch()
     population = SimpleNamespace(loop=FakeLoop(), seeds=(0, 1), settings=({}, {}))
-    about, intervals = {"eval_episodes": 0}, options.Intervals()
-    session = PopulationSession(population, tmp_path, about, intervals, False)
-    said = session._interrupted(lines=1)
+    request = TrainingRequest("ppo", "linen", Task.parse(TASK), seeds=2, out=tmp_path)
+    run = PopulationSession(request, population, {}, progress=False)
+    said = run._end_interrupted()
     assert said.endswith(f"`tiebreak evaluate {tmp_path}/policy-000.safetensors`")
 
 

@@ -12,7 +12,7 @@ from training.test_training import ASKED, lines, train
 
 from tiebreak import cli
 from tiebreak.core.errors import UsageError
-from tiebreak.training import checkpoints, train_loop
+from tiebreak.training import checkpoints, metrics_log, session
 from tiebreak.training import train as training
 
 
@@ -22,7 +22,7 @@ def evaluated(monkeypatch):
     seen = []
 
     class Evaluator:
-        def __init__(self, *_):
+        def __init__(self, **_):
             pass
 
         def returns(self, state):
@@ -32,7 +32,7 @@ def evaluated(monkeypatch):
         def close(self):
             pass
 
-    monkeypatch.setattr(train_loop, "Evaluator", Evaluator)
+    monkeypatch.setattr(session, "Evaluator", Evaluator)
     return seen
 
 
@@ -181,7 +181,7 @@ def test_two_processes_cannot_train_into_one_folder(loop):
     def before_run(number):
         if number == 9:
             with pytest.raises(UsageError, match="another process is training into 'run'"):
-                train_loop.MetricsFile(checkpoints.Path("run/metrics.jsonl"))
+                metrics_log.JsonLinesFile(checkpoints.Path("run/metrics.jsonl"))
             seen.append(number)
 
     loop.before_run = before_run
@@ -199,7 +199,7 @@ def test_a_full_disk_ends_in_one_line_and_keeps_the_last_checkpoint(loop, monkey
         whole(file, **arrays)
 
     monkeypatch.setattr(checkpoints.np, "savez", savez)
-    with pytest.raises(train_loop.TrainingFailed, match="of step 400 to run: No space left"):
+    with pytest.raises(session.TrainingFailed, match="of step 400 to run: No space left"):
         train(checkpoint_every=200)
     monkeypatch.setattr(checkpoints.np, "savez", whole)
     assert train(checkpoint_every=200, resume=True).steps == 992

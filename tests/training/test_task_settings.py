@@ -11,8 +11,11 @@ from training.fakes import CONFIG
 from tiebreak import registry
 from tiebreak.algorithms.fasttd3.config import Config
 from tiebreak.core.types import EnvSpec
-from tiebreak.training import options, versions
+from tiebreak.envs.task import Task
+from tiebreak.training import request, versions
 from tiebreak.training import train as training
+from tiebreak.training.request import TrainingRequest, resolve_config
+from tiebreak.training.run_config import describe, task_notes
 
 BOX = EnvSpec.make(observation_shape=(3,), action_low=(-1.0,), action_high=(1.0,))
 
@@ -42,9 +45,9 @@ def test_every_setting_that_a_task_chooses_is_one_and_valid(algorithm):
 
 
 def test_what_is_asked_for_counts_more(monkeypatch):
-    monkeypatch.setattr(options, "make_env", lambda task: SimpleNamespace(memory=None, spec=BOX))
+    monkeypatch.setattr(request, "make_spec", lambda task: BOX)
     asked = {"gamma": "0.9", "num_envs": "64"}
-    found = options.resolve_config("fasttd3", "playground/CheetahRun", None, asked)
+    found = resolve_config("fasttd3", Task.parse("playground/CheetahRun"), None, asked)
     assert (found.gamma, found.num_envs, found.n_step) == (0.9, 64, 3)
 
 
@@ -54,18 +57,18 @@ def test_the_command_that_repeats_a_run_leaves_the_tasks_own_settings_out():
     loop = SimpleNamespace(
         runtime=runtime, kind="fused", memory=None, spec=BOX, config=reference(task)
     )
-    about = options.describe("fasttd3", "nnx", task, loop, 0, options.Intervals())
+    about = describe(TrainingRequest("fasttd3", "nnx", Task.parse(task)), loop)
     assert "--set" not in about["command"]
     assert about["config"]["gamma"] == 0.97
 
 
 def test_what_the_task_has_chosen_is_said_as_far_as_it_holds():
     task = "playground/T1JoystickFlatTerrain"
-    (said,) = options.of_task("fasttd3", task, reference(task))
+    (said,) = task_notes("fasttd3", task, reference(task))
     assert said.endswith("gamma 0.97")
-    assert options.of_task("fasttd3", task, Config(gamma=0.9)) == []
-    assert options.of_task("fasttd3", "gymnax/Pendulum-v1", Config()) == []
-    assert options.of_task("ppo", task, CONFIG) == []
+    assert task_notes("fasttd3", task, Config(gamma=0.9)) == []
+    assert task_notes("fasttd3", "gymnax/Pendulum-v1", Config()) == []
+    assert task_notes("ppo", task, CONFIG) == []
 
 
 def test_it_is_among_the_first_lines_of_a_training(loop, monkeypatch, capsys):

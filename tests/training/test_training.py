@@ -16,7 +16,7 @@ from tiebreak.algorithms.ppo.data import initial_weights
 from tiebreak.core import config as configs
 from tiebreak.core.errors import UsageError
 from tiebreak.frameworks import weights
-from tiebreak.training import options, policy_files, session, train_loop
+from tiebreak.training import policy_files, request, session, train_loop
 from tiebreak.training import train as training
 
 ASKED = ("ppo", "linen", "gymnax/CartPole-v1")
@@ -74,7 +74,7 @@ def test_the_device_is_read_once_per_line_and_lines_come_about_every_second(
 
 def test_a_loss_that_is_no_number_stops_and_is_named(loop, tmp_path):
     loop.before_run = lambda number: setattr(loop, "loss", float("nan") if number == 1 else 0.0)
-    with pytest.raises(train_loop.TrainingFailed, match="loss is nan after 64 steps"):
+    with pytest.raises(session.TrainingFailed, match="loss is nan after 64 steps"):
         train()
     folder = tmp_path / "run"
     assert loop.runs == 1
@@ -144,7 +144,7 @@ def test_an_error_in_the_loop_is_noted_and_passed_on(loop, tmp_path):
 
 
 def test_an_impossible_loop_is_refused_before_any_task_is_made(loop, monkeypatch):
-    monkeypatch.setattr(options, "make_env", lambda task: pytest.fail("made a task"))
+    monkeypatch.setattr(request, "make_spec", lambda task: pytest.fail("made a task"))
     with pytest.raises(UsageError, match="'tensorflow' cannot run it"):
         training.train("ppo", "tensorflow", ASKED[2], loop="fused", overrides={"num_envs": 2})
 

@@ -1,16 +1,19 @@
-"""`tiebreak evaluate`."""
+"""`tiebreak evaluate`: run a stored policy from the command line."""
 
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from typing import TYPE_CHECKING
 
 from tiebreak import registry
 from tiebreak.commands.options import Parser, print_json
 
+if TYPE_CHECKING:
+    from tiebreak.training.evaluate import EvalResult
+
 
 def parser() -> Parser:
-    """What `tiebreak evaluate` takes."""
+    """Return the parser of `tiebreak evaluate`."""
     out = Parser(
         "evaluate",
         "Run a trained policy greedily, in the framework that trained it or in any other.",
@@ -49,11 +52,11 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print_json(result._asdict())
         return 0
-    _print(result)
+    _print_table(result)
     return 0
 
 
-def _print(result: Any) -> None:
+def _print_table(result: EvalResult) -> None:
     from rich.console import Console
     from rich.table import Table
 

@@ -1,19 +1,22 @@
-"""`tiebreak train`."""
+"""`tiebreak train`: train agents from the command line."""
 
 from __future__ import annotations
 
 import argparse
-import math
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from tiebreak import registry
 from tiebreak.commands.options import Failure, Parser, quoted
 from tiebreak.core.config import parse_assignments, parse_sweeps
-from tiebreak.core.errors import UsageError
+
+if TYPE_CHECKING:
+    from tiebreak.training.request import TrainingRequest
+    from tiebreak.training.session import TrainResult
 
 
 def parser() -> Parser:
-    """What `tiebreak train` takes."""
+    """Return the parser of `tiebreak train`."""
     out = Parser(
         "train",
         "Train one agent, evaluate it greedily, and keep log and policy in a folder.",
@@ -31,7 +34,7 @@ def parser() -> Parser:
     out.add_argument("--framework", required=True, help=", ".join(registry.FRAMEWORKS))
     out.add_argument("--task", required=True, help="engine/name; see `tiebreak list --tasks`")
     out.add_argument("--mode", help="how the framework executes; see `tiebreak list`")
-    out.add_argument("--loop", help="host or fused (JAX frameworks on device engines)")
+    out.add_argument("--loop", help="host, or fused (JAX frameworks on device engines)")
     _add_seeds(out)
     out.add_argument("--out", metavar="DIR", help="a new or empty folder; else one under runs/")
     out.add_argument(
@@ -43,12 +46,12 @@ def parser() -> Parser:
         help="change one setting of the algorithm, e.g. total_steps=1e6; may be repeated",
     )
     _add_intervals(out)
-    _add_place(out)
+    _add_device(out)
     return out
 
 
 def _add_seeds(out: Parser) -> None:
-    """Which agent, or which of them."""
+    """Add the options that say which agents are trained."""
     out.add_argument("--seed", type=int, default=0)
     out.add_argument(
         "--seeds",
@@ -62,67 +65,83 @@ def _add_seeds(out: Parser) -> None:
         default=[],
         metavar="KEY=V1,V2,…",
         dest="sweeps",
-        help="N agents for each value of a setting, all at once; repeated: for each combination",
+        help="train N agents for each value of a setting, all at once; repeated: each combination",
     )
 
 
-def _add_place(out: Parser) -> None:
-    """Where, and in which precision."""
+def _add_device(out: Parser) -> None:
+    """Add the options of device and precision."""
     out.add_argument("--precision", default="float32", help=", ".join(registry.PRECISIONS))
     out.add_argument(
         "--device",
         default="cpu",
-        help="cpu, or e.g. gpu where the framework sees one; gpu:all shares the environments of a "
-        "fused loop out",
+        help="cpu, or e.g. gpu where the framework sees one; gpu:all distributes the environments "
+        "of a fused loop over all of them",
     )
 
 
 def _add_intervals(out: Parser) -> None:
-    """What happens beside training, and how a run goes on."""
+    """Add the options of evaluations and checkpoints."""
     out.add_argument("--eval-episodes", type=int, default=16, metavar="N", help="0: no evaluation")
     out.add_argument(
-        "--eval-every", type=int, default=0, metavar="STEPS", help="evaluate on the way, too"
+        "--eval-every", type=int, default=0, metavar="STEPS", help="evaluate during training, too"
     )
     out.add_argument(
         "--checkpoint-every",
         type=int,
         metavar="STEPS",
-        help="how often to store all that --resume needs; else ten times in a run; 0: never",
+        help="how often to store what --resume needs (default: ten times in a run); 0: never",
     )
     out.add_argument(
-        "--resume", action="store_true", help="go on in --out DIR, exactly, with the same settings"
+        "--resume",
+        action="store_true",
+        help="continue the run in --out DIR, with the same settings",
     )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Train and say in a few lines what came out."""
-    from tiebreak.training.train_loop import TrainingFailed
+    """Train, and print speed, greedy returns and where the results are."""
+    from tiebreak.training.executors import start
+    from tiebreak.training.session import TrainingFailed
 
-    asked = (args.algorithm, args.framework, args.task)
-    settings = {
-        "mode": args.mode,
-        "loop": args.loop,
-        "seed": args.seed,
-        "out": args.out,
-        "overrides": parse_assignments(args.assignments),
-        "precision": args.precision,
-        "device": args.device,
-        "eval_episodes": args.eval_episodes,
-        "eval_every": args.eval_every,
-    }
+    request = _request(args)
     try:
-        (_many if args.seeds is not None or args.sweeps else _one)(args, asked, settings)
+        result = start(request)
     except TrainingFailed as error:
         raise Failure(str(error)) from error
+
+    if request.seeds is None:
+        _print_result(result)
+    else:
+        _print_population(result)
     return 0
 
 
-def _one(args: argparse.Namespace, asked: tuple[str, str, str], settings: dict[str, Any]) -> None:
-    from tiebreak.training.train import train
+def _request(args: argparse.Namespace) -> TrainingRequest:
+    """Return the training that the options ask for; --sweep alone is a population of one seed."""
+    from tiebreak.envs.task import Task
+    from tiebreak.training.request import Intervals, TrainingRequest
 
-    result = train(
-        *asked, **settings, checkpoint_every=args.checkpoint_every, resume=args.resume
-    )  # fmt: skip
+    seeds = 1 if args.seeds is None and args.sweeps else args.seeds
+    return TrainingRequest(
+        algorithm=args.algorithm,
+        framework=args.framework,
+        task=Task.parse(args.task),
+        mode=args.mode,
+        loop=args.loop,
+        overrides=parse_assignments(args.assignments),
+        seed=args.seed,
+        seeds=seeds,
+        sweep=parse_sweeps(args.sweeps),
+        precision=args.precision,
+        device=args.device,
+        intervals=Intervals(args.eval_episodes, args.eval_every, args.checkpoint_every),
+        out=args.out,
+        resume=args.resume,
+    )
+
+
+def _print_result(result: TrainResult) -> None:
     print(
         f"{result.steps:,} steps in {result.wall_s:.1f} s: {result.steps_per_s:,.0f} steps/s "
         f"after the first {result.first_s:.1f} s, which compile"
@@ -134,39 +153,31 @@ def _one(args: argparse.Namespace, asked: tuple[str, str, str], settings: dict[s
     print(f"policy and log: {result.out}   (tiebreak evaluate {quoted(result.out)})")
 
 
-def _many(args: argparse.Namespace, asked: tuple[str, str, str], settings: dict[str, Any]) -> None:
+def _print_population(result: TrainResult) -> None:
     from tiebreak.training.policy_files import AGENT_POLICY
-    from tiebreak.training.population import train_population
 
-    if args.resume or args.checkpoint_every:
-        raise UsageError(
-            "--seeds and --sweep store no checkpoints: leave out --resume and --checkpoint-every"
-        )
-    seeds, sweep = 1 if args.seeds is None else args.seeds, parse_sweeps(args.sweeps)
-    result = train_population(*asked, seeds, sweep=sweep, **settings)
-    agents = seeds * math.prod(map(len, sweep.values()))
     print(
-        f"{agents} agents, {result.steps:,} steps each in {result.wall_s:.1f} s: together "
+        f"{result.agents} agents, {result.steps:,} steps each in {result.wall_s:.1f} s: together "
         f"{result.steps_per_s:,.0f} steps/s after the first {result.first_s:.1f} s, which compile"
     )
-    for line in _returns_of_many(result):
+    for line in _return_lines(result):
         print(line)
     first = result.out / AGENT_POLICY.format(0)
     print(f"policies and log: {result.out}   (tiebreak evaluate {quoted(first)})")
 
 
-def _returns_of_many(result: Any) -> list[str]:
-    """A line on all agents; where settings differ, one for each of them, the best first."""
+def _return_lines(result: TrainResult) -> list[str]:
+    """Return a line about all agents and, where settings differ, one per setting, best first."""
     if not result.returns:
         return []
     episodes = f"means of {len(result.returns[0])} episodes by agent"
     lines = [f"greedy return, {episodes}: {_spread(result.summary)}"]
     for group in result.summary.get("by_settings", []):
-        own = ", ".join(f"{k} {v:g}" for k, v in group.items() if not k.startswith("return_"))
-        lines.append(f"  {own}: {_spread(group)}")
+        settings = [f"{k} {v:g}" for k, v in group.items() if not k.startswith("return_")]
+        lines.append(f"  {', '.join(settings)}: {_spread(group)}")
     return lines
 
 
-def _spread(found: dict[str, float]) -> str:
-    iqm, least, most = (found[f"return_{name}"] for name in ("iqm", "min", "max"))
-    return f"IQM {iqm:.1f}, {least:.1f} to {most:.1f}"
+def _spread(summary: Mapping[str, float]) -> str:
+    iqm, low, high = (summary[f"return_{name}"] for name in ("iqm", "min", "max"))
+    return f"IQM {iqm:.1f}, {low:.1f} to {high:.1f}"

@@ -1,4 +1,4 @@
-"""The two kinds of vectorised environment, and how a task's name becomes one."""
+"""The two kinds of vectorised environment, and how one is made for a task."""
 
 from __future__ import annotations
 
@@ -9,15 +9,17 @@ from typing import Any
 import numpy as np
 
 from tiebreak import registry
-from tiebreak.core.errors import UsageError, unknown
+from tiebreak.core.errors import UsageError
 from tiebreak.core.prefixes import Arrays
 from tiebreak.core.types import Array, EnvSpec, EnvStep, Tree
+from tiebreak.envs.task import Task
 
 
 class HostEnv(abc.ABC):
     """N environments driven from Python; arrays are NumPy, or a runtime's own behind the bridge.
 
-    Automatic reset within the same step: `obs` starts the next episode, `final_obs` ends the last.
+    Environments reset within the step that ends an episode: `obs` starts the next one, `final_obs`
+    ends the last one.
     """
 
     spec: EnvSpec
@@ -25,22 +27,22 @@ class HostEnv(abc.ABC):
 
     @abc.abstractmethod
     def reset(self) -> Array:
-        """Start every environment from the seed given at construction: obs [N, *obs]."""
+        """Start every environment from the seed given at construction; return obs [N, *obs]."""
 
     @abc.abstractmethod
     def step(self, action: Array) -> EnvStep:
-        """One step of every environment; action [N] int or [N, A] within the bounds."""
+        """Step every environment; action [N] int or [N, A] within the bounds."""
 
     def snapshot(self) -> Arrays | None:
-        """All that decides how the environments go on; None where the engine cannot tell."""
+        """Return all that decides how the environments continue; None if the engine cannot."""
         return None
 
     def restore(self, arrays: Mapping[str, np.ndarray]) -> None:
-        """Go on where `snapshot` was taken, of the same task and number, once `reset`."""
+        """Continue from a `snapshot` of the same task and number; call `reset` first."""
         raise NotImplementedError(f"{type(self).__name__} takes no snapshots")
 
     def failures(self) -> Array | None:
-        """[N]: how often each environment's simulator has failed; None where that is not known."""
+        """Return [N], the failures of each environment's simulator; None if that is not known."""
         return None
 
     def close(self) -> None:  # noqa: B027 - most engines hold nothing
@@ -59,68 +61,75 @@ class DeviceEnv(abc.ABC):
 
     @abc.abstractmethod
     def reset(self, key: Array) -> tuple[Tree, Array]:
-        """Key -> (state, obs [N, *obs])."""
+        """Start every environment; return state and obs [N, *obs]."""
 
     @abc.abstractmethod
     def draw(self, key: Array, num_steps: int) -> Tree:
-        """Everything random that `num_steps` steps can consume; leaves are [num_steps, N, …]."""
+        """Draw everything random that `num_steps` steps can consume; leaves [num_steps, N, …]."""
 
     @abc.abstractmethod
     def step(self, state: Tree, action: Array, noise: Tree) -> tuple[Tree, EnvStep]:
-        """One step; `noise` is one row of `draw`."""
+        """Step every environment; `noise` is one row of `draw`."""
 
     def failures(self, state: Tree) -> Array | None:
-        """[N]: how often each environment's simulator has failed; None where that is not known."""
+        """Return [N], the failures of each environment's simulator; None if that is not known."""
         return None
 
 
-def parse_task(task: str) -> tuple[str, str]:
-    """`engine/name` -> (engine, name); raises UsageError with the nearest valid engine."""
-    engine, slash, name = task.partition("/")
-    if not slash or not name:
-        raise UsageError(f"a task is written engine/name, e.g. gymnax/CartPole-v1; got {task!r}")
-    if engine not in registry.ENGINES:
-        raise unknown("engine", engine, registry.ENGINES)
-    return engine, name
+def make_env(task: str | Task, num_envs: int = 1, seed: int = 0, processes: int = 1) -> Any:
+    """Make a HostEnv or DeviceEnv for a task, e.g. `gymnasium/HalfCheetah-v4`.
 
+    Args:
+        task: A user's own Gymnasium id works, also as `gymnasium/module:EnvId-v0`, which imports
+            the module.
+        seed: Of host environments; device environments take keys.
+        processes: Processes that share the environments' steps; 1: this process.
 
-def make_env(task: str, num_envs: int = 1, seed: int = 0, processes: int = 1) -> Any:
-    """A HostEnv or DeviceEnv for `engine/name`, e.g. `gymnasium/HalfCheetah-v4`.
-
-    A user's own Gymnasium id works, also as `gymnasium/module:EnvId-v0`, which imports the module.
-    `processes` share the environments' steps; 1: this process.
-    Raises UsageError for unknown names and MissingDependency for a missing engine.
+    Raises:
+        UsageError for unknown names, and MissingDependency for a missing engine.
     """
-    engine, name = parse_task(task)
+    task = Task.parse(task)
     if num_envs < 1:
         raise UsageError(f"num_envs is {num_envs}; it must be at least 1")
-    row = registry.ENGINES[engine]
-    registry.require_packages(f"engine {engine!r}", row.packages, row.extra)
+    row = task.row
+    registry.require_packages(f"engine {task.engine!r}", row.packages, row.extra)
     if processes == 1:
-        return registry.load(row.module).make(name, num_envs, seed)
-    _check_processes(engine, num_envs, processes)
-    shared = registry.load("tiebreak.envs.subprocess_env").ProcessesEnv
-    return shared(row.module, name, num_envs, seed, processes)
+        return registry.load(row.module).make(task.engine_name, num_envs, seed)
+
+    _require_shareable(task, num_envs, processes)
+    from tiebreak.envs.subprocess_env import ProcessesEnv
+
+    return ProcessesEnv(row.module, task.engine_name, num_envs, seed, processes)
 
 
-def require_place(task: str, device: str, one_agent: bool = True) -> None:
+def make_spec(task: str | Task) -> EnvSpec:
+    """Return the shapes and bounds of a task; an environment is made and closed again."""
+    env = make_env(task)
+    if isinstance(env, HostEnv):
+        env.close()
+    return env.spec
+
+
+def require_device_for(task: Task, device: str, one_agent: bool = True) -> None:
     """Raise UsageError for Warp's physics anywhere but on one NVIDIA GPU, for one agent."""
-    kind, _, which = device.partition(":")
-    if not task.endswith("@warp") or (one_agent and kind in ("gpu", "cuda") and which != "all"):
+    if task.physics != "warp":
+        return
+    kind, _, index = device.partition(":")
+    if one_agent and kind in ("gpu", "cuda") and index != "all":
         return
     given = f"--device {device}" if one_agent else "a population of agents"
     raise UsageError(
-        f"task {task!r} has physics for one NVIDIA GPU and one agent; asked for is {given}: use "
-        f"--device gpu and one --seed, or {task.removesuffix('@warp')!r}"
+        f"task {str(task)!r} has physics for one NVIDIA GPU and one agent; asked for is {given}: "
+        f"use --device gpu and one --seed, or {str(task).removesuffix('@warp')!r}"
     )
 
 
-def _check_processes(engine: str, num_envs: int, processes: int) -> None:
-    if not registry.ENGINES[engine].shareable:
+def _require_shareable(task: Task, num_envs: int, processes: int) -> None:
+    if not task.row.shareable:
         shareable = [name for name, row in registry.ENGINES.items() if row.shareable]
         raise UsageError(
-            f"env_processes is {processes}; engine {engine!r} shares out its environments itself "
-            f"(valid: 1; more with {' or '.join(shareable)})"
+            f"env_processes is {processes}; engine {task.engine!r} shares out its environments "
+            f"itself (valid: 1; more with {' or '.join(shareable)})"
         )
     if not 1 <= processes <= num_envs:
         raise UsageError(f"env_processes is {processes}; valid: 1 to num_envs, which is {num_envs}")

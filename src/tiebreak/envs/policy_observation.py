@@ -1,4 +1,4 @@
-"""What an algorithm sees of a task: all of its observations, or what a policy may see of them."""
+"""Observations as an algorithm sees them: whole, or only the part that a policy may see."""
 
 from __future__ import annotations
 
@@ -6,18 +6,30 @@ from dataclasses import replace
 from typing import Any
 
 from tiebreak import registry
-from tiebreak.core.types import Array, EnvStep, Tree
-from tiebreak.envs.base import DeviceEnv, make_env
+from tiebreak.core.types import Array, EnvSpec, EnvStep, Tree
+from tiebreak.envs.base import DeviceEnv, HostEnv, make_env
+from tiebreak.envs.task import Task
 
 
 def make_env_for(
-    algorithm: str, task: str, num_envs: int = 1, seed: int = 0, processes: int = 1
+    algorithm: str, task: str | Task, num_envs: int = 1, seed: int = 0, processes: int = 1
 ) -> Any:
-    """`make_env`, without what is privileged where the algorithm would show it to its policy."""
+    """Make an environment as `make_env` does, and hide the privileged part of observations.
+
+    Algorithms that show it to their critics only see all of it.
+    """
     env = make_env(task, num_envs, seed, processes)
     if env.spec.visible is None or registry.ALGORITHMS[algorithm].privileged:
         return env
     return VisibleEnv(env)
+
+
+def make_spec_for(algorithm: str, task: str | Task) -> EnvSpec:
+    """Return the shapes and bounds that an algorithm sees of a task."""
+    env = make_env_for(algorithm, task)
+    if isinstance(env, HostEnv):
+        env.close()
+    return env.spec
 
 
 class VisibleEnv(DeviceEnv):
@@ -33,17 +45,18 @@ class VisibleEnv(DeviceEnv):
 
     def reset(self, key: Array) -> tuple[Tree, Array]:
         state, obs = self._env.reset(key)
-        return state, self._cut(obs)
+        return state, self._visible(obs)
 
     def draw(self, key: Array, num_steps: int) -> Tree:
         return self._env.draw(key, num_steps)
 
     def step(self, state: Tree, action: Array, noise: Tree) -> tuple[Tree, EnvStep]:
         state, out = self._env.step(state, action, noise)
-        return state, out._replace(obs=self._cut(out.obs), final_obs=self._cut(out.final_obs))
+        out = out._replace(obs=self._visible(out.obs), final_obs=self._visible(out.final_obs))
+        return state, out
 
     def failures(self, state: Tree) -> Array | None:
         return self._env.failures(state)
 
-    def _cut(self, obs: Array) -> Array:
+    def _visible(self, obs: Array) -> Array:
         return obs.reshape(self.num_envs, -1)[:, : self.spec.observation_size]

@@ -1,4 +1,4 @@
-"""What every loop offers, and how one is made for an algorithm, a framework and a task."""
+"""The interface of every loop, and how one is made for an algorithm, a framework and a task."""
 
 from __future__ import annotations
 
@@ -13,20 +13,32 @@ from tiebreak.core.errors import UsageError
 from tiebreak.core.noise import Draw
 from tiebreak.core.off_policy import ActNoise
 from tiebreak.core.prefixes import Arrays, add_prefix, strip_prefix
-from tiebreak.core.types import Array, Tree
-from tiebreak.envs.base import DeviceEnv, make_env, parse_task, require_place
+from tiebreak.core.types import Array, EnvSpec, Tree
+from tiebreak.envs.base import DeviceEnv, make_spec, require_device_for
 from tiebreak.envs.policy_observation import make_env_for
+from tiebreak.envs.task import Task
 from tiebreak.loops.exploration import noise_scales
+
+LOOPS = {
+    ("host", "on_policy"): ("tiebreak.loops.host_on_policy", "HostOnPolicy"),
+    ("host", "off_policy"): ("tiebreak.loops.host_off_policy", "HostOffPolicy"),
+    ("fused", "on_policy"): ("tiebreak.loops.fused_on_policy", "FusedOnPolicy"),
+    ("fused", "off_policy"): ("tiebreak.loops.fused_off_policy", "FusedOffPolicy"),
+}
+"""Kind of loop and of algorithm -> module and class. Fused loops import JAX: loaded when needed."""
 
 KINDS = ("host", "fused")
 
+CHUNK_STEPS = 10_000
+"""Environment steps, approximately, of one `run` of a fused loop."""
+
 
 class Progress(NamedTuple):
-    """What one `run` tells; leaves may still be under way on the device."""
+    """What one `run` did; leaves may still be under way on the device."""
 
     metrics: Any
-    """The algorithm's Metrics, means over the run or one of each of its parts; None where nothing
-    was learnt yet."""
+    """The algorithm's Metrics: means over the run, or one of each round; None before learning
+    starts."""
     episodes: Array
     """Episodes that ended in this run."""
     return_sum: Array
@@ -48,15 +60,15 @@ class OffPolicyDraws(NamedTuple):
     """All randomness of an off-policy iteration of R rounds, T steps and U updates each."""
 
     act: Any
-    """[R·T, N, …], or an ActNoise of such"""
+    """[R·T, N, …], or an ActNoise of such arrays."""
     index: Any
-    """[R, U, B] int32 in [0, 2³¹): where the replay is read"""
+    """[R, U, B] int32 in [0, 2³¹): replay indices, before the remainder by the replay's size."""
     step: Any
     """The algorithm's Noise, with a leading axis R."""
 
 
 class Loop(abc.ABC):
-    """An agent, an environment, and the counters that prove the work."""
+    """An agent, an environment, and counters of the work done."""
 
     kind: str
     runtime: Any
@@ -69,30 +81,31 @@ class Loop(abc.ABC):
     steps: int = 0
     """Environment steps so far, over all environments."""
     collected: int = 0
-    """Those of them that `collect` took and that are in no replay."""
+    """Environment steps taken by `collect`, which are in no replay."""
     updates: int = 0
     """Gradient steps so far."""
     iterations_per_run: int = 1
     memory: Any = None
-    """fused_memory.Memory of a fused loop"""
+    """memory_estimate.Memory of a fused loop."""
     agents: int = 1
-    """Trained side by side (fused_population.py): all counters are of one of them."""
+    """Agents trained side by side (fused_population.py); all counters are of one of them."""
 
     @property
     def is_warmup(self) -> bool:
-        """Whether the next run learns nothing yet: off-policy loops first fill the replay."""
+        """Return whether the next run only fills the replay, as off-policy loops do first."""
         iterations = getattr(self.config, "warmup_iterations", 0)
         return self.steps - self.collected < iterations * self.config.iteration_steps
 
     @property
     @abc.abstractmethod
     def obs(self) -> Array:
-        """[N, *obs]: what the agent will see next."""
+        """Observations [N, *obs] from which the agent chooses its next actions."""
 
     @property
     def failures(self) -> Any:
-        """How often the simulator has failed so far, in all environments together (of a population,
-        a list); None where that is not known. Reads the device.
+        """Failures of the simulator so far, over all environments; reads the device.
+
+        Of a population, a list; None where that is not known.
         """
         counts = self._failures()
         return None if counts is None else np.asarray(counts).sum(axis=-1).tolist()
@@ -102,25 +115,27 @@ class Loop(abc.ABC):
 
     @abc.abstractmethod
     def run(self) -> Progress:
-        """Collect and learn, `iterations_per_run` times. Synchronises only where Python must
-        see an action.
+        """Collect and learn for `iterations_per_run` iterations.
+
+        Synchronises with the device only where Python must see an action.
         """
 
     @abc.abstractmethod
     def collect(self) -> Tree:
-        """Interact only: one rollout with the current policy."""
+        """Collect one rollout with the current policy, without learning, and return it."""
 
     def dump(self) -> Arrays:
-        """All that decides how the runs go on, settings and seed aside: between two of them.
+        """Return everything but settings and seed that decides how later runs continue.
 
-        Some are views, to be stored before the next `run`.
+        Call between runs. Some arrays are views, to be stored before the next `run`.
         """
         counts = np.array([self.steps, self.collected, self.updates])
         return {"counts": counts, **add_prefix("agent", self.agent.dump(self.state))}
 
     def load(self, arrays: Mapping[str, np.ndarray]) -> bool:
-        """What `dump` gave, into a loop made alike that has not run. False where the engine takes
-        no snapshots: there new episodes start.
+        """Restore a state from `dump` into a freshly built loop with the same settings.
+
+        Return False if environment state could not be restored: new episodes start then.
         """
         self.steps, self.collected, self.updates = arrays["counts"].tolist()
         self.state = self.agent.load(strip_prefix("agent", arrays))
@@ -132,49 +147,67 @@ class Loop(abc.ABC):
             self.env.close()
 
 
-def draws_of(algorithm: str, spec: Any, config: Any) -> Draws:
-    """The randomness of one iteration, as a tree of `Draw`."""
+def on_policy_draws(algorithm: str, spec: EnvSpec, config: Any) -> Draws:
+    """Return the randomness of one on-policy iteration, as a tree of `Draw`."""
     data = registry.data_module(algorithm)
     act = data.act_noise(spec, config.num_envs)
-    return Draws(act._replace(shape=(config.num_steps, *act.shape)), data.step_noise(spec, config))
+    return Draws(
+        act=act._replace(shape=(config.num_steps, *act.shape)),
+        step=data.step_noise(spec, config),
+    )
 
 
-def off_policy_draws_of(algorithm: str, spec: Any, config: Any) -> OffPolicyDraws:
-    """The randomness of one iteration, as a tree of `Draw`."""
-    data, rounds = registry.data_module(algorithm), config.num_rounds
-    act, steps = data.act_noise(spec, config.num_envs), rounds * config.num_steps
+def off_policy_draws(algorithm: str, spec: EnvSpec, config: Any) -> OffPolicyDraws:
+    """Return the randomness of one off-policy iteration, as a tree of `Draw`."""
+    data = registry.data_module(algorithm)
+    rounds = config.num_rounds
+    steps = rounds * config.num_steps
+
+    act = data.act_noise(spec, config.num_envs)
     act = act._replace(shape=(steps, *act.shape))
     if noise_scales(algorithm, config):
         act = ActNoise(act, Draw("uniform", (steps, config.num_envs)))
+
     index = Draw("integers", (rounds, config.num_updates, config.batch_size))
-    step = data.step_noise(spec, config)
-    step = step._make(draw._replace(shape=(rounds, *draw.shape)) for draw in step)
-    return OffPolicyDraws(act, index, step)
+    noise = data.step_noise(spec, config)
+    noise = noise._make(draw._replace(shape=(rounds, *draw.shape)) for draw in noise)
+    return OffPolicyDraws(act, index, noise)
 
 
-def choose_kind(framework: str, task: str, kind: str | None, mode: str | None = None) -> str:
-    """`fused` where it can be, unless asked otherwise; UsageError where it cannot."""
-    engine, _ = parse_task(task)
+def frameworks_with_fused_loops() -> list[str]:
+    """Return the frameworks that can compile environment and learner into one program."""
+    rows = registry.FRAMEWORKS.items()
+    return [name for name, row in rows if registry.RUNTIMES[row.runtime].fused]
+
+
+def choose_kind(framework: str, task: str | Task, kind: str | None, mode: str | None = None) -> str:
+    """Return `kind` if it is possible; for None, `fused` where possible and else `host`.
+
+    Raises UsageError where `kind` is impossible or unknown.
+    """
+    task = Task.parse(task)
     eager = registry.mode(framework, mode) == "eager"
-    jax_framework = registry.framework(framework).runtime == "jax"
-    device_engine = registry.ENGINES[engine].kind == "device"
+    can_fuse = registry.RUNTIMES[registry.framework(framework).runtime].fused
+    on_device = task.row.kind == "device"
     if kind is None:
-        return "fused" if jax_framework and device_engine and not eager else "host"
+        return "fused" if can_fuse and on_device and not eager else "host"
     if kind not in KINDS:
         raise UsageError(f"unknown loop {kind!r} (valid: {', '.join(KINDS)})")
-    if kind == "fused" and not jax_framework:
-        jax_ones = [k for k, row in registry.FRAMEWORKS.items() if row.runtime == "jax"]
+    if kind == "host":
+        return kind
+
+    if not can_fuse:
         raise UsageError(
             f"loop 'fused' compiles environment and agent into one JAX program; {framework!r} "
-            f"cannot run it (valid: {', '.join(jax_ones)}, or --loop host)"
+            f"cannot run it (valid: {', '.join(frameworks_with_fused_loops())}, or --loop host)"
         )
-    if kind == "fused" and not device_engine:
-        engines = [k for k, row in registry.ENGINES.items() if row.kind == "device"]
+    if not on_device:
+        engines = [name for name, row in registry.ENGINES.items() if row.kind == "device"]
         raise UsageError(
             f"loop 'fused' needs an engine that runs on the device (valid: {', '.join(engines)}); "
-            f"{engine!r} does not; use --loop host"
+            f"{task.engine!r} does not; use --loop host"
         )
-    if kind == "fused" and eager:
+    if eager:
         raise UsageError("loop 'fused' is one compiled program; mode 'eager' needs --loop host")
     return kind
 
@@ -182,7 +215,7 @@ def choose_kind(framework: str, task: str, kind: str | None, mode: str | None = 
 def make_loop(
     algorithm: str,
     framework: str,
-    task: str,
+    task: str | Task,
     *,
     mode: str | None = None,
     loop: str | None = None,
@@ -192,45 +225,60 @@ def make_loop(
     seed: int = 0,
     chunk: int | None = None,
 ) -> Loop:
-    """A loop ready to run. `loop=None` is `fused` where possible, else `host`.
+    """Make a loop that is ready to run; None is the default of each setting.
 
-    `chunk`: iterations per `run` of a fused loop (default: about 10k environment steps).
+    `loop`: `host` or `fused` (where possible, the default). `chunk`: iterations per `run` of a
+    fused loop, by default about CHUNK_STEPS environment steps.
     """
     registry.algorithm(algorithm)
+    task = Task.parse(task)
     kind = choose_kind(framework, task, loop, mode)
-    shared = _shared(kind, device)
+    _require_one_device(kind, device)
     runtime = registry.make_runtime(framework, mode, precision, device)
     if config is None:
-        config = registry.reference_config(algorithm, make_env(task).spec, task)
+        config = registry.reference_config(algorithm, make_spec(task), str(task))
     runtime.prng = config.prng
     env = make_env_for(algorithm, task, config.num_envs, seed, config.env_processes)
-    require_place(task, device)
-    raw = registry.make_raw_agent(algorithm, env.spec, config, runtime)
-    if kind == "fused":
-        chunk = chunk or max(1, 10_000 // config.iteration_steps)
-        made = _class(algorithm, kind)(algorithm, runtime, raw, env, config, seed, chunk)
-        if shared:
-            registry.load("tiebreak.loops.env_sharding").share_environments(made)
-        return made
-    if isinstance(env, DeviceEnv):
-        from tiebreak.envs.bridge import BridgeEnv
+    require_device_for(task, device)
+    raw_agent = registry.make_raw_agent(algorithm, env.spec, config, runtime)
 
-        env = BridgeEnv(env, runtime, seed, config.iteration_steps // config.num_envs, config.prng)
-    return _class(algorithm, kind)(algorithm, runtime, raw, env, config, seed)
+    loop_class = _loop_class(algorithm, kind)
+    if kind == "host":
+        env = _on_host(env, runtime, config, seed)
+        return loop_class(algorithm, runtime, raw_agent, env, config, seed)
+    chunk = chunk or max(1, CHUNK_STEPS // config.iteration_steps)
+    made = loop_class(algorithm, runtime, raw_agent, env, config, seed, chunk)
+    return _on_all_devices(made) if device.endswith(":all") else made
 
 
-def _shared(kind: str, device: str) -> bool:
-    """Whether environments are shared out over all devices; UsageError where that cannot be."""
+def _require_one_device(kind: str, device: str) -> None:
+    """Raise UsageError where a host loop is to use several devices, e.g. `gpu:all`."""
     if device.endswith(":all") and kind != "fused":
         raise UsageError(
             f"device {device!r} shares out environments that a fused loop simulates; here a host "
             f"loop steps them: name one device, e.g. --device {device.removesuffix(':all')}"
         )
-    return device.endswith(":all")
 
 
-def _class(algorithm: str, kind: str) -> Any:
-    """The loop for an algorithm: `HostOnPolicy`, `FusedOffPolicy`, …"""
-    policy = "Off" if registry.algorithm(algorithm).off_policy else "On"
-    module = registry.load(f"tiebreak.loops.{kind}_{policy.lower()}_policy")
-    return getattr(module, f"{kind.capitalize()}{policy}Policy")
+def _on_all_devices(loop: Any) -> Loop:
+    """Distribute the environments of a fused loop over all devices of its kind."""
+    from tiebreak.loops.env_sharding import share_environments
+
+    share_environments(loop)
+    return loop
+
+
+def _on_host(env: Any, runtime: Any, config: Any, seed: int) -> Any:
+    """Return an environment that Python can step: a device environment behind the bridge."""
+    if not isinstance(env, DeviceEnv):
+        return env
+    from tiebreak.envs.bridge import BridgeEnv
+
+    steps_per_iteration = config.iteration_steps // config.num_envs
+    return BridgeEnv(env, runtime, seed, steps_per_iteration, config.prng)
+
+
+def _loop_class(algorithm: str, kind: str) -> Any:
+    policy = "off_policy" if registry.algorithm(algorithm).off_policy else "on_policy"
+    module, name = LOOPS[kind, policy]
+    return getattr(registry.load(module), name)

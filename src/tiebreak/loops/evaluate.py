@@ -1,4 +1,4 @@
-"""Greedy evaluation on environments of its own: zero noise, any framework, any engine."""
+"""Greedy evaluation on separate environments: zero noise, any framework, any engine."""
 
 from __future__ import annotations
 
@@ -12,43 +12,59 @@ from tiebreak.core.seeding import derive
 from tiebreak.core.types import Agent, State
 from tiebreak.envs.base import DeviceEnv
 from tiebreak.envs.policy_observation import make_env_for
+from tiebreak.envs.task import Task
 from tiebreak.frameworks.runtime import Runtime
 
 CHUNK_STEPS = 128
+"""Steps for which the randomness of device environments is drawn at once."""
 
 
 class Evaluator:
-    """Runs policies of one shape; all start in the same states, drawn from the seed.
+    """Evaluates policies of one shape; every evaluation starts in the same states.
 
     Made once for a whole training: environments are built and `act` is compiled a single time.
     """
 
     def __init__(
-        self, algorithm: str, runtime: Runtime, raw_agent: Agent, task: str, episodes: int,
-        seed: int, processes: int = 1,
-    ):  # fmt: skip
-        env: Any = make_env_for(
-            algorithm, task, episodes, derive(seed, "evaluation"), min(processes, episodes)
-        )
+        self,
+        *,
+        algorithm: str,
+        runtime: Runtime,
+        raw_agent: Agent,
+        task: str | Task,
+        episodes: int,
+        seed: int,
+        processes: int = 1,
+    ):
+        """Build one environment per episode, on up to `processes` processes."""
+        env_seed = derive(seed, "evaluation")
+        processes = min(processes, episodes)
+        env: Any = make_env_for(algorithm, task, episodes, env_seed, processes)
         if isinstance(env, DeviceEnv):
             from tiebreak.envs.bridge import BridgeEnv
 
-            env = BridgeEnv(env, runtime, derive(seed, "evaluation"), CHUNK_STEPS)
-        self._env, self._runtime, self._agent = env, runtime, runtime.agent(raw_agent)
+            env = BridgeEnv(env, runtime, env_seed, CHUNK_STEPS)
+        self._env = env
+        self._runtime = runtime
+        self._agent = runtime.agent(raw_agent)
         noise_shape = registry.data_module(algorithm).act_noise(env.spec, episodes).shape
-        self._noise = runtime.asarray(np.zeros(noise_shape, np.float32))
+        self._zero_noise = runtime.asarray(np.zeros(noise_shape, np.float32))
 
     def returns(self, state: State) -> list[float]:
-        """Undiscounted returns of one episode in each environment, which starts anew."""
+        """Return the undiscounted return of one episode in each environment, from its start."""
         env, runtime = self._env, self._runtime
-        obs, returns = env.reset(), np.zeros(env.num_envs)
-        on_device, running = not isinstance(obs, np.ndarray), np.ones(env.num_envs, bool)
+        obs = env.reset()
+        on_device = not isinstance(obs, np.ndarray)
+        returns = np.zeros(env.num_envs)
+        running = np.ones(env.num_envs, bool)
         while running.any():
-            act = self._agent.act(state, obs, self._noise)
-            out = env.step(act.action if on_device else runtime.to_numpy(act).action)
+            act = self._agent.act(state, obs, self._zero_noise)
+            action = act.action if on_device else runtime.to_numpy(act).action
+            out = env.step(action)
             obs = out.obs
-            seen = out.reward, out.terminated, out.truncated
-            reward, terminated, truncated = runtime.to_numpy(seen) if on_device else seen
+
+            outcome = (out.reward, out.terminated, out.truncated)
+            reward, terminated, truncated = runtime.to_numpy(outcome) if on_device else outcome
             returns += np.where(running, reward, 0.0)
             running &= ~(terminated | truncated)
         return returns.tolist()
@@ -59,10 +75,25 @@ class Evaluator:
 
 
 def evaluate_policy(
-    algorithm: str, runtime: Runtime, raw_agent: Agent, state: State, task: str, episodes: int,
-    seed: int, processes: int = 1,
-) -> list[float]:  # fmt: skip
-    """Undiscounted returns of `episodes` greedy episodes, one fresh environment each."""
-    evaluator = Evaluator(algorithm, runtime, raw_agent, task, episodes, seed, processes)
+    *,
+    algorithm: str,
+    runtime: Runtime,
+    raw_agent: Agent,
+    state: State,
+    task: str | Task,
+    episodes: int,
+    seed: int,
+    processes: int = 1,
+) -> list[float]:
+    """Return the undiscounted returns of `episodes` greedy episodes, one environment each."""
+    evaluator = Evaluator(
+        algorithm=algorithm,
+        runtime=runtime,
+        raw_agent=raw_agent,
+        task=task,
+        episodes=episodes,
+        seed=seed,
+        processes=processes,
+    )
     with contextlib.closing(evaluator):
         return evaluator.returns(state)

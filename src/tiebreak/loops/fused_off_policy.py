@@ -25,7 +25,7 @@ from tiebreak.frameworks.jax import replay as jax_replay
 from tiebreak.frameworks.jax.noise import draw_tree
 from tiebreak.frameworks.jax.runtime import Runtime
 from tiebreak.frameworks.replay import filled, require_memory
-from tiebreak.loops.base import Loop, Progress, off_policy_draws_of
+from tiebreak.loops.base import Loop, Progress, off_policy_draws
 from tiebreak.loops.exploration import first_exploring, noise_scales, random_act, random_draw
 from tiebreak.loops.fused_episodes import episodes
 from tiebreak.loops.memory_estimate import of_agent
@@ -68,7 +68,7 @@ class FusedOffPolicy(Loop):
         self.runtime, self.raw_agent, self.env = runtime, raw, env
         self.spec, self.config, self.iterations_per_run = env.spec, config, chunk
         self.agent, self._scales = runtime.agent(raw), noise_scales(algorithm, config)
-        self._draws = off_policy_draws_of(algorithm, env.spec, config)
+        self._draws = off_policy_draws(algorithm, env.spec, config)
         self._random = random_draw(env.spec, config)
         self._reset = jax.jit(env.reset)
         carry, keys = self.start(seed)

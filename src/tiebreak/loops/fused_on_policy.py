@@ -22,7 +22,7 @@ from tiebreak.envs.device_keys import chunk_key, env_keys
 from tiebreak.envs.jax_state import dump_tree, load_tree
 from tiebreak.frameworks.jax.noise import draw_tree
 from tiebreak.frameworks.jax.runtime import Runtime
-from tiebreak.loops.base import Loop, Progress, draws_of
+from tiebreak.loops.base import Loop, Progress, on_policy_draws
 from tiebreak.loops.fused_episodes import episodes
 from tiebreak.loops.memory_estimate import of_agent
 
@@ -62,7 +62,7 @@ class FusedOnPolicy(Loop):
         self.spec, self.config, self.iterations_per_run = env.spec, config, chunk
         self.agent = runtime.agent(raw)
         self._transition = registry.data_module(algorithm).transition
-        self._draws = draws_of(algorithm, env.spec, config)
+        self._draws = on_policy_draws(algorithm, env.spec, config)
         self._reset = jax.jit(env.reset)
         carry, keys = self.start(seed)
         # Committed to the device like everything that `run` returns: else the second call compiles.

@@ -22,7 +22,8 @@ from tiebreak import registry
 from tiebreak.core.errors import UsageError
 from tiebreak.core.seeding import derive
 from tiebreak.core.types import Tree
-from tiebreak.envs.base import require_place
+from tiebreak.envs.base import require_device_for
+from tiebreak.envs.task import Task
 from tiebreak.frameworks.jax import replay as jax_replay
 from tiebreak.frameworks.jax.readings import memory
 from tiebreak.frameworks.replay import LEFT_OVER, available_bytes
@@ -72,7 +73,7 @@ def make_population(
     `variants`: so many agents with each of these settings, the first ones first; UsageError
     where one of them decides what is compiled.
     """
-    require_place(task, device, one_agent=False)
+    require_device_for(Task.parse(task), device, one_agent=False)
     seeds = tuple(range(seed, seed + agents)) * len(variants)
     settings = tuple(own for own in variants for _ in range(agents))
     agents = len(seeds)

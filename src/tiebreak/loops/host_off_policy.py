@@ -14,7 +14,7 @@ from tiebreak.core.types import Agent, Tree
 from tiebreak.envs.base import HostEnv
 from tiebreak.frameworks.replay import Ring
 from tiebreak.frameworks.runtime import Runtime, numpy_stack
-from tiebreak.loops.base import Loop, Progress, off_policy_draws_of
+from tiebreak.loops.base import Loop, Progress, off_policy_draws
 from tiebreak.loops.env_snapshot import dump_world, load_world
 from tiebreak.loops.episodes import Episodes
 from tiebreak.loops.exploration import first_exploring, noise_scales, random_act, random_draw
@@ -39,7 +39,7 @@ class HostOffPolicy(Loop):
         )
         self.ring = Ring(runtime, env.spec, config)
         self._learn = self.ring.compile_update(raw)
-        self._draws = off_policy_draws_of(algorithm, env.spec, config)
+        self._draws = off_policy_draws(algorithm, env.spec, config)
         self._noise_seed = derive(seed, "noise")
         self.state = self.agent.init(derive(seed, "weights"))
         self._on_device = not isinstance(obs := env.reset(), np.ndarray)

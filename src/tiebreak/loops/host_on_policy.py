@@ -13,7 +13,7 @@ from tiebreak.core.seeding import derive
 from tiebreak.core.types import Agent, Tree
 from tiebreak.envs.base import HostEnv
 from tiebreak.frameworks.runtime import Runtime, numpy_stack
-from tiebreak.loops.base import Loop, Progress, draws_of
+from tiebreak.loops.base import Loop, Progress, on_policy_draws
 from tiebreak.loops.env_snapshot import dump_world, load_world
 from tiebreak.loops.episodes import Episodes
 
@@ -34,7 +34,8 @@ class HostOnPolicy(Loop):
         self.spec, self.config = env.spec, config
         self.agent, self._actor = runtime.agent(raw), runtime.compile_act(raw)
         self._transition = registry.data_module(algorithm).transition
-        self._draws, self._noise_seed = draws_of(algorithm, env.spec, config), derive(seed, "noise")
+        self._draws = on_policy_draws(algorithm, env.spec, config)
+        self._noise_seed = derive(seed, "noise")
         self.state = self.agent.init(derive(seed, "weights"))
         self._on_device = not isinstance(obs := env.reset(), np.ndarray)
         self._obs, self._episodes = obs, Episodes(env.num_envs)

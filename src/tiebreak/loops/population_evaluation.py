@@ -18,7 +18,7 @@ from tiebreak.loops.fused_population import Population
 from tiebreak.loops.population_vmap import many, places, stacked
 
 
-class Greedy:
+class PopulationEvaluator:
     """Runs every agent on the environments that its own single run is evaluated on."""
 
     def __init__(self, algorithm: str, population: Population, task: str, episodes: int):

@@ -1,7 +1,15 @@
 """Training runs: one folder each, from `config.json` to the evaluated policy.
 
-driver.py drives a loop to its budget, session.py knows every way that can end, evaluate.py runs a
-stored policy greedily in any framework. checkpoints.py is the policy on disk, resume.py what a run
-goes on from, trackers.py what is shown and logged meanwhile.
+A training passes through these modules, in this order:
+
+- train.py: `tiebreak.train`, the public function.
+- request.py: everything that was asked for, checked and resolved.
+- executors.py: who starts the training; this process, so far.
+- session.py, population.py: one run of one or of many agents, and every way in which it can end.
+- train_loop.py: a loop run to its number of steps, as a generator.
+- trackers.py: who hears of metrics, evaluations and the end; metrics_log.py and display.py.
+- checkpoints.py: what a run resumes from. policy_files.py: the trained policy on disk.
+- evaluate.py: `tiebreak.evaluate`, a stored policy run greedily in any framework.
+
 Importing these imports no framework.
 """

@@ -1,27 +1,29 @@
-"""`tiebreak.evaluate`: a stored policy, run greedily in any framework."""
+"""`tiebreak.evaluate`: run a stored policy greedily, in any framework."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from tiebreak import registry
 from tiebreak.core.errors import UsageError
-from tiebreak.envs.policy_observation import make_env_for
+from tiebreak.envs.policy_observation import make_spec_for
+from tiebreak.envs.task import Task
 from tiebreak.loops.evaluate import evaluate_policy
-from tiebreak.training import options, policy_files
+from tiebreak.training import policy_files
+from tiebreak.training.request import check_settings
 
 
 class EvalResult(NamedTuple):
-    """Greedy returns and what produced them."""
+    """Greedy returns, and what they were measured with."""
 
     returns: list[float]
     """One per episode."""
     mean: float
     std: float
-    """Over the episodes, biased (ddof 0)."""
+    """Standard deviation over the episodes, biased (ddof 0)."""
     algorithm: str
     task: str
     framework: str
@@ -42,37 +44,65 @@ def evaluate(
 ) -> EvalResult:
     """Run the policy in `directory` (a training run) for `episodes` episodes without noise.
 
-    `framework=None` is the one that trained it; `seed=None` is the seed it was trained with, so
-    that the final evaluation of the training repeats; `task=None` is the task it was trained on.
-    Raises UsageError for a folder that is not a run or a task that the policy does not fit.
+    `framework`, `task` and `seed` default to those of the training, whose final evaluation is then
+    repeated. Raises UsageError for a folder that is not a run, or a task that does not fit.
     """
     if episodes < 1:
         raise UsageError(f"episodes is {episodes}; it must be at least 1")
     policy = policy_files.load_policy(directory)
-    framework = framework or str(policy.metadata.get("framework"))
-    trained_on = str(policy.metadata.get("task"))
-    task = task or trained_on
-    seed = int(policy.metadata.get("seed", 0)) if seed is None else seed
-    mode = options.check(policy.algorithm, framework, task, mode, precision=precision, seed=seed)
+    stored = policy.metadata
+    framework = framework or str(stored.get("framework"))
+    trained_on = Task.parse(str(stored.get("task")))
+    chosen = trained_on if task is None else Task.parse(task)
+    seed = int(stored.get("seed", 0)) if seed is None else seed
+    mode = check_settings(
+        policy.algorithm, framework, chosen, mode=mode, precision=precision, seed=seed
+    )
+
     runtime = registry.make_runtime(framework, mode, precision, device)
+    returns = _run_policy(policy, runtime, chosen, trained_on, episodes, seed)
+    return EvalResult(
+        returns=returns,
+        mean=float(np.mean(returns)),
+        std=float(np.std(returns)),
+        algorithm=policy.algorithm,
+        task=str(chosen),
+        framework=framework,
+        mode=mode,
+        seed=seed,
+    )
+
+
+def _run_policy(
+    policy: policy_files.Policy,
+    runtime: Any,
+    task: Task,
+    trained_on: Task,
+    episodes: int,
+    seed: int,
+) -> list[float]:
+    """Return the greedy returns of a stored policy, executed by `runtime`."""
     if task != trained_on:
-        _check_fits(policy, task, trained_on)
-    raw = registry.make_raw_agent(policy.algorithm, policy.spec, policy.config, runtime)
-    state = runtime.agent(raw).load(policy.weights)
-    processes = policy.config.env_processes if task == trained_on else 1
-    found = evaluate_policy(
-        policy.algorithm, runtime, raw, state, task, episodes, seed, processes
-    )  # fmt: skip
-    returns = [float(r) for r in found]
-    mean, std = float(np.mean(returns)), float(np.std(returns))
-    return EvalResult(returns, mean, std, policy.algorithm, task, framework, mode, seed)
+        _require_fit(policy, task, trained_on)
+    raw_agent = registry.make_raw_agent(policy.algorithm, policy.spec, policy.config, runtime)
+    returns = evaluate_policy(
+        algorithm=policy.algorithm,
+        runtime=runtime,
+        raw_agent=raw_agent,
+        state=runtime.agent(raw_agent).load(policy.weights),
+        task=task,
+        episodes=episodes,
+        seed=seed,
+        processes=policy.config.env_processes if task == trained_on else 1,
+    )
+    return [float(r) for r in returns]
 
 
-def _check_fits(policy: policy_files.Policy, task: str, trained_on: str) -> None:
-    env = make_env_for(policy.algorithm, task)
-    getattr(env, "close", lambda: None)()
-    if env.spec != policy.spec:
+def _require_fit(policy: policy_files.Policy, task: Task, trained_on: Task) -> None:
+    """Raise UsageError unless the task has the shapes and bounds of the policy's own."""
+    spec = make_spec_for(policy.algorithm, task)
+    if spec != policy.spec:
         raise UsageError(
-            f"the policy was trained on {trained_on!r} and does not fit {task!r}: "
-            f"{policy.spec} against {env.spec}"
+            f"the policy was trained on {str(trained_on)!r} and does not fit {str(task)!r}: "
+            f"{policy.spec} against {spec}"
         )

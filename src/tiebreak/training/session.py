@@ -1,11 +1,13 @@
-"""One training run under way: the loop, its folder, its log, and every way it can end."""
+"""One training run: its loop, its folder, its trackers, and every way in which it can end."""
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import math
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from shlex import quote
 from typing import Any, NamedTuple
@@ -14,16 +16,22 @@ import numpy as np
 
 from tiebreak.core.errors import UsageError
 from tiebreak.core.files import write_json
+from tiebreak.core.text import one_line
 from tiebreak.frameworks.weights import Weights
+from tiebreak.loops.base import make_loop
+from tiebreak.loops.evaluate import Evaluator
 from tiebreak.training import checkpoints, policy_files
+from tiebreak.training.checkpoints import Marks
 from tiebreak.training.evaluate import evaluate
-from tiebreak.training.metrics_log import Display
-from tiebreak.training.options import Intervals, of_memory, of_task
-from tiebreak.training.train_loop import Driver
+from tiebreak.training.request import TrainingRequest
+from tiebreak.training.run_config import describe, memory_notes, task_notes
+from tiebreak.training.summaries import summarize
+from tiebreak.training.trackers import TrackedRun, Trackers, make_default_trackers
+from tiebreak.training.train_loop import Interval, passes_multiple, run_intervals
 
 
 class TrainResult(NamedTuple):
-    """What a finished run tells."""
+    """A finished run."""
 
     out: Path
     """The run's folder."""
@@ -34,180 +42,370 @@ class TrainResult(NamedTuple):
     updates: int
     """Gradient steps."""
     wall_s: float
-    """All runs together, compilation included, evaluations and checkpoints not."""
+    """Seconds of all training, compilation included, evaluations and checkpoints excluded."""
     first_s: float
-    """The first run alone, of each process where it was resumed: compilation is in here."""
+    """Seconds of the first interval, which compiles; summed over processes if resumed."""
     steps_per_s: float
-    """Environment steps per second after the first run; of everything if there was only one.
+    """Environment steps per second after the first interval; of everything if there was only one.
     Of a population, of all agents together."""
     summary: dict[str, Any]
-    """Of the final evaluation: return_mean and return_std; of a population return_iqm, …_min and
-    …_max, too, and the same by_settings where they differ. Empty without an evaluation."""
+    """Statistics of the final evaluation: return_mean and return_std; of a population return_iqm,
+    …_min and …_max, too, and these by_settings where settings differ. Empty without evaluation."""
+    agents: int = 1
+    """Agents trained at once."""
+
+
+class TrainingFailed(RuntimeError):
+    """Training ran but cannot continue; the message says why and what is kept."""
 
 
 class TrainingInterrupted(KeyboardInterrupt):
     """Ctrl-C ended a run; the message says what is kept."""
 
 
-class Session:
-    """One run under way: its loop, its folder, its log."""
+def run_training(request: TrainingRequest, progress: bool = True) -> TrainResult:
+    """Train one agent as a resolved request says, from its checkpoint if it resumes."""
+    loop = make_loop(
+        request.algorithm,
+        request.framework,
+        request.task,
+        mode=request.mode,
+        loop=request.loop,
+        config=request.config,
+        precision=request.precision,
+        device=request.device,
+        seed=request.seed,
+    )
+    with contextlib.closing(loop):
+        config = describe(request, loop)
+        marks, notes = Marks(), []
+        if request.resume:
+            marks, notes = checkpoints.load(request.folder, loop, config)
+        return Session(request, loop, config, progress).run(marks, notes)
 
-    policy = policy_files.POLICY
-    """The file that is there once a policy is kept."""
+
+class Session:
+    """One run of one agent under way; `run` takes it to its end.
+
+    The run folder says how a run ended, whatever happens: `result.json` holds the status.
+    """
+
+    summarize = staticmethod(summarize)
+    """Progress of some runs of the loop -> a line of metrics."""
+    policy_file = policy_files.POLICY
+    """File that exists once a policy is kept."""
 
     def __init__(
-        self, loop: Any, folder: Path, about: dict[str, Any], intervals: Intervals, progress: bool
+        self, request: TrainingRequest, loop: Any, config: Mapping[str, Any], progress: bool = True
     ):
-        self.loop, self.folder, self.about, self.intervals = loop, folder, about, intervals
-        self.fresh, self.progress = not folder.exists(), progress
+        self.request, self.loop, self.config = request, loop, config
+        self.folder = request.folder
+        self.total_steps = loop.config.num_iterations * loop.config.iteration_steps
+        self.marks = Marks()
+        self.trackers = Trackers([])
+        self._progress = progress
+        self._is_new_folder = not self.folder.exists()
+        self._eval_every = request.intervals.eval_every
+        self._checkpoint_every = request.intervals.checkpoint_steps(self.total_steps)
+        self._evaluator: Any = None
+        self._has_log = False
 
-    def complete(self, marks: checkpoints.Marks, notes: Sequence[str]) -> TrainResult:
-        """Train on from `marks`, save, evaluate; whatever happens, the folder says how it ended."""
-        name = f"{self.about['algorithm']} {self.about['framework']} {self.about['task']}"
-        total_steps = self.loop.config.num_iterations * self.loop.config.iteration_steps
-        display = Display(name, total_steps, self.progress)
-        with contextlib.closing(display):
-            driver = self._open(marks, display)
-            of_this = of_task(self.about["algorithm"], self.about["task"], self.loop.config)
-            for note in (*of_this, *of_memory(self.about), *notes):
-                display.note(note)
-            with contextlib.closing(driver):
-                returns = self._train(driver, display, name)
-        return self._finish(driver.marks, returns)
+    def run(self, marks: Marks, notes: Sequence[str] = ()) -> TrainResult:
+        """Train from `marks` to the end, save the policy and evaluate it.
 
-    def _open(self, marks: checkpoints.Marks, display: Display) -> Driver:
-        """Make the folder, or take back what a run that goes on has written since `marks`."""
+        `notes` are shown first. Raises TrainingFailed, TrainingInterrupted, UsageError where the
+        folder cannot be written, and whatever the loop raises.
+        """
+        self.marks, self._has_log = marks, marks.metrics[0] > 0
+        with contextlib.ExitStack() as stack:
+            stack.callback(self._close)
+            self._open()
+            request, loop = self.request, self.loop
+            self.trackers.start(self.config, loop.steps)
+            of_task = task_notes(request.algorithm, str(request.task), loop.config)
+            for note in (*of_task, *memory_notes(self.config), *notes):
+                self.trackers.log_note(note)
+            try:
+                returns = self._train()
+            except KeyboardInterrupt as error:
+                raise TrainingInterrupted(self._end_interrupted()) from error
+            except Exception as error:
+                self._end("failed", error=one_line(error))
+                raise
+            return self._end_complete(returns)
+
+    def _open(self) -> None:
+        """Make the folder and the trackers; resumed, truncate logs to the checkpoint's marks."""
+        request, marks = self.request, self.marks
+        run = TrackedRun(
+            folder=self.folder,
+            title=f"{request.algorithm} {request.framework} {request.task}",
+            total_steps=self.total_steps,
+            evaluates=bool(self._eval_every),
+            positions={"metrics": marks.metrics, "evaluations": marks.evaluations},
+            show_progress=self._progress,
+        )
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            driver = self._driver(marks, display)
+            self.trackers = make_default_trackers(run)
             if not marks.resumed:  # else it says when the run began, and with which versions
-                write_json(self.folder / "config.json", self.about)
+                write_json(self.folder / "config.json", self.config)
             (self.folder / "result.json").unlink(missing_ok=True)
-            return driver
         except OSError as error:
             raise UsageError(f"cannot write to {str(self.folder)!r}: {error.strerror}") from error
 
-    def _driver(self, marks: checkpoints.Marks, display: Display) -> Driver:
-        return Driver(self.loop, self.folder, self.about, self.intervals, marks, display)
+    def _close(self) -> None:
+        if self._evaluator is not None:
+            self._evaluator.close()
+        self.trackers.close()
 
-    def _train(self, driver: Driver, display: Display, name: str) -> list[Any]:
+    def _train(self) -> list[Any]:
+        """Train, store policy and checkpoint, and return the greedy returns of the end."""
+        with interruptible(lambda: self.trackers.log_status("stopping after this run")) as stop:
+            self._run_loop(stop)
+            self._save_policies()
+            self._save_checkpoint()
+        if stop.is_set():
+            raise KeyboardInterrupt
+
+        self.trackers.log_status("evaluating")
+        returns = self._final_returns()
+        self._log_evaluation(returns)
+        return returns
+
+    def _run_loop(self, stop: threading.Event) -> None:
+        """Run the loop to its end or until `stop`; log every interval, evaluate and store."""
+        stop_every = (self._eval_every, self._checkpoint_every)
+        self._do_what_is_due(stop)
+        first = True
+        for interval in run_intervals(self.loop, self.total_steps, stop_every, stop):
+            self._log_interval(interval, first)
+            self._do_what_is_due(stop)
+            first = False
+
+        failures = np.sum(self.loop.failures or 0)
+        if failures:
+            self.trackers.log_note(
+                f"the simulator failed {failures} times (NaN): new episodes began"
+            )
+
+    def _do_what_is_due(self, stop: threading.Event) -> None:
+        """Evaluate and store a checkpoint where an interval was reached during training.
+
+        The end of training has its own evaluation and checkpoint.
+        """
+        steps, marks = self.loop.steps, self.marks
+        if steps >= self.total_steps or stop.is_set():
+            return
+        if passes_multiple(self._eval_every, marks.evaluated_at, steps):
+            self._log_evaluation(self._returns_during_training())
+        if passes_multiple(self._checkpoint_every, marks.saved_at, steps):
+            self._save_checkpoint()
+
+    def _log_interval(self, interval: Interval, first: bool) -> None:
+        """Log one line of metrics; TrainingFailed where one of them is no number any more."""
+        loop, marks = self.loop, self.marks
+        marks.wall_s += interval.seconds
+        if first:
+            marks.first_s += interval.seconds
+            marks.first_steps += interval.steps
+
+        line = {
+            "steps": loop.steps,
+            "updates": loop.updates,
+            "seconds": marks.wall_s,
+            "steps_per_s": loop.agents * interval.steps / interval.seconds,
+            **self.summarize(interval.progress),
+        }
+        failures = loop.failures
+        if failures is not None:
+            line["failures"] = failures
+        self.trackers.log_metrics(loop.steps, line)
+        self._has_log = True
+
+        diverged = [name for name, value in line.items() if is_diverged(value)]
+        if diverged:
+            name = diverged[0]
+            raise TrainingFailed(
+                f"{name} is {np.ravel(line[name])[0]} after {line['steps']} steps "
+                f"({line['updates']} updates); the log is kept in {self.folder}; try a lower "
+                "learning_rate"
+            )
+
+    def _returns_during_training(self) -> list[Any]:
+        """Evaluate the current state on environments that are built once per run."""
+        if self._evaluator is None:
+            self._evaluator = self._make_evaluator()
+        return self._evaluator.returns(self.loop.state)
+
+    def _make_evaluator(self) -> Any:
+        request, loop = self.request, self.loop
+        return Evaluator(
+            algorithm=request.algorithm,
+            runtime=loop.runtime,
+            raw_agent=loop.raw_agent,
+            task=request.task,
+            episodes=request.intervals.eval_episodes,
+            seed=request.seed,
+            processes=loop.config.env_processes,
+        )
+
+    def _log_evaluation(self, returns: list[Any]) -> None:
+        """Log greedy returns of the current policy, in runs that evaluate during training."""
+        if not self._eval_every:
+            return
+        self.marks.evaluated_at = self.loop.steps
+        evaluation = {
+            "steps": self.loop.steps,
+            "updates": self.loop.updates,
+            "return_mean": float(np.mean(returns)),
+            "return_std": float(np.std(returns)),
+            "returns": returns,
+        }
+        self.trackers.log_evaluation(self.loop.steps, evaluation)
+
+    def _save_checkpoint(self) -> None:
+        """Store all that a new process needs to continue here, unless stored or not wanted."""
+        if not self._checkpoint_every or self.marks.saved_at == self.loop.steps:
+            return
+        self.marks.saved_at = self.loop.steps
+        self.marks = dataclasses.replace(self.marks, **self.trackers.position())
+        arrays, config_hash = self.loop.dump(), self.config["config_hash"]
         try:
-            with _interruptible(lambda: display.say(f"{name}: stopping after this run")) as stop:
-                driver.drive(stop)
-                self._save()
-                driver.checkpoint()
-            if stop.is_set():
-                raise KeyboardInterrupt
-            display.say(f"{name}: evaluating")
-            returns = self._evaluate()
-            driver.evaluated(returns)
-            return returns
-        except KeyboardInterrupt as error:
-            raise TrainingInterrupted(self._interrupted(driver.metrics.lines)) from error
-        except Exception as error:
-            self._end("failed", driver.metrics.lines, error=" ".join(str(error).split()))
-            raise
+            checkpoints.save(self.folder, arrays, config_hash, self.marks)
+        except OSError as error:
+            raise TrainingFailed(
+                f"cannot write the checkpoint of step {self.loop.steps} to {self.folder}: "
+                f"{error.strerror}; make room and go on with --resume, or use --checkpoint-every 0"
+            ) from error
 
-    def _save(self) -> None:
+    def _save_policies(self) -> None:
         weights = self.loop.agent.dump(self.loop.state)
-        self._save_policy(self.policy, weights, self.about["seed"], self.loop.config)
+        self._save_policy(self.policy_file, weights, self.request.seed, self.loop.config)
 
-    def _save_policy(self, name: str, arrays: Weights, seed: int, config: Any) -> None:
-        about = self.about
-        named = {k: about[k] for k in ("task", "framework", "mode", "loop")} | {"seed": seed}
+    def _save_policy(self, name: str, weights: Weights, seed: int, config: Any) -> None:
         policy_files.save_policy(
             self.folder,
-            arrays,
-            about["algorithm"],
+            weights,
+            self.request.algorithm,
             self.loop.spec,
             config,
             name,
             steps=self.loop.steps,
-            **named,
+            task=str(self.request.task),
+            framework=self.request.framework,
+            mode=self.loop.runtime.mode,
+            loop=self.loop.kind,
+            seed=seed,
         )
 
-    def _evaluate(self) -> list[Any]:
-        episodes = self.about["eval_episodes"]
+    def _final_returns(self) -> list[Any]:
+        """Evaluate the stored policy, as `tiebreak evaluate` does; [] without evaluation."""
+        episodes = self.request.intervals.eval_episodes
         if not episodes:
             return []
-        about = self.about
-        return evaluate(
+        runtime = self.loop.runtime
+        result = evaluate(
             self.folder,
-            mode=about["mode"],
+            mode=runtime.mode,
             episodes=episodes,
-            precision=about["precision"],
-            device=about["device"],
-            seed=about["seed"],
-        ).returns
-
-    def _interrupted(self, lines: int) -> str:
-        """What is kept. Nothing is saved here: a run cut in its middle has consumed its state."""
-        policy = self.folder / self.policy
-        kept = policy.exists()
-        self._end("interrupted", lines)
-        after, end = f"interrupted after {self.loop.steps} steps", ""
-        if checkpoints.exists(self.folder):
-            end = f"; go on with: {self.about['command']} --out {quote(str(self.folder))} --resume"
-        if kept:
-            where = self.folder if self.policy == policy_files.POLICY else policy
-            return f"{after}; the policy so far is kept: `tiebreak evaluate {where}`{end}"
-        if lines:
-            what = "no policy; " + ("go on" if end else "start again") + " to get one"
-            return f"{after}; the log is kept in {self.folder}, {what}{end}"
-        return f"{after}; nothing is kept; start again with the same command"
-
-    def _end(self, status: str, lines: int, **more: Any) -> None:
-        if lines or (self.folder / self.policy).exists():
-            write_json(self.folder / "result.json", {"status": status, **more})
-            return
-        for name in ("config.json", "metrics.jsonl", "eval.jsonl"):
-            (self.folder / name).unlink(missing_ok=True)
-        if self.fresh:
-            self.folder.rmdir()
-
-    def _finish(self, marks: checkpoints.Marks, returns: list[float]) -> TrainResult:
-        steps, wall_s = self.loop.steps - marks.first_steps, marks.wall_s - marks.first_s
-        if steps <= 0:
-            steps, wall_s = self.loop.steps, marks.wall_s
-        result = TrainResult(
-            self.folder,
-            returns,
-            self.loop.steps,
-            self.loop.updates,
-            marks.wall_s,
-            marks.first_s,
-            self.loop.agents * steps / wall_s,
-            self._summary(returns) if returns else {},
+            precision=runtime.precision,
+            device=runtime.device,
+            seed=self.request.seed,
         )
-        stored = {k: v for k, v in result._asdict().items() if k not in ("out", "summary")}
+        return result.returns
+
+    def _end_complete(self, returns: list[Any]) -> TrainResult:
+        """Write the result, and keep only the last checkpoint."""
+        result = self._result(returns)
+        stored = result._asdict()
+        del stored["out"], stored["summary"], stored["agents"]
         stored |= result.summary
-        if marks.resumed:
-            stored["resumed"] = marks.resumed
-        write_json(self.folder / "result.json", {"status": "ok", **stored})
+        if self.marks.resumed:
+            stored["resumed"] = self.marks.resumed
+        self._end("ok", **stored)
         checkpoints.prune(self.folder, 1)
         return result
 
+    def _result(self, returns: list[Any]) -> TrainResult:
+        loop, marks = self.loop, self.marks
+        steps, seconds = loop.steps - marks.first_steps, marks.wall_s - marks.first_s
+        if steps <= 0:  # everything was in the first interval
+            steps, seconds = loop.steps, marks.wall_s
+        return TrainResult(
+            out=self.folder,
+            returns=returns,
+            steps=loop.steps,
+            updates=loop.updates,
+            wall_s=marks.wall_s,
+            first_s=marks.first_s,
+            steps_per_s=loop.agents * steps / seconds,
+            summary=self._summary(returns) if returns else {},
+            agents=loop.agents,
+        )
+
     def _summary(self, returns: list[Any]) -> dict[str, Any]:
-        """What there is to say of the final evaluation, in `result.json`, too."""
+        """Return statistics of the final evaluation; they are stored in `result.json`, too."""
         return {"return_mean": float(np.mean(returns)), "return_std": float(np.std(returns))}
+
+    def _end_interrupted(self) -> str:
+        """Record the interruption, and return what is kept.
+
+        Nothing is saved here: a run that is cut in its middle has consumed its state.
+        """
+        policy = self.folder / self.policy_file
+        has_policy = policy.exists()
+        self._end("interrupted")
+
+        after, resume = f"interrupted after {self.loop.steps} steps", ""
+        if checkpoints.exists(self.folder):
+            out = quote(str(self.folder))
+            resume = f"; go on with: {self.config['command']} --out {out} --resume"
+        if has_policy:
+            where = self.folder if self.policy_file == policy_files.POLICY else policy
+            return f"{after}; the policy so far is kept: `tiebreak evaluate {where}`{resume}"
+        if self._has_log:
+            verb = "go on" if resume else "start again"
+            return (
+                f"{after}; the log is kept in {self.folder}, no policy; {verb} to get one{resume}"
+            )
+        return f"{after}; nothing is kept; start again with the same command"
+
+    def _end(self, status: str, **details: Any) -> None:
+        """Record how the run ended; a run that has logged and saved nothing leaves no files."""
+        result = {"status": status, **details}
+        self.trackers.finish(result)
+        if self._has_log or (self.folder / self.policy_file).exists():
+            write_json(self.folder / "result.json", result)
+            return
+        for name in ("config.json", "metrics.jsonl", "eval.jsonl"):
+            (self.folder / name).unlink(missing_ok=True)
+        if self._is_new_folder:
+            self.folder.rmdir()
+
+
+def is_diverged(value: Any) -> bool:
+    """Return whether a number of the log is NaN or infinite; of a population, every agent's."""
+    values = value if isinstance(value, list) else [value]
+    return all(isinstance(v, float) and not math.isfinite(v) for v in values)
 
 
 @contextlib.contextmanager
-def _interruptible(notice: Callable[[], None]) -> Iterator[threading.Event]:
-    """Within, the first Ctrl-C only sets the event; the next one interrupts at once."""
+def interruptible(notify: Callable[[], None]) -> Iterator[threading.Event]:
+    """Turn the first Ctrl-C into an event, and call `notify`; the next one interrupts at once."""
     stop = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield stop  # signals belong to the main thread
         return
-    before = signal.getsignal(signal.SIGINT)
+    previous = signal.getsignal(signal.SIGINT)
 
-    def first(*_: Any) -> None:
+    def on_first(*_: Any) -> None:
         stop.set()
-        signal.signal(signal.SIGINT, before)
-        notice()
+        signal.signal(signal.SIGINT, previous)
+        notify()
 
-    signal.signal(signal.SIGINT, first)
+    signal.signal(signal.SIGINT, on_first)
     try:
         yield stop
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.signal(signal.SIGINT, previous)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tiebreak.loops.base import make_loop
-from tiebreak.training import checkpoints as resuming
-from tiebreak.training import options, policy_files
-from tiebreak.training.session import Session, TrainResult
+from tiebreak.envs.task import Task
+from tiebreak.training.executors import start
+from tiebreak.training.request import Intervals, TrainingRequest
+from tiebreak.training.session import TrainResult
 
 
 def train(
@@ -32,24 +31,24 @@ def train(
     resume: bool = False,
     progress: bool = True,
 ) -> TrainResult:
-    """Train on `task` for `config.total_steps` steps, then evaluate greedily; all goes into `out`.
+    """Train on `task` for `config.total_steps` steps, evaluate greedily, store all in `out`.
 
-    `config=None` is the algorithm's reference for the task; `overrides` (name -> value, strings
-    are parsed) changes it. `out=None` is a new folder under `runs/`. Every `eval_every` steps (0:
-    never) the policy of that moment is evaluated, too; every `checkpoint_every` (None: ten times
-    in a run, 0: never) all is stored that `resume=True` needs, with the same settings, to go on in
-    `out`. Raises UsageError for wrong names, MissingDependency, TrainingFailed (a loss that is no
-    number, a full disk) and TrainingInterrupted.
+    Keywords are described in TrainingRequest and Intervals. Raises UsageError, MissingDependency,
+    TrainingFailed (a loss that is no number, a full disk) and TrainingInterrupted.
     """
-    mode = options.check(algorithm, framework, task, mode, loop, precision, seed)
-    intervals = options.Intervals(eval_episodes, eval_every, checkpoint_every)
-    intervals.check()
-    name = f"{algorithm}-{framework}-{task}-s{seed}"
-    folder = resuming.require_run(out) if resume else policy_files.choose_folder(out, name)
-    config = options.resolve_config(algorithm, task, config, overrides)
-    settings = {"mode": mode, "loop": loop, "precision": precision, "device": device, "seed": seed}
-    made = make_loop(algorithm, framework, task, config=config, **settings)
-    with contextlib.closing(made):
-        about = options.describe(algorithm, framework, task, made, seed, intervals)
-        start = resuming.load(folder, made, about) if resume else (resuming.Marks(), [])
-        return Session(made, folder, about, intervals, progress).complete(*start)
+    request = TrainingRequest(
+        algorithm=algorithm,
+        framework=framework,
+        task=Task.parse(task),
+        mode=mode,
+        loop=loop,
+        config=config,
+        overrides=overrides or {},
+        seed=seed,
+        precision=precision,
+        device=device,
+        intervals=Intervals(eval_episodes, eval_every, checkpoint_every),
+        out=out,
+        resume=resume,
+    )
+    return start(request, progress=progress)

@@ -1,0 +1,47 @@
+"""Executors: who starts a training. This process is the first; processes or a cluster may follow.
+
+To add one, write a class with `train` and add its row to EXECUTORS.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from tiebreak.training.population import run_population
+from tiebreak.training.request import TrainingRequest
+from tiebreak.training.session import TrainResult, run_training
+
+
+class Executor(Protocol):
+    """Starts a training somewhere, and waits for its result."""
+
+    def train(self, request: TrainingRequest, *, progress: bool = True) -> TrainResult:
+        """Run a resolved request to its end.
+
+        Args:
+            request: What to train; plain data, which another process can be sent.
+            progress: Whether to show progress on stderr.
+
+        Raises:
+            TrainingFailed, TrainingInterrupted, or UsageError for what `resolve` cannot know.
+        """
+        ...
+
+
+class LocalExecutor:
+    """Trains in this process."""
+
+    def train(self, request: TrainingRequest, *, progress: bool = True) -> TrainResult:
+        if request.seeds is None:
+            return run_training(request, progress)
+        return run_population(request, progress)
+
+
+EXECUTORS: dict[str, type[Executor]] = {"local": LocalExecutor}
+
+
+def start(
+    request: TrainingRequest, *, executor: str = "local", progress: bool = True
+) -> TrainResult:
+    """Resolve a request, and train with the named executor."""
+    return EXECUTORS[executor]().train(request.resolve(), progress=progress)

@@ -1,0 +1,220 @@
+"""A training as it was asked for, checked and resolved before anything is built.
+
+`TrainingRequest(...).resolve()` is the door of every training: behind it names are valid, packages
+installed, the configuration complete and the folder chosen.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tiebreak import registry
+from tiebreak.core import config as configs
+from tiebreak.core.errors import UsageError, unknown
+from tiebreak.envs.base import make_spec
+from tiebreak.envs.task import Task
+from tiebreak.loops.base import choose_kind, frameworks_with_fused_loops
+from tiebreak.training import checkpoints, policy_files
+
+
+class Intervals(NamedTuple):
+    """Evaluations and checkpoints beside training, in environment steps."""
+
+    eval_episodes: int = 16
+    """Greedy episodes per evaluation, the final one included; 0: no evaluation."""
+    eval_every: int = 0
+    """Steps between evaluations during training; 0: only a final one."""
+    checkpoint_every: int | None = None
+    """Steps between checkpoints; None: ten per training, 0: none."""
+
+    def check(self) -> None:
+        """Raise UsageError for negative numbers, and for evaluations without episodes."""
+        for name, value in self._asdict().items():
+            if value is not None and value < 0:
+                raise UsageError(f"{name} is {value}; it must be at least 0 (0: none)")
+        if self.eval_every and not self.eval_episodes:
+            raise UsageError(f"eval_every is {self.eval_every}, but eval_episodes is 0")
+
+    def checkpoint_steps(self, total_steps: int) -> int:
+        """Return the steps between checkpoints of a training of `total_steps`; 0: none."""
+        if self.checkpoint_every is None:
+            return -(-total_steps // 10)
+        return self.checkpoint_every
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingRequest:
+    """One training, or one of a whole population of agents, as plain data."""
+
+    algorithm: str
+    framework: str
+    task: Task
+    mode: str | None = None
+    """None: the framework's default mode."""
+    loop: str | None = None
+    """`host` or `fused`; None: `fused` where possible."""
+    config: Any = None
+    """The algorithm's Config; None: the reference for the task."""
+    overrides: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    """Settings to change in `config` (strings are parsed); empty once resolved."""
+    seed: int = 0
+    """Seed of the (first) agent."""
+    seeds: int | None = None
+    """Number of seeds, `seed` and up, trained at once as a population; None: one agent."""
+    sweep: Mapping[str, Sequence[Any]] = dataclasses.field(default_factory=dict)
+    """Setting -> values; the population has `seeds` agents for every combination."""
+    variants: Sequence[Mapping[str, float]] = ({},)
+    """Settings of each combination of `sweep`, the last name changing fastest; set by `resolve`."""
+    precision: str = "float32"
+    device: str = "cpu"
+    intervals: Intervals = dataclasses.field(default_factory=Intervals)
+    out: str | Path | None = None
+    """Folder of the run; None: a new one under `runs/`."""
+    resume: bool = False
+    """Continue the run in `out`, with the same settings."""
+
+    @property
+    def folder(self) -> Path:
+        """The folder of a resolved request."""
+        assert self.out is not None, "the request is not resolved"
+        return Path(self.out)
+
+    def resolve(self) -> TrainingRequest:
+        """Check everything that can be known before the loop is built, and fill in defaults.
+
+        Raises UsageError for wrong names and values, MissingDependency for missing packages.
+        Creates no folder. An environment is made only to read its spec, after all other checks.
+        """
+        loop, intervals = self.loop, self.intervals
+        if self.seeds is not None:
+            _check_population(self)
+            loop = loop or "fused"
+            intervals = intervals._replace(checkpoint_every=0)
+
+        mode = check_settings(
+            self.algorithm,
+            self.framework,
+            self.task,
+            mode=self.mode,
+            loop=loop,
+            precision=self.precision,
+            seed=self.seed,
+        )
+        intervals.check()
+        folder = _choose_folder(self)
+
+        if self.overrides:  # wrong names and types are found before an environment is made
+            configs.override(registry.config_module(self.algorithm).Config(), self.overrides)
+        config = resolve_config(self.algorithm, self.task, self.config, self.overrides)
+        return dataclasses.replace(
+            self,
+            mode=mode,
+            loop=choose_kind(self.framework, self.task, loop, mode),
+            config=config,
+            overrides={},
+            variants=resolve_variants(self.algorithm, config, self.sweep),
+            intervals=intervals,
+            out=folder,
+        )
+
+
+def check_settings(
+    algorithm: str,
+    framework: str,
+    task: Task,
+    *,
+    mode: str | None = None,
+    loop: str | None = None,
+    precision: str = "float32",
+    seed: int = 0,
+) -> str:
+    """Check names, seed, precision and installed packages without importing anything.
+
+    Returns the mode, resolved. Raises UsageError or MissingDependency.
+    """
+    registry.algorithm(algorithm)
+    row = registry.framework(framework)
+    mode = registry.mode(framework, mode)
+    choose_kind(framework, task, loop, mode)
+    if not 0 <= seed < 2**31:
+        raise UsageError(f"seed is {seed}; it must be in 0 to {2**31 - 1}")
+    if precision not in registry.PRECISIONS:
+        raise unknown("precision", precision, registry.PRECISIONS)
+    registry.require_packages(f"framework {framework!r}", row.packages, row.extra)
+    registry.require_packages(f"engine {task.engine!r}", task.row.packages, task.row.extra)
+    return mode
+
+
+def _check_population(request: TrainingRequest) -> None:
+    """Raise UsageError unless the agents can be one compiled program."""
+    seeds, framework, task = request.seeds or 0, request.framework, request.task
+    if seeds < 1 or request.seed + seeds > 2**31:
+        raise UsageError(f"seeds is {seeds}; it must be at least 1, and the last below {2**31}")
+    if request.resume or request.intervals.checkpoint_every:
+        raise UsageError(
+            "--seeds and --sweep store no checkpoints: leave out --resume and --checkpoint-every"
+        )
+
+    row, mode = registry.framework(framework), registry.mode(framework, request.mode)
+    compiled = registry.RUNTIMES[row.runtime].fused and mode != "eager"
+    if compiled and task.row.kind == "device" and request.loop != "host":
+        return
+    frameworks = frameworks_with_fused_loops()
+    engines = [name for name, engine in registry.ENGINES.items() if engine.kind == "device"]
+    raise UsageError(
+        "--seeds and --sweep train all agents in one compiled program: it takes "
+        f"{', '.join(frameworks)}, on an engine that runs on the device ({', '.join(engines)}), "
+        f"without --loop host and --mode eager; train {framework} {mode} on {str(task)!r} seed by "
+        "seed, with --seed"
+    )
+
+
+def _choose_folder(request: TrainingRequest) -> Path:
+    if request.resume:
+        return checkpoints.require_run(request.out)
+
+    name = f"{request.algorithm}-{request.framework}-{request.task}-s{request.seed}"
+    if request.seeds is not None:
+        combinations = 1
+        for values in request.sweep.values():
+            combinations *= len(values)
+        name += f"-n{request.seeds * combinations}"
+    return policy_files.choose_folder(request.out, name)
+
+
+def resolve_config(
+    algorithm: str, task: Task, config: Any, overrides: Mapping[str, Any] | None = None
+) -> Any:
+    """Return `config`, or the reference for the task, with `overrides` put in and checked."""
+    if config is None:
+        config = registry.reference_config(algorithm, make_spec(task), str(task))
+    if overrides:
+        config = registry.config_module(algorithm).check(configs.override(config, overrides))
+    return config
+
+
+def resolve_variants(
+    algorithm: str, config: Any, sweep: Mapping[str, Sequence[Any]]
+) -> list[dict[str, float]]:
+    """Return every combination of a sweep's values, the last name changing fastest.
+
+    Each combination is checked as a config of its own would be. An empty sweep is one combination
+    that changes nothing. Raises UsageError for settings that are not plain numbers.
+    """
+    module = registry.config_module(algorithm)
+    numbers = configs.names_of(module.Config, float)
+    for name in sweep:
+        if name not in numbers:
+            raise unknown("setting to sweep", name, numbers)
+
+    variants = []
+    for values in itertools.product(*sweep.values()):
+        changed = configs.override(config, dict(zip(sweep, values, strict=True)))
+        if sweep:
+            module.check(changed)
+        variants.append({name: getattr(changed, name) for name in sweep})
+    return variants

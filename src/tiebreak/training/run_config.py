@@ -1,0 +1,88 @@
+"""`config.json`: everything that decides what a run does, and the command that repeats it."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import shlex
+from collections.abc import Mapping
+from typing import Any
+
+from tiebreak import registry
+from tiebreak.core import config as configs
+from tiebreak.core.git import commit
+from tiebreak.training.request import Intervals, TrainingRequest
+from tiebreak.training.versions import of_run
+
+
+def describe(request: TrainingRequest, loop: Any) -> dict[str, Any]:
+    """Return the contents of `config.json` for a resolved request and the loop made for it."""
+    runtime, intervals = loop.runtime, request.intervals
+    settings = {
+        "algorithm": request.algorithm,
+        "framework": request.framework,
+        "task": str(request.task),
+        "mode": runtime.mode,
+        "loop": loop.kind,
+        "seed": request.seed,
+        "precision": runtime.precision,
+        "device": runtime.device,
+        "eval_episodes": intervals.eval_episodes,
+        "eval_every": intervals.eval_every,
+        "config": configs.to_dict(loop.config),
+    }
+    reference = registry.reference_config(request.algorithm, loop.spec, str(request.task))
+    memory = {"memory": loop.memory._asdict()} if loop.memory else {}
+    return {
+        "schema": 1,
+        **settings,
+        **memory,
+        "config_hash": configs.digest(settings),
+        "spec": dataclasses.asdict(loop.spec),
+        "command": command_line({**settings, **intervals._asdict()}, configs.to_dict(reference)),
+        "commit": commit(),
+        "versions": of_run(request.framework, request.task.engine),
+        "started_at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }
+
+
+def command_line(settings: Mapping[str, Any], reference: Mapping[str, Any]) -> str:
+    """Return the command that repeats a run, from any folder.
+
+    `settings` are those of `describe` with all intervals; settings of the algorithm that equal
+    the `reference` are left out.
+    """
+    words = ["tiebreak", "train", settings["algorithm"]]
+    for name in ("framework", "task", "mode", "loop", "seed"):
+        words += [f"--{name}", str(settings[name])]
+
+    defaults = {"precision": "float32", "device": "cpu", **Intervals()._asdict()}
+    for name, default in defaults.items():
+        if settings[name] != default:
+            words += [f"--{name.replace('_', '-')}", str(settings[name])]
+
+    for name, value in settings["config"].items():
+        if value == reference[name]:
+            continue
+        # The last comma makes a list of one value readable as a list.
+        text = ",".join(map(str, value)) + "," if isinstance(value, list) else str(value)
+        words += ["--set", f"{name}={text}"]
+    return shlex.join(words)
+
+
+def task_notes(algorithm: str, task: str, config: Any) -> list[str]:
+    """Return a line with the settings in use that the task's reference chose; [] if none."""
+    chosen = registry.task_settings(algorithm, task)
+    in_use = [f"{k} {v}" for k, v in chosen.items() if getattr(config, k) == v]
+    return [f"as this task's reference has it: {', '.join(in_use)}"] if in_use else []
+
+
+def memory_notes(about: Mapping[str, Any]) -> list[str]:
+    """Return a line with the memory that a fused loop takes; [] for a host loop."""
+    if "memory" not in about:
+        return []
+    agent, working, total = (about["memory"][f"{x}_bytes"] for x in ("agent", "working", "total"))
+    return [
+        f"takes {total / 2**20:,.0f} MiB: for each agent {agent / 2**20:,.1f} of weights, "
+        f"optimizer, environments, replay, and {working / 2**20:,.1f} of random numbers and rollout"
+    ]
