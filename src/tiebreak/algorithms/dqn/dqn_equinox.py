@@ -2,152 +2,105 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from functools import partial
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
-import optax
 
+from tiebreak.algorithms.dqn import data
 from tiebreak.algorithms.dqn.config import Config
-from tiebreak.algorithms.dqn.data import Act, Batch, LossTerms, Metrics, Noise, initial_weights
+from tiebreak.algorithms.dqn.data import (
+    Act,
+    Batch,
+    LossTerms,
+    Metrics,
+    Noise,
+    initial_weights,
+    make_optimizers,
+)
 from tiebreak.algorithms.dqn.losses_jax import dqn_loss, dqn_target, epsilon
-from tiebreak.core.types import Agent, Array, Build, EnvSpec, RunningStats
-from tiebreak.frameworks.jax import ops
-from tiebreak.frameworks.jax.equinox import ActionValues
-from tiebreak.frameworks.jax.trees import filled
-from tiebreak.frameworks.jax.trees import named as names_of
-
-
-class AgentDef(NamedTuple):
-    """What never changes during training."""
-
-    spec: EnvSpec
-    config: Config
-    dtype: str
-    optimizer: optax.GradientTransformation
-
-
-class State(eqx.Module):
-    """What training changes."""
-
-    networks: dict[str, Any]
-    target: dict[str, Any]
-    opt_state: Any
-    obs_moments: RunningStats
+from tiebreak.core.types import Agent, Array, Build, EnvSpec
+from tiebreak.frameworks.jax import equinox, ops
+from tiebreak.frameworks.jax.equinox import AgentDef, AgentState
 
 
 def make_agent_def(spec: EnvSpec, config: Config, build: Build) -> AgentDef:
-    """The optimizer for a spec; no weights."""
-    optimizer = ops.make_optimizer(
-        config.optimizer, lambda count: config.learning_rate, config.adam_eps, config.max_grad_norm
-    )  # D5
-    return AgentDef(spec, config, build.dtype, optimizer)
+    """Return network and optimizer for a spec; no weights."""
+    q = equinox.ActionValues(spec, config.hidden_sizes, config.activation, build.dtype)
+    return AgentDef(
+        spec=spec,
+        config=config,
+        dtype=build.dtype,
+        networks={"q": q},
+        optimizers=make_optimizers(config, ops.make_optimizer),  # D5
+        data=data,
+    )
 
 
-def init(agent: AgentDef, seed: int) -> State:
-    """A new state with the canonical initial weights (D6)."""
-    return load(agent, initial_weights(agent.spec, agent.config, seed))  # D6
-
-
-def act(agent: AgentDef, state: State, obs: Array, noise: Array) -> Act:
-    """obs [N, *obs], noise [N, 2] -> Act; zero noise is greedy."""
-    obs = _features(agent, state, obs.reshape(len(obs), -1))
-    q = state.networks["q"](obs)
-    explore = noise[:, 0] > 1.0 - epsilon(agent.config, state.opt_state[1].count)  # D1
-    anywhere = (noise[:, 1] * agent.spec.action_size).astype(jnp.int32)
-    action = jnp.where(explore, anywhere, jnp.argmax(q, axis=-1).astype(jnp.int32))
+def act(agent: AgentDef, state: AgentState, obs: Array, noise: Array) -> Act:
+    """Choose actions for obs [N, *obs] and noise [N, 2]; zero noise is greedy."""
+    obs = equinox.features(agent, state, obs.reshape(len(obs), -1))
+    q = _action_values(agent, state.params["q"])(obs)
+    count = equinox.update_count(agent, state, "q")
+    explore = noise[:, 0] > 1.0 - epsilon(agent.config, count)  # D1
+    random_action = (noise[:, 1] * agent.spec.action_size).astype(jnp.int32)
+    greedy_action = jnp.argmax(q, axis=-1).astype(jnp.int32)
+    action = jnp.where(explore, random_action, greedy_action)
     return Act(action, action)
 
 
-def prepare(agent: AgentDef, state: State, batch: Batch) -> Batch:
-    """The batch in the working precision, with features for observations."""
-    obs, next_obs = (_features(agent, state, x) for x in (batch.obs, batch.next_obs))
-    reward, discount = (jnp.asarray(x, agent.dtype) for x in (batch.reward, batch.discount))
-    return Batch(obs, jnp.asarray(batch.action), reward, discount, next_obs)
-
-
-def gradients(agent: AgentDef, state: State, batch: Batch, noise: Noise) -> tuple[LossTerms, Any]:
-    """Loss terms and the raw gradient in the weights; a batch of features, without axis U."""
+def gradients(
+    agent: AgentDef, state: AgentState, batch: Batch, noise: Noise
+) -> tuple[LossTerms, dict[str, Any]]:
+    """Return loss terms and the raw gradient; a batch of features, without axis U."""
     del noise
-    target = dqn_target(state.networks["q"], state.target["q"], batch, agent.config)
+    target = dqn_target(
+        _action_values(agent, state.params["q"]),
+        _action_values(agent, state.target["q"]),
+        batch,
+        agent.config,
+    )
 
-    def loss(networks):
-        terms = dqn_loss(networks["q"], batch, target)
+    def loss(params):
+        terms = dqn_loss(_action_values(agent, params), batch, target)
         return terms.loss, terms
 
-    grads, terms = eqx.filter_grad(loss, has_aux=True)(state.networks)
-    return terms, grads
+    grads, terms = eqx.filter_grad(loss, has_aux=True)(state.params["q"])
+    return terms, {"q": grads}
 
 
-def update(agent: AgentDef, state: State, batch: Batch, noise: Noise) -> tuple[State, Metrics]:
-    """One gradient step, and the copy into the target network when it is due."""
+def update(
+    agent: AgentDef, state: AgentState, batch: Batch, noise: Noise
+) -> tuple[AgentState, Metrics]:
+    """Make one gradient step, and copy the network into its target when that is due."""
     terms, grads = gradients(agent, state, batch, noise)
-    changes, opt_state = agent.optimizer.update(grads, state.opt_state, state.networks)
-    networks = eqx.apply_updates(state.networks, changes)
-    due = opt_state[1].count % agent.config.target_period == 0  # D4
-    target = ops.periodic_update(due, networks, state.target)
-    state = State(networks, target, opt_state, state.obs_moments)
-    return state, Metrics(*terms, grad_norm=ops.global_norm(grads))
+    state, norm = equinox.apply_gradients(agent, state, "q", grads)
+    state = equinox.copy_targets(agent, state, "q", agent.config.target_period)  # D4
+    return state, Metrics(*terms, grad_norm=norm)
 
 
-def step(agent: AgentDef, state: State, batch: Batch, noise: Noise) -> tuple[State, Metrics]:
-    """All updates of a round, on batches [U, B]; statistics then take the observations in."""
+def step(
+    agent: AgentDef, state: AgentState, batch: Batch, noise: Noise
+) -> tuple[AgentState, Metrics]:
+    """Make all updates of a round, on batches [U, B]; statistics then take the observations in."""
 
     def body(state, row):
         return update(agent, state, *row)
 
-    data = prepare(agent, state, batch)
-    state, metrics = ops.scan(body, state, (data, noise))
-    if agent.config.normalize_obs:
-        rows = jnp.asarray(batch.obs, agent.dtype).reshape(-1, agent.spec.observation_size)
-        moments = ops.merge_stats(state.obs_moments, rows)  # D7
-        state = State(state.networks, state.target, state.opt_state, moments)
+    rows = equinox.prepare(agent, state, batch)
+    state, metrics = ops.scan(body, state, (rows, noise))
+    state = equinox.update_statistics(agent, state, batch.obs)  # D7
     return state, jax.tree.map(jnp.mean, metrics)
 
 
-def named(agent: AgentDef, tree: Any) -> dict[str, Array]:
-    """A tree shaped like the weights -> canonical names."""
-    del agent
-    return names_of(tree)
-
-
-def dump(agent: AgentDef, state: State) -> dict[str, np.ndarray]:
-    """Everything in the state, under canonical names."""
-    adam = state.opt_state[1]
-    out = named(agent, state.networks)
-    trees = ("target", state.target), ("adam/mu", adam.mu), ("adam/nu", adam.nu)
-    out.update({f"{name}/{k}": v for name, tree in trees for k, v in named(agent, tree).items()})
-    out["adam/count"] = adam.count
-    out.update({f"obs_moments/{k}": v for k, v in state.obs_moments._asdict().items()})
-    return {k: np.asarray(v) for k, v in jax.device_get(out).items()}
-
-
-def load(agent: AgentDef, weights: Mapping[str, np.ndarray]) -> State:
-    """What `dump` wrote, in any framework -> state."""
-    spec, config, dtype, optimizer = agent
-    zeros = {"q": ActionValues(spec, config.hidden_sizes, config.activation, dtype)}
-
-    def tree(prefix):
-        return filled(zeros, weights, prefix, dtype)
-
-    networks, count = tree(""), jnp.array(weights["adam/count"], jnp.int32)
-    clip, adam, schedule = optimizer.init(networks)
-    adam = adam._replace(count=count, mu=tree("adam/mu/"), nu=tree("adam/nu/"))
-    moments = (jnp.array(weights[f"obs_moments/{k}"], dtype) for k in RunningStats._fields)
-    opt_state = clip, adam, schedule._replace(count=jnp.array(count))
-    return State(networks, tree("target/"), opt_state, RunningStats(*moments))
-
-
 def make_agent(spec: EnvSpec, config: Config, build: Build) -> Agent:
-    """The five functions of the contract."""
+    """Return the five functions of the contract."""
     agent = make_agent_def(spec, config, build)
-    return Agent(*(partial(fn, agent) for fn in (init, act, step, dump, load)))
+    return equinox.make_agent(agent, initial_weights, act, step)  # D6
 
 
-def _features(agent: AgentDef, state: State, obs: Array) -> Array:
-    obs = jnp.asarray(obs, agent.dtype)
-    return ops.normalize(obs, state.obs_moments) if agent.config.normalize_obs else obs
+def _action_values(agent: AgentDef, params: Mapping[str, Any]) -> Callable:
+    """Return features -> values of all actions."""
+    return equinox.network(agent, params, "q")

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
-from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
-import optax
 
+from tiebreak.algorithms.fasttd3 import data
 from tiebreak.algorithms.fasttd3.config import Config
 from tiebreak.algorithms.fasttd3.data import (
-    COUNTS,
     CRITICS,
+    TARGETS,
+    Act,
     ActorTerms,
+    Batch,
     CriticTerms,
     Metrics,
     Noise,
@@ -26,66 +25,51 @@ from tiebreak.algorithms.fasttd3.data import (
     make_optimizers,
 )
 from tiebreak.algorithms.fasttd3.losses_jax import actor_loss, critic_loss, target_distribution
-from tiebreak.core.off_policy import Act, Batch
-from tiebreak.core.types import Agent, Array, Build, EnvSpec, RunningStats
-from tiebreak.frameworks.jax import ops
-from tiebreak.frameworks.jax.equinox import Critic, DeterministicPolicy
-from tiebreak.frameworks.jax.trees import filled
-from tiebreak.frameworks.jax.trees import named as names_of
-
-
-class AgentDef(NamedTuple):
-    """What never changes during training."""
-
-    spec: EnvSpec
-    config: Config
-    dtype: str
-    network_dtype: str
-    optimizers: dict[str, optax.GradientTransformation]
-
-
-class State(eqx.Module):
-    """What training changes; dictionaries by optimizer: critic, actor."""
-
-    params: dict[str, Any]
-    target: dict[str, Any]
-    opt_state: dict[str, Any]
-    obs_moments: RunningStats
+from tiebreak.core.types import Agent, Array, Build, EnvSpec
+from tiebreak.frameworks.jax import equinox, ops, trees
+from tiebreak.frameworks.jax.equinox import AgentDef, AgentState
 
 
 def make_agent_def(spec: EnvSpec, config: Config, build: Build) -> AgentDef:
-    """The optimizers for a spec; no weights."""
-    optimizers = make_optimizers(config, ops.make_optimizer)  # D7
-    return AgentDef(spec, config, build.dtype, build.network_dtype or build.dtype, optimizers)
+    """Return networks and optimizers for a spec; no weights."""
+    dtype = build.network_dtype or build.dtype  # D10
+    actor = equinox.DeterministicPolicy(
+        actor_spec(spec), config.actor_sizes, config.activation, dtype
+    )
+    critic = equinox.Critic(
+        spec, config.critic_sizes, config.activation, dtype, config.num_atoms
+    )  # D3
+    return AgentDef(
+        spec=spec,
+        config=config,
+        dtype=build.dtype,
+        networks={"critic1": critic, "critic2": critic, "actor": actor},
+        optimizers=make_optimizers(config, ops.make_optimizer),  # D7
+        data=data,
+        network_dtype=build.network_dtype,
+    )
 
 
-def init(agent: AgentDef, seed: int) -> State:
-    """A new state with the canonical initial weights (D8)."""
-    return load(agent, initial_weights(agent.spec, agent.config, seed))  # D8
-
-
-def act(agent: AgentDef, state: State, obs: Array, noise: Array) -> Act:
-    """obs [N, *obs], noise [N, A] in units of actions -> Act; zero noise is greedy."""
-    obs = _features(agent, state, obs.reshape(len(obs), -1))
+def act(agent: AgentDef, state: AgentState, obs: Array, noise: Array) -> Act:
+    """Choose actions for obs [N, *obs] and noise [N, A] of their units; zero noise is greedy."""
+    obs = equinox.features(agent, state, obs.reshape(len(obs), -1))
     greedy = _policy(agent, state.params["actor"])(obs)
-    raw = jnp.clip(greedy + jnp.asarray(noise, agent.dtype), -1.0, 1.0)  # D1
-    low, high = (jnp.asarray(b, agent.dtype) for b in agent.spec.bounds)
-    return Act(ops.rescale_action(raw, low, high), raw)
-
-
-def prepare(agent: AgentDef, state: State, batch: Batch) -> Batch:
-    """The batch in the working precision, with features for observations."""
-    batch = Batch(*(jnp.asarray(x, agent.dtype) for x in batch))
-    obs, next_obs = (_features(agent, state, x) for x in (batch.obs, batch.next_obs))
-    return batch._replace(obs=obs, next_obs=next_obs)
+    raw_action = jnp.clip(greedy + jnp.asarray(noise, agent.dtype), -1.0, 1.0)  # D1
+    low, high = (jnp.asarray(bound, agent.dtype) for bound in agent.spec.bounds)
+    return Act(ops.rescale_action(raw_action, low, high), raw_action)
 
 
 def critic_gradients(
-    agent: AgentDef, state: State, batch: Batch, noise: Noise
+    agent: AgentDef, state: AgentState, batch: Batch, noise: Noise
 ) -> tuple[CriticTerms, dict[str, Any]]:
-    """Loss terms and the critics' raw gradient; a batch of features, without axis U."""
-    policy, targets = _policy(agent, state.params["actor"]), _critics(agent, state.target)
-    target = target_distribution(policy, targets, batch, noise, agent.config)
+    """Return loss terms and the critics' raw gradient; a batch of features, without axis U."""
+    target = target_distribution(
+        _policy(agent, state.params["actor"]),
+        _critics(agent, state.target["critic"]),
+        batch,
+        trees.cast(noise, agent.dtype),
+        agent.config,
+    )
 
     def loss(params):
         terms = critic_loss(_critics(agent, params), batch, target, agent.config)
@@ -96,9 +80,10 @@ def critic_gradients(
 
 
 def actor_gradients(
-    agent: AgentDef, state: State, batch: Batch, noise: Noise
+    agent: AgentDef, state: AgentState, batch: Batch, noise: Noise
 ) -> tuple[ActorTerms, dict[str, Any]]:
-    """Loss terms and the actor's raw gradient; a batch of features, without axis U."""
+    """Return loss terms and the actor's raw gradient; a batch of features, without axis U."""
+    del noise
     critics = _critics(agent, state.params["critic"])
 
     def loss(params):
@@ -109,123 +94,55 @@ def actor_gradients(
     return terms, {"actor": grads}
 
 
-def update(agent: AgentDef, state: State, batch: Batch, noise: Noise) -> tuple[State, Metrics]:
-    """A group: `policy_delay` updates of the critics, one of the actor; batch [delay, B]."""
-    tau, seen = agent.config.tau, []
+def update(
+    agent: AgentDef, state: AgentState, batch: Batch, noise: Noise
+) -> tuple[AgentState, Metrics]:
+    """Update the critics and their targets `policy_delay` times, then the actor once.
+
+    Batch and noise have leading axes [policy_delay, B].
+    """
+    critic_rows = []
     for u in range(agent.config.policy_delay):  # D6
-        row = jax.tree.map(lambda x, u=u: x[u], (batch, noise))
-        terms, grads = critic_gradients(agent, state, *row)
-        state, norm = _apply(agent, state, grads)
-        target = optax.incremental_update(state.params["critic"], state.target, tau)  # D6
-        state = replace(state, target=target)
-        seen.append((*terms, norm))
-    terms, grads = actor_gradients(agent, state, *row)  # D5
-    state, norm = _apply(agent, state, grads)
-    means = (sum(column) / len(column) for column in zip(*seen, strict=True))
-    return state, Metrics(*means, *terms, norm)
+        minibatch, sample = trees.take((batch, noise), u)
+        critic, grads = critic_gradients(agent, state, minibatch, sample)
+        state, critic_norm = equinox.apply_gradients(agent, state, "critic", grads)
+        critic_rows.append((*critic, critic_norm))
+        for name in TARGETS:
+            state = equinox.update_targets(agent, state, name, agent.config.tau)  # D6
+
+    # The actor climbs the updated critics, on the last of these batches.
+    actor, grads = actor_gradients(agent, state, minibatch, sample)  # D5
+    state, actor_norm = equinox.apply_gradients(agent, state, "actor", grads)
+    return state, Metrics(*trees.mean_columns(critic_rows), *actor, actor_norm)
 
 
-def step(agent: AgentDef, state: State, batch: Batch, noise: Noise) -> tuple[State, Metrics]:
-    """All groups of a round, on batches [U, B]; statistics then take the observations in."""
+def step(
+    agent: AgentDef, state: AgentState, batch: Batch, noise: Noise
+) -> tuple[AgentState, Metrics]:
+    """Make all updates of a round, on batches [U, B]; statistics then take the observations in."""
 
     def body(state, group):
         return update(agent, state, *group)
 
-    data, delay = prepare(agent, state, batch), agent.config.policy_delay
-    noise = Noise(*(jnp.asarray(x, agent.dtype) for x in noise))
-    groups = jax.tree.map(lambda x: x.reshape(-1, delay, *x.shape[1:]), (data, noise))
+    rows = equinox.prepare(agent, state, batch)
+    groups = trees.split_leading((rows, noise), agent.config.policy_delay)
     state, metrics = ops.scan(body, state, groups)
-    if agent.config.normalize_obs:
-        rows = jnp.asarray(batch.obs, agent.dtype).reshape(-1, agent.spec.observation_size)
-        state = replace(state, obs_moments=ops.merge_stats(state.obs_moments, rows))  # D9
+    state = equinox.update_statistics(agent, state, batch.obs)  # D9
     return state, jax.tree.map(jnp.mean, metrics)
 
 
-def named(agent: AgentDef, tree: dict[str, Any]) -> dict[str, Array]:
-    """Trees shaped like the weights, by optimizer -> canonical names."""
-    del agent
-    return {k: v for part in tree.values() for k, v in names_of(part).items()}
-
-
-def dump(agent: AgentDef, state: State) -> dict[str, np.ndarray]:
-    """Everything in the state, under canonical names."""
-    adams = {name: state.opt_state[name][1] for name in COUNTS}
-    trees = {
-        "": state.params,
-        "target/": {"critic": state.target},
-        "adam/mu/": {name: adam.mu for name, adam in adams.items()},
-        "adam/nu/": {name: adam.nu for name, adam in adams.items()},
-    }
-    out = {p + k: v for p, tree in trees.items() for k, v in named(agent, tree).items()}
-    out.update({count: adams[name].count for name, count in COUNTS.items()})
-    out.update({f"obs_moments/{k}": v for k, v in state.obs_moments._asdict().items()})
-    return {k: np.asarray(v) for k, v in jax.device_get(out).items()}
-
-
-def load(agent: AgentDef, weights: Mapping[str, np.ndarray]) -> State:
-    """What `dump` wrote, in any framework -> state."""
-    zeros, params, opt_state = _zeros(agent), {}, {}
-
-    def tree(name, prefix):
-        return filled(zeros[name], weights, prefix, agent.dtype)
-
-    for name, count in COUNTS.items():
-        params[name] = tree(name, "")
-        clip, adam, schedule = agent.optimizers[name].init(params[name])
-        adam = adam._replace(
-            count=jnp.array(weights[count], jnp.int32),
-            mu=tree(name, "adam/mu/"),
-            nu=tree(name, "adam/nu/"),
-        )
-        schedule = schedule._replace(count=jnp.array(weights[count], jnp.int32))
-        opt_state[name] = clip, adam, schedule
-    moments = (jnp.array(weights[f"obs_moments/{k}"], agent.dtype) for k in RunningStats._fields)
-    return State(params, tree("critic", "target/"), opt_state, RunningStats(*moments))
-
-
 def make_agent(spec: EnvSpec, config: Config, build: Build) -> Agent:
-    """The five functions of the contract."""
+    """Return the five functions of the contract."""
     agent = make_agent_def(spec, config, build)
-    return Agent(*(partial(fn, agent) for fn in (init, act, step, dump, load)))
+    return equinox.make_agent(agent, initial_weights, act, step)  # D8
 
 
-def _features(agent: AgentDef, state: State, obs: Array) -> Array:
-    obs = jnp.asarray(obs, agent.dtype)
-    return ops.normalize(obs, state.obs_moments) if agent.config.normalize_obs else obs
+def _policy(agent: AgentDef, params: Mapping[str, Any]) -> Callable:
+    """Return features -> actions, from what the actor may see."""
+    actor = equinox.network(agent, params, "actor")
+    return lambda obs: actor(obs[:, : agent.spec.visible_size])  # D9
 
 
-def _policy(agent: AgentDef, networks: Mapping[str, Any]) -> Callable:
-    """Features -> actions, from what the actor may see, in the working precision."""
-    network = _computing(agent, networks["actor"])
-    return lambda obs: network(obs[:, : agent.spec.visible_size])  # D9
-
-
-def _critics(agent: AgentDef, networks: Mapping[str, Any]) -> tuple[Callable, ...]:
-    """Features and actions -> logits, in the working precision."""
-    return tuple(_computing(agent, networks[name]) for name in CRITICS)
-
-
-def _computing(agent: AgentDef, network: Any) -> Callable:
-    """`network` in the type that networks compute in; its weights stay what they are."""
-    if agent.network_dtype == agent.dtype:
-        return network
-    cast = partial(jax.tree.map, lambda x: x.astype(agent.network_dtype))  # D10
-    return lambda *inputs: cast(network)(*cast(inputs)).astype(agent.dtype)
-
-
-def _apply(agent: AgentDef, state: State, grads: dict[str, Any]) -> tuple[State, Array]:
-    """A step of the one optimizer that `grads` is for; the norm before clipping."""
-    ((name, tree),) = grads.items()
-    params = state.params[name]
-    changes, opt_state = agent.optimizers[name].update(tree, state.opt_state[name], params)
-    params = {**state.params, name: eqx.apply_updates(params, changes)}
-    state = replace(state, params=params, opt_state={**state.opt_state, name: opt_state})
-    return state, ops.global_norm(tree)
-
-
-def _zeros(agent: AgentDef) -> dict[str, Any]:
-    """What a state's weights look like, by optimizer."""
-    spec, config, kind = agent.spec, agent.config, (agent.config.activation, agent.dtype)
-    critic = Critic(spec, config.critic_sizes, *kind, config.num_atoms)  # D3
-    actor = DeterministicPolicy(actor_spec(spec), config.actor_sizes, *kind)
-    return {"critic": dict.fromkeys(CRITICS, critic), "actor": {"actor": actor}}
+def _critics(agent: AgentDef, params: Mapping[str, Any]) -> tuple[Callable, ...]:
+    """Return features and actions -> logits, of both critics."""
+    return tuple(equinox.network(agent, params, name) for name in CRITICS)

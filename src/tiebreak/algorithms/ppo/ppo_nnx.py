@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
+import flax.nnx
 import jax
 import jax.numpy as jnp
-import numpy as np
-import optax
-from flax import nnx
 
+from tiebreak.algorithms.ppo import data
 from tiebreak.algorithms.ppo.config import Config
 from tiebreak.algorithms.ppo.data import (
     Act,
@@ -21,179 +20,120 @@ from tiebreak.algorithms.ppo.data import (
     Noise,
     Rollout,
     initial_weights,
+    make_optimizers,
 )
 from tiebreak.algorithms.ppo.losses_jax import advantages, learning_rate, ppo_loss, scale_rewards
-from tiebreak.core.types import Agent, Array, Build, EnvSpec, RunningStats
-from tiebreak.frameworks.jax import ops
-from tiebreak.frameworks.jax.nnx import Policy, Value
-
-
-class AgentDef(NamedTuple):
-    """What never changes during training."""
-
-    spec: EnvSpec
-    config: Config
-    dtype: str
-    optimizer: optax.GradientTransformation
-
-
-class State(nnx.Module):
-    """What training changes; the functions below may change it in place."""
-
-    def __init__(self, agent: AgentDef):
-        spec, config, dtype, optimizer = agent
-        args = (spec, config.hidden_sizes, config.activation, dtype, nnx.Rngs(0))
-        self.networks = nnx.Dict(actor=Policy(*args), critic=Value(*args))
-        self.optimizer = nnx.Optimizer(self.networks, optimizer, wrt=nnx.Param)
-        size = spec.observation_size
-        self.obs_moments = Statistic(RunningStats(*(jnp.zeros(s, dtype) for s in ((), size, size))))
-        self.return_moments = Statistic(RunningStats(*(jnp.zeros((), dtype) for _ in range(3))))
-        self.running_return = Statistic(jnp.zeros(config.num_envs, dtype))
-
-
-class Statistic(nnx.Variable):
-    """Part of the state that is neither trained nor the optimizer's."""
+from tiebreak.core.types import Agent, Array, Build, EnvSpec
+from tiebreak.frameworks.jax import nnx, ops, trees
+from tiebreak.frameworks.jax.nnx import AgentDef, AgentState
 
 
 def make_agent_def(spec: EnvSpec, config: Config, build: Build) -> AgentDef:
-    """The optimizer for a spec; no weights."""
-    schedule = partial(learning_rate, config)
-    optimizer = ops.make_optimizer(
-        config.optimizer, schedule, config.adam_eps, config.max_grad_norm
-    )  # D7 D8
-    return AgentDef(spec, config, build.dtype, optimizer)
-
-
-def init(agent: AgentDef, seed: int) -> State:
-    """A new state with the canonical initial weights (D12)."""
-    return load(agent, initial_weights(agent.spec, agent.config, seed))  # D12
-
-
-def act(agent: AgentDef, state: State, obs: Array, noise: Array) -> Act:
-    """obs [N, *obs], noise [N, action_size] -> Act; zero noise is greedy."""
-    obs = _features(agent, state, obs)
-    distribution = state.networks.actor(obs)
-    raw = action = distribution.sample(jnp.asarray(noise, agent.dtype))  # D1
-    if not agent.spec.discrete:  # D3
-        low, high = (jnp.asarray(b, agent.dtype) for b in agent.spec.bounds)
-        action = ops.rescale_action(raw, low, high)
-    value = state.networks.critic(obs)
-    return Act(action, raw, distribution.log_prob(raw), value)
-
-
-def prepare(agent: AgentDef, state: State, batch: Rollout) -> tuple[State, Minibatch]:
-    """Advantages and targets of a rollout, flattened to B rows; normalizers take it in."""
-    config, rows = agent.config, batch.reward.size
-    batch = jax.tree.map(lambda x: _cast(x, agent.dtype), batch)
-    reward = batch.reward
-    if config.normalize_reward:
-        reward, running_return, return_moments = scale_rewards(
-            batch, state.running_return.get_value(), state.return_moments.get_value(), config
-        )
-        state.running_return.set_value(running_return)
-        state.return_moments.set_value(return_moments)
-    next_obs = _features(agent, state, batch.next_obs.reshape(rows, -1))
-    next_value = state.networks.critic(next_obs)  # D2
-    advantage = advantages(batch, reward, next_value.reshape(reward.shape), config)
-    raw_obs = batch.obs.reshape(rows, -1)
-    data = Minibatch(
-        _features(agent, state, raw_obs),
-        batch.action.reshape(rows, *batch.action.shape[2:]),
-        *(x.reshape(rows) for x in (batch.log_prob, batch.value, advantage)),
-        (advantage + batch.value).reshape(rows),
+    """Return networks and optimizer for a spec; no weights."""
+    settings = (spec, config.hidden_sizes, config.activation, build.dtype, flax.nnx.Rngs(0))
+    actor = partial(nnx.Policy, *settings)
+    critic = partial(nnx.Value, *settings)
+    return AgentDef(
+        spec=spec,
+        config=config,
+        dtype=build.dtype,
+        networks={"actor": actor, "critic": critic},
+        optimizers=make_optimizers(config, ops.make_optimizer, learning_rate),  # D7 D8
+        data=data,
     )
-    if config.normalize_obs:
-        obs_moments = ops.merge_stats(state.obs_moments.get_value(), raw_obs)  # D10
-        state.obs_moments.set_value(obs_moments)
-    return state, data
 
 
-def gradients(agent: AgentDef, state: State, minibatch: Minibatch) -> tuple[LossTerms, Any]:
-    """Loss terms and the raw gradient in the weights."""
+def act(agent: AgentDef, state: AgentState, obs: Array, noise: Array) -> Act:
+    """Choose actions for obs [N, *obs] and noise [N, action_size]; zero noise is greedy."""
+    policy, value = _networks(agent, state.params["actor_critic"])
+    obs = nnx.features(agent, state, obs.reshape(len(obs), -1))
+    distribution = policy(obs)
+    raw_action = action = distribution.sample(jnp.asarray(noise, agent.dtype))  # D1
+    if not agent.spec.discrete:  # D3
+        low, high = (jnp.asarray(bound, agent.dtype) for bound in agent.spec.bounds)
+        action = ops.rescale_action(raw_action, low, high)
+    return Act(action, raw_action, distribution.log_prob(raw_action), value(obs))
 
-    def loss(networks):
-        terms = ppo_loss(networks.actor, networks.critic, minibatch, agent.config)
+
+def prepare(agent: AgentDef, state: AgentState, batch: Rollout) -> tuple[AgentState, Minibatch]:
+    """Return advantages and targets of a rollout as B rows; statistics take it in."""
+    batch = trees.cast(batch, agent.dtype)
+    state, reward = _scale_rewards(agent, state, batch)
+
+    _, value = _networks(agent, state.params["actor_critic"])
+    num_rows = batch.reward.size
+    next_obs = nnx.features(agent, state, batch.next_obs.reshape(num_rows, -1))
+    next_value = value(next_obs).reshape(reward.shape)  # D2
+    advantage = advantages(batch, reward, next_value, agent.config)
+
+    obs = batch.obs.reshape(num_rows, -1)
+    rows = Minibatch(
+        obs=nnx.features(agent, state, obs),
+        action=batch.action.reshape(num_rows, *batch.action.shape[2:]),
+        log_prob=batch.log_prob.reshape(num_rows),
+        value=batch.value.reshape(num_rows),
+        advantage=advantage.reshape(num_rows),
+        target=(advantage + batch.value).reshape(num_rows),
+    )
+    return nnx.update_statistics(agent, state, obs), rows  # D10
+
+
+def gradients(
+    agent: AgentDef, state: AgentState, minibatch: Minibatch
+) -> tuple[LossTerms, dict[str, Any]]:
+    """Return loss terms and the raw gradient."""
+
+    def loss(params):
+        policy, value = _networks(agent, params)
+        terms = ppo_loss(policy, value, minibatch, agent.config)
         return terms.loss, terms
 
-    grads, terms = nnx.grad(loss, has_aux=True)(state.networks)
-    return terms, grads
+    grads, terms = flax.nnx.grad(loss, has_aux=True)(state.params["actor_critic"])
+    return terms, {"actor_critic": grads}
 
 
-def update(agent: AgentDef, state: State, minibatch: Minibatch) -> tuple[State, Metrics]:
-    """One gradient step."""
+def update(agent: AgentDef, state: AgentState, minibatch: Minibatch) -> tuple[AgentState, Metrics]:
+    """Make one gradient step."""
     terms, grads = gradients(agent, state, minibatch)
-    state.optimizer.update(state.networks, grads)
-    return state, Metrics(*terms, grad_norm=ops.global_norm(nnx.as_pure(grads)))
+    state, norm = nnx.apply_gradients(agent, state, "actor_critic", grads)
+    return state, Metrics(*terms, grad_norm=norm)
 
 
-def step(agent: AgentDef, state: State, batch: Rollout, noise: Noise) -> tuple[State, Metrics]:
-    """One iteration: prepare, then every epoch's minibatches."""
-    state, data = prepare(agent, state, batch)
-    size = agent.config.batch_size // agent.config.num_minibatches
+def step(
+    agent: AgentDef, state: AgentState, batch: Rollout, noise: Noise
+) -> tuple[AgentState, Metrics]:
+    """Prepare a rollout, then make an update on every minibatch of every epoch."""
+    state, rows = prepare(agent, state, batch)
+    minibatch_size = agent.config.batch_size // agent.config.num_minibatches
 
-    def body(state, rows):
-        return update(agent, state, jax.tree.map(lambda x: x[rows], data))
+    def body(state, index):
+        return update(agent, state, trees.take(rows, index))
 
-    state, metrics = ops.scan(body, state, jnp.reshape(noise.permutation, (-1, size)))
+    indices = jnp.reshape(noise.permutation, (-1, minibatch_size))
+    state, metrics = ops.scan(body, state, indices)
     return state, jax.tree.map(jnp.mean, metrics)
 
 
-def named(agent: AgentDef, tree: Any) -> dict[str, Array]:
-    """A state shaped like the weights -> canonical names."""
-    del agent
-    return {_name(path): nnx.as_pure(x) for path, x in nnx.to_flat_state(tree)}
-
-
-def dump(agent: AgentDef, state: State) -> dict[str, np.ndarray]:
-    """Everything in the state, under canonical names."""
-    adam = state.optimizer.opt_state[1]
-    out = named(agent, nnx.state(state.networks, nnx.Param))
-    out.update({f"adam/mu/{k}": v for k, v in named(agent, adam.mu).items()})
-    out.update({f"adam/nu/{k}": v for k, v in named(agent, adam.nu).items()})
-    out["adam/count"] = adam.count[...]
-    for name, moments in (("obs", state.obs_moments), ("return", state.return_moments)):
-        out.update({f"{name}_moments/{k}": v for k, v in moments.get_value()._asdict().items()})
-    out["running_return"] = state.running_return[...]
-    return {k: np.asarray(v) for k, v in jax.device_get(out).items()}
-
-
-def load(agent: AgentDef, weights: Mapping[str, np.ndarray]) -> State:
-    """What `dump` wrote, in any framework -> state."""
-    state = State(agent)
-    _put(agent, nnx.state(state.networks, nnx.Param), weights, "")
-    _, adam, schedule = state.optimizer.opt_state
-    _put(agent, adam.mu, weights, "adam/mu/")
-    _put(agent, adam.nu, weights, "adam/nu/")
-    for count in (adam.count, schedule.count):
-        count[...] = jnp.array(weights["adam/count"], jnp.int32)
-    for name, moments in (("obs", state.obs_moments), ("return", state.return_moments)):
-        values = (weights[f"{name}_moments/{k}"] for k in RunningStats._fields)
-        moments.set_value(RunningStats(*(jnp.array(v, agent.dtype) for v in values)))
-    state.running_return.set_value(jnp.array(weights["running_return"], agent.dtype))
-    return state
-
-
 def make_agent(spec: EnvSpec, config: Config, build: Build) -> Agent:
-    """The five functions of the contract."""
+    """Return the five functions of the contract."""
     agent = make_agent_def(spec, config, build)
-    return Agent(*(partial(fn, agent) for fn in (init, act, step, dump, load)))
+    return nnx.make_agent(agent, initial_weights, act, step)  # D12
 
 
-def _features(agent: AgentDef, state: State, obs: Array) -> Array:
-    obs = jnp.asarray(obs, agent.dtype).reshape(len(obs), -1)
-    if not agent.config.normalize_obs:
-        return obs
-    return ops.normalize(obs, state.obs_moments.get_value())
+def _networks(agent: AgentDef, params: Mapping[str, Any]) -> tuple[Callable, Callable]:
+    """Return features -> distribution of actions, and features -> value."""
+    return nnx.network(agent, params, "actor"), nnx.network(agent, params, "critic")
 
 
-def _cast(x: Array, dtype: str) -> Array:
-    return jnp.asarray(x, dtype) if jnp.issubdtype(x.dtype, jnp.floating) else jnp.asarray(x)
-
-
-def _name(path: tuple) -> str:
-    return "/".join(str(part) for part in path if part not in ("mlp", "layers"))
-
-
-def _put(agent: AgentDef, tree: Any, weights: Mapping[str, np.ndarray], prefix: str) -> None:
-    for path, variable in nnx.to_flat_state(tree):
-        variable.set_value(jnp.array(weights[prefix + _name(path)], agent.dtype))
+def _scale_rewards(agent: AgentDef, state: AgentState, batch: Rollout) -> tuple[AgentState, Array]:
+    """Return the rewards [T, N], scaled if configured; statistics of returns take them in."""
+    if not agent.config.normalize_reward:
+        return state, batch.reward
+    running_return = state.statistics["running_return"]
+    return_moments = state.statistics["return_moments"]
+    reward, new_return, new_moments = scale_rewards(
+        batch, running_return.get_value(), return_moments.get_value(), agent.config
+    )
+    running_return.set_value(new_return)
+    return_moments.set_value(new_moments)
+    return state, reward

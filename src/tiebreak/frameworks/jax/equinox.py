@@ -1,20 +1,37 @@
-"""Networks in Equinox, with layers of their own and fields in the order of Linen's names (0011)."""
+"""Networks and agents in Equinox.
+
+Networks have layers of their own, and their fields stand in the order of Linen's names
+(docs/decisions/0011).
+"""
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
+from types import ModuleType
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
 
-from tiebreak.core.types import Array, EnvSpec
+from tiebreak.core.off_policy import Batch
+from tiebreak.core.types import Agent, Array, EnvSpec
+from tiebreak.frameworks.jax import ops, trees
 from tiebreak.frameworks.jax.ops import Categorical, Gaussian, SquashedGaussian
 
-ACTIVATIONS: dict[str, Callable] = {"tanh": jax.numpy.tanh, "relu": jax.nn.relu}
+ACTIVATIONS: dict[str, Callable] = {
+    "tanh": jnp.tanh,
+    "relu": jax.nn.relu,
+    "elu": jax.nn.elu,
+}
 NORM_EPSILON = 1e-5
-"""Layer normalization's ε, added to the biased variance; libraries' own are 1e-6, 1e-5, 1e-3."""
+"""Layer normalization's ε, added to the biased variance; libraries default to 1e-6, 1e-5, 1e-3."""
 
 
 class MLP(eqx.Module):
@@ -33,45 +50,74 @@ class MLP(eqx.Module):
         return self.layers[-1](x)
 
 
+class LayerNormMLP(eqx.Module):
+    """Dense, LayerNorm, tanh, then dense layers with ELU between; x [B, in] -> [B, sizes[-1]]."""
+
+    layers: list[_Linear]
+    norm: _LayerNorm
+    activation: str = eqx.field(static=True)
+
+    def __init__(self, sizes: tuple[int, ...], activation: str, dtype: str):
+        self.layers = [_Linear(a, b, dtype) for a, b in itertools.pairwise(sizes)]
+        self.norm = _LayerNorm(sizes[1], dtype)
+        self.activation = activation
+
+    def __call__(self, x: Array) -> Array:
+        x = jnp.tanh(self.norm(self.layers[0](x)))
+        for layer in self.layers[1:-1]:
+            x = ACTIVATIONS[self.activation](layer(x))
+        return self.layers[-1](x)
+
+
+TORSOS: dict[str, Callable] = {"mlp": MLP, "layer_norm_mlp": LayerNormMLP}
+"""Layers between a network's inputs and outputs, by name."""
+
+
+def make_torso(kind: str, sizes: tuple[int, ...], activation: str, dtype: str) -> eqx.Module:
+    """Return the layers of a network: x [B, sizes[0]] -> [B, sizes[-1]]; `kind`: one of TORSOS."""
+    return TORSOS[kind](sizes, activation, dtype)
+
+
 class Policy(eqx.Module):
     """Stochastic policy: obs [B, observation_size] -> Categorical or Gaussian."""
 
     log_std: Array | None
-    mlp: MLP
+    torso: eqx.Module
 
     def __init__(self, spec: EnvSpec, hidden_sizes: tuple[int, ...], activation: str, dtype: str):
         sizes = (spec.observation_size, *hidden_sizes, spec.action_size)
-        self.mlp = MLP(sizes, activation, dtype)
-        self.log_std = None if spec.discrete else jax.numpy.zeros(spec.action_size, dtype)
+        self.torso = make_torso("mlp", sizes, activation, dtype)
+        self.log_std = None if spec.discrete else jnp.zeros(spec.action_size, dtype)
 
     def __call__(self, obs: Array) -> Categorical | Gaussian:
-        out = self.mlp(obs)
+        out = self.torso(obs)
         return Categorical(out) if self.log_std is None else Gaussian(out, self.log_std)
 
 
 class Value(eqx.Module):
     """State value: obs [B, observation_size] -> [B]."""
 
-    mlp: MLP
+    torso: eqx.Module
 
     def __init__(self, spec: EnvSpec, hidden_sizes: tuple[int, ...], activation: str, dtype: str):
-        self.mlp = MLP((spec.observation_size, *hidden_sizes, 1), activation, dtype)
+        sizes = (spec.observation_size, *hidden_sizes, 1)
+        self.torso = make_torso("mlp", sizes, activation, dtype)
 
     def __call__(self, obs: Array) -> Array:
-        return self.mlp(obs)[..., 0]
+        return self.torso(obs)[..., 0]
 
 
 class ActionValues(eqx.Module):
     """Q of every discrete action: obs [B, observation_size] -> [B, num_actions]."""
 
-    mlp: MLP
+    torso: eqx.Module
 
     def __init__(self, spec: EnvSpec, hidden_sizes: tuple[int, ...], activation: str, dtype: str):
         sizes = (spec.observation_size, *hidden_sizes, spec.action_size)
-        self.mlp = MLP(sizes, activation, dtype)
+        self.torso = make_torso("mlp", sizes, activation, dtype)
 
     def __call__(self, obs: Array) -> Array:
-        return self.mlp(obs)
+        return self.torso(obs)
 
 
 class Critic(eqx.Module):
@@ -80,7 +126,7 @@ class Critic(eqx.Module):
     With `atoms`, the logits of as many possible returns instead: [B, atoms].
     """
 
-    mlp: MLP
+    torso: eqx.Module
     atoms: int = eqx.field(static=True)
 
     def __init__(
@@ -92,31 +138,31 @@ class Critic(eqx.Module):
         atoms: int = 0,
     ):
         sizes = (spec.observation_size + spec.action_size, *hidden_sizes, atoms or 1)
-        self.mlp = MLP(sizes, activation, dtype)
+        self.torso = make_torso("mlp", sizes, activation, dtype)
         self.atoms = atoms
 
     def __call__(self, obs: Array, action: Array) -> Array:
-        out = self.mlp(jax.numpy.concatenate([obs, action], axis=-1))
+        out = self.torso(jnp.concatenate([obs, action], axis=-1))
         return out if self.atoms else out[..., 0]
 
 
 class DeterministicPolicy(eqx.Module):
     """One action per state: obs [B, observation_size] -> [B, action_size] in [-1, 1]."""
 
-    mlp: MLP
+    torso: eqx.Module
 
     def __init__(self, spec: EnvSpec, hidden_sizes: tuple[int, ...], activation: str, dtype: str):
         sizes = (spec.observation_size, *hidden_sizes, spec.action_size)
-        self.mlp = MLP(sizes, activation, dtype)
+        self.torso = make_torso("mlp", sizes, activation, dtype)
 
     def __call__(self, obs: Array) -> Array:
-        return jax.numpy.tanh(self.mlp(obs))
+        return jnp.tanh(self.torso(obs))
 
 
 class SquashedPolicy(eqx.Module):
     """Stochastic policy over (-1, 1)^A: obs [B, observation_size] -> SquashedGaussian."""
 
-    mlp: MLP
+    torso: eqx.Module
     log_std_range: tuple[float, float] = eqx.field(static=True)
 
     def __init__(
@@ -128,60 +174,205 @@ class SquashedPolicy(eqx.Module):
         dtype: str,
     ):
         sizes = (spec.observation_size, *hidden_sizes, 2 * spec.action_size)
-        self.mlp = MLP(sizes, activation, dtype)
+        self.torso = make_torso("mlp", sizes, activation, dtype)
         self.log_std_range = log_std_range
 
     def __call__(self, obs: Array) -> SquashedGaussian:
-        mean, raw = jax.numpy.split(self.mlp(obs), 2, axis=-1)
+        mean, raw = jnp.split(self.torso(obs), 2, axis=-1)
         low, high = self.log_std_range
-        return SquashedGaussian(mean, low + 0.5 * (high - low) * (jax.numpy.tanh(raw) + 1.0))
-
-
-class LayerNormMLP(eqx.Module):
-    """Dense, LayerNorm, tanh, then dense layers with ELU between; x [B, in] -> [B, sizes[-1]]."""
-
-    layers: list[_Linear]
-    norm: _LayerNorm
-
-    def __init__(self, sizes: tuple[int, ...], dtype: str):
-        self.layers = [_Linear(a, b, dtype) for a, b in itertools.pairwise(sizes)]
-        self.norm = _LayerNorm(sizes[1], dtype)
-
-    def __call__(self, x: Array) -> Array:
-        x = jax.numpy.tanh(self.norm(self.layers[0](x)))
-        for layer in self.layers[1:-1]:
-            x = jax.nn.elu(layer(x))
-        return self.layers[-1](x)
+        return SquashedGaussian(mean, low + 0.5 * (high - low) * (jnp.tanh(raw) + 1.0))
 
 
 class LayerNormPolicy(eqx.Module):
     """Gaussian policy with a std per state: obs [B, observation_size] -> Gaussian [B, A]."""
 
-    mlp: LayerNormMLP
+    torso: eqx.Module
     init_std: float = eqx.field(static=True)
 
     def __init__(self, spec: EnvSpec, hidden_sizes: tuple[int, ...], init_std: float, dtype: str):
         sizes = (spec.observation_size, *hidden_sizes, 2 * spec.action_size)
-        self.mlp = LayerNormMLP(sizes, dtype)
+        self.torso = make_torso("layer_norm_mlp", sizes, "elu", dtype)
         self.init_std = init_std
 
     def __call__(self, obs: Array) -> Gaussian:
-        mean, raw = jax.numpy.split(self.mlp(obs), 2, axis=-1)
+        mean, raw = jnp.split(self.torso(obs), 2, axis=-1)
         std = jax.nn.softplus(raw) * (self.init_std / math.log(2.0)) + 1e-6
-        return Gaussian(mean, jax.numpy.log(std))
+        return Gaussian(mean, jnp.log(std))
 
 
 class LayerNormCritic(eqx.Module):
     """Q of one action: obs [B, observation_size], action [B, action_size] -> [B]."""
 
-    mlp: LayerNormMLP
+    torso: eqx.Module
 
     def __init__(self, spec: EnvSpec, hidden_sizes: tuple[int, ...], dtype: str):
         sizes = (spec.observation_size + spec.action_size, *hidden_sizes, 1)
-        self.mlp = LayerNormMLP(sizes, dtype)
+        self.torso = make_torso("layer_norm_mlp", sizes, "elu", dtype)
 
     def __call__(self, obs: Array, action: Array) -> Array:
-        return self.mlp(jax.numpy.concatenate([obs, action], axis=-1))[..., 0]
+        return self.torso(jnp.concatenate([obs, action], axis=-1))[..., 0]
+
+
+class AgentDef(NamedTuple):
+    """Everything about an agent that training does not change."""
+
+    spec: EnvSpec
+    config: Any
+    dtype: str
+    """Floating-point type of weights and arithmetic."""
+    networks: dict[str, Any]
+    """Modules by canonical name; arrays, or dictionaries of arrays, for bare parameters."""
+    optimizers: dict[str, optax.GradientTransformation]
+    data: ModuleType
+    """The algorithm's data.py: NETWORKS, COUNTS, TARGETS and STATISTICS."""
+    network_dtype: str = ""
+    """Floating-point type that networks compute in, if it is not `dtype`."""
+
+
+class AgentState(eqx.Module):
+    """Everything that training changes; dictionaries by optimizer, statistics by name."""
+
+    params: dict[str, Any]
+    """{optimizer: {network: module}}"""
+    target: dict[str, Any]
+    """Slowly following copies of `params`, of those optimizers whose networks have targets."""
+    opt_state: dict[str, Any]
+    statistics: dict[str, Any]
+
+
+def network(agent: AgentDef, params: Mapping[str, Any], name: str) -> Callable:
+    """Return a network as a function of its inputs; `params` are its optimizer's."""
+    module = params[name]
+    if agent.network_dtype in ("", agent.dtype):
+        return module
+    cast = partial(jax.tree.map, lambda x: x.astype(agent.network_dtype))
+    return lambda *inputs: cast(module)(*cast(inputs)).astype(agent.dtype)
+
+
+def features(agent: AgentDef, state: AgentState, obs: Array) -> Array:
+    """Return observations […, observation_size], normalized if configured, in `agent.dtype`."""
+    obs = jnp.asarray(obs, agent.dtype)
+    if not agent.config.normalize_obs:
+        return obs
+    return ops.normalize(obs, state.statistics["obs_moments"])
+
+
+def prepare(agent: AgentDef, state: AgentState, batch: Batch) -> Batch:
+    """Return an off-policy batch in `agent.dtype`, with features for observations."""
+    batch = trees.cast(batch, agent.dtype)
+    obs = features(agent, state, batch.obs)
+    next_obs = features(agent, state, batch.next_obs)
+    return batch._replace(obs=obs, next_obs=next_obs)
+
+
+def apply_gradients(
+    agent: AgentDef, state: AgentState, name: str, grads: Mapping[str, Any]
+) -> tuple[AgentState, Array]:
+    """Update the parameters of one optimizer; return the gradient's norm before clipping.
+
+    Args:
+        grads: gradients by optimizer, of which `name`'s are used.
+    """
+    params = state.params[name]
+    updates, opt_state = agent.optimizers[name].update(grads[name], state.opt_state[name], params)
+    state = replace(
+        state,
+        params={**state.params, name: eqx.apply_updates(params, updates)},
+        opt_state={**state.opt_state, name: opt_state},
+    )
+    return state, ops.global_norm(grads[name])
+
+
+def update_count(agent: AgentDef, state: AgentState, name: str) -> Array:
+    """Return how many updates an optimizer has made; int32."""
+    del agent
+    return state.opt_state[name][1].count
+
+
+def update_targets(
+    agent: AgentDef,
+    state: AgentState,
+    name: str,
+    tau: float,
+    average: Callable = trees.interpolate,
+) -> AgentState:
+    """Move the targets of one optimizer's networks a share `tau` of the way to them."""
+    del agent
+    target = average(state.params[name], state.target[name], tau)
+    return replace(state, target={**state.target, name: target})
+
+
+def copy_targets(agent: AgentDef, state: AgentState, name: str, period: int) -> AgentState:
+    """Copy one optimizer's networks into their targets after every `period` of its updates."""
+    due = update_count(agent, state, name) % period == 0
+    target = ops.periodic_update(due, state.params[name], state.target[name])
+    return replace(state, target={**state.target, name: target})
+
+
+def update_statistics(agent: AgentDef, state: AgentState, obs: Array) -> AgentState:
+    """Take raw observations [..., observation_size] into `obs_moments`, if these are used."""
+    if not agent.config.normalize_obs:
+        return state
+    rows = jnp.asarray(obs, agent.dtype).reshape(-1, agent.spec.observation_size)
+    moments = ops.merge_stats(state.statistics["obs_moments"], rows)
+    return replace(state, statistics={**state.statistics, "obs_moments": moments})
+
+
+def named(agent: AgentDef, tree: Mapping[str, Any]) -> dict[str, Array]:
+    """Return trees by optimizer, shaped like parameters, as arrays under canonical names."""
+    del agent
+    return trees.named_by_optimizer(tree)
+
+
+def dump(agent: AgentDef, state: AgentState) -> dict[str, np.ndarray]:
+    """Return everything in the state as NumPy arrays under canonical names."""
+    adams = {name: opt_state[1] for name, opt_state in state.opt_state.items()}
+    return trees.dump_arrays(agent.data.COUNTS, state.params, state.target, adams, state.statistics)
+
+
+def load(agent: AgentDef, weights: Mapping[str, np.ndarray]) -> AgentState:
+    """Return the state that `dump` has written, in any framework."""
+    shapes = _parameter_shapes(agent)
+    params, opt_state = {}, {}
+    for name, count in agent.data.COUNTS.items():
+        params[name] = trees.fill_tree(shapes[name], weights, "", agent.dtype)
+        opt_state[name] = trees.load_opt_state(
+            agent.optimizers[name], params[name], weights, count, agent.dtype
+        )
+    target = {
+        name: trees.fill_tree(shapes[name], weights, "target/", agent.dtype)
+        for name in agent.data.TARGETS
+    }
+    statistics = trees.load_statistics(weights, agent.data.STATISTICS, agent.dtype)
+    return AgentState(params, target, opt_state, statistics)
+
+
+def make_agent(agent: AgentDef, initial_weights: Callable, act: Callable, step: Callable) -> Agent:
+    """Return the five functions of the contract.
+
+    Args:
+        initial_weights: (spec, config, seed) -> canonical weights of a new agent.
+        act, step: the algorithm's, with `agent` as first argument.
+    """
+
+    def init(seed: int) -> AgentState:
+        return load(agent, initial_weights(agent.spec, agent.config, seed))
+
+    return Agent(
+        init=init,
+        act=partial(act, agent),
+        step=partial(step, agent),
+        dump=partial(dump, agent),
+        load=partial(load, agent),
+    )
+
+
+def _parameter_shapes(agent: AgentDef) -> dict[str, dict[str, Any]]:
+    """Return trees of the right shapes for all parameters: {optimizer: {network: module}}."""
+    return {
+        optimizer: {name: agent.networks[name] for name in names if name in agent.networks}
+        for optimizer, names in agent.data.NETWORKS.items()
+    }
 
 
 class _Linear(eqx.Module):
@@ -195,8 +386,8 @@ class _Linear(eqx.Module):
     kernel: Array
 
     def __init__(self, fan_in: int, fan_out: int, dtype: str):
-        self.kernel = jax.numpy.zeros((fan_in, fan_out), dtype)
-        self.bias = jax.numpy.zeros(fan_out, dtype)
+        self.kernel = jnp.zeros((fan_in, fan_out), dtype)
+        self.bias = jnp.zeros(fan_out, dtype)
 
     def __call__(self, x: Array) -> Array:
         return x @ self.kernel + self.bias
@@ -209,9 +400,9 @@ class _LayerNorm(eqx.Module):
     scale: Array
 
     def __init__(self, size: int, dtype: str):
-        self.scale, self.bias = jax.numpy.ones(size, dtype), jax.numpy.zeros(size, dtype)
+        self.scale, self.bias = jnp.ones(size, dtype), jnp.zeros(size, dtype)
 
     def __call__(self, x: Array) -> Array:
         x = x - x.mean(axis=-1, keepdims=True)
-        var = jax.numpy.square(x).mean(axis=-1, keepdims=True)
+        var = jnp.square(x).mean(axis=-1, keepdims=True)
         return x * (jax.lax.rsqrt(var + NORM_EPSILON) * self.scale) + self.bias

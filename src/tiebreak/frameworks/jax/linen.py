@@ -1,19 +1,31 @@
-"""Networks in Flax Linen."""
+"""Networks and agents in Flax Linen."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
+from types import ModuleType
+from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
 from flax import linen as nn
 
-from tiebreak.core.types import Array, EnvSpec
+from tiebreak.core.off_policy import Batch
+from tiebreak.core.types import Agent, Array, EnvSpec
+from tiebreak.frameworks.jax import ops, trees
 from tiebreak.frameworks.jax.ops import Categorical, Gaussian, SquashedGaussian
 
-ACTIVATIONS: dict[str, Callable] = {"tanh": jax.numpy.tanh, "relu": jax.nn.relu}
+ACTIVATIONS: dict[str, Callable] = {
+    "tanh": jnp.tanh,
+    "relu": jax.nn.relu,
+    "elu": jax.nn.elu,
+}
 NORM_EPSILON = 1e-5
-"""Layer normalization's ε, added to the biased variance; libraries' own are 1e-6, 1e-5, 1e-3."""
+"""Layer normalization's ε, added to the biased variance; libraries default to 1e-6, 1e-5, 1e-3."""
 
 
 class MLP(nn.Module):
@@ -32,6 +44,36 @@ class MLP(nn.Module):
         return x
 
 
+class LayerNormMLP(nn.Module):
+    """Dense, LayerNorm, tanh, then dense layers with ELU between; x [B, in] -> [B, sizes[-1]]."""
+
+    sizes: tuple[int, ...]
+    activation: str
+    dtype: str = "float32"
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        kind = {"dtype": self.dtype, "param_dtype": self.dtype}
+        for i, size in enumerate(self.sizes):
+            x = nn.Dense(size, name=f"{i}", **kind)(x)
+            if i == 0:
+                # The fast variance, E x² − (E x)², loses half of the digits.
+                x = nn.LayerNorm(NORM_EPSILON, use_fast_variance=False, name="norm", **kind)(x)
+                x = jnp.tanh(x)
+            elif i < len(self.sizes) - 1:
+                x = ACTIVATIONS[self.activation](x)
+        return x
+
+
+TORSOS: dict[str, Callable] = {"mlp": MLP, "layer_norm_mlp": LayerNormMLP}
+"""Layers between a network's inputs and outputs, by name."""
+
+
+def make_torso(kind: str, sizes: tuple[int, ...], activation: str, dtype: str) -> nn.Module:
+    """Return the layers of a network: x [B, in] -> [B, sizes[-1]]; `kind` is one of TORSOS."""
+    return TORSOS[kind](sizes, activation, dtype, name="torso")
+
+
 class Policy(nn.Module):
     """Stochastic policy: obs [B, observation_size] -> Categorical or Gaussian."""
 
@@ -43,7 +85,7 @@ class Policy(nn.Module):
     @nn.compact
     def __call__(self, obs: Array) -> Categorical | Gaussian:
         sizes = (*self.hidden_sizes, self.spec.action_size)
-        out = MLP(sizes, self.activation, self.dtype, name="mlp")(obs)
+        out = make_torso("mlp", sizes, self.activation, self.dtype)(obs)
         if self.spec.discrete:
             return Categorical(out)
         shape = (self.spec.action_size,)
@@ -54,13 +96,14 @@ class Policy(nn.Module):
 class Value(nn.Module):
     """State value: obs [B, observation_size] -> [B]."""
 
+    spec: EnvSpec
     hidden_sizes: tuple[int, ...]
     activation: str
     dtype: str = "float32"
 
     @nn.compact
     def __call__(self, obs: Array) -> Array:
-        return MLP((*self.hidden_sizes, 1), self.activation, self.dtype, name="mlp")(obs)[..., 0]
+        return make_torso("mlp", (*self.hidden_sizes, 1), self.activation, self.dtype)(obs)[..., 0]
 
 
 class ActionValues(nn.Module):
@@ -74,7 +117,7 @@ class ActionValues(nn.Module):
     @nn.compact
     def __call__(self, obs: Array) -> Array:
         sizes = (*self.hidden_sizes, self.spec.action_size)
-        return MLP(sizes, self.activation, self.dtype, name="mlp")(obs)
+        return make_torso("mlp", sizes, self.activation, self.dtype)(obs)
 
 
 class Critic(nn.Module):
@@ -83,6 +126,7 @@ class Critic(nn.Module):
     With `atoms`, the logits of as many possible returns instead: [B, atoms].
     """
 
+    spec: EnvSpec
     hidden_sizes: tuple[int, ...]
     activation: str
     dtype: str = "float32"
@@ -90,9 +134,9 @@ class Critic(nn.Module):
 
     @nn.compact
     def __call__(self, obs: Array, action: Array) -> Array:
-        x = jax.numpy.concatenate([obs, action], axis=-1)
+        x = jnp.concatenate([obs, action], axis=-1)
         sizes = (*self.hidden_sizes, self.atoms or 1)
-        out = MLP(sizes, self.activation, self.dtype, name="mlp")(x)
+        out = make_torso("mlp", sizes, self.activation, self.dtype)(x)
         return out if self.atoms else out[..., 0]
 
 
@@ -107,7 +151,7 @@ class DeterministicPolicy(nn.Module):
     @nn.compact
     def __call__(self, obs: Array) -> Array:
         sizes = (*self.hidden_sizes, self.spec.action_size)
-        return jax.numpy.tanh(MLP(sizes, self.activation, self.dtype, name="mlp")(obs))
+        return jnp.tanh(make_torso("mlp", sizes, self.activation, self.dtype)(obs))
 
 
 class SquashedPolicy(nn.Module):
@@ -122,30 +166,10 @@ class SquashedPolicy(nn.Module):
     @nn.compact
     def __call__(self, obs: Array) -> SquashedGaussian:
         sizes = (*self.hidden_sizes, 2 * self.spec.action_size)
-        out = MLP(sizes, self.activation, self.dtype, name="mlp")(obs)
-        mean, raw = jax.numpy.split(out, 2, axis=-1)
+        out = make_torso("mlp", sizes, self.activation, self.dtype)(obs)
+        mean, raw = jnp.split(out, 2, axis=-1)
         low, high = self.log_std_range
-        return SquashedGaussian(mean, low + 0.5 * (high - low) * (jax.numpy.tanh(raw) + 1.0))
-
-
-class LayerNormMLP(nn.Module):
-    """Dense, LayerNorm, tanh, then dense layers with ELU between; x [B, in] -> [B, sizes[-1]]."""
-
-    sizes: tuple[int, ...]
-    dtype: str = "float32"
-
-    @nn.compact
-    def __call__(self, x: Array) -> Array:
-        kind = {"dtype": self.dtype, "param_dtype": self.dtype}
-        for i, size in enumerate(self.sizes):
-            x = nn.Dense(size, name=f"{i}", **kind)(x)
-            if i == 0:
-                # The fast variance, E x² − (E x)², loses half of the digits.
-                x = nn.LayerNorm(NORM_EPSILON, use_fast_variance=False, name="norm", **kind)(x)
-                x = jax.numpy.tanh(x)
-            elif i < len(self.sizes) - 1:
-                x = jax.nn.elu(x)
-        return x
+        return SquashedGaussian(mean, low + 0.5 * (high - low) * (jnp.tanh(raw) + 1.0))
 
 
 class LayerNormPolicy(nn.Module):
@@ -159,19 +183,191 @@ class LayerNormPolicy(nn.Module):
     @nn.compact
     def __call__(self, obs: Array) -> Gaussian:
         sizes = (*self.hidden_sizes, 2 * self.spec.action_size)
-        out = LayerNormMLP(sizes, self.dtype, name="mlp")(obs)
-        mean, raw = jax.numpy.split(out, 2, axis=-1)
+        out = make_torso("layer_norm_mlp", sizes, "elu", self.dtype)(obs)
+        mean, raw = jnp.split(out, 2, axis=-1)
         std = jax.nn.softplus(raw) * (self.init_std / math.log(2.0)) + 1e-6
-        return Gaussian(mean, jax.numpy.log(std))
+        return Gaussian(mean, jnp.log(std))
 
 
 class LayerNormCritic(nn.Module):
     """Q of one action: obs [B, observation_size], action [B, action_size] -> [B]."""
 
+    spec: EnvSpec
     hidden_sizes: tuple[int, ...]
     dtype: str = "float32"
 
     @nn.compact
     def __call__(self, obs: Array, action: Array) -> Array:
-        x = jax.numpy.concatenate([obs, action], axis=-1)
-        return LayerNormMLP((*self.hidden_sizes, 1), self.dtype, name="mlp")(x)[..., 0]
+        x = jnp.concatenate([obs, action], axis=-1)
+        return make_torso("layer_norm_mlp", (*self.hidden_sizes, 1), "elu", self.dtype)(x)[..., 0]
+
+
+class AgentDef(NamedTuple):
+    """Everything about an agent that training does not change."""
+
+    spec: EnvSpec
+    config: Any
+    dtype: str
+    """Floating-point type of weights and arithmetic."""
+    networks: dict[str, Any]
+    """Modules by canonical name; arrays, or dictionaries of arrays, for bare parameters."""
+    optimizers: dict[str, optax.GradientTransformation]
+    data: ModuleType
+    """The algorithm's data.py: NETWORKS, COUNTS, TARGETS and STATISTICS."""
+    network_dtype: str = ""
+    """Floating-point type that networks compute in, if it is not `dtype`."""
+
+
+class AgentState(NamedTuple):
+    """Everything that training changes; dictionaries by optimizer, statistics by name."""
+
+    params: dict[str, Any]
+    """{optimizer: {network: variables}}"""
+    target: dict[str, Any]
+    """Slowly following copies of `params`, of those optimizers whose networks have targets."""
+    opt_state: dict[str, Any]
+    statistics: dict[str, Any]
+
+
+def network(agent: AgentDef, params: Mapping[str, Any], name: str) -> Callable:
+    """Return a network as a function of its inputs; `params` are its optimizer's."""
+    apply = partial(agent.networks[name].apply, params[name])
+    if agent.network_dtype in ("", agent.dtype):
+        return apply
+    return lambda *inputs: apply(*inputs).astype(agent.dtype)
+
+
+def features(agent: AgentDef, state: AgentState, obs: Array) -> Array:
+    """Return observations […, observation_size], normalized if configured, in `agent.dtype`."""
+    obs = jnp.asarray(obs, agent.dtype)
+    if not agent.config.normalize_obs:
+        return obs
+    return ops.normalize(obs, state.statistics["obs_moments"])
+
+
+def prepare(agent: AgentDef, state: AgentState, batch: Batch) -> Batch:
+    """Return an off-policy batch in `agent.dtype`, with features for observations."""
+    batch = trees.cast(batch, agent.dtype)
+    obs = features(agent, state, batch.obs)
+    next_obs = features(agent, state, batch.next_obs)
+    return batch._replace(obs=obs, next_obs=next_obs)
+
+
+def apply_gradients(
+    agent: AgentDef, state: AgentState, name: str, grads: Mapping[str, Any]
+) -> tuple[AgentState, Array]:
+    """Update the parameters of one optimizer; return the gradient's norm before clipping.
+
+    Args:
+        grads: gradients by optimizer, of which `name`'s are used.
+    """
+    params = state.params[name]
+    updates, opt_state = agent.optimizers[name].update(grads[name], state.opt_state[name], params)
+    state = state._replace(
+        params={**state.params, name: optax.apply_updates(params, updates)},
+        opt_state={**state.opt_state, name: opt_state},
+    )
+    return state, ops.global_norm(grads[name])
+
+
+def update_count(agent: AgentDef, state: AgentState, name: str) -> Array:
+    """Return how many updates an optimizer has made; int32."""
+    del agent
+    return state.opt_state[name][1].count
+
+
+def update_targets(
+    agent: AgentDef,
+    state: AgentState,
+    name: str,
+    tau: float,
+    average: Callable = trees.interpolate,
+) -> AgentState:
+    """Move the targets of one optimizer's networks a share `tau` of the way to them."""
+    del agent
+    target = average(state.params[name], state.target[name], tau)
+    return state._replace(target={**state.target, name: target})
+
+
+def copy_targets(agent: AgentDef, state: AgentState, name: str, period: int) -> AgentState:
+    """Copy one optimizer's networks into their targets after every `period` of its updates."""
+    due = update_count(agent, state, name) % period == 0
+    target = ops.periodic_update(due, state.params[name], state.target[name])
+    return state._replace(target={**state.target, name: target})
+
+
+def update_statistics(agent: AgentDef, state: AgentState, obs: Array) -> AgentState:
+    """Take raw observations [..., observation_size] into `obs_moments`, if these are used."""
+    if not agent.config.normalize_obs:
+        return state
+    rows = jnp.asarray(obs, agent.dtype).reshape(-1, agent.spec.observation_size)
+    moments = ops.merge_stats(state.statistics["obs_moments"], rows)
+    return state._replace(statistics={**state.statistics, "obs_moments": moments})
+
+
+def named(agent: AgentDef, tree: Mapping[str, Any]) -> dict[str, Array]:
+    """Return trees by optimizer, shaped like parameters, as arrays under canonical names."""
+    del agent
+    return trees.named_by_optimizer(tree)
+
+
+def dump(agent: AgentDef, state: AgentState) -> dict[str, np.ndarray]:
+    """Return everything in the state as NumPy arrays under canonical names."""
+    adams = {name: opt_state[1] for name, opt_state in state.opt_state.items()}
+    return trees.dump_arrays(agent.data.COUNTS, state.params, state.target, adams, state.statistics)
+
+
+def load(agent: AgentDef, weights: Mapping[str, np.ndarray]) -> AgentState:
+    """Return the state that `dump` has written, in any framework."""
+    shapes = _parameter_shapes(agent)
+    params, opt_state = {}, {}
+    for name, count in agent.data.COUNTS.items():
+        params[name] = trees.fill_tree(shapes[name], weights, "", agent.dtype)
+        opt_state[name] = trees.load_opt_state(
+            agent.optimizers[name], params[name], weights, count, agent.dtype
+        )
+    target = {
+        name: trees.fill_tree(shapes[name], weights, "target/", agent.dtype)
+        for name in agent.data.TARGETS
+    }
+    statistics = trees.load_statistics(weights, agent.data.STATISTICS, agent.dtype)
+    return AgentState(params, target, opt_state, statistics)
+
+
+def make_agent(agent: AgentDef, initial_weights: Callable, act: Callable, step: Callable) -> Agent:
+    """Return the five functions of the contract.
+
+    Args:
+        initial_weights: (spec, config, seed) -> canonical weights of a new agent.
+        act, step: the algorithm's, with `agent` as first argument.
+    """
+
+    def init(seed: int) -> AgentState:
+        return load(agent, initial_weights(agent.spec, agent.config, seed))
+
+    return Agent(
+        init=init,
+        act=partial(act, agent),
+        step=partial(step, agent),
+        dump=partial(dump, agent),
+        load=partial(load, agent),
+    )
+
+
+def _parameter_shapes(agent: AgentDef) -> dict[str, dict[str, Any]]:
+    """Return trees of the right shapes for all parameters: {optimizer: {network: variables}}."""
+    return {
+        optimizer: {name: _network_shapes(agent, name) for name in names if name in agent.networks}
+        for optimizer, names in agent.data.NETWORKS.items()
+    }
+
+
+def _network_shapes(agent: AgentDef, name: str) -> Any:
+    module = agent.networks[name]
+    if not isinstance(module, nn.Module):
+        return module
+    # What an actor sees may be less than what critics see: each module has its own `spec`.
+    obs = jnp.zeros((1, module.spec.observation_size), agent.dtype)
+    action = jnp.zeros((1, module.spec.action_size), agent.dtype)
+    inputs = (obs, action) if isinstance(module, Critic | LayerNormCritic) else (obs,)
+    return jax.eval_shape(module.init, jax.random.key(0), *inputs)

@@ -1,20 +1,32 @@
-"""Networks in Flax NNX."""
+"""Networks and agents in Flax NNX."""
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from types import ModuleType
+from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
 from flax import nnx
 
-from tiebreak.core.types import Array, EnvSpec
+from tiebreak.core.off_policy import Batch
+from tiebreak.core.types import Agent, Array, EnvSpec
+from tiebreak.frameworks.jax import ops, trees
 from tiebreak.frameworks.jax.ops import Categorical, Gaussian, SquashedGaussian
 
-ACTIVATIONS: dict[str, Callable] = {"tanh": jax.numpy.tanh, "relu": jax.nn.relu}
+ACTIVATIONS: dict[str, Callable] = {
+    "tanh": jnp.tanh,
+    "relu": jax.nn.relu,
+    "elu": jax.nn.elu,
+}
 NORM_EPSILON = 1e-5
-"""Layer normalization's ε, added to the biased variance; libraries' own are 1e-6, 1e-5, 1e-3."""
+"""Layer normalization's ε, added to the biased variance; libraries default to 1e-6, 1e-5, 1e-3."""
 
 
 class MLP(nnx.Module):
@@ -33,6 +45,34 @@ class MLP(nnx.Module):
         return self.layers[-1](x)
 
 
+class LayerNormMLP(nnx.Module):
+    """Dense, LayerNorm, tanh, then dense layers with ELU between; x [B, in] -> [B, sizes[-1]]."""
+
+    def __init__(self, sizes: tuple[int, ...], activation: str, dtype: str, rngs: nnx.Rngs):
+        kind = {"dtype": dtype, "param_dtype": dtype, "rngs": rngs}
+        self.layers = nnx.List(nnx.Linear(a, b, **kind) for a, b in itertools.pairwise(sizes))
+        # The fast variance, E x² − (E x)², loses half of the digits.
+        self.norm = nnx.LayerNorm(sizes[1], epsilon=NORM_EPSILON, use_fast_variance=False, **kind)
+        self.activation = activation
+
+    def __call__(self, x: Array) -> Array:
+        x = jnp.tanh(self.norm(self.layers[0](x)))
+        for layer in self.layers[1:-1]:
+            x = ACTIVATIONS[self.activation](layer(x))
+        return self.layers[-1](x)
+
+
+TORSOS: dict[str, Callable] = {"mlp": MLP, "layer_norm_mlp": LayerNormMLP}
+"""Layers between a network's inputs and outputs, by name."""
+
+
+def make_torso(
+    kind: str, sizes: tuple[int, ...], activation: str, dtype: str, rngs: nnx.Rngs
+) -> nnx.Module:
+    """Return the layers of a network: x [B, sizes[0]] -> [B, sizes[-1]]; `kind`: one of TORSOS."""
+    return TORSOS[kind](sizes, activation, dtype, rngs)
+
+
 class Policy(nnx.Module):
     """Stochastic policy: obs [B, observation_size] -> Categorical or Gaussian."""
 
@@ -45,13 +85,13 @@ class Policy(nnx.Module):
         rngs: nnx.Rngs,
     ):
         sizes = (spec.observation_size, *hidden_sizes, spec.action_size)
-        self.mlp = MLP(sizes, activation, dtype, rngs)
+        self.torso = make_torso("mlp", sizes, activation, dtype, rngs)
         if not spec.discrete:
-            self.log_std = nnx.Param(jax.numpy.zeros(spec.action_size, dtype))
+            self.log_std = nnx.Param(jnp.zeros(spec.action_size, dtype))
         self.discrete = spec.discrete
 
     def __call__(self, obs: Array) -> Categorical | Gaussian:
-        out = self.mlp(obs)
+        out = self.torso(obs)
         return Categorical(out) if self.discrete else Gaussian(out, self.log_std[...])
 
 
@@ -67,10 +107,10 @@ class Value(nnx.Module):
         rngs: nnx.Rngs,
     ):
         sizes = (spec.observation_size, *hidden_sizes, 1)
-        self.mlp = MLP(sizes, activation, dtype, rngs)
+        self.torso = make_torso("mlp", sizes, activation, dtype, rngs)
 
     def __call__(self, obs: Array) -> Array:
-        return self.mlp(obs)[..., 0]
+        return self.torso(obs)[..., 0]
 
 
 class ActionValues(nnx.Module):
@@ -85,10 +125,10 @@ class ActionValues(nnx.Module):
         rngs: nnx.Rngs,
     ):
         sizes = (spec.observation_size, *hidden_sizes, spec.action_size)
-        self.mlp = MLP(sizes, activation, dtype, rngs)
+        self.torso = make_torso("mlp", sizes, activation, dtype, rngs)
 
     def __call__(self, obs: Array) -> Array:
-        return self.mlp(obs)
+        return self.torso(obs)
 
 
 class Critic(nnx.Module):
@@ -107,11 +147,11 @@ class Critic(nnx.Module):
         atoms: int = 0,
     ):
         sizes = (spec.observation_size + spec.action_size, *hidden_sizes, atoms or 1)
-        self.mlp = MLP(sizes, activation, dtype, rngs)
+        self.torso = make_torso("mlp", sizes, activation, dtype, rngs)
         self.atoms = atoms
 
     def __call__(self, obs: Array, action: Array) -> Array:
-        out = self.mlp(jax.numpy.concatenate([obs, action], axis=-1))
+        out = self.torso(jnp.concatenate([obs, action], axis=-1))
         return out if self.atoms else out[..., 0]
 
 
@@ -127,10 +167,10 @@ class DeterministicPolicy(nnx.Module):
         rngs: nnx.Rngs,
     ):
         sizes = (spec.observation_size, *hidden_sizes, spec.action_size)
-        self.mlp = MLP(sizes, activation, dtype, rngs)
+        self.torso = make_torso("mlp", sizes, activation, dtype, rngs)
 
     def __call__(self, obs: Array) -> Array:
-        return jax.numpy.tanh(self.mlp(obs))
+        return jnp.tanh(self.torso(obs))
 
 
 class SquashedPolicy(nnx.Module):
@@ -146,29 +186,13 @@ class SquashedPolicy(nnx.Module):
         rngs: nnx.Rngs,
     ):
         sizes = (spec.observation_size, *hidden_sizes, 2 * spec.action_size)
-        self.mlp = MLP(sizes, activation, dtype, rngs)
+        self.torso = make_torso("mlp", sizes, activation, dtype, rngs)
         self.log_std_range = log_std_range
 
     def __call__(self, obs: Array) -> SquashedGaussian:
-        mean, raw = jax.numpy.split(self.mlp(obs), 2, axis=-1)
+        mean, raw = jnp.split(self.torso(obs), 2, axis=-1)
         low, high = self.log_std_range
-        return SquashedGaussian(mean, low + 0.5 * (high - low) * (jax.numpy.tanh(raw) + 1.0))
-
-
-class LayerNormMLP(nnx.Module):
-    """Dense, LayerNorm, tanh, then dense layers with ELU between; x [B, in] -> [B, sizes[-1]]."""
-
-    def __init__(self, sizes: tuple[int, ...], dtype: str, rngs: nnx.Rngs):
-        kind = {"dtype": dtype, "param_dtype": dtype, "rngs": rngs}
-        self.layers = nnx.List(nnx.Linear(a, b, **kind) for a, b in itertools.pairwise(sizes))
-        # The fast variance, E x² − (E x)², loses half of the digits.
-        self.norm = nnx.LayerNorm(sizes[1], epsilon=NORM_EPSILON, use_fast_variance=False, **kind)
-
-    def __call__(self, x: Array) -> Array:
-        x = jax.numpy.tanh(self.norm(self.layers[0](x)))
-        for layer in self.layers[1:-1]:
-            x = jax.nn.elu(layer(x))
-        return self.layers[-1](x)
+        return SquashedGaussian(mean, low + 0.5 * (high - low) * (jnp.tanh(raw) + 1.0))
 
 
 class LayerNormPolicy(nnx.Module):
@@ -183,13 +207,13 @@ class LayerNormPolicy(nnx.Module):
         rngs: nnx.Rngs,
     ):
         sizes = (spec.observation_size, *hidden_sizes, 2 * spec.action_size)
-        self.mlp = LayerNormMLP(sizes, dtype, rngs)
+        self.torso = make_torso("layer_norm_mlp", sizes, "elu", dtype, rngs)
         self.init_std = init_std
 
     def __call__(self, obs: Array) -> Gaussian:
-        mean, raw = jax.numpy.split(self.mlp(obs), 2, axis=-1)
+        mean, raw = jnp.split(self.torso(obs), 2, axis=-1)
         std = jax.nn.softplus(raw) * (self.init_std / math.log(2.0)) + 1e-6
-        return Gaussian(mean, jax.numpy.log(std))
+        return Gaussian(mean, jnp.log(std))
 
 
 class LayerNormCritic(nnx.Module):
@@ -197,7 +221,217 @@ class LayerNormCritic(nnx.Module):
 
     def __init__(self, spec: EnvSpec, hidden_sizes: tuple[int, ...], dtype: str, rngs: nnx.Rngs):
         sizes = (spec.observation_size + spec.action_size, *hidden_sizes, 1)
-        self.mlp = LayerNormMLP(sizes, dtype, rngs)
+        self.torso = make_torso("layer_norm_mlp", sizes, "elu", dtype, rngs)
 
     def __call__(self, obs: Array, action: Array) -> Array:
-        return self.mlp(jax.numpy.concatenate([obs, action], axis=-1))[..., 0]
+        return self.torso(jnp.concatenate([obs, action], axis=-1))[..., 0]
+
+
+class AgentDef(NamedTuple):
+    """Everything about an agent that training does not change."""
+
+    spec: EnvSpec
+    config: Any
+    dtype: str
+    """Floating-point type of weights and arithmetic."""
+    networks: dict[str, Callable[[], Any]]
+    """Functions that make a module or a parameter of the right shape, by canonical name."""
+    optimizers: dict[str, optax.GradientTransformation]
+    data: ModuleType
+    """The algorithm's data.py: NETWORKS, COUNTS, TARGETS and STATISTICS."""
+    network_dtype: str = ""
+    """Floating-point type that networks compute in, if it is not `dtype`."""
+
+
+class AgentState(nnx.Module):
+    """Everything that training changes; functions may change it in place.
+
+    Dictionaries by optimizer: `params` {optimizer: {network: module}}; `target`, slowly following
+    copies of those optimizers' networks that have targets; `opt_state`, of nnx.Optimizer.
+    `statistics` are variables by name.
+    """
+
+    def __init__(
+        self, params: nnx.Dict, target: nnx.Dict, opt_state: nnx.Dict, statistics: nnx.Dict
+    ):
+        self.params = params
+        self.target = target
+        self.opt_state = opt_state
+        self.statistics = statistics
+
+
+class Statistic(nnx.Variable):
+    """Part of the state that is neither trained nor an optimizer's."""
+
+
+def network(agent: AgentDef, params: Mapping[str, Any], name: str) -> Callable:
+    """Return a network as a function of its inputs; `params` are its optimizer's."""
+    module = params[name]
+    if agent.network_dtype in ("", agent.dtype):
+        return module
+    return lambda *inputs: module(*inputs).astype(agent.dtype)
+
+
+def features(agent: AgentDef, state: AgentState, obs: Array) -> Array:
+    """Return observations […, observation_size], normalized if configured, in `agent.dtype`."""
+    obs = jnp.asarray(obs, agent.dtype)
+    if not agent.config.normalize_obs:
+        return obs
+    return ops.normalize(obs, state.statistics["obs_moments"].get_value())
+
+
+def prepare(agent: AgentDef, state: AgentState, batch: Batch) -> Batch:
+    """Return an off-policy batch in `agent.dtype`, with features for observations."""
+    batch = trees.cast(batch, agent.dtype)
+    obs = features(agent, state, batch.obs)
+    next_obs = features(agent, state, batch.next_obs)
+    return batch._replace(obs=obs, next_obs=next_obs)
+
+
+def apply_gradients(
+    agent: AgentDef, state: AgentState, name: str, grads: Mapping[str, Any]
+) -> tuple[AgentState, Array]:
+    """Update the parameters of one optimizer; return the gradient's norm before clipping.
+
+    Args:
+        grads: gradients by optimizer, of which `name`'s are used.
+    """
+    state.opt_state[name].update(state.params[name], grads[name])
+    return state, ops.global_norm(nnx.as_pure(grads[name]))
+
+
+def update_count(agent: AgentDef, state: AgentState, name: str) -> Array:
+    """Return how many updates an optimizer has made; int32."""
+    del agent
+    return state.opt_state[name].opt_state[1].count[...]
+
+
+def update_targets(
+    agent: AgentDef,
+    state: AgentState,
+    name: str,
+    tau: float,
+    average: Callable = trees.interpolate,
+) -> AgentState:
+    """Move the targets of one optimizer's networks a share `tau` of the way to them."""
+    del agent
+    new = nnx.state(state.params[name], nnx.Param)
+    old = nnx.state(state.target[name], nnx.Param)
+    nnx.update(state.target[name], average(new, old, tau))
+    return state
+
+
+def copy_targets(agent: AgentDef, state: AgentState, name: str, period: int) -> AgentState:
+    """Copy one optimizer's networks into their targets after every `period` of its updates."""
+    due = update_count(agent, state, name) % period == 0
+    new = nnx.state(state.params[name], nnx.Param)
+    old = nnx.state(state.target[name], nnx.Param)
+    nnx.update(state.target[name], ops.periodic_update(due, new, old))
+    return state
+
+
+def update_statistics(agent: AgentDef, state: AgentState, obs: Array) -> AgentState:
+    """Take raw observations [..., observation_size] into `obs_moments`, if these are used."""
+    if not agent.config.normalize_obs:
+        return state
+    rows = jnp.asarray(obs, agent.dtype).reshape(-1, agent.spec.observation_size)
+    moments = ops.merge_stats(state.statistics["obs_moments"].get_value(), rows)
+    state.statistics["obs_moments"].set_value(moments)
+    return state
+
+
+def named(agent: AgentDef, tree: Mapping[str, Any]) -> dict[str, Array]:
+    """Return trees by optimizer, shaped like parameters, as arrays under canonical names."""
+    del agent
+    return trees.named_by_optimizer({name: nnx.as_pure(part) for name, part in tree.items()})
+
+
+def dump(agent: AgentDef, state: AgentState) -> dict[str, np.ndarray]:
+    """Return everything in the state as NumPy arrays under canonical names."""
+    optimizers = state.opt_state.items()
+    adams = {name: nnx.as_pure(optimizer.opt_state[1]) for name, optimizer in optimizers}
+    statistics = {name: variable.get_value() for name, variable in state.statistics.items()}
+    params, target = _weights(state.params), _weights(state.target)
+    return trees.dump_arrays(agent.data.COUNTS, params, target, adams, statistics)
+
+
+def load(agent: AgentDef, weights: Mapping[str, np.ndarray]) -> AgentState:
+    """Return the state that `dump` has written, in any framework."""
+    params = _make_networks(agent, agent.optimizers)
+    target = _make_networks(agent, agent.data.TARGETS)
+    for name in params:
+        _fill(nnx.state(params[name], nnx.Param), weights, "", agent.dtype)
+    for name in target:
+        _fill(nnx.state(target[name], nnx.Param), weights, "target/", agent.dtype)
+    opt_state = {
+        name: nnx.Optimizer(params[name], optimizer, wrt=nnx.Param)
+        for name, optimizer in agent.optimizers.items()
+    }
+    for name, optimizer in opt_state.items():
+        _, adam, schedule = optimizer.opt_state
+        _fill(adam.mu, weights, "adam/mu/", agent.dtype)
+        _fill(adam.nu, weights, "adam/nu/", agent.dtype)
+        for count in (adam.count, schedule.count):
+            count[...] = jnp.array(weights[agent.data.COUNTS[name]], jnp.int32)
+    statistics = trees.load_statistics(weights, agent.data.STATISTICS, agent.dtype)
+    variables = {name: Statistic(value) for name, value in statistics.items()}
+    return AgentState(params, target, nnx.Dict(opt_state), nnx.Dict(variables))
+
+
+def make_agent(agent: AgentDef, initial_weights: Callable, act: Callable, step: Callable) -> Agent:
+    """Return the five functions of the contract.
+
+    Args:
+        initial_weights: (spec, config, seed) -> canonical weights of a new agent.
+        act, step: the algorithm's, with `agent` as first argument.
+    """
+
+    def init(seed: int) -> AgentState:
+        return load(agent, initial_weights(agent.spec, agent.config, seed))
+
+    return Agent(
+        init=init,
+        act=partial(act, agent),
+        step=partial(step, agent),
+        dump=partial(dump, agent),
+        load=partial(load, agent),
+    )
+
+
+def _make_networks(agent: AgentDef, optimizers: Iterable[str]) -> nnx.Dict:
+    """Return new modules: {optimizer: {network: module}}."""
+    modules = nnx.Dict()
+    for optimizer in optimizers:
+        names = agent.data.NETWORKS[optimizer]
+        made = {name: agent.networks[name]() for name in names if name in agent.networks}
+        modules[optimizer] = nnx.Dict(made)
+    return modules
+
+
+def _weights(modules: nnx.Dict) -> dict[str, Any]:
+    """Return the weights of modules by optimizer, as plain arrays."""
+    return {name: nnx.as_pure(nnx.state(part, nnx.Param)) for name, part in modules.items()}
+
+
+def _fill(state: Any, weights: Mapping[str, np.ndarray], prefix: str, dtype: str) -> None:
+    """Set every variable to the array that `weights` holds under `prefix` + canonical name."""
+    for path, variable in nnx.to_flat_state(state):
+        variable.set_value(jnp.array(weights[prefix + trees.name_of(path)], dtype))
+
+
+def optimizer_rules(state: Any) -> list[optax.GradientTransformation]:
+    """Return the optax transformations inside a state's optimizers.
+
+    NNX keeps in an agent's state what its optimizers compute; the other frameworks do not.
+    """
+    return [optimizer.tx for optimizer in _optimizers(state)]
+
+
+def replace_optimizer_rules(state: Any, rules: Sequence[optax.GradientTransformation]) -> None:
+    """Put the result of `optimizer_rules` into another state of the same kind, in place."""
+    for optimizer, rule in zip(_optimizers(state), rules, strict=True):
+        optimizer.tx = rule
+
+
+def _optimizers(state: Any) -> list[nnx.Optimizer]:
+    return [node for _, node in nnx.iter_graph(state) if isinstance(node, nnx.Optimizer)]
