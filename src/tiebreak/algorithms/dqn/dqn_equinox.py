@@ -27,7 +27,7 @@ from tiebreak.frameworks.jax.equinox import AgentDef, AgentState
 
 
 def make_agent_def(spec: EnvSpec, config: Config, build: Build) -> AgentDef:
-    """Return network and optimizer for a spec; no weights."""
+    """Make network and optimizer for a spec, without weights."""
     q = equinox.ActionValues(spec, config.hidden_sizes, config.activation, build.dtype)
     return AgentDef(
         spec=spec,
@@ -54,14 +54,11 @@ def act(agent: AgentDef, state: AgentState, obs: Array, noise: Array) -> Act:
 def gradients(
     agent: AgentDef, state: AgentState, batch: Batch, noise: Noise
 ) -> tuple[LossTerms, dict[str, Any]]:
-    """Return loss terms and the raw gradient; a batch of features, without axis U."""
+    """Return terms and raw gradient of the loss; batch [B] of features."""
     del noise
-    target = dqn_target(
-        _action_values(agent, state.params["q"]),
-        _action_values(agent, state.target["q"]),
-        batch,
-        agent.config,
-    )
+    q = _action_values(agent, state.params["q"])
+    target_q = _action_values(agent, state.target["q"])
+    target = dqn_target(q, target_q, batch, agent.config)
 
     def loss(params):
         terms = dqn_loss(_action_values(agent, params), batch, target)
@@ -84,7 +81,7 @@ def update(
 def step(
     agent: AgentDef, state: AgentState, batch: Batch, noise: Noise
 ) -> tuple[AgentState, Metrics]:
-    """Make all updates of a round, on batches [U, B]; statistics then take the observations in."""
+    """Run all updates of a round on batches [U, B]; then update observation statistics."""
 
     def body(state, row):
         return update(agent, state, *row)
@@ -102,5 +99,5 @@ def make_agent(spec: EnvSpec, config: Config, build: Build) -> Agent:
 
 
 def _action_values(agent: AgentDef, params: Mapping[str, Any]) -> Callable:
-    """Return features -> values of all actions."""
+    """Return the network: features [B, …] -> values of all actions [B, num_actions]."""
     return equinox.network(agent, params, "q")

@@ -31,7 +31,7 @@ from tiebreak.frameworks.jax.equinox import AgentDef, AgentState
 
 
 def make_agent_def(spec: EnvSpec, config: Config, build: Build) -> AgentDef:
-    """Return networks and optimizers for a spec; no weights."""
+    """Make networks and optimizers for a spec, without weights."""
     dtype = build.network_dtype or build.dtype  # D10
     actor = equinox.DeterministicPolicy(
         actor_spec(spec), config.actor_sizes, config.activation, dtype
@@ -51,7 +51,7 @@ def make_agent_def(spec: EnvSpec, config: Config, build: Build) -> AgentDef:
 
 
 def act(agent: AgentDef, state: AgentState, obs: Array, noise: Array) -> Act:
-    """Choose actions for obs [N, *obs] and noise [N, A] of their units; zero noise is greedy."""
+    """Choose actions for obs [N, *obs] and noise [N, A] in their units; zero noise is greedy."""
     obs = equinox.features(agent, state, obs.reshape(len(obs), -1))
     greedy = _policy(agent, state.params["actor"])(obs)
     raw_action = jnp.clip(greedy + jnp.asarray(noise, agent.dtype), -1.0, 1.0)  # D1
@@ -62,14 +62,10 @@ def act(agent: AgentDef, state: AgentState, obs: Array, noise: Array) -> Act:
 def critic_gradients(
     agent: AgentDef, state: AgentState, batch: Batch, noise: Noise
 ) -> tuple[CriticTerms, dict[str, Any]]:
-    """Return loss terms and the critics' raw gradient; a batch of features, without axis U."""
-    target = target_distribution(
-        _policy(agent, state.params["actor"]),
-        _critics(agent, state.target["critic"]),
-        batch,
-        trees.cast(noise, agent.dtype),
-        agent.config,
-    )
+    """Return terms and raw gradient of the critics' loss; batch [B] of features."""
+    policy = _policy(agent, state.params["actor"])
+    targets = _critics(agent, state.target["critic"])
+    target = target_distribution(policy, targets, batch, noise, agent.config)
 
     def loss(params):
         terms = critic_loss(_critics(agent, params), batch, target, agent.config)
@@ -82,7 +78,7 @@ def critic_gradients(
 def actor_gradients(
     agent: AgentDef, state: AgentState, batch: Batch, noise: Noise
 ) -> tuple[ActorTerms, dict[str, Any]]:
-    """Return loss terms and the actor's raw gradient; a batch of features, without axis U."""
+    """Return terms and raw gradient of the actor's loss; batch [B] of features."""
     del noise
     critics = _critics(agent, state.params["critic"])
 
@@ -101,30 +97,31 @@ def update(
 
     Batch and noise have leading axes [policy_delay, B].
     """
-    critic_rows = []
+    critic_metrics = []
     for u in range(agent.config.policy_delay):  # D6
         minibatch, sample = trees.take((batch, noise), u)
-        critic, grads = critic_gradients(agent, state, minibatch, sample)
+        critic_terms, grads = critic_gradients(agent, state, minibatch, sample)
         state, critic_norm = equinox.apply_gradients(agent, state, "critic", grads)
-        critic_rows.append((*critic, critic_norm))
+        critic_metrics.append((*critic_terms, critic_norm))
         for name in TARGETS:
             state = equinox.update_targets(agent, state, name, agent.config.tau)  # D6
 
     # The actor climbs the updated critics, on the last of these batches.
-    actor, grads = actor_gradients(agent, state, minibatch, sample)  # D5
+    actor_terms, grads = actor_gradients(agent, state, minibatch, sample)  # D5
     state, actor_norm = equinox.apply_gradients(agent, state, "actor", grads)
-    return state, Metrics(*trees.mean_columns(critic_rows), *actor, actor_norm)
+    critic_means = trees.mean_columns(critic_metrics)
+    return state, Metrics(*critic_means, *actor_terms, actor_norm)
 
 
 def step(
     agent: AgentDef, state: AgentState, batch: Batch, noise: Noise
 ) -> tuple[AgentState, Metrics]:
-    """Make all updates of a round, on batches [U, B]; statistics then take the observations in."""
+    """Run all updates of a round on batches [U, B]; then update observation statistics."""
 
     def body(state, group):
         return update(agent, state, *group)
 
-    rows = equinox.prepare(agent, state, batch)
+    rows, noise = equinox.prepare(agent, state, batch), trees.cast(noise, agent.dtype)
     groups = trees.split_leading((rows, noise), agent.config.policy_delay)
     state, metrics = ops.scan(body, state, groups)
     state = equinox.update_statistics(agent, state, batch.obs)  # D9
@@ -138,11 +135,11 @@ def make_agent(spec: EnvSpec, config: Config, build: Build) -> Agent:
 
 
 def _policy(agent: AgentDef, params: Mapping[str, Any]) -> Callable:
-    """Return features -> actions, from what the actor may see."""
+    """Return the policy: features [B, …], of which it sees a part -> actions [B, A]."""
     actor = equinox.network(agent, params, "actor")
     return lambda obs: actor(obs[:, : agent.spec.visible_size])  # D9
 
 
 def _critics(agent: AgentDef, params: Mapping[str, Any]) -> tuple[Callable, ...]:
-    """Return features and actions -> logits, of both critics."""
+    """Return both critics: features [B, …], actions [B, A] -> logits [B, K]."""
     return tuple(equinox.network(agent, params, name) for name in CRITICS)

@@ -31,7 +31,7 @@ from tiebreak.frameworks.jax.nnx import AgentDef, AgentState
 
 
 def make_agent_def(spec: EnvSpec, config: Config, build: Build) -> AgentDef:
-    """Return networks and optimizers for a spec; no weights."""
+    """Make networks and optimizers for a spec, without weights."""
     settings = (build.dtype, flax.nnx.Rngs(0))
     actor = partial(nnx.LayerNormPolicy, spec, config.hidden_sizes, config.init_std, *settings)
     critic = partial(nnx.LayerNormCritic, spec, config.critic_sizes, *settings)
@@ -61,23 +61,16 @@ def act(agent: AgentDef, state: AgentState, obs: Array, noise: Array) -> Act:
 def gradients(
     agent: AgentDef, state: AgentState, batch: Batch, noise: Noise
 ) -> tuple[LossTerms, dict[str, Any]]:
-    """Return loss terms and the raw gradients; a batch of features, without axis U."""
-    samples = draw_samples(
-        _policy(agent, state.target["actor"]),
-        _critics(agent, state.target["critic"]),
-        batch.next_obs,
-        trees.cast(noise.action, agent.dtype),
-    )
+    """Return terms of the losses and all raw gradients; batch [B] of features."""
+    policy = _policy(agent, state.target["actor"])
+    targets = _critics(agent, state.target["critic"])
+    samples = draw_samples(policy, targets, batch.next_obs, noise.action)
 
     def loss(params):
-        terms = mpo_loss(
-            _policy(agent, params["actor"]),
-            _critics(agent, params["critic"]),
-            _dual(params["dual"]),
-            samples,
-            batch,
-            agent.config,
-        )
+        policy = _policy(agent, params["actor"])
+        critics = _critics(agent, params["critic"])
+        dual = _dual(params["dual"])
+        terms = mpo_loss(policy, critics, dual, samples, batch, agent.config)
         return terms.loss, terms
 
     grads, terms = flax.nnx.grad(loss, has_aux=True)(state.params)
@@ -95,18 +88,18 @@ def update(
     state = _clip_dual(state)
     for name in TARGETS:
         state = nnx.copy_targets(agent, state, name, agent.config.target_period)  # D10
-    return state, Metrics(*terms, actor_norm, critic_norm)
+    return state, Metrics(*terms, actor_grad_norm=actor_norm, critic_grad_norm=critic_norm)
 
 
 def step(
     agent: AgentDef, state: AgentState, batch: Batch, noise: Noise
 ) -> tuple[AgentState, Metrics]:
-    """Make all updates of a round, on batches [U, B]; statistics then take the observations in."""
+    """Run all updates of a round on batches [U, B]; then update observation statistics."""
 
     def body(state, row):
         return update(agent, state, *row)
 
-    rows = nnx.prepare(agent, state, batch)
+    rows, noise = nnx.prepare(agent, state, batch), trees.cast(noise, agent.dtype)
     state, metrics = ops.scan(body, state, (rows, noise))
     state = nnx.update_statistics(agent, state, batch.obs)  # D7
     return state, jax.tree.map(jnp.mean, metrics)
@@ -119,12 +112,12 @@ def make_agent(spec: EnvSpec, config: Config, build: Build) -> Agent:
 
 
 def _policy(agent: AgentDef, params: Mapping[str, Any]) -> Callable:
-    """Return features -> distribution of actions."""
+    """Return the policy: features [B, …] -> distribution of actions [B, A]."""
     return nnx.network(agent, params, "actor")
 
 
 def _critics(agent: AgentDef, params: Mapping[str, Any]) -> list[Callable]:
-    """Return features and actions -> values, of all critics."""
+    """Return all critics: features [B, …], actions [B, A] -> values [B]."""
     return [nnx.network(agent, params, name) for name in agent.config.critics]
 
 

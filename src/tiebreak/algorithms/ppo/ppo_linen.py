@@ -27,7 +27,7 @@ from tiebreak.frameworks.jax.linen import AgentDef, AgentState
 
 
 def make_agent_def(spec: EnvSpec, config: Config, build: Build) -> AgentDef:
-    """Return networks and optimizer for a spec; no weights."""
+    """Make networks and optimizer for a spec, without weights."""
     actor = linen.Policy(spec, config.hidden_sizes, config.activation, build.dtype)
     critic = linen.Value(spec, config.hidden_sizes, config.activation, build.dtype)
     return AgentDef(
@@ -78,7 +78,7 @@ def prepare(agent: AgentDef, state: AgentState, batch: Rollout) -> tuple[AgentSt
 def gradients(
     agent: AgentDef, state: AgentState, minibatch: Minibatch
 ) -> tuple[LossTerms, dict[str, Any]]:
-    """Return loss terms and the raw gradient."""
+    """Return terms and raw gradient of the loss."""
 
     def loss(params):
         policy, value = _networks(agent, params)
@@ -99,7 +99,7 @@ def update(agent: AgentDef, state: AgentState, minibatch: Minibatch) -> tuple[Ag
 def step(
     agent: AgentDef, state: AgentState, batch: Rollout, noise: Noise
 ) -> tuple[AgentState, Metrics]:
-    """Prepare a rollout, then make an update on every minibatch of every epoch."""
+    """Prepare a rollout, then run an update on each minibatch of every epoch."""
     state, rows = prepare(agent, state, batch)
     minibatch_size = agent.config.batch_size // agent.config.num_minibatches
 
@@ -118,7 +118,7 @@ def make_agent(spec: EnvSpec, config: Config, build: Build) -> Agent:
 
 
 def _networks(agent: AgentDef, params: Mapping[str, Any]) -> tuple[Callable, Callable]:
-    """Return features -> distribution of actions, and features -> value."""
+    """Return the policy: features -> distribution of actions, and the value: features -> [B]."""
     return linen.network(agent, params, "actor"), linen.network(agent, params, "critic")
 
 

@@ -29,7 +29,7 @@ from tiebreak.frameworks.jax.nnx import AgentDef, AgentState
 
 
 def make_agent_def(spec: EnvSpec, config: Config, build: Build) -> AgentDef:
-    """Return networks and optimizer for a spec; no weights."""
+    """Make networks and optimizer for a spec, without weights."""
     settings = (spec, config.hidden_sizes, config.activation, build.dtype, flax.nnx.Rngs(0))
     actor = partial(nnx.Policy, *settings)
     critic = partial(nnx.Value, *settings)
@@ -81,7 +81,7 @@ def prepare(agent: AgentDef, state: AgentState, batch: Rollout) -> tuple[AgentSt
 def gradients(
     agent: AgentDef, state: AgentState, minibatch: Minibatch
 ) -> tuple[LossTerms, dict[str, Any]]:
-    """Return loss terms and the raw gradient."""
+    """Return terms and raw gradient of the loss."""
 
     def loss(params):
         policy, value = _networks(agent, params)
@@ -102,7 +102,7 @@ def update(agent: AgentDef, state: AgentState, minibatch: Minibatch) -> tuple[Ag
 def step(
     agent: AgentDef, state: AgentState, batch: Rollout, noise: Noise
 ) -> tuple[AgentState, Metrics]:
-    """Prepare a rollout, then make an update on every minibatch of every epoch."""
+    """Prepare a rollout, then run an update on each minibatch of every epoch."""
     state, rows = prepare(agent, state, batch)
     minibatch_size = agent.config.batch_size // agent.config.num_minibatches
 
@@ -121,7 +121,7 @@ def make_agent(spec: EnvSpec, config: Config, build: Build) -> Agent:
 
 
 def _networks(agent: AgentDef, params: Mapping[str, Any]) -> tuple[Callable, Callable]:
-    """Return features -> distribution of actions, and features -> value."""
+    """Return the policy: features -> distribution of actions, and the value: features -> [B]."""
     return nnx.network(agent, params, "actor"), nnx.network(agent, params, "critic")
 
 

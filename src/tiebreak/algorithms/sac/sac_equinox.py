@@ -31,7 +31,7 @@ from tiebreak.frameworks.jax.equinox import AgentDef, AgentState
 
 
 def make_agent_def(spec: EnvSpec, config: Config, build: Build) -> AgentDef:
-    """Return networks and optimizers for a spec; no weights."""
+    """Make networks and optimizers for a spec, without weights."""
     actor = equinox.SquashedPolicy(
         spec, config.hidden_sizes, config.activation, config.log_std_range, build.dtype
     )
@@ -59,14 +59,11 @@ def act(agent: AgentDef, state: AgentState, obs: Array, noise: Array) -> Act:
 def critic_gradients(
     agent: AgentDef, state: AgentState, batch: Batch, noise: Noise
 ) -> tuple[CriticTerms, dict[str, Any]]:
-    """Return loss terms and the critics' raw gradient; a batch of features, without axis U."""
-    target = critic_target(
-        _policy(agent, state.params["actor"]),
-        _critics(agent, state.target["critic"]),
-        _log_alpha(state.params["alpha"]),
-        batch,
-        trees.cast(noise, agent.dtype),
-    )
+    """Return terms and raw gradient of the critics' loss; batch [B] of features."""
+    policy = _policy(agent, state.params["actor"])
+    targets = _critics(agent, state.target["critic"])
+    log_alpha = _log_alpha(state.params["alpha"])
+    target = critic_target(policy, targets, log_alpha, batch, noise)
 
     def loss(params):
         terms = critic_loss(_critics(agent, params), batch, target)
@@ -79,10 +76,9 @@ def critic_gradients(
 def actor_gradients(
     agent: AgentDef, state: AgentState, batch: Batch, noise: Noise
 ) -> tuple[ActorTerms, dict[str, Any]]:
-    """Return loss terms and the actor's raw gradient; a batch of features, without axis U."""
+    """Return terms and raw gradient of the actor's loss; batch [B] of features."""
     critics = _critics(agent, state.params["critic"])
     log_alpha = _log_alpha(state.params["alpha"])
-    noise = trees.cast(noise, agent.dtype)
 
     def loss(params):
         terms = actor_loss(_policy(agent, params), critics, log_alpha, batch, noise)
@@ -95,9 +91,8 @@ def actor_gradients(
 def alpha_gradients(
     agent: AgentDef, state: AgentState, batch: Batch, noise: Noise
 ) -> tuple[AlphaTerms, dict[str, Any]]:
-    """Return loss terms and the raw gradient in log α; a batch of features, without axis U."""
+    """Return terms and raw gradient of the temperature's loss; batch [B] of features."""
     policy = _policy(agent, state.params["actor"])
-    noise = trees.cast(noise, agent.dtype)
 
     def loss(params):
         terms = alpha_loss(policy, _log_alpha(params), batch, noise, agent.config)
@@ -111,29 +106,31 @@ def update(
     agent: AgentDef, state: AgentState, batch: Batch, noise: Noise
 ) -> tuple[AgentState, Metrics]:
     """Update critics, actor, α and targets in this order; each sees the results before it."""
-    critic, grads = critic_gradients(agent, state, batch, noise)  # D7
+    critic_terms, grads = critic_gradients(agent, state, batch, noise)  # D7
     state, critic_norm = equinox.apply_gradients(agent, state, "critic", grads)
 
-    actor, grads = actor_gradients(agent, state, batch, noise)
+    actor_terms, grads = actor_gradients(agent, state, batch, noise)
     state, actor_norm = equinox.apply_gradients(agent, state, "actor", grads)
 
-    alpha, grads = alpha_gradients(agent, state, batch, noise)
+    alpha_terms, grads = alpha_gradients(agent, state, batch, noise)
     state, _ = equinox.apply_gradients(agent, state, "alpha", grads)
 
     for name in TARGETS:
         state = equinox.update_targets(agent, state, name, agent.config.tau)  # D9
-    return state, Metrics(*critic, *actor, *alpha, critic_norm, actor_norm)
+    return state, Metrics(
+        *critic_terms, *actor_terms, *alpha_terms, critic_norm=critic_norm, actor_norm=actor_norm
+    )
 
 
 def step(
     agent: AgentDef, state: AgentState, batch: Batch, noise: Noise
 ) -> tuple[AgentState, Metrics]:
-    """Make all updates of a round, on batches [U, B]; statistics then take the observations in."""
+    """Run all updates of a round on batches [U, B]; then update observation statistics."""
 
     def body(state, row):
         return update(agent, state, *row)
 
-    rows = equinox.prepare(agent, state, batch)
+    rows, noise = equinox.prepare(agent, state, batch), trees.cast(noise, agent.dtype)
     state, metrics = ops.scan(body, state, (rows, noise))
     state = equinox.update_statistics(agent, state, batch.obs)  # D11
     return state, jax.tree.map(jnp.mean, metrics)
@@ -146,12 +143,12 @@ def make_agent(spec: EnvSpec, config: Config, build: Build) -> Agent:
 
 
 def _policy(agent: AgentDef, params: Mapping[str, Any]) -> Callable:
-    """Return features -> distribution of actions."""
+    """Return the policy: features [B, …] -> distribution of actions [B, A]."""
     return equinox.network(agent, params, "actor")
 
 
 def _critics(agent: AgentDef, params: Mapping[str, Any]) -> tuple[Callable, ...]:
-    """Return features and actions -> values, of both critics."""
+    """Return both critics: features [B, …], actions [B, A] -> values [B]."""
     return tuple(equinox.network(agent, params, name) for name in CRITICS)
 
 

@@ -29,7 +29,7 @@ from tiebreak.frameworks.jax.linen import AgentDef, AgentState
 
 
 def make_agent_def(spec: EnvSpec, config: Config, build: Build) -> AgentDef:
-    """Return networks and optimizers for a spec; no weights."""
+    """Make networks and optimizers for a spec, without weights."""
     actor = linen.DeterministicPolicy(spec, config.hidden_sizes, config.activation, build.dtype)
     critic = linen.Critic(spec, config.hidden_sizes, config.activation, build.dtype)
     return AgentDef(
@@ -55,14 +55,10 @@ def act(agent: AgentDef, state: AgentState, obs: Array, noise: Array) -> Act:
 def critic_gradients(
     agent: AgentDef, state: AgentState, batch: Batch, noise: Noise
 ) -> tuple[CriticTerms, dict[str, Any]]:
-    """Return loss terms and the critics' raw gradient; a batch of features, without axis U."""
-    target = td3_target(
-        _policy(agent, state.target["actor"]),
-        _critics(agent, state.target["critic"]),
-        batch,
-        trees.cast(noise.target, agent.dtype),
-        agent.config,
-    )
+    """Return terms and raw gradient of the critics' loss; batch [B] of features."""
+    policy = _policy(agent, state.target["actor"])
+    targets = _critics(agent, state.target["critic"])
+    target = td3_target(policy, targets, batch, noise.target, agent.config)
 
     def loss(params):
         terms = critic_loss(_critics(agent, params), batch, target)
@@ -75,7 +71,7 @@ def critic_gradients(
 def actor_gradients(
     agent: AgentDef, state: AgentState, batch: Batch, noise: Noise
 ) -> tuple[ActorTerms, dict[str, Any]]:
-    """Return loss terms and the actor's raw gradient; a batch of features, without axis U."""
+    """Return terms and raw gradient of the actor's loss; batch [B] of features."""
     del noise
     critic1, _ = _critics(agent, state.params["critic"])
 
@@ -94,30 +90,32 @@ def update(
 
     Batch and noise have leading axes [policy_delay, B].
     """
-    critic_rows = []
+    critic_metrics = []
     for u in range(agent.config.policy_delay):  # D5
         minibatch, sample = trees.take((batch, noise), u)
-        critic, grads = critic_gradients(agent, state, minibatch, sample)
+        critic_terms, grads = critic_gradients(agent, state, minibatch, sample)
         state, critic_norm = linen.apply_gradients(agent, state, "critic", grads)
-        critic_rows.append((*critic, critic_norm))
+        critic_metrics.append((*critic_terms, critic_norm))
 
     # The actor climbs the updated critic, on the last of these batches.
-    actor, grads = actor_gradients(agent, state, minibatch, sample)  # D4
+    actor_terms, grads = actor_gradients(agent, state, minibatch, sample)  # D4
     state, actor_norm = linen.apply_gradients(agent, state, "actor", grads)
-    for name in TARGETS:
-        state = linen.update_targets(agent, state, name, agent.config.tau, trees.step_towards)  # D5
-    return state, Metrics(*trees.mean_columns(critic_rows), *actor, actor_norm)
+    for name in TARGETS:  # D5
+        state = linen.update_targets(agent, state, name, agent.config.tau, trees.step_towards)
+
+    critic_means = trees.mean_columns(critic_metrics)
+    return state, Metrics(*critic_means, *actor_terms, actor_norm)
 
 
 def step(
     agent: AgentDef, state: AgentState, batch: Batch, noise: Noise
 ) -> tuple[AgentState, Metrics]:
-    """Make all updates of a round, on batches [U, B]; statistics then take the observations in."""
+    """Run all updates of a round on batches [U, B]; then update observation statistics."""
 
     def body(state, group):
         return update(agent, state, *group)
 
-    rows = linen.prepare(agent, state, batch)
+    rows, noise = linen.prepare(agent, state, batch), trees.cast(noise, agent.dtype)
     groups = trees.split_leading((rows, noise), agent.config.policy_delay)
     state, metrics = ops.scan(body, state, groups)
     state = linen.update_statistics(agent, state, batch.obs)  # D7
@@ -131,10 +129,10 @@ def make_agent(spec: EnvSpec, config: Config, build: Build) -> Agent:
 
 
 def _policy(agent: AgentDef, params: Mapping[str, Any]) -> Callable:
-    """Return features -> actions."""
+    """Return the policy: features [B, …] -> actions [B, A]."""
     return linen.network(agent, params, "actor")
 
 
 def _critics(agent: AgentDef, params: Mapping[str, Any]) -> tuple[Callable, ...]:
-    """Return features and actions -> values, of both critics."""
+    """Return both critics: features [B, …], actions [B, A] -> values [B]."""
     return tuple(linen.network(agent, params, name) for name in CRITICS)
