@@ -21,31 +21,43 @@ from tiebreak.frameworks.jax import ops
 def target_distribution(
     policy: Callable, critics: tuple, batch: Batch, noise: Noise, config: Config
 ) -> Array:
-    """What both critics are moved towards, by target critics; [B, K]."""
+    """Return the distribution [B, K] that both critics are moved towards, by target critics.
+
+    It is the one with the smaller mean of those of the policy's smoothed action.
+    """
     smoothing = jnp.clip(config.target_noise * noise.target, -config.noise_clip, config.noise_clip)
     action = jnp.clip(policy(batch.next_obs) + smoothing, -1.0, 1.0)  # D2
-    one, two = (jax.nn.softmax(critic(batch.next_obs, action)) for critic in critics)
-    values = batch.reward[:, None] + batch.discount[:, None] * ops.atoms(*config.span, one)
+
+    probs1, probs2 = (jax.nn.softmax(critic(batch.next_obs, action)) for critic in critics)
+    atoms = ops.atoms(*config.span, probs1)
+    values = batch.reward[:, None] + batch.discount[:, None] * atoms
     values = jnp.clip(values, *config.span)
-    # Projecting keeps the mean: the smaller is known before, and only that one is projected.
-    smaller = jnp.sum(one * values, axis=1) < jnp.sum(two * values, axis=1)  # D4
-    probs = jnp.where(smaller[:, None], one, two)
+
+    # The projection keeps the mean: choose the smaller one before, and project that one only.
+    first_is_smaller = jnp.sum(probs1 * values, axis=1) < jnp.sum(probs2 * values, axis=1)  # D4
+    probs = jnp.where(first_is_smaller[:, None], probs1, probs2)
     return jax.lax.stop_gradient(ops.project_distribution(probs, values, *config.span))  # D3
 
 
 def critic_loss(critics: tuple, batch: Batch, target: Array, config: Config) -> CriticTerms:
-    """The sum of both cross-entropies; target [B, K]."""
-    one, two = (critic(batch.obs, batch.action) for critic in critics)
-    loss = sum(-jnp.sum(target * jax.nn.log_softmax(q), axis=1).mean() for q in (one, two))  # D4
+    """Sum both critics' cross-entropies; target [B, K]."""
+    logits1, logits2 = (critic(batch.obs, batch.action) for critic in critics)
+    cross_entropy1 = -jnp.sum(target * jax.nn.log_softmax(logits1), axis=1).mean()
+    cross_entropy2 = -jnp.sum(target * jax.nn.log_softmax(logits2), axis=1).mean()
+    loss = cross_entropy1 + cross_entropy2  # D4
+
     atoms = ops.atoms(*config.span, target)
-    q1, q2 = (jnp.sum(jax.nn.softmax(q) * atoms, axis=1).mean() for q in (one, two))
-    return CriticTerms(loss, q1, q2, jnp.sum(target * atoms, axis=1).mean())
+    q1 = jnp.sum(jax.nn.softmax(logits1) * atoms, axis=1)
+    q2 = jnp.sum(jax.nn.softmax(logits2) * atoms, axis=1)
+    target_value = jnp.sum(target * atoms, axis=1)
+    return CriticTerms(loss=loss, q1=q1.mean(), q2=q2.mean(), target=target_value.mean())
 
 
 def actor_loss(policy: Callable, critics: tuple, batch: Batch, config: Config) -> ActorTerms:
-    """What the policy's actions are worth to the critic that expects less of them, negated."""
+    """Return the mean of the smaller value of the policy's actions, negated."""
     action = policy(batch.obs)
-    one, two = (jax.nn.softmax(critic(batch.obs, action)) for critic in critics)
-    atoms = ops.atoms(*config.span, one)
-    q1, q2 = (jnp.sum(probs * atoms, axis=1) for probs in (one, two))
-    return ActorTerms(-jnp.minimum(q1, q2).mean())  # D5
+    probs1, probs2 = (jax.nn.softmax(critic(batch.obs, action)) for critic in critics)
+    atoms = ops.atoms(*config.span, probs1)
+    q1 = jnp.sum(probs1 * atoms, axis=1)
+    q2 = jnp.sum(probs2 * atoms, axis=1)
+    return ActorTerms(loss=-jnp.minimum(q1, q2).mean())  # D5

@@ -1,4 +1,4 @@
-"""MPO's dual problems in JAX; scipy_dual.py has the equations and the bounds.
+"""MPO's dual problems in JAX; dual_scipy.py has the equations and the bounds.
 
 M objectives (Q; the penalty for actions out of bounds), S samples, B states.
 """
@@ -21,7 +21,7 @@ from tiebreak.frameworks.jax.ops import Gaussian
 
 
 class Tempered(NamedTuple):
-    """Samples reweighted by the exponential of their value."""
+    """Samples reweighted by the exponential of their value, and properties of these weights."""
 
     weights: Array
     """[M, S, B], which sum to 1 over S"""
@@ -34,7 +34,7 @@ class Tempered(NamedTuple):
 
 
 def tempered(values: Array, temperature: Array) -> Tempered:
-    """values [M, S, B], temperature [M]; precise also where all weights are nearly equal."""
+    """Reweight samples: values [M, S, B], temperature [M]; precise for nearly equal weights too."""
     scaled = (values - values.max(axis=1, keepdims=True)) / temperature[:, None, None]
     above = jnp.expm1(scaled)
     mean = above.mean(axis=1, keepdims=True)
@@ -43,22 +43,29 @@ def tempered(values: Array, temperature: Array) -> Tempered:
     average = (weights * scaled).sum(axis=1, keepdims=True)
     slope = (weights * jnp.square(scaled - average)).sum(axis=1).mean(axis=-1)
     return Tempered(
-        weights, log_mean.mean(axis=(1, 2)), (average - log_mean).mean(axis=(1, 2)), slope
+        weights=weights,
+        log_mean=log_mean.mean(axis=(1, 2)),
+        kl=(average - log_mean).mean(axis=(1, 2)),
+        slope=slope,
     )
 
 
 def positive(x: Array) -> Array:
-    """A dual variable from what is trained."""
+    """Return the positive dual variable of a trained number."""
     return jax.nn.softplus(x) + 1e-8
 
 
 def temperature_loss(temperature: Array, tempered: Tempered, epsilons: Sequence[float]) -> Array:
-    """The duals, summed over objectives: a temperature is best where this is least."""
-    return (temperature * (jnp.array(epsilons, temperature.dtype) + tempered.log_mean)).sum()
+    """Return the dual functions, summed over objectives; the best temperatures minimise them."""
+    epsilon = jnp.array(epsilons, temperature.dtype)
+    return (temperature * (epsilon + tempered.log_mean)).sum()
 
 
 def newton(values: Array, epsilons: Sequence[float]) -> Array:
-    """The temperatures [M] at which kl is epsilon: halvings of a bracket in log η, then Newton."""
+    """Solve for the temperatures [M] at which kl is epsilon.
+
+    Halves a bracket in log η, then makes Newton steps.
+    """
     epsilon = jnp.array(epsilons, values.dtype)
 
     def halve(state, _):
@@ -82,14 +89,14 @@ def newton(values: Array, epsilons: Sequence[float]) -> Array:
 
 
 def slsqp(values: Array, epsilons: Sequence[float]) -> Array:
-    """The same [M] by SciPy, for which the program waits."""
+    """Solve for the same temperatures [M] by SciPy on the host; the program waits for it."""
     minimum = partial(dual_scipy.slsqp, epsilons=tuple(epsilons))
     shape = jax.ShapeDtypeStruct(values.shape[:1], values.dtype)
     return jax.pure_callback(minimum, shape, values, vmap_method="sequential")
 
 
 def divergences(new: Gaussian, old: Gaussian) -> tuple[Array, Array]:
-    """KL(old ‖ new) [A], averaged over B: where the mean alone is new, where the std alone is."""
+    """Return KL(old ‖ new) [A], averaged over B, of a new mean alone and of a new std alone."""
     z = (new.mean - old.mean) * jnp.exp(-old.log_std)
     narrower = old.log_std - new.log_std
     kl_std = 0.5 * jnp.expm1(2.0 * narrower) - narrower

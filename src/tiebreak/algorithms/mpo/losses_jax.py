@@ -20,35 +20,45 @@ from tiebreak.frameworks.jax.ops import Gaussian
 
 
 def draw_samples(policy: Callable, critics: Sequence, next_obs: Array, noise: Array) -> Samples:
-    """Actions of the target policy and what the target critics say; noise [S, B, A]."""
+    """Sample actions of the target policy and value them by target critics; noise [S, B, A]."""
     distribution = policy(next_obs)
     action = distribution.sample(noise)
     obs = jnp.broadcast_to(next_obs, (*noise.shape[:2], next_obs.shape[-1]))
-    obs, clipped = (x.reshape(-1, x.shape[-1]) for x in (obs, jnp.clip(action, -1.0, 1.0)))  # D1
+    obs = obs.reshape(-1, obs.shape[-1])
+    clipped = jnp.clip(action, -1.0, 1.0).reshape(-1, action.shape[-1])  # D1
     value = reduce(jnp.minimum, [critic(obs, clipped) for critic in critics])  # D2
-    samples = Samples(distribution, action, value.reshape(noise.shape[:2]))
+    samples = Samples(policy=distribution, action=action, value=value.reshape(noise.shape[:2]))
     return jax.tree.map(jax.lax.stop_gradient, samples)
 
 
 def objectives(samples: Samples, config: Config) -> Array:
-    """What the samples are reweighted by: Q, and minus the way out of bounds; [M, S, B]."""
+    """Return the objectives [M, S, B] that reweight samples: Q, and the penalty if configured."""
     if not config.epsilon_penalty:
         return samples.value[None]
     outside = samples.action - jnp.clip(samples.action, -1.0, 1.0)
-    return jnp.stack([samples.value, -jnp.sqrt(jnp.square(outside).sum(axis=-1))])  # D5
+    distance = jnp.sqrt(jnp.square(outside).sum(axis=-1))
+    return jnp.stack([samples.value, -distance])  # D5
 
 
 def critic_loss(critics: Sequence[Callable], batch: Batch, target: Array) -> tuple[Array, Array]:
-    """Half the mean squared errors, summed over critics; Q of the first. target [B]."""
+    """Sum half the mean squared errors over critics; also return the mean of the first's Q.
+
+    target [B].
+    """
     values = [critic(batch.obs, batch.action) for critic in critics]
-    return sum(0.5 * jnp.square(q - target).mean() for q in values), values[0].mean()  # D3
+    loss = sum(0.5 * jnp.square(q - target).mean() for q in values)  # D3
+    return loss, values[0].mean()
 
 
 def policy_loss(policy: Gaussian, samples: Samples, weights: Array) -> Array:
-    """Cross-entropy to the weighted samples, of the mean and of the std apart; weights [S, B]."""
+    """Return the cross-entropy to the weighted samples; weights [S, B].
+
+    Mean and std are fitted apart, each with the other of the target policy.
+    """
     old = samples.policy
-    parts = Gaussian(policy.mean, old.log_std), Gaussian(old.mean, policy.log_std)  # D6
-    log_prob = sum(part.log_prob(samples.action) for part in parts)
+    new_mean = Gaussian(policy.mean, old.log_std)  # D6
+    new_std = Gaussian(old.mean, policy.log_std)
+    log_prob = new_mean.log_prob(samples.action) + new_std.log_prob(samples.action)
     return -(weights * log_prob).sum(axis=0).mean()
 
 
@@ -60,23 +70,44 @@ def mpo_loss(
     batch: Batch,
     config: Config,
 ) -> LossTerms:
-    """All losses; each one's gradient is in its own networks only."""
+    """Return all losses; each one's gradient is in its own networks only."""
     hold = jax.lax.stop_gradient
+
+    # Critics.
     target = batch.reward + batch.discount * samples.value.mean(axis=0)  # D2
     critic, q = critic_loss(critics, batch, target)
+
+    # E-step: temperature and weights of the samples.
     values = objectives(samples, config)
     if config.dual == "gradient":
         temperature = duals.positive(dual["log_temperature"])  # D8
+    elif config.dual == "newton":
+        temperature = duals.newton(values, config.epsilons)  # D4
     else:
-        temperature = getattr(duals, config.dual)(values, config.epsilons)  # D4
+        temperature = duals.slsqp(values, config.epsilons)
     tempered = duals.tempered(values, temperature)
+
+    # M-step: the policy, with the divergences from the target policy bounded.
     new = policy(batch.next_obs)
     actor = policy_loss(new, samples, hold(tempered.weights).sum(axis=0))  # D5
     multipliers = duals.temperature_loss(temperature, tempered, config.epsilons)  # D4
     kls = duals.divergences(new, samples.policy)  # D6
-    for part, kl in zip(("mean", "std"), kls, strict=True):
-        alpha = duals.positive(dual[f"log_alpha_{part}"])  # D8
+    bounds = {"log_alpha_mean": config.epsilon_mean, "log_alpha_std": config.epsilon_std}
+    for (name, bound), kl in zip(bounds.items(), kls, strict=True):
+        alpha = duals.positive(dual[name])  # D8
         actor += (hold(alpha) * kl).sum()
-        multipliers += (alpha * (getattr(config, f"epsilon_{part}") - hold(kl))).sum()
-    seen = target.mean(), temperature[0], hold(tempered.kl)[0], *(kl.mean() for kl in kls)
-    return LossTerms(critic + actor + multipliers, critic, actor, multipliers, q, *seen)
+        multipliers += (alpha * (bound - hold(kl))).sum()
+
+    kl_mean, kl_std = kls
+    return LossTerms(
+        loss=critic + actor + multipliers,
+        critic_loss=critic,
+        policy_loss=actor,
+        dual_loss=multipliers,
+        q=q,
+        target=target.mean(),
+        temperature=temperature[0],
+        kl_q=hold(tempered.kl)[0],
+        kl_mean=kl_mean.mean(),
+        kl_std=kl_std.mean(),
+    )

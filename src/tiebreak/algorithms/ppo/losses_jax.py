@@ -16,7 +16,7 @@ from tiebreak.frameworks.jax import ops
 
 
 def policy_loss(ratio: Array, advantage: Array, config: Config) -> Array:
-    """The clipped surrogate (Schulman et al. 2017, eq. 7), negated; [B], [B] -> scalar."""
+    """Return the clipped surrogate (Schulman et al. 2017, eq. 7), negated; [B], [B] -> scalar."""
     if config.normalize_advantage:
         advantage = (advantage - advantage.mean()) / (advantage.std() + 1e-8)  # D5
     clipped = jnp.clip(ratio, 1.0 - config.clip, 1.0 + config.clip)
@@ -24,7 +24,7 @@ def policy_loss(ratio: Array, advantage: Array, config: Config) -> Array:
 
 
 def value_loss(value: Array, old_value: Array, target: Array, config: Config) -> Array:
-    """Half the mean squared error, pessimistically clipped; [B], [B], [B] -> scalar."""
+    """Return half the mean squared error, pessimistically clipped; [B], [B], [B] -> scalar."""
     error = jnp.square(value - target)
     if config.clip_value:  # D6
         moved = old_value + jnp.clip(value - old_value, -config.clip, config.clip)
@@ -33,46 +33,61 @@ def value_loss(value: Array, old_value: Array, target: Array, config: Config) ->
 
 
 def ppo_loss(policy: Callable, value: Callable, minibatch: Minibatch, config: Config) -> LossTerms:
-    """All terms of the loss on one minibatch."""
+    """Return all terms of the loss on one minibatch."""
     distribution = policy(minibatch.obs)
     log_ratio = distribution.log_prob(minibatch.action) - minibatch.log_prob
     ratio = jnp.exp(log_ratio)
+
     entropy = distribution.entropy().mean()
     actor = policy_loss(ratio, minibatch.advantage, config)
     critic = value_loss(value(minibatch.obs), minibatch.value, minibatch.target, config)
     loss = actor + config.value_coef * critic - config.entropy_coef * entropy
-    approx_kl = (ratio - 1.0 - log_ratio).mean()
-    clip_fraction = (jnp.abs(ratio - 1.0) > config.clip).astype(ratio.dtype).mean()
-    return LossTerms(loss, actor, critic, entropy, approx_kl, clip_fraction)
+
+    is_clipped = jnp.abs(ratio - 1.0) > config.clip
+    return LossTerms(
+        loss=loss,
+        policy_loss=actor,
+        value_loss=critic,
+        entropy=entropy,
+        approx_kl=(ratio - 1.0 - log_ratio).mean(),
+        clip_fraction=is_clipped.astype(ratio.dtype).mean(),
+    )
 
 
 def learning_rate(config: Config, count: Array) -> Array | float:
-    """The step size after `count` updates; constant within an iteration."""
+    """Return the step size after `count` updates; it is constant within an iteration."""
     if not config.anneal_lr:
         return config.learning_rate
     iteration = count // config.updates_per_iteration
-    return config.learning_rate * jnp.maximum(
-        0.0, 1.0 - iteration / float(config.num_iterations)
-    )  # D9
+    remaining = 1.0 - iteration / float(config.num_iterations)
+    return config.learning_rate * jnp.maximum(0.0, remaining)  # D9
 
 
 def scale_rewards(
     batch: Rollout, running_return: Array, moments: RunningStats, config: Config
 ) -> tuple[Array, Array, RunningStats]:
-    """Rewards [T, N] over the std of the discounted return; the new running return and moments."""
-    going = 1.0 - jnp.logical_or(batch.terminated, batch.truncated).astype(batch.reward.dtype)
+    """Divide rewards [T, N] by the std of the discounted return.
+
+    Returns the scaled rewards, the running return [N] after the last step and the new statistics.
+    """
+    ended = jnp.logical_or(batch.terminated, batch.truncated)
+    going_on = 1.0 - ended.astype(batch.reward.dtype)
+
+    # The first step continues the return of the rollout before; an end starts from zero.
     first = batch.reward[:1] + config.gamma * running_return
-    before = jnp.concatenate([jnp.zeros_like(going[:1]), going[:-1]])
     rewards = jnp.concatenate([first, batch.reward[1:]])
-    returns = ops.recurrence(rewards, config.gamma * before)
+    went_on_before = jnp.concatenate([jnp.zeros_like(going_on[:1]), going_on[:-1]])
+    returns = ops.recurrence(rewards, config.gamma * went_on_before)
+
     moments = ops.merge_stats(moments, returns.reshape(-1))
     scaled = jnp.clip(batch.reward / jnp.sqrt(moments.var + 1e-8), -10.0, 10.0)  # D11
-    return scaled, returns[-1] * going[-1], moments
+    return scaled, returns[-1] * going_on[-1], moments
 
 
 def advantages(batch: Rollout, reward: Array, next_value: Array, config: Config) -> Array:
-    """Generalized advantage estimates [T, N] of a rollout."""
-    going_on = 1.0 - jnp.logical_or(batch.terminated, batch.truncated).astype(reward.dtype)
+    """Return generalized advantage estimates [T, N] of a rollout."""
+    ended = jnp.logical_or(batch.terminated, batch.truncated)
+    going_on = 1.0 - ended.astype(reward.dtype)
     not_terminated = 1.0 - batch.terminated.astype(reward.dtype)
     keep = not_terminated if config.truncation == "bootstrap" else going_on  # D4
     return ops.gae(reward, batch.value, next_value, keep, going_on, config.gamma, config.gae_lambda)

@@ -19,7 +19,7 @@ from tiebreak.core.types import Array
 def critic_target(
     policy: Callable, targets: tuple, log_alpha: Array, batch: Batch, noise: Noise
 ) -> Array:
-    """What both critics are moved towards; [B]."""
+    """Return the soft value [B] that both critics are moved towards, by target critics."""
     action, log_prob = policy(batch.next_obs).sample_log_prob(noise.next_action)  # D1
     q1, q2 = (q(batch.next_obs, action) for q in targets)
     soft_value = jnp.minimum(q1, q2) - jnp.exp(log_alpha) * log_prob  # D4 D6
@@ -27,28 +27,28 @@ def critic_target(
 
 
 def critic_loss(critics: tuple, batch: Batch, target: Array) -> CriticTerms:
-    """Both critics' mean squared temporal-difference errors, summed; target [B]."""
+    """Sum both critics' mean squared temporal-difference errors; target [B]."""
     q1, q2 = (q(batch.obs, batch.action) for q in critics)
     loss = jnp.square(q1 - target).mean() + jnp.square(q2 - target).mean()  # D4
-    return CriticTerms(loss, q1.mean(), q2.mean(), target.mean())
+    return CriticTerms(loss=loss, q1=q1.mean(), q2=q2.mean(), target=target.mean())
 
 
 def actor_loss(
     policy: Callable, critics: tuple, log_alpha: Array, batch: Batch, noise: Noise
 ) -> ActorTerms:
-    """Minus the soft value, mean of Q − α·log π, of the policy's own actions."""
+    """Return the mean of α·log π − Q over the policy's own actions: minus the soft value."""
     action, log_prob = policy(batch.obs).sample_log_prob(noise.action)  # D1
     q1, q2 = (q(batch.obs, action) for q in critics)
     q = jnp.minimum(q1, q2)  # D5
     loss = (jnp.exp(log_alpha) * log_prob - q).mean()  # D6
-    return ActorTerms(loss, q.mean(), -log_prob.mean())
+    return ActorTerms(loss=loss, q=q.mean(), entropy=-log_prob.mean())
 
 
 def alpha_loss(
     policy: Callable, log_alpha: Array, batch: Batch, noise: Noise, config: Config
 ) -> AlphaTerms:
-    """Raises α while the policy's entropy is below its target, and lowers it above."""
+    """Return the temperature's loss: α rises while the entropy is below its target."""
     _, log_prob = policy(batch.obs).sample_log_prob(noise.action)
     target_entropy = -config.target_entropy_scale * noise.action.shape[-1]  # D6
-    missing = jax.lax.stop_gradient(log_prob.mean() + target_entropy)
-    return AlphaTerms(-log_alpha * missing, jnp.exp(log_alpha))  # D6
+    deficit = jax.lax.stop_gradient(log_prob.mean() + target_entropy)
+    return AlphaTerms(loss=-log_alpha * deficit, alpha=jnp.exp(log_alpha))  # D6
