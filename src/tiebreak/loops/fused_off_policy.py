@@ -22,8 +22,7 @@ from tiebreak.envs.base import DeviceEnv
 from tiebreak.envs.device_keys import chunk_key, env_keys
 from tiebreak.envs.jax_state import dump_tree, load_tree
 from tiebreak.frameworks.jax import replay as jax_replay
-from tiebreak.frameworks.jax.noise import draw_tree
-from tiebreak.frameworks.jax.runtime import Runtime
+from tiebreak.frameworks.jax.runtime import Runtime, draw_tree
 from tiebreak.frameworks.replay import filled, require_memory
 from tiebreak.loops.base import Loop, Progress, off_policy_draws
 from tiebreak.loops.exploration import first_exploring, noise_scales, random_act, random_draw

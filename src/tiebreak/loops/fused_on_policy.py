@@ -20,8 +20,7 @@ from tiebreak.core.types import Agent, Array, State, Tree
 from tiebreak.envs.base import DeviceEnv
 from tiebreak.envs.device_keys import chunk_key, env_keys
 from tiebreak.envs.jax_state import dump_tree, load_tree
-from tiebreak.frameworks.jax.noise import draw_tree
-from tiebreak.frameworks.jax.runtime import Runtime
+from tiebreak.frameworks.jax.runtime import Runtime, draw_tree
 from tiebreak.loops.base import Loop, Progress, on_policy_draws
 from tiebreak.loops.fused_episodes import episodes
 from tiebreak.loops.memory_estimate import of_agent

@@ -25,7 +25,7 @@ from tiebreak.core.types import Tree
 from tiebreak.envs.base import require_device_for
 from tiebreak.envs.task import Task
 from tiebreak.frameworks.jax import replay as jax_replay
-from tiebreak.frameworks.jax.readings import memory
+from tiebreak.frameworks.jax.runtime import device_memory
 from tiebreak.frameworks.replay import LEFT_OVER, available_bytes
 from tiebreak.loops.base import make_loop
 from tiebreak.loops.env_sharding import devices_for
@@ -163,5 +163,5 @@ def _require_memory(loop: Any, agents: int, devices: Sequence[Any]) -> Memory:
 
 def _free_bytes(devices: Sequence[Any]) -> float:
     """Of all these devices together; the machine's, where they have no memory of their own."""
-    known = [memory(device).get("free_bytes") for device in devices]
+    known = [device_memory(device).get("free_bytes") for device in devices]
     return available_bytes() if None in known else sum(known)

@@ -76,14 +76,14 @@ def settled(algorithm: str, loop: Any, name: str) -> Callable:
 
 def _with_rules_of(like: Tree, program: Callable) -> Callable:
     """The program with the step sizes of the state `like`: NNX states hold optimizers' rules."""
-    from tiebreak.frameworks.jax.nnx_optimizers import put_rules, rules_of
+    from tiebreak.frameworks.jax.nnx import optimizer_rules, replace_optimizer_rules
 
     def ruled(state: Tree, *rest: Any) -> Any:
-        before = rules_of(state)
-        put_rules(state, rules_of(like))
+        before = optimizer_rules(state)
+        replace_optimizer_rules(state, optimizer_rules(like))
         after, told = program(state, *rest)
         for each in (state, after):  # no traced number may outlive the trace
-            put_rules(each, before)
+            replace_optimizer_rules(each, before)
         return after, told
 
     return ruled

@@ -1,7 +1,7 @@
-"""How each mode of Linen, NNX and Equinox compiles `fn(state, *args) -> (state, out)`.
+"""The modes of Linen, NNX and Equinox: ways to compile `fn(state, *args) -> (state, out)`.
 
-A transform takes (runtime, fn, keep, donate): see `Runtime.transform`. Only `_flat` needs the
-runtime: it knows how a state is put together again.
+A function of TRANSFORMS takes (runtime, fn, keep, donate), as described in `Runtime.transform`.
+Only `_flat` needs the runtime, which keeps the structure of the state.
 """
 
 from __future__ import annotations
@@ -13,42 +13,47 @@ import jax
 
 
 def _jit(runtime: Any, fn: Callable, keep: bool, donate: int) -> Callable:
-    """Linen: the state is a plain tree, jax.jit says all."""
-    given = _donated(keep, donate)
-    return _returning(jax.jit(_without(fn) if keep else fn, donate_argnums=given), keep)
+    """Compile with jax.jit: Linen's state is a plain tree."""
+    compiled = jax.jit(_output_only(fn) if keep else fn, donate_argnums=_donated(keep, donate))
+    return _with_state(compiled) if keep else compiled
 
 
 def _donated(keep: bool, donate: int) -> tuple[int, ...]:
+    """Return the positions of the arguments whose buffers may be reused; the state's is 0."""
     return tuple(range(1 if keep else 0, 1 + donate))
 
 
 def _flat(runtime: Any, fn: Callable, keep: bool, donate: int) -> Callable:
-    """NNX `split`, Equinox `flat`: leaves cross the boundary, the structure is closed over."""
+    """Compile a function of the state's leaves: NNX `split`, Equinox `flat`.
+
+    The structure of the state is closed over and costs nothing in a call.
+    """
 
     def inner(leaves, *args):
         state, out = fn(jax.tree.unflatten(runtime._treedef, leaves), *args)
         return out if keep else (jax.tree.leaves(state), out)
 
-    return _returning(jax.jit(inner, donate_argnums=_donated(keep, donate)), keep)
+    compiled = jax.jit(inner, donate_argnums=_donated(keep, donate))
+    return _with_state(compiled) if keep else compiled
 
 
 def _filter_jit(runtime: Any, fn: Callable, keep: bool, donate: int) -> Callable:
-    """Equinox's own jit: arrays are traced, everything else is static."""
+    """Compile with Equinox's own jit: arrays are traced, everything else is static."""
     import equinox as eqx
 
     if keep:
-        return _returning(eqx.filter_jit(_without(fn)), True)
+        return _with_state(eqx.filter_jit(_output_only(fn)))
 
-    # Everything but the first argument is donated: what is only read comes first, as one.
-    def inner(rest, state, *given):
-        return fn(state, *given, *rest)
+    # Equinox donates all arguments but the first: those that are only read come first, as one.
+    def inner(kept, state, *donated):
+        return fn(state, *donated, *kept)
 
     compiled = eqx.filter_jit(inner, donate="all-except-first")
     return lambda state, *args: compiled(args[donate:], state, *args[:donate])
 
 
 def _nnx_jit(runtime: Any, fn: Callable, keep: bool, donate: int) -> Callable:
-    """NNX's own jit: the graph of modules is updated in place."""
+    """Compile with NNX's own jit, which updates the graph of modules in place."""
     from flax import nnx
 
     compiled = nnx.jit(_in_place(fn), donate_argnums=_donated(keep, donate))
@@ -56,10 +61,11 @@ def _nnx_jit(runtime: Any, fn: Callable, keep: bool, donate: int) -> Callable:
 
 
 def _nnx_cached(runtime: Any, fn: Callable, keep: bool, donate: int) -> Callable:
-    """`nnx.cached_partial`: the traversal of the module graph is paid once per state object."""
+    """Compile with `nnx.cached_partial`, which traverses each state's module graph only once."""
     from flax import nnx
 
-    compiled, bound = nnx.jit(_in_place(fn), donate_argnums=_donated(keep, donate)), []
+    compiled = nnx.jit(_in_place(fn), donate_argnums=_donated(keep, donate))
+    bound = []  # the state of the last call, and the function that is bound to it
 
     def call(state, *args):
         if not bound or bound[0] is not state:
@@ -70,25 +76,25 @@ def _nnx_cached(runtime: Any, fn: Callable, keep: bool, donate: int) -> Callable
 
 
 def _in_place(fn: Callable) -> Callable:
-    """`fn` with its outcome written into the modules that came in, as nnx.jit wants it."""
+    """Wrap `fn` to write the new state into the modules that came in, as nnx.jit needs it."""
     from flax import nnx
 
     def inner(state, *args):
         new, out = fn(state, *args)
-        if new is not state:  # a scan hands back copies
+        if new is not state:  # a scan returns copies
             nnx.update(state, nnx.state(new))
         return out
 
     return inner
 
 
-def _without(fn: Callable) -> Callable:
+def _output_only(fn: Callable) -> Callable:
+    """Wrap `fn` to return its output without the state."""
     return lambda state, *args: fn(state, *args)[1]
 
 
-def _returning(compiled: Callable, keep: bool) -> Callable:
-    if not keep:
-        return compiled
+def _with_state(compiled: Callable) -> Callable:
+    """Wrap a function of `_output_only` to return the state that came in as well."""
     return lambda state, *args: (state, compiled(state, *args))
 
 

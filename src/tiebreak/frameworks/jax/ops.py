@@ -1,4 +1,4 @@
-"""Shared arithmetic in JAX, for Linen, NNX and Equinox."""
+"""Arithmetic that the algorithms share, in JAX: for Linen, NNX and Equinox."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ class Categorical(NamedTuple):
     """[…, K], unnormalised"""
 
     def sample(self, noise: Array) -> Array:
-        """Gumbel-max; noise […, K] -> int32 […]; zero noise is the mode."""
+        """Draw int32 […] by Gumbel-max from noise […, K]; zero noise gives the mode."""
         return jnp.argmax(self.logits + noise, axis=-1).astype(jnp.int32)
 
     def log_prob(self, action: Array) -> Array:
-        """[…] int -> […]"""
+        """Return the log-probability […] of actions […]."""
         log_p = jax.nn.log_softmax(self.logits)
         return jnp.take_along_axis(log_p, action[..., None], axis=-1)[..., 0]
 
     def entropy(self) -> Array:
-        """[…], in nats"""
+        """Return the entropy […] in nats."""
         log_p = jax.nn.log_softmax(self.logits)
         return -jnp.sum(jnp.exp(log_p) * log_p, axis=-1)
 
@@ -44,22 +44,22 @@ class Gaussian(NamedTuple):
     """Broadcastable to `mean`."""
 
     def sample(self, noise: Array) -> Array:
-        """Standard normal noise […, A] -> […, A]; zero noise is the mean."""
+        """Draw […, A] from standard normal noise […, A]; zero noise gives the mean."""
         return self.mean + jnp.exp(self.log_std) * noise
 
     def log_prob(self, action: Array) -> Array:
-        """[…, A] -> log density […], summed over dimensions."""
+        """Return the log density […] of actions […, A], summed over dimensions."""
         z = (action - self.mean) * jnp.exp(-self.log_std)
         return jnp.sum(-0.5 * z * z - self.log_std - 0.5 * np.log(2 * np.pi), axis=-1)
 
     def entropy(self) -> Array:
-        """[…], in nats"""
+        """Return the entropy […] in nats."""
         log_std = jnp.broadcast_to(self.log_std, self.mean.shape)
         return jnp.sum(log_std + 0.5 * np.log(2 * np.pi * np.e), axis=-1)
 
 
 class SquashedGaussian(NamedTuple):
-    """tanh of a diagonal normal distribution: over the open box (-1, 1)^A."""
+    """Distribution of tanh of a diagonal normal variable, over the open box (-1, 1)^A."""
 
     mean: Array
     """[…, A], before tanh"""
@@ -67,11 +67,11 @@ class SquashedGaussian(NamedTuple):
     """[…, A], before tanh"""
 
     def sample(self, noise: Array) -> Array:
-        """Standard normal noise […, A] -> […, A]; zero noise is the middle, tanh of the mean."""
+        """Draw […, A] from standard normal noise […, A]; zero noise gives tanh of the mean."""
         return jnp.tanh(self.mean + jnp.exp(self.log_std) * noise)
 
     def sample_log_prob(self, noise: Array) -> tuple[Array, Array]:
-        """The same, and its log density […], summed over dimensions."""
+        """Draw as `sample` does; also return the log density […], summed over dimensions."""
         x = self.mean + jnp.exp(self.log_std) * noise
         narrowed = 2.0 * (math.log(2.0) - x - jax.nn.softplus(-2.0 * x))  # log(1 − tanh²x), stable
         normal = -0.5 * noise * noise - self.log_std - 0.5 * math.log(2 * math.pi)
@@ -79,21 +79,21 @@ class SquashedGaussian(NamedTuple):
 
 
 def rescale_action(raw: Array, low: Array, high: Array) -> Array:
-    """[-1, 1]^A, clipped, onto the box [low, high]."""
+    """Clip `raw` to [-1, 1]^A and map it onto the box [low, high]."""
     return low + 0.5 * (jnp.clip(raw, -1.0, 1.0) + 1.0) * (high - low)
 
 
 def atoms(low: float, high: float, like: Array) -> Array:
-    """As many evenly spaced numbers from low to high as `like` […, K] has, in its type."""
+    """Return K evenly spaced numbers from low to high, in the type of `like` […, K]."""
     return jnp.linspace(low, high, like.shape[-1], dtype=like.dtype)
 
 
 def project_distribution(probs: Array, values: Array, low: float, high: float) -> Array:
-    """Mass `probs` at `values` within [low, high], both [B, K], onto K even atoms of that range.
+    """Project mass `probs` at `values` in [low, high], both [B, K], onto K even atoms there.
 
-    Each mass goes to the two atoms around it, by nearness (Bellemare et al. 2017). Scattered on a
-    CPU, where the sum over all pairs took 30 times as long; elsewhere that sum, which XLA never
-    writes out, and whose order is the same in every run.
+    Each mass goes to the two atoms around it, by nearness (Bellemare et al. 2017). On a CPU the
+    masses are scattered, 30 times as fast as a sum over all pairs. Elsewhere the sum is used: XLA
+    never writes the pairs out, and the order of the additions is the same in every run.
     """
     place = (values - low) * ((probs.shape[-1] - 1) / (high - low))
     return jax.lax.platform_dependent(probs, place, cpu=_scattered, default=_by_pairs)
@@ -113,9 +113,9 @@ def _by_pairs(probs: Array, place: Array) -> Array:
 
 
 def recurrence(value: Array, coefficient: Array, reverse: bool = False) -> Array:
-    """y_t = value_t + coefficient_t · y_{t−1} along axis 0 (y_{t+1} if reverse); both [T, …].
+    """Solve y_t = value_t + coefficient_t · y_{t−1} along axis 0 (y_{t+1} if reverse); both [T, …].
 
-    By doubling: ⌈log₂ T⌉ rounds over whole arrays instead of T small steps (Hillis & Steele 1986).
+    Doubling needs ⌈log₂ T⌉ rounds over whole arrays instead of T steps (Hillis & Steele 1986).
     """
     shift = 1
     while shift < value.shape[0]:
@@ -134,7 +134,7 @@ def gae(
     gamma: float,
     gae_lambda: float,
 ) -> Array:
-    """Generalized advantage estimates (Schulman et al. 2016, eq. 16); all arrays [T, N].
+    """Return generalized advantage estimates (Schulman et al. 2016, eq. 16); all arrays [T, N].
 
     `keep` is 1 where `next_value` counts, `trace` is 1 where the episode goes on.
     """
@@ -143,12 +143,12 @@ def gae(
 
 
 def normalize(x: Array, moments: RunningStats, clip: float = 10.0) -> Array:
-    """(x − mean) / √(var + 1e-8), clipped to ±clip; x […, D]."""
+    """Return (x − mean) / √(var + 1e-8), clipped to ±clip; x […, D]."""
     return jnp.clip((x - moments.mean) / jnp.sqrt(moments.var + 1e-8), -clip, clip)
 
 
 def merge_stats(moments: RunningStats, x: Array) -> RunningStats:
-    """Take in x [B, …] (Chan et al. 1983); a count of 0 means that nothing was seen."""
+    """Merge the statistics of x [B, …] into `moments` (Chan et al. 1983)."""
     mean, var, n = jnp.mean(x, axis=0), jnp.var(x, axis=0), x.shape[0]
     total = moments.count + n
     delta, share = mean - moments.mean, n / total
@@ -161,12 +161,12 @@ def merge_stats(moments: RunningStats, x: Array) -> RunningStats:
 
 
 def periodic_update(due: Array, new: Any, old: Any) -> Any:
-    """`new` where the scalar `due` is true, else `old`: trees of weights."""
+    """Return `new` if the scalar `due` is true, else `old`; trees of weights."""
     return jax.tree.map(lambda a, b: jnp.where(due, a, b), new, old)
 
 
 def global_norm(tree: Any) -> Array:
-    """√ of the sum of squares over all leaves."""
+    """Return the root of the sum of squares over all leaves."""
     return optax.global_norm(tree)
 
 
@@ -179,15 +179,21 @@ def make_optimizer(
     kind: str, schedule: Callable[[Array], Array], eps: float, max_grad_norm: float,
     weight_decay: float = 0.0,
 ) -> optax.GradientTransformation:  # fmt: skip
-    """Clip by global norm (0: not), then AdamW (or plain SGD, which leaves the moments zero).
+    """Return an optimizer: clipping by global norm, then AdamW or SGD.
 
-    Numbers may be arguments of a program, in which a population's agents differ.
+    SGD leaves Adam's moments zero. Numbers may be traced: the agents of a population differ in
+    them.
+
+    Args:
+        kind: "adam" or "sgd".
+        schedule: step count -> step size.
+        max_grad_norm: 0 does not clip.
+        weight_decay: share of each weight that an update removes, in units of the step size.
     """
     direction = _adam(eps) if kind == "adam" else _unscaled()
     if isinstance(weight_decay, jax.Array) or weight_decay:
         direction = _with_decay(direction, weight_decay)
-    rest = direction, optax.scale_by_learning_rate(schedule)
-    return optax.chain(_clipped(max_grad_norm), *rest)
+    return optax.chain(_clipped(max_grad_norm), direction, optax.scale_by_learning_rate(schedule))
 
 
 def _clipped(max_norm: float | Array) -> optax.GradientTransformation:
@@ -199,7 +205,7 @@ def _clipped(max_norm: float | Array) -> optax.GradientTransformation:
 
 
 def _adam(eps: float, b1: float = 0.9, b2: float = 0.999) -> optax.GradientTransformation:
-    """optax.scale_by_adam, with 1 − βᵗ by expm1: as a float32 difference it is off by 5e-5."""
+    """Return optax.scale_by_adam with 1 − βᵗ by expm1: a float32 difference is off by 5e-5."""
 
     def update(grads, state, params=None):
         del params
@@ -215,6 +221,8 @@ def _adam(eps: float, b1: float = 0.9, b2: float = 0.999) -> optax.GradientTrans
 
 
 def _unscaled() -> optax.GradientTransformation:
+    """Return SGD's direction, the gradient itself, with the state of Adam for its count."""
+
     def update(grads, state, params=None):
         del params
         return grads, state._replace(count=state.count + 1)
@@ -223,7 +231,7 @@ def _unscaled() -> optax.GradientTransformation:
 
 
 def _with_decay(direction: Any, weight_decay: float) -> optax.GradientTransformation:
-    """optax.add_decayed_weights behind `direction`, whose state stays the only one."""
+    """Add weight decay behind `direction`, as optax.add_decayed_weights, without another state."""
 
     def update(grads, state, params):
         out, state = direction.update(grads, state)
@@ -233,7 +241,7 @@ def _with_decay(direction: Any, weight_decay: float) -> optax.GradientTransforma
 
 
 def scan(body: Callable, carry: Any, xs: Any) -> tuple[Any, Any]:
-    """`lax.scan` where something is traced; a Python loop where not, so that eager means eager."""
+    """Run `lax.scan` if an argument is traced, else a Python loop: eager mode stays eager."""
     if any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves((carry, xs))):
         return jax.lax.scan(body, carry, xs)
     outputs = []

@@ -1,4 +1,4 @@
-"""The ring in JAX: pure functions, for host loops and inside fused programs."""
+"""The replay in JAX: a ring of transitions as pure functions, for host and fused loops."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tiebreak.core.types import EnvSpec
 
 
 class Replay(NamedTuple):
-    """Row p holds step p // N of environment p % N; the oldest rows are written over."""
+    """Ring of C transitions: row p holds step p // N of environment p % N."""
 
     obs: jax.Array
     """[C, observation_size]"""
@@ -28,7 +28,7 @@ class Replay(NamedTuple):
 
 
 def create(spec: EnvSpec, config: OffPolicyConfig, device: str) -> Replay:
-    """An empty ring."""
+    """Return an empty ring."""
     del device  # where computations are committed to
     rows = config.ring_length * config.num_envs
     obs, flag = (rows, spec.observation_size), jnp.zeros(rows, bool)
@@ -40,7 +40,7 @@ def create(spec: EnvSpec, config: OffPolicyConfig, device: str) -> Replay:
 
 
 def add(replay: Replay, rows: Transition) -> Replay:
-    """Write a round [T, N, …] over the oldest one."""
+    """Return the ring with a round [T, N, …] written over the oldest one."""
     slot = replay.count % len(replay.reward)
 
     def write(ring, new):
@@ -52,7 +52,7 @@ def add(replay: Replay, rows: Transition) -> Replay:
 
 
 def load(replay: Replay, arrays: Mapping[str, np.ndarray]) -> Replay:
-    """An empty ring -> one that has the rows and the count that were stored."""
+    """Return an empty ring filled with stored rows and their count."""
     rows = (
         ring.at[: len(arrays[name])].set(arrays[name])
         for name, ring in replay._asdict().items()
@@ -62,27 +62,33 @@ def load(replay: Replay, arrays: Mapping[str, np.ndarray]) -> Replay:
 
 
 def sample(replay: Replay, index: jax.Array, config: OffPolicyConfig) -> Batch:
-    """The transitions at `index` […] (integers in [0, 2³¹), taken modulo what there is), oldest
-    first, each followed for up to n steps of its environment or to the end of its episode.
+    """Return the transitions at `index` […], each followed for up to n steps.
+
+    A transition ends early with its episode. `index` holds integers in [0, 2³¹), which are taken
+    modulo the number of stored transitions; 0 is the oldest.
     """
     size, gamma = len(replay.reward), config.gamma
     filled = jnp.minimum(replay.count, size)
     starts = filled - (config.n_step - 1) * config.num_envs
     first = replay.count - filled + index % starts
+
     last = row = first % size
     reward, discount = jnp.zeros(index.shape), jnp.ones(index.shape)
-    going = jnp.ones(index.shape, bool)
+    going_on = jnp.ones(index.shape, bool)
     for k in range(config.n_step):
         row = (first + k * config.num_envs) % size
-        reward = reward + jnp.where(going, gamma**k * replay.reward[row], 0.0)
-        discount = jnp.where(going, gamma ** (k + 1), discount)
-        last = jnp.where(going, row, last)
-        going = going & ~(replay.terminated[row] | replay.truncated[row])
+        reward = reward + jnp.where(going_on, gamma**k * replay.reward[row], 0.0)
+        discount = jnp.where(going_on, gamma ** (k + 1), discount)
+        last = jnp.where(going_on, row, last)
+        going_on = going_on & ~(replay.terminated[row] | replay.truncated[row])
     stopped = replay.terminated[last]
     if config.truncation == "terminal":
         stopped = stopped | replay.truncated[last]
     discount = jnp.where(stopped, 0.0, discount)
     return Batch(
-        replay.obs[first % size], replay.action[first % size], reward, discount,
-        replay.next_obs[last],
-    )  # fmt: skip
+        obs=replay.obs[first % size],
+        action=replay.action[first % size],
+        reward=reward,
+        discount=discount,
+        next_obs=replay.next_obs[last],
+    )

@@ -1,6 +1,7 @@
-"""JAX under Linen, NNX and Equinox: how each mode executes the same functions.
+"""The runtime of Linen, NNX and Equinox: JAX in one of their modes.
 
-Every mode is one function `transform(fn)` over `fn(state, *args) -> (state, out)`.
+`modes.py` has a function for each mode, which compiles `fn(state, *args) -> (state, out)`. Below
+the runtime: random draws, and what JAX reports about compilations, memory and settings.
 """
 
 from __future__ import annotations
@@ -16,13 +17,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from tiebreak.core.errors import MissingDevice
+from tiebreak.core.noise import Draw
 from tiebreak.core.off_policy import Explored, exploring_act
 from tiebreak.core.types import Agent, Array, Build, State, Tree
-from tiebreak.frameworks.jax import readings
 from tiebreak.frameworks.jax.modes import TRANSFORMS
-from tiebreak.frameworks.jax.noise import draw_tree
 from tiebreak.frameworks.runtime import Runtime as Base
-from tiebreak.frameworks.runtime import keeps_small_bits
+from tiebreak.frameworks.runtime import count_threads, keeps_small_bits
+
+POOL = "tf_XLAEigen"
+"""Name of the threads in which XLA computes on a CPU (Linux)."""
 
 
 class Runtime(Base):
@@ -85,20 +88,31 @@ class Runtime(Base):
         return jax.jit(fn, donate_argnums=0)
 
     def transform(self, fn: Callable, keep: bool = False, donate: int = 0) -> Callable:
-        """`fn(state, *args) -> (state, out)` in this mode; the state's buffers are reused.
+        """Compile `fn(state, *args) -> (state, out)`; the buffers of `state` are reused.
 
-        With `keep` the state is only read, and the same one is returned. `donate`: how many of
-        `args`, from the first, may be reused as well.
+        With `keep`, the state is only read and is returned as it was. `donate` is the number of
+        leading `args` whose buffers may be reused too.
         """
         if self.mode == "eager":
             return fn
         return TRANSFORMS[self.framework, self.mode](self, fn, keep, donate)
 
     def _boundary(self) -> tuple[Callable, Callable]:
-        """How states look between calls in this mode: (pack, unpack)."""
+        """Return (pack, unpack): convert a state to its form between calls in this mode, and back.
+
+        The modes `flat` and `split` keep a list of leaves; the others keep the state itself.
+        """
         if self.mode not in ("flat", "split"):
             return (lambda state: state), (lambda state: state)
-        return _flatten(self), lambda leaves: jax.tree.unflatten(self._treedef, leaves)
+
+        def pack(state: State) -> list[Array]:
+            leaves, self._treedef = jax.tree.flatten(state)
+            return leaves
+
+        def unpack(leaves: list[Array]) -> State:
+            return jax.tree.unflatten(self._treedef, leaves)
+
+        return pack, unpack
 
     def draw(self, draws: Tree, seed: int, index: int) -> Tree:
         return _draw_jit(draws, jax.random.key(seed, impl=self.prng), np.uint32(index))
@@ -121,44 +135,84 @@ class Runtime(Base):
         jax.block_until_ready(tree)
 
     def compile_count(self) -> int:
-        return readings.compile_count()
+        return _compile_count
 
     def lock(self) -> AbstractContextManager[Any]:
         # Eager code traces: lax.scan its body in every call, Linen the shapes of parameters.
         return contextlib.nullcontext() if self.mode == "eager" else jax.no_tracing()
 
     def fallbacks(self) -> dict[str, int]:
-        return readings.fallbacks(self.mode)
+        # `jax_disable_jit` makes every jit run op by op.
+        disabled = self.mode != "eager" and bool(jax.config.jax_disable_jit)
+        return {"fell_to_eager": int(disabled)}
 
     def memory(self) -> dict[str, int]:
-        return readings.memory(self.native_device)
+        return device_memory(self.native_device)
 
     def settings(self) -> dict[str, Any]:
+        device = self.native_device
         return {
-            **readings.settings(self.native_device),
+            "device": str(device),
+            "device_kind": device.device_kind,
+            "threads": count_threads(POOL) if device.platform == "cpu" else "unknown",
+            "x64": bool(jax.config.jax_enable_x64),
+            "matmul_precision": str(jax.config.jax_default_matmul_precision),
+            "disable_jit": bool(jax.config.jax_disable_jit),
             "prng": self.prng,
             "precision": self.precision,
             "matmul_keeps_2^-12": keeps_small_bits(self),
         }
 
     def set_threads(self, threads: int) -> None:
-        """XLA sizes its pool by the CPU affinity at start-up; there is no call for it."""
+        """Do nothing: XLA sizes its pool by the CPU affinity at start-up and has no call for it."""
 
 
-def _configure(precision: str) -> None:
-    readings.listen()
-    jax.config.update("jax_enable_x64", precision == "float64")
-    kind = "tensorfloat32" if precision == "tf32" else "highest"  # bfloat16 stays what it is
-    jax.config.update("jax_default_matmul_precision", kind)
+def draw_tree(draws: Tree, key: Array) -> Tree:
+    """Draw every leaf of a tree of `Draw`, each from its own split of `key`; traceable."""
+    leaves, treedef = jax.tree.flatten(draws, is_leaf=lambda x: isinstance(x, Draw))
+    keys = jax.random.split(key, len(leaves))
+    return treedef.unflatten([_draw(d, k) for d, k in zip(leaves, keys, strict=True)])
 
 
-def _find_device(name: str) -> Any:
-    kind, _, index = name.removesuffix(":all").partition(":")
-    try:
-        return jax.devices({"gpu": "cuda"}.get(kind, kind))[int(index or 0)]
-    except (RuntimeError, ValueError, IndexError) as error:
-        there = ", ".join(sorted({d.platform for d in jax.devices()} | {"cpu"}))
-        raise MissingDevice(f"JAX sees no device {name!r} here (it sees: {there})") from error
+def permutations(key: Array, rows: int, n: int) -> Array:
+    """Return [rows, n] int32, each row an independent uniform permutation of range(n).
+
+    One sort of 32-bit random keys per row: jax.random.permutation sorts several times over to make
+    ties impossible. Ties (probability about n²/2³³ per row) only leave two entries in order.
+    """
+    bits = jax.random.bits(key, (rows, n), jnp.uint32)
+    index = jax.lax.broadcasted_iota(jnp.int32, (rows, n), 1)
+    return jax.lax.sort((bits, index), dimension=1, num_keys=1)[1]
+
+
+def device_memory(device: Any) -> dict[str, int]:
+    """Return the bytes of live arrays on all devices, and what the device's allocator reports.
+
+    Without an allocator that keeps statistics, `peak_bytes` and `free_bytes` are missing.
+    """
+    stats = device.memory_stats() or {}
+    memory = {"live_bytes": sum(x.nbytes for x in jax.live_arrays())}
+    if "peak_bytes_in_use" in stats:
+        memory["peak_bytes"] = int(stats["peak_bytes_in_use"])
+    if "bytes_limit" in stats:
+        memory["free_bytes"] = int(stats["bytes_limit"] - stats.get("bytes_in_use", 0))
+    return memory
+
+
+def _draw(draw: Draw, key: Array) -> Array:
+    if draw.kind == "permutation":
+        rows = int(np.prod(draw.shape[:-1], dtype=int))
+        return permutations(key, rows, draw.shape[-1]).reshape(draw.shape)
+    if draw.kind == "integers":
+        return (jax.random.bits(key, draw.shape, jnp.uint32) >> 1).astype(jnp.int32)
+    return _SAMPLERS[draw.kind](key, draw.shape, jnp.float32)
+
+
+_SAMPLERS: dict[str, Callable] = {
+    "normal": jax.random.normal,
+    "gumbel": jax.random.gumbel,
+    "uniform": jax.random.uniform,
+}
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -171,9 +225,36 @@ def _stack(trees: list[Tree]) -> Tree:
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
 
 
-def _flatten(runtime: Runtime) -> Callable:
-    def pack(state: State) -> list[Array]:
-        leaves, runtime._treedef = jax.tree.flatten(state)
-        return leaves
+def _configure(precision: str) -> None:
+    _start_counting_compilations()
+    jax.config.update("jax_enable_x64", precision == "float64")
+    kind = "tensorfloat32" if precision == "tf32" else "highest"  # bfloat16 stays what it is
+    jax.config.update("jax_default_matmul_precision", kind)
 
-    return pack
+
+_compile_count = 0
+"""Programs compiled since the first runtime was made."""
+_is_counting = False
+
+
+def _start_counting_compilations() -> None:
+    """Register the listener, once in a process."""
+    global _is_counting
+    if not _is_counting:
+        jax.monitoring.register_event_duration_secs_listener(_count_compilation)
+    _is_counting = True
+
+
+def _count_compilation(event: str, duration: float, **_: Any) -> None:
+    global _compile_count
+    if event == "/jax/core/compile/backend_compile_duration":
+        _compile_count += 1
+
+
+def _find_device(name: str) -> Any:
+    kind, _, index = name.removesuffix(":all").partition(":")
+    try:
+        return jax.devices({"gpu": "cuda"}.get(kind, kind))[int(index or 0)]
+    except (RuntimeError, ValueError, IndexError) as error:
+        available = ", ".join(sorted({d.platform for d in jax.devices()} | {"cpu"}))
+        raise MissingDevice(f"JAX sees no device {name!r} here (it sees: {available})") from error
