@@ -31,6 +31,12 @@ NOT_IN_ALL_OPS = {
 }  # fmt: skip
 """Public names in one or two ops files only, and why."""
 
+SHARED = (
+    "AgentDef", "AgentState", "features", "prepare", "apply_gradients", "update_targets",
+    "copy_targets", "update_statistics", "named", "dump", "load", "make_agent",
+)  # fmt: skip
+"""What the agents of every framework share, written once per framework."""
+
 
 def folder(algorithm: str) -> Path:
     return tree.SRC / "algorithms" / algorithm
@@ -146,13 +152,31 @@ def test_ops_have_the_same_functions_in_the_same_order():
 
 
 def test_networks_have_the_same_classes_in_the_same_order():
-    def classes(framework: str) -> list[str]:
-        jax = tree.SRC / "frameworks" / "jax" / f"{framework}.py"
-        own = tree.SRC / "frameworks" / framework / "networks.py"
-        names = public(tree.top_level_names(jax if jax.exists() else own))
-        return [name for name in names if name not in MOVING]
-
     wrong: list[str] = []
     for framework in tree.FRAMEWORKS:
-        wrong += difference(framework, classes(framework), classes("linen"))
+        wrong += difference(framework, networks(framework), networks("linen"))
     assert not wrong, "\n".join(wrong)
+
+
+def test_agents_have_the_same_plumbing_in_the_same_order():
+    wrong: list[str] = []
+    for framework in tree.FRAMEWORKS:
+        shared = [name for name in plumbing(framework) if name in SHARED]
+        wrong += difference(framework, shared, list(SHARED))
+    assert not wrong, "\n".join(wrong)
+
+
+def networks(framework: str) -> list[str]:
+    """Return the public names of a framework's networks; in JAX, all names before AgentDef."""
+    if framework not in JAX_SIBLINGS:
+        path = tree.SRC / "frameworks" / framework / "networks.py"
+        return [name for name in public(tree.top_level_names(path)) if name not in MOVING]
+    names = public(tree.top_level_names(tree.SRC / "frameworks" / "jax" / f"{framework}.py"))
+    return [name for name in names[: names.index("AgentDef")] if name not in MOVING]
+
+
+def plumbing(framework: str) -> list[str]:
+    """Return the public names of the module that holds a framework's agent plumbing."""
+    room = tree.SRC / "frameworks"
+    own = room / framework / "agent.py"
+    return public(tree.top_level_names(own if own.exists() else room / "jax" / f"{framework}.py"))

@@ -72,42 +72,38 @@ def mpo_loss(
 ) -> LossTerms:
     """Return all losses; each one's gradient is in its own networks only."""
     hold = jax.lax.stop_gradient
-
-    # Critics.
     target = batch.reward + batch.discount * samples.value.mean(axis=0)  # D2
     critic, q = critic_loss(critics, batch, target)
 
-    # E-step: temperature and weights of the samples.
+    # E-step: reweight the samples of the target policy.
     values = objectives(samples, config)
-    if config.dual == "gradient":
-        temperature = duals.positive(dual["log_temperature"])  # D8
-    elif config.dual == "newton":
-        temperature = duals.newton(values, config.epsilons)  # D4
-    else:
-        temperature = duals.slsqp(values, config.epsilons)
+    temperature = _solve_temperature(values, dual, config)
     tempered = duals.tempered(values, temperature)
+    multipliers = duals.temperature_loss(temperature, tempered, config.epsilons)  # D4
 
-    # M-step: the policy, with the divergences from the target policy bounded.
+    # M-step: fit the policy to them; its divergence from the target policy is bounded.
     new = policy(batch.next_obs)
     actor = policy_loss(new, samples, hold(tempered.weights).sum(axis=0))  # D5
-    multipliers = duals.temperature_loss(temperature, tempered, config.epsilons)  # D4
-    kls = duals.divergences(new, samples.policy)  # D6
-    bounds = {"log_alpha_mean": config.epsilon_mean, "log_alpha_std": config.epsilon_std}
-    for (name, bound), kl in zip(bounds.items(), kls, strict=True):
+    kl_mean, kl_std = duals.divergences(new, samples.policy)  # D6
+    for name, kl, bound in (
+        ("log_alpha_mean", kl_mean, config.epsilon_mean),
+        ("log_alpha_std", kl_std, config.epsilon_std),
+    ):
         alpha = duals.positive(dual[name])  # D8
         actor += (hold(alpha) * kl).sum()
         multipliers += (alpha * (bound - hold(kl))).sum()
 
-    kl_mean, kl_std = kls
+    loss = critic + actor + multipliers
+    divergences = hold(tempered.kl)[0], kl_mean.mean(), kl_std.mean()
     return LossTerms(
-        loss=critic + actor + multipliers,
-        critic_loss=critic,
-        policy_loss=actor,
-        dual_loss=multipliers,
-        q=q,
-        target=target.mean(),
-        temperature=temperature[0],
-        kl_q=hold(tempered.kl)[0],
-        kl_mean=kl_mean.mean(),
-        kl_std=kl_std.mean(),
+        loss, critic, actor, multipliers, q, target.mean(), temperature[0], *divergences
     )
+
+
+def _solve_temperature(values: Array, dual: Mapping[str, Array], config: Config) -> Array:
+    """Return the temperature of each objective [M]: trained, or solved for."""
+    if config.dual == "gradient":
+        return duals.positive(dual["log_temperature"])  # D8
+    if config.dual == "newton":
+        return duals.newton(values, config.epsilons)  # D4
+    return duals.slsqp(values, config.epsilons)
