@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 import tiebreak
-from tiebreak.bench.probes.subject import Probe
+from tiebreak.bench.probes.base import Probe
 from tiebreak.core.errors import MissingDevice
 
 SUITE = """
@@ -50,7 +50,7 @@ def python_path() -> str:
 
 
 def make_subject(job):
-    label = job["cells"][0]["label"]
+    label = job.cells[0].label
     return {"fine": Fine, "wrong": Wrong, "no-device": Blind}.get(label, Bad)(job)
 
 
@@ -60,7 +60,7 @@ class Fine:
     per_call = 4
 
     def __init__(self, job):
-        self.label, self.job = job["cells"][0]["label"], job
+        self.label, self.job = job.cells[0].label, job
         self.calls, self.compiled, self.value, self.more_threads = 0, 1, 1.0, 0
 
     def load(self):
@@ -93,7 +93,7 @@ class Fine:
         return self.compiled
 
     def settings(self):
-        return {"threads": self.job["threads"] + self.more_threads, "precision": "float32"}
+        return {"threads": self.job.threads + self.more_threads, "precision": "float32"}
 
     def memory(self):
         return {"live_bytes": 8}
@@ -169,11 +169,11 @@ class Bad(Fine):
         os._exit(0)
 
     def half(self):
-        os.write(self.fd, b'{"cell_id": "' + self.job["cells"][0]["id"].encode())
+        os.write(self.fd, b'{"cell_id": "' + self.job.cells[0].id.encode())
         os._exit(0)
 
     def not_finite(self):
-        cell_id = self.job["cells"][0]["id"].encode()
+        cell_id = self.job.cells[0].id.encode()
         os.write(
             self.fd,
             b'{"cell_id": "' + cell_id + b'", "result": {"status": "ok", "flags": {},'

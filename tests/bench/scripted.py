@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from types import SimpleNamespace
 
-from tiebreak.bench.manager import interleave
+from tiebreak.bench.manager.interleave import run_interleaved
 from tiebreak.bench.manager.worker_process import Worker
 
 PRELUDE = """
@@ -27,21 +28,22 @@ class Scripted(Worker):
     """Runs its job's code in the place of a worker."""
 
     def _start(self, result_fd):
-        told = (result_fd, self._stamps.fd)
+        fds = (result_fd, self._clock.worker_fd)
         return subprocess.Popen(
-            [sys.executable, "-c", PRELUDE + self.job["code"], *map(str, told)],
+            [sys.executable, "-c", PRELUDE + self.job.code, *map(str, fds)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             cwd=self.folder,
-            pass_fds=told,
+            pass_fds=fds,
             start_new_session=True,
         )
 
 
 def worker(folder, code, *cells):
     """A worker with the dict of its results; a cell is an id, which is its probe's name, too."""
-    job = {"code": code, "cells": [{"id": cell, "probe": cell} for cell in cells or ("a",)]}
+    named = [SimpleNamespace(id=cell, probe=cell) for cell in cells or ("a",)]
+    job = SimpleNamespace(code=code, cells=named, to_json=dict)
     results = {}
     return Scripted(job, folder, folder, results.__setitem__), results
 
@@ -50,5 +52,5 @@ def run(folder, *codes, timeout_s=20.0, probes=()):
     """Workers of one cell each, or given as (code, cells…), made together: with their results."""
     asked = [code if isinstance(code, tuple) else (code,) for code in codes]
     made = [worker(folder, *one) for one in asked]
-    interleave.run([one for one, _ in made], timeout_s, probes)
+    run_interleaved([one for one, _ in made], timeout_s, probes)
     return made

@@ -165,7 +165,7 @@ def test_doctor_shows_what_is_there_and_names_what_does_not_start(capsys, monkey
         registry, "missing_packages", lambda names: [n for n in names if n == "torch"]
     )
     monkeypatch.setattr(doctor.checks, "findings", list)
-    monkeypatch.setattr(doctor.machine, "CONTENDED", {"steal": 2.0, "others": 2.0})
+    monkeypatch.setattr(doctor.contention, "CONTENDED", {"steal": 2.0, "others": 2.0})
     captured = run(capsys, "doctor", "--json", status=1)
     found = json.loads(captured.out)
     assert found["frameworks"]["torch"]["install"] == registry.install_command("torch")

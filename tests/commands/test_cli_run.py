@@ -80,7 +80,7 @@ def test_a_dry_run_shows_cells_visits_blocks_and_time_and_does_nothing(capsys, t
     lines = {" ".join(line.split()) for line in out.splitlines()}
     assert "torch compile, bridge torch compile host" in lines
     assert "nnx split nnx split fused" in lines
-    assert "visits 4 in a block, a process each, of one cell" in lines
+    assert "runs 4 in a block, a process each, of one cell" in lines
     assert "blocks 4 to 8: until each interval is ± 1.5 % or narrower" in lines
     (time,) = [line for line in lines if line.startswith("time about ")]
     assert " a block, " in time
@@ -109,8 +109,8 @@ def test_a_dry_run_says_what_is_not_installed_and_counts_it_out(capsys, monkeypa
     )
     out = run(capsys, mine, "--dry-run").out
     assert out.count(f"flax not installed: {registry.install_command('jax', 'gymnax')}") == 2
-    assert "visits  4 " in whole
-    assert "visits  2 " in out
+    assert "runs    4 " in whole
+    assert "runs    2 " in out
 
 
 def test_a_mistake_is_said_with_its_line(capsys, tmp_path, mine):
@@ -149,16 +149,18 @@ def test_options_that_mean_nothing_together_are_refused(capsys, tmp_path, messag
 def test_a_seed_and_a_device_reach_the_run(monkeypatch, mine):
     called = []
 
-    def run_suite(*args, **options):
-        called.append((args, options))
+    def run_suite(suite, **options):
+        assert suite == mine
+        called.append(options)
         raise KeyboardInterrupt("stop here")
 
     monkeypatch.setattr(manager, "run_suite", run_suite)
     assert cli.main(["run", mine, "--seed", "0"]) == 130
     assert cli.main(["run", mine, "--scale", "full", "--device", "gpu"]) == 130
+    common = {"out": None, "resume": False}
     assert called == [
-        ((mine, None, None, False), {"seed": 0, "device": None}),
-        ((mine, None, "full", False), {"seed": None, "device": "gpu"}),
+        {**common, "scale": None, "seed": 0, "device": None},
+        {**common, "scale": "full", "seed": None, "device": "gpu"},
     ]
 
 

@@ -9,7 +9,7 @@ import subprocess
 import pytest
 from hygiene import tree
 
-from tiebreak.bench.machine import machine
+from tiebreak.bench.machine import fingerprint
 from tiebreak.bench.suite import suite
 from tiebreak.commands import doctor
 
@@ -47,8 +47,8 @@ def test_it_runs_suites_that_there_are_and_is_documented():
     ],
 )  # fmt: skip
 def test_a_machine_has_a_folder_name(monkeypatch, about, name):
-    monkeypatch.setattr(machine, "fingerprint", lambda: ("", about))
-    assert machine.folder_name() == name
+    monkeypatch.setattr(fingerprint, "fingerprint", lambda: ("", about))
+    assert fingerprint.folder_name() == name
 
 
 def test_doctor_names_those_that_do_not_see_the_gpu_that_is_here():

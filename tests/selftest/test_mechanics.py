@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tiebreak.bench.manager.record import seal
 from tiebreak.bench.manager.store import RECORDS
+from tiebreak.bench.record import seal
 from tiebreak.selftest.checks import Context
 from tiebreak.selftest.mechanics import (
     concurrent_writers,

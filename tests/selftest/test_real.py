@@ -10,7 +10,8 @@ import pytest
 from bench import fakes
 
 from tiebreak.bench.probes.base import Probe
-from tiebreak.bench.probes.subject import Subject
+from tiebreak.bench.probes.subject import AgentSubject
+from tiebreak.bench.suite.plan import Cell, Job
 from tiebreak.selftest.checks import Context
 from tiebreak.selftest.real import cpu_hog, real, real_slowdown, timing
 from tiebreak.selftest.simulated import simulate
@@ -110,9 +111,10 @@ def test_planted_work_is_counted_and_not_confessed(monkeypatch, label, calls):
             "steps", 4, call, expected={"updates": 4}, numbers=lambda x: {"n": x}
         )
 
-    monkeypatch.setattr(Subject, "probe", once)
-    job = {"cells": [{"label": label}], "seed": 0, "threads": 1}
-    probe = planted_work.make_subject(job).probe("update x100")
+    monkeypatch.setattr(AgentSubject, "probe", once)
+    task = "gymnasium/CartPole-v1"
+    cell = Cell("ppo", "torch", "eager", task, "host", "update", label=label)
+    probe = planted_work.make_subject(Job((cell,))).probe("update x100")
     outputs = probe.call()
     assert len(outputs) == calls
     assert probe.units_per_call == 400

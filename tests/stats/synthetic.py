@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tiebreak.bench.manager.record import SCHEMA, dumps, seal
+from tiebreak.bench.record import SCHEMA, dumps, seal
 from tiebreak.core.config import digest
 
 TRAIN = "ppo · gymnax/CartPole-v1 · train · num_envs 4"

@@ -6,7 +6,8 @@ import argparse
 from typing import Any
 
 from tiebreak import registry
-from tiebreak.bench.machine import machine
+from tiebreak.bench.machine import contention
+from tiebreak.bench.machine.fingerprint import fingerprint
 from tiebreak.commands import checks, listing, probe
 from tiebreak.commands.options import Failure, Parser, print_json
 from tiebreak.core import cxx_compiler
@@ -39,12 +40,12 @@ def run(args: argparse.Namespace) -> int:
 
 def collect() -> dict[str, Any]:
     """Everything that `doctor` shows."""
-    contention = machine.Contention()
+    waiting = contention.Contention()
     findings = checks.findings()  # before our own processes are the load
-    identity, about = machine.fingerprint()
+    identity, about = fingerprint()
     frameworks = _ask_all()
-    steal = contention.read().get("steal", 0.0)
-    if steal > machine.CONTENDED["steal"]:
+    steal = waiting.read().get("steal", 0.0)
+    if steal > contention.CONTENDED["steal"]:
         findings.append(
             checks.Finding(
                 f"the host took {steal:.0%} of the CPU time while we looked (steal)",

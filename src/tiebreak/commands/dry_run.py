@@ -1,4 +1,4 @@
-"""`tiebreak run SUITE --dry-run`: what would be run, and for about how long. Nothing is."""
+"""`tiebreak run SUITE --dry-run`: show what would be run, and for about how long."""
 
 from __future__ import annotations
 
@@ -7,22 +7,25 @@ from dataclasses import asdict
 from textwrap import wrap
 from typing import Any
 
-from tiebreak.bench.manager.runner import absent
+from tiebreak.bench.machine.availability import why_unavailable
 from tiebreak.bench.suite import estimate, suite
 from tiebreak.bench.suite.plan import Plan
 from tiebreak.commands.options import print_json
 from tiebreak.core.text import duration
 
 HOW = (
-    "Estimated from what visits took on two cores of an AMD EPYC, without a GPU. Large networks "
-    "and calls longer than a sample take longer. A run that has begun goes by its own visits."
+    "Estimated from earlier runs on two cores of an AMD EPYC, without a GPU. Large networks and "
+    "calls longer than a sample take longer. Once a suite is running, its own times are used."
 )
 
 
 def show(name: str, scale: str | None, device: str | None, json: bool) -> None:
-    """Print a suite's cells, visits, blocks and time; UsageError for whatever is wrong in it."""
+    """Print a suite's cells, runs, blocks and time.
+
+    Raises UsageError for anything that is wrong in the suite file.
+    """
     plan = suite.load(name, scale, 0, device)
-    missing = {cell.id: reason for cell in plan.cells if (reason := absent(cell))}
+    missing = {cell.id: reason for cell in plan.cells if (reason := why_unavailable(cell))}
     forecast = estimate.forecast(plan, missing)
     if json:
         print_json(_document(plan, missing, forecast))
@@ -34,7 +37,7 @@ def _document(
     plan: Plan, missing: Mapping[str, str], forecast: estimate.Forecast
 ) -> dict[str, Any]:
     cells = [
-        {**c.facts(), "id": c.id, "group": c.group, "missing": missing.get(c.id)}
+        {**c.to_json(), "id": c.id, "group": c.group, "missing": missing.get(c.id)}
         for c in plan.cells
     ]
     return {
@@ -48,33 +51,33 @@ def _document(
 
 
 def _cells(plan: Plan, missing: Mapping[str, str]) -> Iterator[str]:
-    """A line for each group, and below it one for each cell."""
+    """Yield a line for each group, and below it one for each cell."""
     cells = {cell.id: cell for cell in plan.cells}
-    widest = max(len(cell.label) for cell in plan.cells)
+    width = max(len(cell.label) for cell in plan.cells)
     groups = plan.groups()
     yield f"suite {plan.suite}, scale {plan.scale}: {len(cells)} cells in {len(groups)} groups"
     for group, ids in groups.items():
         yield f"\n{group}"
         for cell in map(cells.__getitem__, ids):
-            how = f"{cell.framework} {cell.mode}".strip()
-            line = f"  {cell.label:<{widest}}  {how:<18} {cell.loop:<6} {missing.get(cell.id, '')}"
+            mode = f"{cell.framework} {cell.mode}".strip()
+            line = f"  {cell.label:<{width}}  {mode:<18} {cell.loop:<6} {missing.get(cell.id, '')}"
             yield line.rstrip()
 
 
 def _amount(plan: Plan, forecast: estimate.Forecast) -> Iterator[str]:
-    """Visits, blocks and time."""
+    """Yield the lines of runs, blocks and time."""
     settings = plan.settings
-    each = "all probes of a row" if settings.share_process else "one cell"
-    yield f"visits  {forecast.visits_per_block} in a block, a process each, of {each}"
+    scope = "all probes of a row" if settings.share_process else "one cell"
+    yield f"runs    {forecast.visits_per_block} in a block, a process each, of {scope}"
     yield f"blocks  {_blocks(plan, forecast)}"
-    parts = [f"{duration(forecast.block_s)} a block"]
+    shares = [f"{duration(forecast.block_s)} a block"]
     if forecast.first_block_s > forecast.block_s:
-        parts.append(f"{duration(forecast.first_block_s)} the first, which fills the cache")
+        shares.append(f"{duration(forecast.first_block_s)} the first, which fills the cache")
     if forecast.calibration_s:
-        parts.append(f"{duration(forecast.calibration_s)} to calibrate")
+        shares.append(f"{duration(forecast.calibration_s)} to calibrate")
     if forecast.certificate_s:
-        parts.append(f"{duration(forecast.certificate_s)} to prove the frameworks equal")
-    yield f"time    {_total(forecast)}: {', '.join(parts)}"
+        shares.append(f"{duration(forecast.certificate_s)} to prove the frameworks equal")
+    yield f"time    {_total(forecast)}: {', '.join(shares)}"
 
 
 def _total(forecast: estimate.Forecast) -> str:

@@ -15,11 +15,11 @@ SELF_TEST = "self-test"
 
 
 def parser() -> Parser:
-    """What `tiebreak run` takes."""
+    """Return the parser of `tiebreak run`."""
     out = Parser(
         "run",
         "Race the frameworks: every cell of a suite in fresh processes, interleaved in blocks.\n"
-        f"{SELF_TEST} tests the stopwatch itself. Without a suite: which ones there are.",
+        f"{SELF_TEST} tests the measuring itself. Without a suite: list the suites.",
         [
             "tiebreak run quick",
             "tiebreak run --example > my-suite.toml",
@@ -38,7 +38,7 @@ def parser() -> Parser:
     out.add_argument(
         "--device", metavar="DEVICE", help="measure on cpu, gpu or cuda:1, whatever the suite names"
     )
-    out.add_argument("--dry-run", action="store_true", help="show cells, visits and time; run none")
+    out.add_argument("--dry-run", action="store_true", help="show cells, runs and time; run none")
     out.add_argument("--seed", metavar="N", type=int, help="repeat the order of an earlier run")
     out.add_argument("--only", metavar="ROW[,ROW]", help=f"rows of {SELF_TEST}")
     out.add_argument("--example", action="store_true", help="print a suite file to begin with")
@@ -47,12 +47,12 @@ def parser() -> Parser:
 
 
 def suites() -> dict[str, str]:
-    """What can be run by name -> what it is."""
-    return {**suite.descriptions(), SELF_TEST: "does the stopwatch tell the truth? Its own tests"}
+    """Return name -> description of the suites that can be run by name."""
+    return {**suite.descriptions(), SELF_TEST: "tests of the measuring itself"}
 
 
 def run(args: argparse.Namespace) -> int:
-    """Measure, print the table, write the report; status 1 when something of it failed."""
+    """Measure, print the table, write the report; exit with status 1 if something failed."""
     _check(args)
     if args.example:
         print(suite.example(), end="")
@@ -70,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _check(args: argparse.Namespace) -> None:
-    """Refuse options that mean nothing together."""
+    """Refuse options that contradict one another."""
     names = suites()
     given = {name for name, value in vars(args).items() if value is not None and value is not False}
     given -= {"json"}
@@ -96,8 +96,8 @@ def _print_suites(json: bool) -> None:
         print_json(suites())
         return
     print("suites, to be run with `tiebreak run SUITE`:")
-    for name, about in {**suites(), "FILE.toml": "your own: tiebreak run --example"}.items():
-        print(f"  {name:<10} {about}")
+    for name, text in {**suites(), "FILE.toml": "your own: tiebreak run --example"}.items():
+        print(f"  {name:<10} {text}")
 
 
 def _run_suite(args: argparse.Namespace) -> None:
@@ -107,18 +107,30 @@ def _run_suite(args: argparse.Namespace) -> None:
     from tiebreak.report.tables import print_summary, sheets_json, to_json
     from tiebreak.stats.ratios import summarize
 
-    asked = {"seed": args.seed, "device": args.device}
-    folder = run_suite(args.suite, args.out, args.scale, args.resume, **asked)
+    folder = run_suite(
+        args.suite,
+        out=args.out,
+        scale=args.scale,
+        resume=args.resume,
+        seed=args.seed,
+        device=args.device,
+    )
     records = read_records(folder)
     report = write_report([folder], folder / "report.html")
-    groups, elsewhere = summarize(records), read_suite(folder).get("published", [])
+    groups = summarize(records)
+    published = read_suite(folder).get("published", [])
     if args.json:
-        about = {"results": folder, "report": report, "groups": to_json(groups)}
-        print_json({**about, "sheets": sheets_json(groups, elsewhere)})
+        document = {
+            "results": folder,
+            "report": report,
+            "groups": to_json(groups),
+            "sheets": sheets_json(groups, published),
+        }
+        print_json(document)
     else:
         from rich.console import Console
 
-        print_summary(groups, Console(), elsewhere)
+        print_summary(groups, Console(), published)
         print(f"report: {report}")
     _fail(list(_failures(records)))
 
@@ -143,14 +155,15 @@ def _run_self_test(args: argparse.Namespace) -> None:
     _fail(failures(rows))
 
 
-def _fail(wrong: list[str]) -> None:
-    """Status 1, and the first reason, where there is one."""
-    if wrong:
-        raise Failure(f"{wrong[0]}{f' (and {len(wrong) - 1} more)' if wrong[1:] else ''}")
+def _fail(failures: list[str]) -> None:
+    """Exit with status 1 and the first reason, if there is one."""
+    if failures:
+        more = f" (and {len(failures) - 1} more)" if len(failures) > 1 else ""
+        raise Failure(failures[0] + more)
 
 
 def _failures(records: list[dict[str, Any]]) -> Iterator[str]:
-    """What failed in a run; what is not installed is missing, not failed."""
+    """Yield what failed in the records; cells that are not installed are missing, not failed."""
     for record in records:
         if record["kind"] == "certificate" and not record["certificate"]["green"]:
             yield "the frameworks do not compute the same numbers: see `tiebreak verify`"

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from tiebreak import __version__
-from tiebreak.bench.machine import machine
+from tiebreak.bench.clock import Timer, stamp, utc_now
+from tiebreak.bench.machine.fingerprint import commit, fingerprint
 from tiebreak.bench.manager import store
 from tiebreak.bench.manager.manager import RESULTS, Interrupted
-from tiebreak.bench.manager.record import one_line
-from tiebreak.bench.worker.clock import Timer, stamp, utc_now
+from tiebreak.bench.record import one_line
 from tiebreak.core.errors import UsageError, unknown
 from tiebreak.core.files import write_atomic, write_json
 from tiebreak.core.seeding import derive
@@ -87,7 +87,7 @@ def _prepare(out: Path | None, scale: str | None, resume: bool) -> tuple[Path, d
     scale = scale or SCALE
     about = {
         "suite": SUITE, "scale": scale, "seed": secrets.randbelow(2**31), "cells": [],
-        "version": __version__, "commit": machine.commit(), "created_at": utc_now(),
+        "version": __version__, "commit": commit(), "created_at": utc_now(),
         "run_id": secrets.token_hex(8),
         "command": f"tiebreak run {SUITE} --scale {scale} --out {folder}",
     }  # fmt: skip
@@ -105,7 +105,7 @@ class Session:
         self.folder, self.about, self.timer = folder, about, Timer()
         self.console = Console(stderr=True, quiet=not progress, soft_wrap=True, highlight=False)
         self.store = store.Store(folder)
-        self.fingerprint, self.machine = machine.fingerprint()
+        self.fingerprint, self.machine = fingerprint()
         self.finished = 0
 
     def everything(self, rows: Sequence[Row]) -> None:

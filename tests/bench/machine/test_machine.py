@@ -10,13 +10,13 @@ import sys
 
 import pytest
 
-from tiebreak.bench.machine import contention, fingerprint, machine, nvidia_smi, procfs
+from tiebreak.bench.machine import canary, contention, fingerprint, nvidia_smi, procfs
 from tiebreak.bench.machine.contention import Contention, contended, throttled
 
 
 def test_the_fingerprint_is_stable_and_names_nobody():
-    first, about = machine.fingerprint()
-    second, _ = machine.fingerprint()
+    first, about = fingerprint.fingerprint()
+    second, _ = fingerprint.fingerprint()
     assert first == second
     assert len(first) == 16
     text = json.dumps(about)
@@ -35,46 +35,46 @@ IDENTITY = {
     "_cxx": lambda: "cc 1.0",
     "_limits": lambda: {"nice": 19},
     "_clocks": lambda: {"smt": "1"},
-    "_variables": lambda: {"OMP_NUM_THREADS": "9"},
+    "_worker_variables": lambda: {"OMP_NUM_THREADS": "9"},
 }
 
 
 @pytest.mark.parametrize("part", IDENTITY)
 def test_software_and_settings_are_part_of_the_fingerprint_alone(monkeypatch, part):
-    first, about = machine.fingerprint()
+    first, about = fingerprint.fingerprint()
     monkeypatch.setattr(fingerprint, part, IDENTITY[part])
-    second, changed = machine.fingerprint()
+    second, changed = fingerprint.fingerprint()
     assert first != second
     assert about["hardware"] == changed["hardware"]
 
 
 def test_another_machine_is_another_in_both(monkeypatch):
-    first, about = machine.fingerprint()
+    first, about = fingerprint.fingerprint()
     monkeypatch.setattr(fingerprint, "affinity", lambda: [0, 1, 2, 3, 4, 5, 6])
-    second, changed = machine.fingerprint()
+    second, changed = fingerprint.fingerprint()
     assert first != second
     assert about["hardware"] != changed["hardware"]
 
 
 def test_a_note_is_no_part_of_either(monkeypatch):
-    first, about = machine.fingerprint()
+    first, about = fingerprint.fingerprint()
     monkeypatch.setattr(fingerprint, "commit", lambda: "another")
     monkeypatch.setattr(fingerprint.os, "getloadavg", lambda: (99.0, 0, 0))
-    second, changed = machine.fingerprint()
+    second, changed = fingerprint.fingerprint()
     assert (first, about["hardware"]) == (second, changed["hardware"])
     assert changed["load_average"] == 99.0
 
 
 def test_facts_have_names_of_their_own():
     """A comparison lists them without saying in which table they stood."""
-    _, about = machine.fingerprint()
+    _, about = fingerprint.fingerprint()
     names = [n for k, v in about.items() for n in (v if isinstance(v, dict) else [k])]
     assert len(names) == len(set(names))
 
 
 def test_the_fingerprint_imports_no_framework():
     code = (
-        "import sys; from tiebreak.bench import machine; machine.fingerprint()\n"
+        "import sys; from tiebreak.bench.machine.fingerprint import fingerprint; fingerprint()\n"
         "from tiebreak.core.import_guard import GUARDED; assert not GUARDED & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
@@ -246,5 +246,5 @@ def test_a_worker_of_a_cpu_cell_asks_no_gpu(smi, monkeypatch):
 
 
 def test_the_canary_measures_both_of_its_songs():
-    assert all(value > 0 for value in machine.canary().values())
-    assert set(machine.canary()) == {"numpy_product", "python_loop"}
+    assert all(value > 0 for value in canary.canary().values())
+    assert set(canary.canary()) == {"numpy_product", "python_loop"}

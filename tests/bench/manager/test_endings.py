@@ -215,11 +215,11 @@ def test_a_folder_that_cannot_be_written_is_refused(tmp_path, monkeypatch):
 
 
 def test_an_error_that_is_no_disks_is_not_hidden(tmp_path, monkeypatch):
-    def broken(self, visits, begin):
+    def broken(self, runs, on_start):
         raise FileNotFoundError(2, "No such file", "worker.py")
 
-    monkeypatch.setattr(runner.Visitor, "visits", broken)
+    monkeypatch.setattr(runner.Runner, "execute", broken)
     with pytest.raises(FileNotFoundError):
         run_suite(fakes.suite(tmp_path, "fine"), tmp_path / "out", "smoke", progress=False)
-    assert manager.NO_ROOM.isdisjoint({2})
+    assert manager.DISK_ERRORS.isdisjoint({2})
     shutil.rmtree(tmp_path / "out")

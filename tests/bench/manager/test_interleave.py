@@ -9,7 +9,7 @@ from bench import fakes, scripted
 
 from tiebreak.bench.manager import interleave, reaper, store
 from tiebreak.bench.manager.manager import run_suite
-from tiebreak.bench.manager.pending import parts
+from tiebreak.bench.manager.pending import split_by_device
 from tiebreak.bench.suite.plan import Cell, Plan, Scale
 
 NOTE = """
@@ -70,14 +70,14 @@ def test_the_second_is_prepared_when_the_first_waits(tmp_path):
 def test_one_that_ends_in_its_turn_is_missed_by_nobody(tmp_path, ends, ending):
     bad = taker("x", 4, then=f"{ends} if taken == 2 else None")
     made = scripted.run(tmp_path, bad, taker("y", 4), taker("z", 4), timeout_s=2.0)
-    assert made[0][0].ending == ending
+    assert made[0][0].outcome == ending
     assert taken(made) == [{}, {"a": 4}, {"a": 4}]
 
 
 def test_one_that_dies_while_it_waits_is_found_at_its_turn(tmp_path):
     dies = taker("x", 4, then="signal.setitimer(signal.ITIMER_REAL, 0.05)")  # SIGALRM ends it
     made = scripted.run(tmp_path, dies, taker("y", 4, work="time.sleep(0.3)"))
-    assert made[0][0].ending == ("crash", "ended by SIGALRM")
+    assert made[0][0].outcome == ("crash", "ended by SIGALRM")
     assert taken(made) == [{}, {"a": 4}]
 
 
@@ -86,14 +86,14 @@ def test_a_result_in_the_middle_leaves_the_rounds(tmp_path):
     fails = "result('a', status='failed', error='no'); sys.exit()"
     made = scripted.run(tmp_path, taker("x", 4, then=fails), taker("y", 4))
     assert made[0][1]["a"]["status"] == "failed"
-    assert made[0][0].ending == ("ok", "")
+    assert made[0][0].outcome == ("ok", "")
     assert taken(made)[1] == {"a": 4}
 
 
 def test_waiting_is_not_what_times_out(tmp_path):
     slow = taker("y", 6, work="time.sleep(0.4)")
     made = scripted.run(tmp_path, taker("x", 6), slow, timeout_s=5.0)
-    assert [worker.ending[0] for worker, _ in made] == ["ok", "ok"]
+    assert [worker.outcome[0] for worker, _ in made] == ["ok", "ok"]
     assert made[0][0].active_s < 2.0 < made[1][0].active_s
 
 
@@ -111,14 +111,14 @@ def test_probes_are_measured_in_one_order_by_all_that_have_them(tmp_path):
 def test_only_a_cell_of_its_own_is_asked_for(tmp_path, text):
     code = f"tell({text!r}); time.sleep(600)"
     made = scripted.run(tmp_path, code, taker("y", 2), timeout_s=1.0)
-    assert made[0][0].ending == ("timeout", "no result within 1 s")
+    assert made[0][0].outcome == ("timeout", "no result within 1 s")
     assert taken(made)[1] == {"a": 2}
 
 
 def test_one_that_never_stops_asking_holds_nobody_up(tmp_path):
     flood = "\nwhile True: event('ready', enough=True, spent=True)"
     made = scripted.run(tmp_path, flood, taker("y", 3), timeout_s=1.0)
-    assert made[0][0].ending[0] == "timeout"
+    assert made[0][0].outcome[0] == "timeout"
     assert taken(made)[1] == {"a": 3}
 
 
@@ -131,21 +131,21 @@ open("left", "w").write(str(p.pid)); result()"""
     looks = f"{NOTE}\nnote('there' if {there} else 'gone')\n"
     made = scripted.run(tmp_path, taker("y", 2), leaves, looks + taker("z", 2))
     assert notes(tmp_path)[0] == "gone"
-    assert [worker.ending for worker, _ in made] == [("ok", "")] * 3
+    assert [worker.outcome for worker, _ in made] == [("ok", "")] * 3
 
 
 def test_an_interrupt_ends_all_of_them(tmp_path, monkeypatch):
     made = [scripted.worker(tmp_path, taker(name, 10**6))[0] for name in "xy"]
     answers = iter(range(20))
 
-    def answer(self, word, answer=scripted.Scripted.answer):
+    def reply(self, word, reply_=scripted.Scripted.reply):
         if next(answers, None) is None:
             raise KeyboardInterrupt
-        answer(self, word)
+        reply_(self, word)
 
-    monkeypatch.setattr(scripted.Scripted, "answer", answer)
+    monkeypatch.setattr(scripted.Scripted, "reply", reply)
     with pytest.raises(KeyboardInterrupt):
-        interleave.run(made, 60.0)
+        interleave.run_interleaved(made, 60.0)
     assert not [one for one in made if Path(f"/proc/{one.process.pid}").exists()]
 
 
@@ -174,7 +174,7 @@ def test_on_an_accelerator_each_visit_is_alone():
         )
         return Plan("x", "full", 0, Scale(), cells)
 
-    (visits,) = plan("cpu").block(0)
-    assert [len(part) for part in parts(visits)] == [2]
-    (visits,) = plan("gpu").block(0)
-    assert [len(part) for part in parts(visits)] == [1, 1]
+    (runs,) = plan("cpu").block(0)
+    assert [len(part) for part in split_by_device(runs)] == [2]
+    (runs,) = plan("gpu").block(0)
+    assert [len(part) for part in split_by_device(runs)] == [1, 1]

@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import pytest
 
-from tiebreak.bench.manager import manager, pending, run, store
-from tiebreak.bench.manager.record import FAILED
+from tiebreak.bench.clock import Clock, Timer
+from tiebreak.bench.manager import manager, pending, store
+from tiebreak.bench.record import empty_result
 from tiebreak.bench.suite.plan import Cell, Plan, Scale
-from tiebreak.bench.worker.clock import Clock, Timer
 
 NARROW, WIDE = 0.001, 0.5
 """Standard deviations of a visit's logarithm."""
@@ -42,25 +42,29 @@ def measure(monkeypatch, tmp_path):
     def go(plan, noise, slower=1.0, folder="out", seconds=1.0, resume=False, again=""):
         simulated = Simulated()
 
-        def visits(self, visits, begin):
-            return [(begin(visit), (visit, measured(self, visit)))[1] for visit in visits]
+        def execute(self, runs, on_start):
+            executed = []
+            for run in runs:
+                on_start(run)
+                executed.append((run, measured(self, run)))
+            return executed
 
-        def measured(self, visit):
+        def measured(self, run):
             simulated.now += seconds
-            for c in visit.cells:
-                rng = random.Random(f"{visit.block} {c.id}")
+            for c in run.cells:
+                rng = random.Random(f"{run.block} {c.id}")
                 value = rng.lognormvariate(0, noise[c.probe]) * (
                     slower if c.label == "other" else 1
                 )
                 result = {"status": "ok", "error": "", "unit": "x", "units_per_sample": 1}
                 result |= {"samples_s": [value], "value_s": value, "calls_per_sample": 1}
-                self.store_result(visit, c, {**FAILED, **result})
-            self.wall_s[self.key(visit)] = seconds
+                self.store_result(run, c, {**empty_result("ok", ""), **result})
+            self.wall_s[self.key(run)] = seconds
             return []
 
-        monkeypatch.setattr(run.Visitor, "visits", visits)
-        monkeypatch.setattr(run.machine, "canary", lambda: {"python_loop": 1.0})
-        monkeypatch.setattr(run, "Timer", lambda: Timer(simulated))
+        monkeypatch.setattr(manager.Runner, "execute", execute)
+        monkeypatch.setattr(manager, "canary", lambda: {"python_loop": 1.0})
+        monkeypatch.setattr(manager, "Timer", lambda: Timer(simulated))
         if resume:
             with store.hold(tmp_path / folder):
                 manager._fill(plan, tmp_path / folder, "", False, again)
@@ -132,8 +136,8 @@ def test_later_blocks_do_not_change_what_was_decided(measure, tmp_path):
     assert measure(plan, {"update": NARROW, "train": 0.03}) == {"update": 2, "train": 6}
     records = store.read_records(tmp_path / "out")
     update, train = plan.groups()
-    assert pending.narrow(plan, records, 2) == {update}
-    assert pending.narrow(plan, records, 6) == {update, train}
+    assert pending.narrow_groups(plan, records, 2) == {update}
+    assert pending.narrow_groups(plan, records, 6) == {update, train}
 
 
 def test_what_has_no_interval_is_not_waited_for(measure):
@@ -163,7 +167,7 @@ def test_no_block_starts_that_would_end_too_late(measure, budget_s, limit_s, cou
 
 def test_a_run_that_ends_in_time_says_how_to_go_on(measure, monkeypatch):
     said = []
-    monkeypatch.setattr(run.Progress, "say", lambda self, text: said.append(text))
+    monkeypatch.setattr(manager.Progress, "say", lambda self, text: said.append(text))
     settings = replace(a_plan().settings, stages=(), blocks=5, budget_s=40.0)
     plan = replace(a_plan(), cells=a_plan().cells[:2], settings=settings)
     measure(plan, {"update": WIDE}, seconds=15.0)
@@ -178,7 +182,7 @@ def test_a_run_that_ends_in_time_says_how_to_go_on(measure, monkeypatch):
 def test_the_time_left_is_told_by_the_visits_made(measure, monkeypatch):
     told = []
     monkeypatch.setattr(
-        run.Progress, "start", lambda self, visit, left_s, turns: told.append(left_s)
+        manager.Progress, "start", lambda self, run, left_s, interleaved: told.append(left_s)
     )
     plan = a_plan()
     settings = replace(plan.settings, stages=(), blocks=2)
@@ -193,7 +197,7 @@ def test_the_time_left_is_told_by_the_visits_made(measure, monkeypatch):
 
 def test_a_block_that_takes_too_long_is_said(measure, monkeypatch):
     said = []
-    monkeypatch.setattr(run.Progress, "say", lambda self, text: said.append(text))
+    monkeypatch.setattr(manager.Progress, "say", lambda self, text: said.append(text))
     measure(a_plan(), {"update": NARROW, "train": NARROW}, seconds=299.0)
     assert not [text for text in said if "machine changes" in text]
     measure(a_plan(), {"update": NARROW, "train": NARROW}, seconds=301.0, folder="b")

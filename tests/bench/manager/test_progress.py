@@ -6,9 +6,9 @@ import io
 
 import pytest
 
+from tiebreak.bench import clock
 from tiebreak.bench.manager.progress import Progress
 from tiebreak.bench.suite import suite
-from tiebreak.bench.worker import clock
 
 
 class Terminal(io.StringIO):

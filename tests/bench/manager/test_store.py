@@ -11,7 +11,7 @@ import sys
 import pytest
 
 from tiebreak.bench.manager import store
-from tiebreak.bench.manager.record import SCHEMA, BadLine, dumps, seal, unseal
+from tiebreak.bench.record import SCHEMA, BadLine, dumps, seal, unseal
 from tiebreak.core.errors import UsageError
 
 

@@ -14,10 +14,10 @@ from bench import scripted
 from bench.scripted import Scripted
 
 from tiebreak.bench.manager import reaper, worker_process
-from tiebreak.bench.manager.kernel_clock import clocks
+from tiebreak.bench.manager.kernel_clock import compare_clocks
 from tiebreak.bench.manager.reaper import Orphans, children
-from tiebreak.bench.manager.record import FAILED
 from tiebreak.bench.manager.worker_process import Worker
+from tiebreak.bench.record import empty_result
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def visit(tmp_path):
 
     def run(code, *cells, timeout_s=20.0):
         ((worker, results),) = scripted.run(tmp_path, (code, *cells), timeout_s=timeout_s)
-        return worker, worker.ending, results
+        return worker, worker.outcome, results
 
     return run
 
@@ -44,21 +44,22 @@ def test_the_second_clock_is_set_beside_the_workers(visit):
     [(10.0, 10.0, 0), (10.104, 10.0, 0), (10.106, 10.0, 1), (9.894, 10.0, 1), (0.104, 0.1, 0)],
 )
 def test_clocks_may_differ_by_one_percent_and_five_milliseconds(parent_s, worker_s, flagged):
-    result = clocks({**FAILED, "flags": {}, "phases_s": {"steady": worker_s}}, parent_s)
+    measured = {**empty_result("ok", ""), "phases_s": {"steady": worker_s}}
+    result = compare_clocks(measured, parent_s)
     assert result["parent_steady_s"] == parent_s
     assert len(result["flags"]) == flagged
-    assert FAILED["flags"] == {}
+    assert measured["flags"] == {}
 
 
 def test_a_parent_that_has_to_wait_is_not_late(visit, monkeypatch):
     """The kernel stamps what is told when it is told, whenever the parent comes to read it."""
-    read = worker_process.Stamps.read
+    read = worker_process.KernelClock.read
 
     def read_late(self):
         time.sleep(1.0)
         return read(self)
 
-    monkeypatch.setattr(worker_process.Stamps, "read", read_late)
+    monkeypatch.setattr(worker_process.KernelClock, "read", read_late)
     _, _, results = visit('event("start"); time.sleep(0.1); event("end"); result(steady=0.1)')
     assert 0.1 <= results["a"]["parent_steady_s"] < 1.0
 
@@ -66,13 +67,13 @@ def test_a_parent_that_has_to_wait_is_not_late(visit, monkeypatch):
 @pytest.mark.parametrize("messages", [0, 1, 200])
 def test_reading_ends_when_nothing_is_left(visit, monkeypatch, messages):
     """The socket of a worker that has ended is read until it is empty, not 64 times."""
-    read, reads = worker_process.Stamps.read, []
+    read, reads = worker_process.KernelClock.read, []
 
     def count_and_read(self):
         reads.append(read(self))
         return reads[-1]
 
-    monkeypatch.setattr(worker_process.Stamps, "read", count_and_read)
+    monkeypatch.setattr(worker_process.KernelClock, "read", count_and_read)
     visit(f'for _ in range({messages}): event("start"); event("end")\nresult()')
     assert len(reads) <= 4 + messages * 2  # at worst one reading for each message
     assert reads[-1] == ([], False)
@@ -221,7 +222,7 @@ def test_an_interrupt_loses_no_result_that_has_arrived(visit, monkeypatch):
     ended, results, interrupts = worker_process.has_ended, {}, [KeyboardInterrupt]
     monkeypatch.setattr(worker_process, "GRACE_S", 0.1)
 
-    def take(self, data, take=Worker._take):
+    def take(self, data, take=Worker._take_results):
         take(self, data)
         if self._last:
             monkeypatch.setattr(worker_process, "has_ended", interrupted)
@@ -232,7 +233,7 @@ def test_an_interrupt_loses_no_result_that_has_arrived(visit, monkeypatch):
             raise interrupts.pop()
         return ended(running)
 
-    monkeypatch.setattr(Worker, "_take", take)
+    monkeypatch.setattr(Worker, "_take_results", take)
     with pytest.raises(KeyboardInterrupt):
         visit("result(); time.sleep(600)")
     assert results["a"]["status"] == "ok"

@@ -7,8 +7,8 @@ import pytest
 from tiebreak import registry
 from tiebreak.bench.probes import agent as agent_probes
 from tiebreak.bench.probes.subject import make_subject
+from tiebreak.bench.suite.plan import Cell, Effort, Job
 from tiebreak.bench.worker import main as worker
-from tiebreak.bench.worker.sampling import Effort
 
 EFFORT = Effort(0.001, 2, 0.001, silent_calls=2, warmup_s=0.2, memory_calls=0)
 SMALL = {
@@ -21,12 +21,9 @@ PROBES = ("interact", "forward", "update", "iteration", "train", "interact")
 
 
 def subject(framework="linen", mode="jit", task="gymnax/CartPole-v1", loop="fused", **changes):
-    cell = {
-        "algorithm": "dqn", "framework": framework, "mode": mode, "task": task, "loop": loop,
-        "probe": "", "precision": "float32", "size": "reference", "num_envs": 4, "device": "cpu",
-        "cache": "warm", "label": "", "config": SMALL, **changes,
-    }  # fmt: skip
-    out = make_subject({"cells": [cell], "seed": 3, "threads": 2})
+    fields = {"size": "reference", "num_envs": 4, "config": SMALL, **changes}
+    cell = Cell("dqn", framework, mode, task, loop, "", **fields)
+    out = make_subject(Job((cell,), seed=3, threads=2))
     out.build()
     return out
 

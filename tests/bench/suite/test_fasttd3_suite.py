@@ -8,10 +8,13 @@ import pytest
 from bench import fakes
 from bench.suite.test_suite import MINIMAL, load
 
+from tiebreak import registry
 from tiebreak.bench.machine import nvidia_smi
-from tiebreak.bench.manager import manager, runner, store
-from tiebreak.bench.manager.worker_env import environment
+from tiebreak.bench.machine.availability import why_unavailable
+from tiebreak.bench.manager import manager, store
+from tiebreak.bench.manager.worker_env import worker_environment
 from tiebreak.bench.suite import suite
+from tiebreak.bench.suite.plan import Cell, Job
 from tiebreak.bench.worker import main as worker
 from tiebreak.core.errors import MissingDevice, UsageError
 from tiebreak.report.published import _calls_per_s
@@ -60,10 +63,10 @@ def test_robots_are_for_a_gpu_in_every_mode_and_both_precisions():
 
 
 def test_without_a_gpu_its_cells_are_left_out_with_the_reason(gpus, monkeypatch):
-    monkeypatch.setattr(runner.registry, "missing_packages", lambda packages: [])
-    monkeypatch.setattr(runner.registry, "why_mode_unavailable", lambda framework, mode: "")
+    monkeypatch.setattr(registry, "missing_packages", lambda packages: [])
+    monkeypatch.setattr(registry, "why_mode_unavailable", lambda framework, mode: "")
     for cell in cells():
-        reason = runner.absent(cell)
+        reason = why_unavailable(cell)
         if gpus or cell.device == "cpu":
             assert reason == ""
         else:
@@ -83,7 +86,7 @@ def test_the_same_race_on_another_device(tmp_path):
 def test_a_device_that_is_asked_for_and_not_here_is_refused(gpus, tmp_path):
     mine, out = fakes.suite(tmp_path, "fine"), tmp_path / "out"
     if gpus:
-        manager._require("gpu")
+        manager._check_device("gpu")
         return
     with pytest.raises(UsageError, match=r"'gpu' is not here: .* or use --device cpu"):
         manager.run_suite(mine, out, "smoke", progress=False, device="gpu", subject=SUBJECT)
@@ -92,7 +95,7 @@ def test_a_device_that_is_asked_for_and_not_here_is_refused(gpus, tmp_path):
 
 def test_a_device_that_is_none_is_refused():
     with pytest.raises(UsageError, match="unknown device 'gqu'; did you mean 'gpu'"):
-        manager._require("gqu")
+        manager._check_device("gqu")
 
 
 def test_a_run_goes_on_with_the_device_that_it_began_with(tmp_path, monkeypatch):
@@ -119,8 +122,9 @@ def test_a_framework_that_does_not_see_the_device_is_missing_not_failed():
 
 @pytest.mark.parametrize("framework", ["torch", "nnx"])
 def test_a_simulator_beside_torch_leaves_it_room_on_the_gpu(tmp_path, framework):
-    job = {"threads": 2, "hash_seed": 5, "cells": [{"device": "gpu", "framework": framework}]}
-    env = environment(job, tmp_path / "visit", tmp_path / "cache")
+    cell = Cell("fasttd3", framework, "", "playground/CheetahRun", "host", "update", device="gpu")
+    job = Job((cell,), threads=2, hash_seed=5)
+    env = worker_environment(job, tmp_path / "visit", tmp_path / "cache")
     assert ("XLA_PYTHON_CLIENT_PREALLOCATE" in env) == (framework == "torch")
     assert "JAX_PLATFORMS" not in env
 

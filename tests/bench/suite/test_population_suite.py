@@ -30,8 +30,8 @@ def test_numbers_of_agents_are_races(tmp_path):
         f"{race} 1": 2,
         f"{race} 4": 2,
     }
-    assert "agents" not in plan.cells[0].facts()
-    assert plan.cells[-1].facts()["agents"] == 4
+    assert "agents" not in plan.cells[0].to_json()
+    assert plan.cells[-1].to_json()["agents"] == 4
 
 
 @pytest.mark.parametrize(

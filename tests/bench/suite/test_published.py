@@ -34,7 +34,7 @@ def test_a_table_is_read_and_says_which_cells_it_belongs_to(tmp_path):
     (value,) = table["values"]
     assert (value["what"], value["value"], value["plus_minus"]) == ("A", 0.5, 0.1)
     cells = load(tmp_path, MINIMAL + TABLE).cells
-    found = [c for c in cells if published.belongs(c.facts(), value["where"])]
+    found = [c for c in cells if published.belongs(c.to_json(), value["where"])]
     assert [(c.framework, c.probe) for c in found] == [("linen", "update"), ("nnx", "update")]
 
 
@@ -60,7 +60,7 @@ def test_a_value_may_belong_to_a_race_of_another_scale(tmp_path):
 
 @pytest.mark.parametrize("name", ["update-steps", "dqn-breakdown", "gymnax-ppo", "fasttd3"])
 def test_every_published_number_of_ours_has_a_cell_at_some_scale(name):
-    cells = [cell.facts() for s in suite.SCALES for cell in suite.load(name, s, 0).cells]
+    cells = [cell.to_json() for s in suite.SCALES for cell in suite.load(name, s, 0).cells]
     tables = suite.load(name, "smoke", 0).published
     values = [value for table in tables for value in table["values"]]
     assert values

@@ -109,7 +109,7 @@ def test_races_that_differ_in_config_have_names(tmp_path):
 
 def test_a_cell_without_a_race_keeps_the_id_that_it_had():
     cell = Cell("ppo", "torch", "eager", "gymnasium/CartPole-v1", "host", "train")
-    assert "race" not in cell.facts()
+    assert "race" not in cell.to_json()
     assert cell.id == "253dbd254da35eec"
     assert replace(cell, race="deep").id != cell.id
 

@@ -14,8 +14,8 @@ from jsonschema import Draft202012Validator  # altair brings it
 
 from tiebreak import registry
 from tiebreak.bench.suite import cells, published, scale, suite
-from tiebreak.bench.suite.plan import Scale
-from tiebreak.bench.worker.sampling import Effort
+from tiebreak.bench.suite.plan import Effort, Scale
+from tiebreak.bench.suite.schema import build_schema
 
 SCHEMA = json.loads(suite.SCHEMA_FILE.read_text(encoding="utf-8"))
 TOP = SCHEMA["properties"]
@@ -31,6 +31,11 @@ def refuses(text: str) -> bool:
 
 def test_the_schema_is_one():
     Draft202012Validator.check_schema(SCHEMA)
+
+
+def test_the_file_is_the_generated_one():
+    """After a change of the tables: `python -m tiebreak.bench.suite.schema`."""
+    assert build_schema() == SCHEMA
 
 
 def test_keys_are_the_loaders():
@@ -52,7 +57,7 @@ def test_choices_are_the_registrys():
         assert choices(table["algorithm"]) == list(registry.ALGORITHMS)
         assert choices(table["precision"]) == list(registry.PRECISIONS)
         assert choices(table["size"]) == list(cells.SIZES)
-    assert choices(RACE["probes"]) == list(cells.PROBES)
+    assert choices(RACE["probes"]) == list(cells.PROBE_NAMES)
     assert RACE["task"]["anyOf"][0]["pattern"] == f"^({'|'.join(registry.ENGINES)})/.+$"
     assert ROW["framework"]["enum"] == list(registry.FRAMEWORKS)
     assert set(ROW["mode"]["enum"]) == {m for f in registry.FRAMEWORKS.values() for m in f.modes}
@@ -79,7 +84,7 @@ def test_the_schema_refuses_wrong_tables(message):
 
 
 def test_defaults_are_the_ones_that_hold():
-    assert {key: TOP[key]["default"] for key in cells.COMMON} == cells.COMMON
+    assert {key: TOP[key]["default"] for key in cells.DEFAULTS} == cells.DEFAULTS
     usual = {f.name: f.default for kind in (Scale, Effort) for f in fields(kind)}
     for key, schema in SCALE["properties"].items():
         assert schema.get("default") == (usual[key] or None if key == "stages" else usual[key]), key

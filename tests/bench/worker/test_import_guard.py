@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from tiebreak import registry
-from tiebreak.bench.manager.runner import needs
+from tiebreak.bench.machine.availability import required_packages
 from tiebreak.bench.suite.plan import Cell
 from tiebreak.core import import_guard
 
@@ -55,7 +55,8 @@ def cell(framework, task):
 def test_a_cell_declares_what_its_process_may_load(monkeypatch, framework, task, refused):
     monkeypatch.setattr(sys, "modules", {})
     monkeypatch.setattr(sys, "meta_path", [])
-    one = import_guard.install(registry.allowed_imports(needs(cell(framework, task))[0]))
+    allowed = registry.allowed_imports(required_packages(cell(framework, task)))
+    one = import_guard.install(allowed)
     assert one.refused - {"tf_keras"} >= refused - {"tf_keras"}
     if framework in registry.FRAMEWORKS:
         assert not set(registry.framework(framework).packages) & one.refused

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from tiebreak.bench.probes.base import Probe
+from tiebreak.bench.suite.plan import Effort
 from tiebreak.bench.worker import main as worker
 from tiebreak.bench.worker import memory
-from tiebreak.bench.worker.sampling import Effort
 from tiebreak.bench.worker.turns import Turns
 from tiebreak.frameworks.runtime import Retraced
 

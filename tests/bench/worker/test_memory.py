@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tiebreak.bench.worker import memory
-from tiebreak.bench.worker.memory import Meter, grows, growth
+from tiebreak.bench.worker.memory import Meter, growth, leak_slope
 
 KIB = 1024
 rng = np.random.default_rng(0)
@@ -16,7 +16,7 @@ SPIKES = np.where(rng.random(50) < 0.2, 7e6, 0.0)
 
 
 def flagged(series):
-    return grows(growth([int(x) for x in series]))
+    return leak_slope(growth([int(x) for x in series]))
 
 
 @pytest.mark.parametrize(
@@ -44,9 +44,9 @@ def test_only_steady_growth_is_a_leak(series, leaks):
 
 def test_what_compiles_may_keep_a_little_more():
     about = growth([8 * KIB * i for i in range(50)])
-    assert grows(about) == 8 * KIB
-    assert not grows(about, compiles=True)
-    assert grows(growth([24 * KIB * i for i in range(50)]), compiles=True)
+    assert leak_slope(about) == 8 * KIB
+    assert not leak_slope(about, compiles=True)
+    assert leak_slope(growth([24 * KIB * i for i in range(50)]), compiles=True)
 
 
 def test_the_slope_is_per_call_and_robust():
@@ -118,7 +118,7 @@ def test_a_planted_leak_is_flagged_by_50_calls(leak):
     about = memory.summary(meter(), meter().series(lambda: kept.append(LEAKS[leak]()) or 0.0, 50))
     assert about["source"] == "heap"
     assert len(about["series_bytes"]) == 50
-    assert grows(about) > memory.GROWING
+    assert leak_slope(about) > memory.GROWING
 
 
 class Cycle:
@@ -134,4 +134,4 @@ def work():
 @needs_heap
 def test_no_clean_control_of_20_is_flagged():
     one = meter()
-    assert [grows(memory.summary(one, one.series(work, 50))) for _ in range(20)] == [0] * 20
+    assert [leak_slope(memory.summary(one, one.series(work, 50))) for _ in range(20)] == [0] * 20

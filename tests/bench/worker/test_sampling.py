@@ -6,9 +6,10 @@ import itertools
 
 import pytest
 
+from tiebreak.bench.clock import Clock, time_calls
+from tiebreak.bench.suite.plan import Effort
 from tiebreak.bench.worker import sampling
-from tiebreak.bench.worker.clock import Clock, time_calls
-from tiebreak.bench.worker.sampling import Effort, Timed
+from tiebreak.bench.worker.sampling import Timed
 from tiebreak.bench.worker.turns import Turns
 
 MS = 1_000_000

@@ -6,10 +6,10 @@ import time
 
 import pytest
 
+from tiebreak.bench.clock import Clock
 from tiebreak.bench.manager import reaper
+from tiebreak.bench.suite.plan import Effort
 from tiebreak.bench.worker import sampling
-from tiebreak.bench.worker.clock import Clock
-from tiebreak.bench.worker.sampling import Effort
 from tiebreak.bench.worker.turns import SPIN_S, Turns, settle
 
 
@@ -37,7 +37,7 @@ def test_a_turn_is_asked_for_begun_and_ended():
     ]  # fmt: skip
     assert [enough for when, enough in manager.said if when == "ready"] == [False, True, True]
     assert 0.04 <= turns.steady_s < 0.2
-    assert set(turns.others()) >= {"run_queue"} or not reaper.LINUX
+    assert set(turns.contention()) >= {"run_queue"} or not reaper.LINUX
 
 
 def waits(work):
@@ -53,7 +53,7 @@ def test_what_happens_between_two_turns_is_no_contention():
     turns = waits(lambda: time.sleep(0.3))
     assert 0.14 < turns._contention.seconds < 0.6
     assert turns._contention.windows == 3
-    assert turns.ran_on == 0.0
+    assert turns.busy_cpus == 0.0
 
 
 def test_work_that_goes_on_while_it_waits_is_found():
@@ -62,7 +62,7 @@ def test_work_that_goes_on_while_it_waits_is_found():
         while time.process_time() < end:
             pass
 
-    assert 0.05 < waits(run_on).ran_on <= 4.0
+    assert 0.05 < waits(run_on).busy_cpus <= 4.0
 
 
 def test_alone_the_phase_is_one_window():
@@ -71,8 +71,8 @@ def test_alone_the_phase_is_one_window():
     assert turns.next(enough=False)
     assert turns.next(enough=False)
     assert not turns.next(enough=True)
-    turns.over()
-    turns.over()
+    turns.finish()
+    turns.finish()
     assert said == ["start", "end"]
     assert not turns.next(enough=False, spent=True)
 

@@ -7,9 +7,9 @@ import pytest
 from tiebreak import registry
 from tiebreak.bench.manager.manager import run_suite
 from tiebreak.bench.manager.store import read_records
-from tiebreak.bench.probes.subject import Subject
+from tiebreak.bench.probes.subject import AgentSubject
+from tiebreak.bench.suite.plan import Cell, Effort, Job
 from tiebreak.bench.worker import main as worker
-from tiebreak.bench.worker.sampling import Effort
 
 SUITE = """
 algorithm = "ppo"
@@ -76,17 +76,15 @@ def test_clean_cells_are_not_flagged(framework, mode, task, tmp_path):
 
 
 def job(framework, mode):
-    cell = {
-        "framework": framework, "mode": mode, "task": "gymnasium/CartPole-v1", "loop": "host",
-        "algorithm": "ppo", "precision": "float32", "device": "cpu", "num_envs": 2, "size": "s",
-        "config": {"num_steps": 16, "num_minibatches": 2, "num_epochs": 1},
-    }  # fmt: skip
-    return {"cells": [cell], "seed": 3, "threads": 2}
+    config = {"num_steps": 16, "num_minibatches": 2, "num_epochs": 1}
+    task = "gymnasium/CartPole-v1"
+    cell = Cell("ppo", framework, mode, task, "host", "update", num_envs=2, config=config)
+    return Job((cell,), seed=3, threads=2)
 
 
 def subject(framework, mode):
     pytest.importorskip(framework if framework == "torch" else "jax")
-    one = Subject(job(framework, mode))
+    one = AgentSubject(job(framework, mode))
     one.build()
     return one
 

@@ -12,6 +12,8 @@ from bench import fakes
 from tiebreak.bench.manager import worker_process
 from tiebreak.bench.manager.manager import run_suite
 from tiebreak.bench.manager.store import read_records
+from tiebreak.bench.manager.worker_env import worker_environment
+from tiebreak.bench.suite.plan import Cell, Job
 
 SUBJECT = "bench.fakes:make_subject"
 
@@ -157,8 +159,9 @@ def _runs(pid):
 def test_workers_see_an_allow_list_of_the_environment(tmp_path, monkeypatch):
     monkeypatch.setenv("SECRET_TOKEN", "abc")
     monkeypatch.setenv("XLA_FLAGS", "--slow")
-    job = {"threads": 2, "hash_seed": 5, "cells": [{"device": "cpu"}]}
-    env = worker_process.environment(job, tmp_path, tmp_path / "cache")
+    cell = Cell("ppo", "torch", "eager", "gymnasium/CartPole-v1", "host", "update")
+    job = Job((cell,), threads=2, hash_seed=5)
+    env = worker_environment(job, tmp_path, tmp_path / "cache")
     assert not {"SECRET_TOKEN", "XLA_FLAGS"} & set(env)
     assert env["OMP_NUM_THREADS"] == env["TF_NUM_INTRAOP_THREADS"] == "2"
     assert env["PYTHONHASHSEED"] == "5"

@@ -1,1 +1,1 @@
-"""Describe the machine, and notice what disturbs a measurement."""
+"""Describe the machine, and measure what disturbs a run."""

@@ -1,7 +1,7 @@
-"""Who else was using the CPUs while something was timed, and what held them back.
+"""Measure what other processes took of the CPUs while something was timed, and throttling.
 
-All readings are taken from the kernel's counters before and after; nothing runs meanwhile. What a
-system does not count is left out. Thresholds and what they rest on: docs/decisions/0012 and 0016.
+The kernel's counters are read before and after; nothing runs meanwhile. Quantities that a system
+does not count are left out. Thresholds are explained in docs/decisions/0012 and 0016.
 """
 
 from __future__ import annotations
@@ -13,133 +13,141 @@ import os
 import resource
 from pathlib import Path
 
+from tiebreak.bench.clock import Timer
 from tiebreak.bench.machine import nvidia_smi
 from tiebreak.bench.machine.procfs import ROOT, cgroup, read, value
-from tiebreak.bench.worker.clock import Timer
 
 CONTENDED = {"others": 0.05, "steal": 0.01}
-"""Shares of the CPU time from which on a visit is flagged as contended."""
-WAITED = {"run_queue": 0.02, "psi": 0.05}
-"""Shares of the time waited for a CPU. A process's own threads wait for one another, too, so these
-flag nothing by themselves; above them, others that took `OTHERS_WAITED` are held responsible."""
-OTHERS_WAITED = 0.02
+"""Shares of CPU time above which a run is flagged as contended."""
+
+WAITING = {"run_queue": 0.02, "psi": 0.05}
+"""Shares of wall time spent waiting for a CPU. A process's own threads also wait for one another,
+so these flag nothing by themselves; above them the limit on `others` is `OTHERS_IF_WAITING`."""
+
+OTHERS_IF_WAITING = 0.02
+
 THROTTLED = 0.01
-"""Share of the time from which on a visit is flagged as throttled."""
+"""Share of the time above which a run is flagged as throttled."""
 
 Shares = dict[str, float]
 
 QUOTA = {"throttled_usec": 1e-6, "throttled_time": 1e-9}
-"""Where a cgroup counts the CPU time that its quota withheld (v2, v1), in which unit."""
+"""Counter of CPU time withheld by a cgroup's quota (v2, v1) -> its unit in seconds."""
 
 
 def contended(shares: Shares) -> float:
-    """The largest share that others or the host took, if it exceeds its threshold; or 0."""
+    """Return the largest share that others or the host took if above its threshold, else 0."""
     limits = dict(CONTENDED)
-    if any(shares.get(name, 0.0) > limit for name, limit in WAITED.items()):
-        limits["others"] = OTHERS_WAITED
-    found = {name: shares.get(name, 0.0) for name in limits}
-    return max((share for name, share in found.items() if share > limits[name]), default=0.0)
+    if any(shares.get(name, 0.0) > limit for name, limit in WAITING.items()):
+        limits["others"] = OTHERS_IF_WAITING
+    excessive = [shares[name] for name, limit in limits.items() if shares.get(name, 0.0) > limit]
+    return max(excessive, default=0.0)
 
 
 def throttled(shares: Shares) -> float:
-    """The share of the time for which a quota, power or heat held this process back; or 0."""
+    """Return the share of time lost to a quota, power or heat if above its threshold, else 0."""
     share = shares.get("throttled", 0.0)
     return share if share > THROTTLED else 0.0
 
 
 class Contention:
-    """What others took of the CPUs since its construction, and how long this process waited.
+    """Meter of the CPU time that others took, and of this process's waiting, since construction.
 
-    Time between `pause` and `resume` does not count: it is other visits' turn.
+    Time between `pause` and `resume` does not count: other workers have their turn then.
     """
 
     def __init__(self) -> None:
-        self.gpu_us = nvidia_smi.held_back_us() if _uses_gpu() else None
+        self.gpu_us = nvidia_smi.throttled_us() if _uses_gpu() else None
         self.cpus = affinity()
         self.own_s, self.seconds, self.windows = 0.0, 0.0, 0
-        self.spent: dict[str, float] = {}
+        self.counted_s: dict[str, float] = {}
         self._open: tuple[float, Timer, dict[str, float]] | None = None
         self.resume()
 
     def resume(self) -> None:
-        """From now on it counts."""
+        """Start counting."""
         self._open = _own_s(), Timer(), _counters(self.cpus)
 
     def pause(self) -> None:
-        """From now on it does not."""
+        """Stop counting until `resume`."""
         if self._open is None:
             return
-        (own_s, timer, before), self._open = self._open, None
-        after, self.windows = _counters(self.cpus), self.windows + 1
+        own_s, timer, before = self._open
+        self._open = None
+        after = _counters(self.cpus)
+        self.windows += 1
         self.seconds += timer.elapsed_s()
         self.own_s += _own_s() - own_s
         for name in after.keys() & before.keys():
-            self.spent[name] = self.spent.get(name, 0.0) + after[name] - before[name]
+            self.counted_s[name] = self.counted_s.get(name, 0.0) + after[name] - before[name]
 
     def read(self) -> Shares:
-        """Shares, of those that this system counts:
+        """Return the shares that this system counts.
 
-        others, steal: of the CPU time of the CPUs that this process may use, what other processes
-        used and what a host took for other machines. run_queue: of the wall time, this thread
-        runnable but waiting (for its own process's threads, too). psi: of the wall time, any task
-        (of our cgroup, or else of the system) waiting for a CPU. throttled: of the time, held back
-        by a quota of our cgroup, or a GPU's clock by power or heat.
+        others, steal: share of the CPU time of this process's CPUs that other processes used, and
+            that the host took for other virtual machines.
+        run_queue: share of wall time in which this thread was runnable but waited.
+        psi: share of wall time in which any task of our cgroup (else of the system) waited.
+        throttled: share of time lost to a quota of our cgroup, or to a GPU's power or heat limit.
         """
         self.pause()
-        spent, seconds = self.spent, max(self.seconds, 1e-9)
+        counted_s, seconds = self.counted_s, max(self.seconds, 1e-9)
         cpu_s = seconds * len(self.cpus)
         ticks = len(self.cpus) * math.sqrt(max(1, self.windows))
-        blur_s = ticks / os.sysconf("SC_CLK_TCK")  # whole ticks are counted on each CPU
-        out = {k: spent[k] / seconds for k in ("run_queue", "psi") if k in spent}
-        if abs(spent.get("total", 0.0) - cpu_s) < 0.2 * cpu_s + blur_s:  # some systems show zeros
-            out["steal"] = spent["steal"] / cpu_s
-            busy_s = cpu_s - spent["idle"] - spent["steal"]
-            out["others"] = max(0.0, busy_s - self.own_s - blur_s) / cpu_s
-        if "quota" in spent:
-            out["throttled"] = spent["quota"] / cpu_s
-        if _uses_gpu():
-            out["throttled"] = max(out.get("throttled", 0.0), self._gpu(seconds))
-        return out
+        resolution_s = ticks / os.sysconf("SC_CLK_TCK")  # each CPU counts whole ticks
 
-    def _gpu(self, seconds: float) -> float:
-        """The share of the time that a GPU was held back; 1 where only `now` is known."""
-        after = nvidia_smi.held_back_us()
+        shares = {k: counted_s[k] / seconds for k in ("run_queue", "psi") if k in counted_s}
+        is_counted = abs(counted_s.get("total", 0.0) - cpu_s) < 0.2 * cpu_s + resolution_s
+        if is_counted:  # some systems show zeros
+            shares["steal"] = counted_s["steal"] / cpu_s
+            busy_s = cpu_s - counted_s["idle"] - counted_s["steal"]
+            shares["others"] = max(0.0, busy_s - self.own_s - resolution_s) / cpu_s
+        if "quota" in counted_s:
+            shares["throttled"] = counted_s["quota"] / cpu_s
+        if _uses_gpu():
+            shares["throttled"] = max(shares.get("throttled", 0.0), self._gpu_throttled(seconds))
+        return shares
+
+    def _gpu_throttled(self, seconds: float) -> float:
+        """Return the share of time that a GPU was throttled; 0 or 1 where drivers do not count."""
+        after = nvidia_smi.throttled_us()
         if self.gpu_us and after and len(after) == len(self.gpu_us):
             most = max(b - a for a, b in zip(self.gpu_us, after, strict=True))
             return min(1.0, most / 1e6 / seconds)
-        return float(nvidia_smi.is_held_back())
+        return float(nvidia_smi.is_throttled())
 
 
 def affinity() -> list[int]:
-    """The CPUs that this process may use."""
+    """Return the numbers of the CPUs that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return sorted(os.sched_getaffinity(0))
     return list(range(os.cpu_count() or 1))
 
 
 def _counters(cpus: list[int], root: Path = ROOT) -> dict[str, float]:
-    """Seconds so far, by what they were spent on."""
-    out = _stat(cpus, read(root / "proc/stat"))
+    """Return the kernel's counters so far, in seconds."""
+    seconds_by_use = _stat(cpus, read(root / "proc/stat"))
     waits = read(root / "proc/thread-self/schedstat").split()
     if len(waits) > 1:
-        out["run_queue"] = int(waits[1]) / 1e9
+        seconds_by_use["run_queue"] = int(waits[1]) / 1e9
     folders = cgroup("cpu", root)
     for file in (*(folder / "cpu.pressure" for folder in folders), root / "proc/pressure/cpu"):
         some = read(file).partition("\n")[0]
         if "total=" in some:
-            out["psi"] = int(some.partition("total=")[2]) / 1e6
+            seconds_by_use["psi"] = int(some.partition("total=")[2]) / 1e6
             break
-    for folder, (name, seconds) in itertools.product(folders, QUOTA.items()):
-        if (withheld := value(folder / "cpu.stat", name)) is not None:
-            out["quota"] = withheld * seconds
-    return out
+    for folder, (name, unit_s) in itertools.product(folders, QUOTA.items()):
+        withheld = value(folder / "cpu.stat", name)
+        if withheld is not None:
+            seconds_by_use["quota"] = withheld * unit_s
+    return seconds_by_use
 
 
 def _stat(cpus: list[int], text: str) -> dict[str, float]:
-    """Idle, stolen and all time of these CPUs, from /proc/stat.
+    """Return idle, stolen and total seconds of these CPUs, from the text of /proc/stat.
 
-    What was *not* idle is counted busy: the kernel adds up idle time as it passes, but busy time by
-    looking once in a tick at who is running, which is coarse.
+    Callers take total minus idle as busy: the kernel accumulates idle time exactly, but samples
+    busy time once per tick, which is coarse.
     """
     names = {f"cpu{n}" for n in cpus}
     rows = [line.split() for line in text.splitlines() if line.split()[0] in names]
@@ -154,19 +162,19 @@ def _stat(cpus: list[int], text: str) -> dict[str, float]:
 
 
 def _own_s() -> float:
-    """CPU time of this process, of its children that have ended, and of those of environments."""
+    """Return CPU seconds of this process, its ended children and its environment processes."""
     running = sum(_cpu_s(child.pid) for child in multiprocessing.active_children())
     own, ended = (resource.getrusage(w) for w in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     return own.ru_utime + own.ru_stime + ended.ru_utime + ended.ru_stime + running
 
 
 def _cpu_s(pid: int | None) -> float:
-    """CPU time of a running process; 0 where the system does not tell."""
+    """Return CPU seconds of a running process; 0 where /proc does not show them."""
     # PID (NAME) STATE …, where a name may hold spaces and brackets; 12th and 13th: user and system
     fields = read(ROOT / f"proc/{pid}/stat").rpartition(")")[2].split()
     return sum(map(int, fields[11:13])) / os.sysconf("SC_CLK_TCK")
 
 
 def _uses_gpu() -> bool:
-    """Workers of CPU cells see no device; asking costs a process."""
+    # Workers of CPU cells see no device; asking nvidia-smi costs a process.
     return os.environ.get("CUDA_VISIBLE_DEVICES") != ""

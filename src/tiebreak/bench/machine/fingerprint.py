@@ -1,7 +1,6 @@
-"""Who measured: hardware, system, limits, software. Different fingerprints are never pooled.
+"""Identify the machine and the software of a measurement; results are pooled only within one.
 
-Host and user names are hashed. No framework is imported to find out: versions are read from what
-is installed.
+Host and user names are hashed. No framework is imported: versions come from package metadata.
 """
 
 from __future__ import annotations
@@ -11,6 +10,7 @@ import getpass
 import hashlib
 import os
 import platform
+import re
 import resource
 import sys
 from importlib import metadata
@@ -20,7 +20,6 @@ from typing import Any
 from tiebreak.bench.machine import nvidia_smi
 from tiebreak.bench.machine.contention import affinity
 from tiebreak.bench.machine.procfs import cgroup, read
-from tiebreak.bench.manager.worker_env import MATTERING, fixed
 from tiebreak.core import cxx_compiler
 from tiebreak.core.config import digest
 from tiebreak.core.git import commit, output
@@ -30,36 +29,43 @@ PACKAGES = (
     "keras", "ml-dtypes", "mujoco", "mujoco-mjx", "numpy", "optax", "playground", "safetensors",
     "scipy", "tensorflow", "tensorflow-cpu", "torch", "triton",
 )  # fmt: skip
-"""Those that are listed by name; all others are in the digest of `distributions`."""
+"""Packages listed with their versions; all others are in the digest of `distributions`."""
 
-PASSING = ("boot_id", "commit", "hardware", "load_average", "memory_bytes")
-"""What is noted but no part of the identity: it changes without anything being another, or (the
-commit, the exact memory) something that is part of it says the same more to the point."""
+NOT_IDENTITY = ("boot_id", "commit", "hardware", "load_average", "memory_bytes")
+"""Recorded, but not part of the identity: these change on the same machine, or (commit, exact
+memory) another field identifies the same thing better."""
 
 HARDWARE = (
     "cpu", "cpu_flags", "cores", "affinity", "memory_gib", "gpus", "cgroup", "system", "host_hash",
 )  # fmt: skip
-"""What a machine is whatever is installed on it: two versions may be compared on one."""
+"""The fields that identify the machine alone, so that two versions can be compared on it."""
 
 LIMITS = ("AS", "CPU", "DATA", "STACK")
-"""Resource limits that change what a process may use."""
+"""Resource limits (RLIMIT_*) that change what a process may use."""
 
 CGROUP = {
     "cpu.max": ("cpu", ("cpu.max", "cpu.cfs_quota_us")),
     "memory.max": ("memory", ("memory.max", "memory.limit_in_bytes")),
 }
-"""Limit -> controller, and its file in v2 and v1."""
+"""Limit -> (controller, its files in cgroup v2 and v1)."""
+
 NO_LIMIT = 1 << 60
-"""From here on a limit of v1 is none."""
+"""A limit of cgroup v1 from this value on means that there is none."""
 
 NOT_MEASURED = {"cli.py", "commands", "report", "selftest", "stats", "verify"}
-"""Parts of this package that no visit executes."""
+"""Parts of this package that no worker executes."""
+
+TOOLCHAIN_VARIABLES = ("CC", "CUDA_HOME", "CXX", "LD_LIBRARY_PATH", "MUJOCO_GL")
+"""Inherited variables that select the compiler, the libraries or the renderer."""
 
 CPU0 = Path("/sys/devices/system/cpu/cpu0")
 
 
 def fingerprint() -> tuple[str, dict[str, Any]]:
-    """(16 hex digits, what they stand for). `hardware` in it are digits for the machine alone."""
+    """Return a digest of 16 hex digits and the fields that it covers.
+
+    The field `hardware` is a digest of the machine without its software.
+    """
     machine = {
         **_processor(),
         **_memory(),
@@ -75,7 +81,7 @@ def fingerprint() -> tuple[str, dict[str, Any]]:
         "packages": packages(),
         "distributions": distributions(),
         "blas": blas(),
-        "worker_environment": _variables(),
+        "worker_environment": _worker_variables(),
         "source": source(),
         "host_hash": _hashed(platform.node()),
         "user_hash": _hashed(_user()),
@@ -84,28 +90,58 @@ def fingerprint() -> tuple[str, dict[str, Any]]:
         "load_average": round(os.getloadavg()[0], 2),
     }
     machine["hardware"] = digest({name: machine[name] for name in HARDWARE})
-    return digest({k: v for k, v in machine.items() if k not in PASSING}), machine
+    identity = {name: value for name, value in machine.items() if name not in NOT_IDENTITY}
+    return digest(identity), machine
+
+
+def folder_name() -> str:
+    """Return the name of this machine's folder below results/: after its GPUs, else its CPUs."""
+    _, machine = fingerprint()
+    gpus = [text.rpartition(", ")[0] for text in machine["gpus"]]  # without their memory
+    if gpus:
+        number = f"x{len(gpus)}" if len(gpus) > 1 else ""
+        name = f"{gpus[0]} {number}"
+    else:
+        name = f"{machine['cpu']} {machine['cores']} cores"
+    without_marks = re.sub(r"\((r|tm)\)", "", name.lower())
+    return "-".join(re.findall(r"[a-z0-9]+", without_marks))
+
+
+def fixed_variables(threads: int) -> dict[str, str]:
+    """Return the environment variables that are equal in every worker of a suite."""
+    pools = ("OMP", "MKL", "OPENBLAS", "NUMEXPR", "VECLIB_MAXIMUM")
+    return {
+        **{f"{pool}_NUM_THREADS": str(threads) for pool in pools},
+        "TF_NUM_INTRAOP_THREADS": str(threads),
+        "TF_NUM_INTEROP_THREADS": "1",
+        "PJRT_NPROC": str(threads),
+        "TF_CPP_MIN_LOG_LEVEL": "2",
+        "PYTHONUNBUFFERED": "1",
+    }
 
 
 def packages() -> dict[str, str]:
-    """Versions of the packages that matter, of those that are installed."""
-    out = {}
+    """Return the versions of those PACKAGES that are installed."""
+    versions = {}
     for name in PACKAGES:
         try:
-            out[name] = metadata.version(name)
+            versions[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             continue
-    return out
+    return versions
 
 
 def distributions() -> dict[str, Any]:
-    """Everything installed: how many, and one digest over all names and versions."""
-    found = {f"{d.name}=={d.version}".lower() for d in metadata.distributions()}
-    return {"installed": len(found), "installed_digest": _digits("\n".join(sorted(found)))}
+    """Return the number of installed distributions and one digest of all names and versions."""
+    installed = {f"{d.name}=={d.version}".lower() for d in metadata.distributions()}
+    return {
+        "installed": len(installed),
+        "installed_digest": _hex_digest("\n".join(sorted(installed))),
+    }
 
 
 def blas() -> dict[str, str]:
-    """The library behind NumPy's products, and the instructions that NumPy has found here."""
+    """Return NumPy's BLAS library and the SIMD instructions that NumPy detected."""
     import numpy as np
 
     config: dict[str, Any] = np.show_config(mode="dicts")  # type: ignore[assignment]
@@ -120,14 +156,14 @@ def blas() -> dict[str, str]:
 
 
 def source() -> str:
-    """A digest of the files of this package that a visit executes, installed or in a checkout."""
+    """Return a digest of the files of this package that a worker executes."""
     package = Path(__file__).resolve().parents[2]
-    text = hashlib.sha256()
+    content = hashlib.sha256()
     for file in sorted(package.rglob("*.py")):
-        where = file.relative_to(package)
-        if where.parts[0] not in NOT_MEASURED:
-            text.update(where.as_posix().encode() + b"\0" + file.read_bytes() + b"\0")
-    return text.hexdigest()[:16]
+        name = file.relative_to(package)
+        if name.parts[0] not in NOT_MEASURED:
+            content.update(name.as_posix().encode() + b"\0" + file.read_bytes() + b"\0")
+    return content.hexdigest()[:16]
 
 
 def _processor() -> dict[str, Any]:
@@ -135,9 +171,10 @@ def _processor() -> dict[str, Any]:
     for line in read(Path("/proc/cpuinfo")).split("\n\n")[0].splitlines():
         name, _, value = line.partition(":")
         info[name.strip()] = value.strip()
+    flags = info.get("flags", info.get("Features", "")).split()
     return {
         "cpu": info.get("model name") or platform.processor() or "unknown",
-        "cpu_flags": _digits(" ".join(sorted(info.get("flags", info.get("Features", "")).split()))),
+        "cpu_flags": _hex_digest(" ".join(sorted(flags))),
         "microcode": info.get("microcode", ""),
         "cores": os.cpu_count(),
         "affinity": affinity(),
@@ -146,16 +183,16 @@ def _processor() -> dict[str, Any]:
 
 
 def _memory() -> dict[str, Any]:
-    """Bytes differ a little from boot to boot, whole GiB do not."""
+    # Bytes differ a little from boot to boot, whole GiB do not.
     size = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     huge = read(Path("/sys/kernel/mm/transparent_hugepage/enabled"))
     return {"memory_bytes": size, "memory_gib": round(size / 2**30), "huge_pages": huge}
 
 
 def _clocks() -> dict[str, str]:
-    """What sets the speed of the CPU, and which counter tells the time; as far as it shows."""
+    """Return frequency limits, boost settings and the clock source, as far as /sys shows them."""
     cpu = CPU0.parent
-    found = {
+    files = {
         "clock_min_khz": CPU0 / "cpufreq/cpuinfo_min_freq",
         "clock_max_khz": CPU0 / "cpufreq/scaling_max_freq",
         "boost": cpu / "cpufreq/boost",
@@ -163,46 +200,48 @@ def _clocks() -> dict[str, str]:
         "smt": cpu / "smt/active",
         "clocksource": cpu.parent / "clocksource/clocksource0/current_clocksource",
     }
-    return {name: value for name, file in found.items() if (value := read(file))}
+    return {name: value for name, file in files.items() if (value := read(file))}
 
 
 def _cgroup_limits() -> dict[str, str]:
-    """What our cgroup allows; empty where it does not limit."""
-    out = {}
+    """Return the limits of this process's cgroup; empty strings where there is none."""
+    limits = {}
     for limit, (controller, files) in CGROUP.items():
-        found = [read(f / file) for f in cgroup(controller) for file in files]
-        out[limit] = next((v for v in found if _limits_something(v)), "")
-    return out
+        values = [read(folder / file) for folder in cgroup(controller) for file in files]
+        limits[limit] = next(filter(_is_limit, values), "")
+    return limits
 
 
-def _limits_something(text: str) -> bool:
-    words = text.split()
-    return bool(words) and words[0].isdigit() and int(words[0]) < NO_LIMIT
+def _is_limit(text: str) -> bool:
+    fields = text.split()
+    return bool(fields) and fields[0].isdigit() and int(fields[0]) < NO_LIMIT
 
 
 def _limits() -> dict[str, Any]:
-    """Resource limits, scheduling policy and niceness, which workers inherit."""
-    out: dict[str, Any] = {}
+    """Return resource limits, scheduling policy and niceness, which workers inherit."""
+    limits: dict[str, Any] = {}
     for name in LIMITS:
         if (number := getattr(resource, f"RLIMIT_{name}", None)) is not None:
             soft = resource.getrlimit(number)[0]
-            out[f"rlimit_{name.lower()}"] = None if soft == resource.RLIM_INFINITY else soft
+            limits[f"rlimit_{name.lower()}"] = None if soft == resource.RLIM_INFINITY else soft
     if hasattr(os, "sched_getscheduler"):
-        out["policy"] = os.sched_getscheduler(0)
-    return {**out, "nice": os.getpriority(os.PRIO_PROCESS, 0)}
+        limits["policy"] = os.sched_getscheduler(0)
+    return {**limits, "nice": os.getpriority(os.PRIO_PROCESS, 0)}
 
 
-def _variables() -> dict[str, str]:
-    """A worker's variables that are alike in all visits; a user's paths as digits."""
-    own = {name: _hashed(os.environ[name]) for name in MATTERING if name in os.environ}
-    return {**fixed(len(affinity())), **own}
+def _worker_variables() -> dict[str, str]:
+    """Return the variables that all workers share. Inherited ones hold paths: they are hashed."""
+    inherited = {
+        name: _hashed(os.environ[name]) for name in TOOLCHAIN_VARIABLES if name in os.environ
+    }
+    return {**fixed_variables(len(affinity())), **inherited}
 
 
 @functools.cache
 def _cxx() -> str:
-    """The C++ compiler that torch.compile would use, in its own words."""
-    found = cxx_compiler.find()
-    return output([found, "--version"]).partition("\n")[0] if found else ""
+    """Return the version line of the C++ compiler that torch.compile would use."""
+    compiler = cxx_compiler.find()
+    return output([compiler, "--version"]).partition("\n")[0] if compiler else ""
 
 
 def _user() -> str:
@@ -216,5 +255,5 @@ def _hashed(name: str) -> str:
     return hashlib.sha256(f"tiebreak:{name}".encode()).hexdigest()[:12] if name else ""
 
 
-def _digits(text: str) -> str:
+def _hex_digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16] if text else ""

@@ -1,4 +1,4 @@
-"""Reading what the kernel shows of itself below /proc and /sys. Another root is for tests."""
+"""Read files below /proc and /sys. Tests pass another root."""
 
 from __future__ import annotations
 
@@ -9,32 +9,32 @@ ROOT = Path("/")
 
 
 def read(path: Path) -> str:
-    """A file's text; empty where there is none."""
+    """Return a file's stripped text; empty if it cannot be read."""
     with contextlib.suppress(OSError):
         return path.read_text(encoding="utf-8", errors="replace").strip()
     return ""
 
 
 def cgroup(controller: str, root: Path = ROOT) -> list[Path]:
-    """Folders of our cgroup: the unified one (v2) and this controller's (v1), of those there are.
+    """Return the existing folders of this process's cgroup: unified (v2) and a controller's (v1).
 
-    A container may name a cgroup that it does not see; what it sees is its own, at the top.
+    A container may be in a cgroup whose folder it cannot see; its own is then mounted at the top.
     """
-    out = []
+    folders = []
     for line in read(root / "proc/self/cgroup").splitlines():
         _, controllers, path = line.split(":", 2)
         if controllers and controller not in controllers.split(","):
             continue
         top = root / "sys/fs/cgroup" / (controller if controllers else "")
-        own = top / path.lstrip("/")
-        out.append(own if own.is_dir() else top)
-    return out
+        folder = top / path.lstrip("/")
+        folders.append(folder if folder.is_dir() else top)
+    return folders
 
 
 def value(file: Path, name: str) -> int | None:
-    """The number behind a name in a file of `name number` lines."""
+    """Return the number of `name` in a file of `name number` lines; None if it is not there."""
     for line in read(file).splitlines():
-        words = line.split()
-        if words[:1] == [name]:
-            return int(words[1])
+        fields = line.split()
+        if fields[:1] == [name]:
+            return int(fields[1])
     return None

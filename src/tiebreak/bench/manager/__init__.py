@@ -1,1 +1,1 @@
-"""Run cells in fresh processes and store their records."""
+"""Run the cells of a suite in worker processes and store their records."""

@@ -1,40 +1,42 @@
-"""The visits of a set, made together: prepared one after the other, then sampled in turns.
+"""Execute the runs of an interleaving: prepared one after another, then sampled in turns.
 
-At any time one worker is at work, and the others wait. The worker's end of it is turns.py; why it
-is done is docs/decisions/0030. One visit by itself asks for no turns, and is just run.
+At any time one worker works and the others wait. The worker's side is worker/turns.py; the reasons
+are in docs/decisions/0030. A single run asks for no turns and is just executed.
 """
 
 from __future__ import annotations
 
 import selectors
 from collections.abc import Sequence
-from typing import Any
 
+from tiebreak.bench.clock import Timer
 from tiebreak.bench.manager.reaper import Orphans
 from tiebreak.bench.manager.worker_process import Worker
-from tiebreak.bench.worker.clock import Timer
 from tiebreak.bench.worker.turns import GO
 
 ENOUGH = b"enough"
-"""The word that ends a probe's samples."""
+"""Reply that ends the samples of a probe."""
 
 
-def run(workers: Sequence[Worker], timeout_s: float, probes: Sequence[str] = ()) -> None:
-    """Make these visits; each worker says afterwards how it ended.
+def run_interleaved(
+    workers: Sequence[Worker], timeout_s: float, probes: Sequence[str] = ()
+) -> None:
+    """Execute workers until all have ended; each then holds its outcome.
 
-    `timeout_s` is what one may take that is not waiting for the others. `probes` is the order in
-    which they are measured, by every worker that has them.
+    Args:
+        timeout_s: Time limit of each worker, without waiting for its turns.
+        probes: Order in which all workers measure those probes that they have.
     """
     with Orphans() as orphans, selectors.DefaultSelector() as selector:
-        together = _Together(timeout_s, tuple(probes), selector, orphans)
+        interleaving = _Interleaving(timeout_s, tuple(probes), selector, orphans)
         try:
-            together.measure(workers)
+            interleaving.execute(workers)
         finally:  # also when the manager is interrupted
-            for worker in list(together.alive):
-                together.end(worker, late=False)
+            for worker in list(interleaving.alive):
+                interleaving.end(worker, late=False)
 
 
-class _Together:
+class _Interleaving:
     def __init__(
         self,
         timeout_s: float,
@@ -46,59 +48,60 @@ class _Together:
         self.selector, self.orphans = selector, orphans
         self.alive: list[Worker] = []
 
-    def measure(self, workers: Sequence[Worker]) -> None:
-        """Each until it asks for its first turn; then probe by probe."""
+    def execute(self, workers: Sequence[Worker]) -> None:
+        """Let each worker prepare until it asks for a turn, then sample probe by probe."""
         for worker in workers:
             if worker.start():
                 self.alive.append(worker)
                 for fd, reader in worker.readers().items():
                     self.selector.register(fd, selectors.EVENT_READ, reader)
-                self._go_on(worker)
+                self._listen(worker)
+
         while self.alive:
             first = min(map(self._rank, self.alive))
-            here = [worker for worker in self.alive if self._rank(worker) == first]
-            self._rounds(here, first)
-            for worker in here:
-                if worker.asks and self._rank(worker) == first:
-                    worker.answer(ENOUGH)
-                    self._go_on(worker)
+            measuring = [worker for worker in self.alive if self._rank(worker) == first]
+            self._sample(measuring, first)
+            for worker in measuring:
+                if worker.request and self._rank(worker) == first:
+                    worker.reply(ENOUGH)
+                    self._listen(worker)
 
-    def _rounds(self, here: Sequence[Worker], rank: int) -> None:
-        """Turn after turn, each round in the opposite order of the last, until all have enough."""
-        order = list(here)
-        while not all(w.asks.get("enough") or w.asks.get("spent") for w in order):
+    def _sample(self, measuring: Sequence[Worker], rank: int) -> None:
+        """Grant turns in rounds, each in the opposite order of the last, until all have enough."""
+        order = list(measuring)
+        while not all(w.request.get("enough") or w.request.get("spent") for w in order):
             for worker in order:
-                if not worker.asks.get("spent"):
-                    worker.answer(GO)
-                    self._go_on(worker)
-            order = [w for w in reversed(order) if w.asks and self._rank(w) == rank]
+                if not worker.request.get("spent"):
+                    worker.reply(GO)
+                    self._listen(worker)
+            order = [w for w in reversed(order) if w.request and self._rank(w) == rank]
 
     def _rank(self, worker: Worker) -> int:
-        """Where in the order of probes it is."""
-        by_id: dict[str, Any] = {cell["id"]: cell for cell in worker.job["cells"]}
-        probe = by_id[worker.asks["cell_id"]].get("probe")
+        """Return the place in the order of probes of the probe that a worker wants to sample."""
+        probes = {cell.id: cell.probe for cell in worker.job.cells}
+        probe = probes[worker.request["cell_id"]]
         return self.probes.index(probe) if probe in self.probes else 0
 
-    def _go_on(self, worker: Worker) -> None:
-        """Until it asks for its next turn, or is over; a worker that is over is ended."""
+    def _listen(self, worker: Worker) -> None:
+        """Read from a worker until it asks for its next turn; end it if it is over or late."""
         timer, limit_s = Timer(), self.timeout_s - worker.active_s
         late = False
-        while not (worker.asks or worker.over or late):
+        while not (worker.request or worker.is_over or late):
             for key, _ in self.selector.select(0.1):
                 if not key.data():
                     self.selector.unregister(key.fd)  # closed at the other end
             late = timer.elapsed_s() > limit_s
         worker.active_s += timer.elapsed_s()
-        if late or not worker.asks:
+        if late or not worker.request:
             self.end(worker, late)
 
     def end(self, worker: Worker, late: bool) -> None:
-        """End it, with all that it has left behind."""
+        """End a worker with all processes that it has left behind."""
         self.alive.remove(worker)
-        worker.asks = {}
+        worker.request = {}
         for fd in worker.readers():
             if fd in self.selector.get_map():
                 self.selector.unregister(fd)
         worker.end(self.timeout_s if late else None)
-        self.orphans.end({other.process.pid for other in self.alive})
+        self.orphans.end(spare={other.process.pid for other in self.alive})
         worker.close()

@@ -1,4 +1,4 @@
-"""Runs a suite, or a plan made in code: asks, checks what is on the disk, fills the folder.
+"""Run a suite: check the request and the results folder, then fill the folder with records.
 
 No framework is imported here. A worker that fails yields records that say so; the others go on.
 """
@@ -8,28 +8,40 @@ from __future__ import annotations
 import errno
 import json
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from tiebreak import __version__
-from tiebreak.bench.machine import machine, nvidia_smi
+from tiebreak import __version__, registry
+from tiebreak.bench.clock import Timer, stamp, utc_now
+from tiebreak.bench.machine import nvidia_smi
+from tiebreak.bench.machine.canary import canary
 from tiebreak.bench.manager import store
-from tiebreak.bench.manager.record import dumps
-from tiebreak.bench.manager.run import Run
+from tiebreak.bench.manager.pending import narrow_groups, pending_runs, split_by_device, stages
+from tiebreak.bench.manager.progress import Progress
+from tiebreak.bench.manager.runner import Runner
+from tiebreak.bench.record import dumps
+from tiebreak.bench.suite import estimate
 from tiebreak.bench.suite import suite as suites
-from tiebreak.bench.suite.plan import Plan
-from tiebreak.bench.worker.clock import stamp, utc_now
+from tiebreak.bench.suite.plan import CALIBRATION, Plan, Run
 from tiebreak.core.errors import UsageError, unknown
 from tiebreak.core.files import write_json
+from tiebreak.core.git import commit
+from tiebreak.core.text import duration, nan_to_null
 
 RESULTS = "bench-results"
-"""Where a run goes that names no folder, below the current one."""
+"""Folder of results below the current one, where no folder is named."""
+
 DEVICES = ("cpu", "gpu", "cuda")
-"""What a run can be asked to measure on, all of it; with a number where there are several."""
-NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO}
-"""What a disk says with which a run cannot go on."""
+"""Devices that can be asked for; with a number where there are several."""
+
+DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO}
+"""Errors of a disk after which a suite cannot go on."""
+
+LONGEST_BLOCK_S = 600.0
+"""Duration of a block above which a warning is shown: machines change, so that cells which are
+compared should be measured within this time."""
 
 
 class Interrupted(KeyboardInterrupt):
@@ -47,51 +59,75 @@ def run_suite(
     device: str | None = None,
     subject: str = "",
 ) -> Path:
-    """Run a suite at a scale and return its results folder (None: bench-results/SUITE-DATE).
+    """Run a built-in suite, or a .toml file, and return its results folder.
 
-    `device` takes the place of those that the suite names. `subject` ("module:function") replaces
-    what the worker measures; tests use it.
+    Args:
+        out: Results folder; None: bench-results/SUITE-DATE.
+        scale: Name of a scale; None: quick, or that of the folder with `resume`.
+        resume: Run what is missing in `out`.
+        seed: Seed of the order of runs; None draws one.
+        device: Replaces the devices named by the suite.
+        subject: `module:function` that replaces what workers measure; for tests.
+
     Raises UsageError before anything runs, or when the disk is full, and Interrupted on Ctrl-C.
     """
     if resume:
-        if out is None:
-            raise UsageError("--resume needs the folder to go on with: --out DIR")
-        there = store.read_suite(out)
-        scale, seed = scale or there.get("scale"), there.get("seed", 0)
-        device = device or there.get("device")
-    _require(device)
+        stored = _read_stored(out)
+        scale, seed = scale or stored.get("scale"), stored.get("seed", 0)
+        device = device or stored.get("device")
+    _check_device(device)
     plan = suites.load(suite, scale, secrets.randbelow(2**31) if seed is None else seed, device)
     folder = Path(out) if out else Path(RESULTS) / f"{plan.suite}-{stamp()}"
-    if not resume:
-        _refuse_used(folder)
     command = f"tiebreak run {suite} --scale {plan.scale} --out {folder}"
     command += f" --device {device}" if device else ""
+    _run(plan, folder, command, device, resume=resume, subject=subject, progress=progress)
+    return folder
+
+
+def run_plan(plan: Plan, folder: Path, *, subject: str = "", progress: bool = True) -> Path:
+    """Run a plan made in code, in a new or empty folder, and return the folder.
+
+    Raises UsageError and Interrupted as `run_suite` does.
+    """
+    _run(plan, folder, resume=False, subject=subject, progress=progress)
+    return folder
+
+
+def _run(
+    plan: Plan,
+    folder: Path,
+    command: str = "",
+    device: str | None = None,
+    *,
+    resume: bool,
+    subject: str,
+    progress: bool,
+) -> None:
+    """Prepare or check the results folder, lock it and fill it."""
+    if not resume:
+        _refuse_used(folder)
     with store.hold(folder):
         if resume:
             _check_same(plan, folder)
         else:
             _begin(plan, folder, command, device)
-        _fill(plan, folder, subject, progress, f"{command} --resume")
-    return folder
+        _fill(plan, folder, subject, progress, f"{command} --resume" if command else "")
 
 
-def run_plan(plan: Plan, folder: Path, *, subject: str = "", progress: bool = True) -> Path:
-    """Run a plan made in code, in a new or empty folder, and return that: for the self-test.
-
-    Raises UsageError as `run_suite` does.
-    """
-    _refuse_used(folder)
-    with store.hold(folder):
-        _begin(plan, folder, "")
-        _fill(plan, folder, subject, progress, "")
-    return folder
+def _read_stored(out: Path | None) -> dict[str, Any]:
+    """Return suite.json of the folder to resume."""
+    if out is None:
+        raise UsageError("--resume needs the folder to go on with: --out DIR")
+    return store.read_suite(out)
 
 
-def _require(device: str | None) -> None:
-    """Refuse a device that was asked for and is not here; cells of a suite's own are left out."""
-    if device and device.partition(":")[0] not in DEVICES:
+def _check_device(device: str | None) -> None:
+    """Refuse a device that is not here. Cells of a suite on such a device are only left out."""
+    if device is None:
+        return
+    if device.partition(":")[0] not in DEVICES:
         raise unknown("device", device, DEVICES)
-    if device and (reason := nvidia_smi.why_unavailable(device)):
+    if reason := nvidia_smi.why_unavailable(device):
         raise UsageError(f"{reason}; leave --device out, or use --device cpu")
 
 
@@ -103,57 +139,233 @@ def _refuse_used(folder: Path) -> None:
 
 
 def _begin(plan: Plan, folder: Path, command: str, device: str | None = None) -> None:
-    """Write suite.json, and only then make the records file: a folder with records can go on."""
+    """Write suite.json, then make the records file: a folder with records can be resumed."""
     _refuse_used(folder)  # again, now that nobody else can write there
-    about = {"version": __version__, "commit": machine.commit(), "created_at": utc_now()}
-    about |= {"run_id": secrets.token_hex(8), "command": command, "device": device}
-    about |= {"published": list(plan.published)}
+    description = {
+        **_identity(plan),
+        "version": __version__,
+        "commit": commit(),
+        "created_at": utc_now(),
+        "run_id": secrets.token_hex(8),
+        "command": command,
+        "device": device,
+        "published": list(plan.published),
+    }
     try:
-        write_json(folder / store.SUITE, {**_resolved(plan), **about})
+        write_json(folder / store.SUITE, description)
     except OSError as error:
         raise UsageError(f"cannot write results to {folder}: {error.strerror}") from error
     store.Store(folder).close()
 
 
 def _check_same(plan: Plan, folder: Path) -> None:
-    """UsageError unless the folder holds this very plan."""
-    there = store.read_suite(folder)
-    if (differs := _difference(_resolved(plan), there)) is not None:
+    """Raise UsageError unless the folder holds results of this plan."""
+    stored = store.read_suite(folder)
+    differs = _first_difference(_identity(plan), stored)
+    if differs is not None:
         raise UsageError(f"{folder} holds another run: its {differs} differs; use another --out")
 
 
-def _resolved(plan: Plan) -> dict[str, Any]:
-    """What of suite.json says which run this is, as JSON has it."""
-    about = {
+def _identity(plan: Plan) -> dict[str, Any]:
+    """Return the fields of suite.json that have to be equal to resume a plan."""
+    fields = {
         "schema": 1,
         "suite": plan.suite,
         "scale": plan.scale,
         "seed": plan.seed,
         "settings": asdict(plan.settings),
-        "cells": [{**cell.facts(), "id": cell.id} for cell in plan.cells],
+        "cells": [{**cell.to_json(), "id": cell.id} for cell in plan.cells],
         "groups": plan.groups(),
         "blocks_planned": plan.settings.blocks,
     }
-    return json.loads(dumps(about))
+    return json.loads(dumps(fields))
 
 
-def _difference(new: Mapping[str, Any], old: Mapping[str, Any]) -> str | None:
+def _first_difference(new: Mapping[str, Any], old: Mapping[str, Any]) -> str | None:
     return next((key for key in new if new[key] != old.get(key)), None)
 
 
-def _fill(plan: Plan, folder: Path, subject: str, progress: bool, again: str) -> None:
-    """Run what is missing; `again` is the command that would go on."""
-    run = Run(plan, folder, subject, progress, again)
+def _fill(plan: Plan, folder: Path, subject: str, progress: bool, resume_command: str) -> None:
+    """Run what is missing, and say after an interruption how to go on."""
+    manager = Manager(plan, folder, subject, progress, resume_command)
     try:
-        run.everything()
+        manager.run()
     except (KeyboardInterrupt, OSError) as error:
-        kept = f"{len(run.visitor.done)} measurements are kept"
-        kept += f", go on with: {again}" if again else ""
+        kept = f"{len(manager.runner.done)} measurements are kept"
+        if resume_command:
+            kept += f", go on with: {resume_command}"
         if isinstance(error, KeyboardInterrupt):
             raise Interrupted(f"interrupted; {kept}") from None
-        if error.errno not in NO_ROOM:
+        if error.errno not in DISK_ERRORS:
             raise
-        where = f" ({error.filename})" if error.filename else ""
-        raise UsageError(f"the run had to stop: {error.strerror}{where}; {kept}") from error
+        file = f" ({error.filename})" if error.filename else ""
+        raise UsageError(f"the run had to stop: {error.strerror}{file}; {kept}") from error
     finally:
-        run.close()
+        manager.close()
+
+
+class Manager:
+    """Fill a results folder with the runs of a plan that are missing in it.
+
+    The protocol:
+
+    - Append a record of kind `machine`. Unless the folder has one, certify that the frameworks
+      compute the same numbers and append a `certificate`. Calibrate, if the scale says so.
+    - Then run blocks in stages. After each stage, close the groups whose intervals are narrow. Stop
+      before a block that would exceed the time budget.
+    - A block is a list of interleavings. Append a `canary` record, execute the interleaving, append
+      a second one.
+    - The manager starts the worker of each run with a job file, one after another; each imports,
+      builds, warms up and calibrates, and asks for a turn on its event socket. The manager replies
+      `go` to one worker at a time, probe by probe and round by round, until all have enough
+      samples, and `enough` after that. A run alone asks for no turns.
+    - The worker sends one JSON line per cell on its result pipe, and `start` and `end` events that
+      the kernel stamps: the second clock. The manager checks each result and appends its record at
+      once. Cells without a result get a record with status timeout, oom or crash.
+    - Ctrl-C, a full disk or a killed manager loses at most the runs in progress: the next manager
+      reads the records and runs what is missing.
+    """
+
+    def __init__(
+        self, plan: Plan, folder: Path, subject: str, progress: bool, resume_command: str = ""
+    ):
+        self.plan, self.folder, self.timer = plan, folder, Timer()
+        self.resume_command = resume_command
+        self.runner = Runner(plan, folder, subject)
+        self.progress = Progress(0, progress)
+        self.closed: set[str] = set()
+        """Groups whose intervals are narrow enough."""
+        self.todo: list[Run] = []
+        """Runs left in this stage, as far as they are known."""
+        self.first_block: int | None = None
+        """First block of this session, in which warm compile caches are still empty."""
+
+    def close(self) -> None:
+        """Release all resources."""
+        self.progress.close()
+        self.runner.close()
+
+    def run(self) -> None:
+        """Certify, calibrate and run blocks, as far as these are missing."""
+        settings = self.plan.settings
+        self.runner.append("machine", machine=self.runner.machine)
+        if settings.certificate and not self.runner.certified:
+            self._certify()
+        if settings.calibration:
+            self._plan([CALIBRATION])
+            self._run_block(CALIBRATION)
+        for blocks in stages(settings):
+            if not self._run_stage(blocks):
+                return
+
+    def _run_stage(self, blocks: range) -> bool:
+        """Run these blocks of the groups that are not closed; return whether to go on."""
+        if blocks.start and not self._close_groups(blocks.start):
+            return False
+        self._plan(blocks)
+        for block in blocks:
+            if not self._is_in_time(block):
+                message = f"stopped after block {block}: the next would end too late"
+                if self.resume_command:
+                    message += f"; for more blocks: {self.resume_command}"
+                self.progress.say(message)
+                return False
+            self._run_block(block)
+        return True
+
+    def _close_groups(self, blocks: int) -> int:
+        """Close groups with narrow intervals after a number of blocks; return how many are left."""
+        self.closed = narrow_groups(self.plan, store.read_records(self.folder), blocks)
+        wide = len(self.plan.groups()) - len(self.closed)
+        limit = f"±{100 * self.plan.settings.half_width:.3g} %"
+        if wide:
+            outcome = f"groups with intervals wider than {limit}: {wide}"
+        else:
+            outcome = f"all intervals are within {limit}"
+        self.progress.say(f"after {blocks} blocks, {outcome}")
+        return wide
+
+    def _plan(self, blocks: range | list[int]) -> None:
+        """Find the runs that are left in these blocks."""
+        self.todo = [run for block in blocks for runs in self._pending(block) for run in runs]
+        self.progress.add(len(self.todo))
+        if self.first_block is None and self.todo:
+            self.first_block = self.todo[0].block
+
+    def _pending(self, block: int) -> list[list[Run]]:
+        return pending_runs(self.plan, block, self.runner.done, self.closed)
+
+    def _is_in_time(self, block: int) -> bool:
+        """Return True if a block may start: the first always, others if they will end in time."""
+        settings = self.plan.settings
+        limit_s = settings.limit_s if block < settings.least_blocks else settings.budget_s
+        if limit_s is None or block == 0:
+            return True
+        needed_s = sum(self._expected_s(run) for runs in self._pending(block) for run in runs)
+        return needed_s == 0 or self.timer.elapsed_s() + needed_s <= limit_s
+
+    def _expected_s(self, run: Run) -> float:
+        """Return expected seconds of a run: from its last one here, else from the estimate."""
+        known_s = self.runner.wall_s.get(self.runner.key(run))
+        if known_s is not None:
+            return known_s
+        cold = True if run.block == self.first_block else None
+        return estimate.expected_s(self.plan.settings, run.cells, cold)
+
+    def _left_s(self) -> float:
+        """Return expected seconds to the end of this stage; a budget may end it earlier."""
+        left_s = sum(map(self._expected_s, self.todo))
+        budget_s = self.plan.settings.budget_s
+        if budget_s is None:
+            return left_s
+        return min(left_s, max(0.0, budget_s - self.timer.elapsed_s()))
+
+    def _run_block(self, block: int) -> None:
+        for runs in self._pending(block):
+            groups = sorted({cell.group for run in runs for cell in run.cells})
+            self._append_canary(block, groups, when="open")
+            timer = Timer()
+            for interleaved in split_by_device(runs):
+                on_start = self._show_start(len(interleaved))
+                for run, results in self.runner.execute(interleaved, on_start):
+                    self.progress.finish(run, results)
+                    self.todo.remove(run)
+            seconds = round(timer.elapsed_s(), 3)
+            self._append_canary(block, groups, when="close", seconds=seconds)
+            if seconds > LONGEST_BLOCK_S:
+                self._warn_of_length(groups[0], seconds)
+
+    def _append_canary(self, block: int, groups: list[str], when: str, **fields: float) -> None:
+        self.runner.append(
+            "canary", block=block, groups=groups, when=when, values_s=canary(), **fields
+        )
+
+    def _show_start(self, interleaved: int) -> Callable[[Run], None]:
+        """Return a function that shows the start of a run, one of so many that are interleaved."""
+        left_s, since = self._left_s(), Timer()
+
+        def show(run: Run) -> None:
+            now_left_s = max(0.0, left_s - since.elapsed_s())
+            self.progress.start(run, now_left_s, interleaved)
+
+        return show
+
+    def _warn_of_length(self, group: str, seconds: float) -> None:
+        self.progress.say(
+            f"a block of {group} took {duration(seconds)}: in more than "
+            f"{duration(LONGEST_BLOCK_S)} a machine changes under the comparison; measure fewer "
+            "rows at once, or less in each run"
+        )
+
+    def _certify(self) -> None:
+        """Verify, before anything is timed, that the frameworks compute the same numbers."""
+        from tiebreak.verify.certify import certify
+
+        self.progress.say("verifying that the frameworks compute the same numbers")
+        raced = {cell.framework for cell in self.plan.cells}
+        certificate = certify(
+            sorted({cell.algorithm for cell in self.plan.cells}),
+            [name for name in registry.FRAMEWORKS if name in raced],
+            quick=self.plan.scale != "full",
+        )
+        self.runner.append("certificate", certificate=nan_to_null(certificate))

@@ -1,4 +1,4 @@
-"""Whether a worker ended for want of memory: by what it said, or by what the kernel counted."""
+"""Detect that a worker ran out of memory: from its output, or from the kernel's counters."""
 
 from __future__ import annotations
 
@@ -7,24 +7,26 @@ from pathlib import Path
 
 from tiebreak.bench.machine.procfs import ROOT, cgroup, value
 
-SAID = re.compile(
+MESSAGE = re.compile(
     r"MemoryError|bad_alloc|RESOURCE_EXHAUSTED|ResourceExhausted|OutOfMemory|out of memory"
     r"|[Cc]an(?:not|'t) allocate memory"
 )
-"""How Python, C++, XLA, TensorFlow, torch, CUDA and the C library put it."""
+"""Messages of Python, C++, XLA, TensorFlow, torch, CUDA and the C library."""
+
 FILES = ("memory.events", "memory.oom_control")
-"""Where a cgroup counts them (v2, v1)."""
+"""Files of a cgroup with its counter of killed processes (v2, v1)."""
 
 
-def said(text: str) -> bool:
-    """Whether an error says that memory was lacking."""
-    return SAID.search(text) is not None
+def is_out_of_memory(text: str) -> bool:
+    """Return True if an error message says that memory ran out."""
+    return MESSAGE.search(text) is not None
 
 
 def kills(root: Path = ROOT) -> int:
-    """Processes that the kernel has ended so far for want of memory; 0 where it does not tell.
+    """Return the number of processes that the kernel killed for lack of memory so far.
 
-    Counted for the whole system and for our memory cgroup (v2, v1): a container may see only one.
+    The counters of the whole system and of our memory cgroup (v2, v1) are added, as a container may
+    see only one. 0 where there are none.
     """
-    groups = [folder / name for folder in cgroup("memory", root) for name in FILES]
-    return sum(value(file, "oom_kill") or 0 for file in (root / "proc/vmstat", *groups))
+    files = [folder / name for folder in cgroup("memory", root) for name in FILES]
+    return sum(value(file, "oom_kill") or 0 for file in (root / "proc/vmstat", *files))

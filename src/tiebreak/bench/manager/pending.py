@@ -1,63 +1,71 @@
-"""What of a plan is still to be done, going by what is stored; and whether it needs doing.
+"""Decide which runs of a plan are still to be made, from the records that are stored.
 
-Measuring goes on in stages until intervals are narrow (docs/decisions/0015): how wide an interval
-is decides, and what it says never does, or else a run would stop at the first lucky streak.
+Measuring goes on in stages until intervals are narrow (docs/decisions/0015). Only the width of an
+interval decides, never its position: a run that stopped at the first favourable interval would
+report too many differences.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from tiebreak.bench.manager.record import Record
-from tiebreak.bench.suite.plan import Plan, Scale, Visit
+from tiebreak.bench.record import Record
+from tiebreak.bench.suite.plan import Plan, Run, Scale
 from tiebreak.stats.ratios import summarize
 
 Done = Collection[tuple[int, str]]
-"""(block, cell) of every measurement stored."""
+"""(block, cell id) of every stored measurement."""
 
 
 def stages(settings: Scale) -> list[range]:
-    """The blocks of each stage; all in one where a scale has no stages."""
+    """Return the blocks of each stage; one stage where a scale has none."""
     ends = settings.stages or (settings.blocks,)
-    return [range(start, end) for start, end in zip((0, *ends[:-1]), ends, strict=True)]
+    starts = (0, *ends[:-1])
+    return [range(start, end) for start, end in zip(starts, ends, strict=True)]
 
 
-def pending(plan: Plan, block: int, done: Done, closed: Collection[str] = ()) -> list[list[Visit]]:
-    """What is left of a block: as `Plan.block`, without what is done or closed.
+def pending_runs(
+    plan: Plan, block: int, done: Done, closed: Collection[str] = ()
+) -> list[list[Run]]:
+    """Return the interleavings of a block without cells that are done and without closed groups.
 
-    A set of groups that share processes is closed when all of its groups are.
+    An interleaving of several groups is closed when all of its groups are.
     """
-    out = []
-    for visits in plan.block(block):
-        groups = {cell.group for visit in visits for cell in visit.cells}
-        left = [
-            v._replace(cells=tuple(c for c in v.cells if (block, c.id) not in done)) for v in visits
-        ]
-        if not closed or not groups <= set(closed):
-            out.append([visit for visit in left if visit.cells])
-    return [visits for visits in out if visits]
+    interleavings = []
+    for runs in plan.block(block):
+        groups = {cell.group for run in runs for cell in run.cells}
+        if closed and groups <= set(closed):
+            continue
+        remaining = []
+        for run in runs:
+            cells = tuple(cell for cell in run.cells if (block, cell.id) not in done)
+            if cells:
+                remaining.append(run._replace(cells=cells))
+        if remaining:
+            interleavings.append(remaining)
+    return interleavings
 
 
-def parts(visits: Sequence[Visit]) -> list[list[Visit]]:
-    """The visits that are made together, in turns: all of a set, or each alone on an accelerator.
+def split_by_device(runs: Sequence[Run]) -> list[list[Run]]:
+    """Return the runs that can be interleaved: all of them, or each alone on an accelerator.
 
-    There all of them would have to fit into its memory, most of which JAX takes at once.
+    Interleaved runs would all have to fit into its memory, most of which JAX takes at once.
     """
-    if any(cell.device != "cpu" for visit in visits for cell in visit.cells):
-        return [[visit] for visit in visits]
-    return [list(visits)]
+    if any(cell.device != "cpu" for run in runs for cell in run.cells):
+        return [[run] for run in runs]
+    return [list(runs)]
 
 
-def narrow(plan: Plan, records: Sequence[Record], blocks: int) -> set[str]:
-    """Groups whose every interval, after so many blocks, is as narrow as the plan wants it.
+def narrow_groups(plan: Plan, records: Sequence[Record], blocks: int) -> set[str]:
+    """Return the groups all of whose intervals are narrow enough after a number of blocks.
 
     Only records of these blocks count, so that a resumed run decides as the first one did. A group
     without an interval (one cell, or one that works) has nothing that more blocks would narrow.
     """
-    seen = [r for r in records if r["kind"] == "visit" and r["block"] < blocks]
+    measured = [r for r in records if r["kind"] == "visit" and r["block"] < blocks]
     wide = {
         summary.group
-        for summary in summarize(seen)
+        for summary in summarize(measured)
         if summary.half_width is not None and summary.half_width > plan.settings.half_width
     }
     return plan.groups().keys() - wide

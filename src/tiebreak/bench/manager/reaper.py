@@ -1,8 +1,8 @@
-"""Ends a visit: the worker, its process group, and what has left that group for one of its own.
+"""End a worker, its process group, and its descendants that have left the group.
 
-A process that calls setsid() escapes the signal to its group. On Linux it cannot escape its
-ancestors: a manager that is their *subreaper* becomes the parent of every orphan below it, sees it,
-and ends it. Elsewhere the group is all that is ended.
+A process that calls setsid() escapes the signal to its group. On Linux the manager therefore is a
+*subreaper*: it becomes the parent of every orphan below it, finds it, and ends it. On other systems
+only the group is ended.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from tiebreak.bench.worker.clock import Timer, nap
+from tiebreak.bench.clock import Timer, nap
 
 PATIENCE_S = 10.0
-"""For processes to be gone that were ended: one that waits for a disk goes when that answers."""
+"""Time for killed processes to disappear; one that waits for a disk ends when that answers."""
 LINUX = sys.platform == "linux"
 SET_SUBREAPER, GET_SUBREAPER = 36, 37
-"""prctl(2)."""
+"""Options of prctl(2)."""
 
 
 class Child(NamedTuple):
-    """One child of this process, as /proc/PID/stat has it."""
+    """A child of this process, from /proc/PID/stat."""
 
     pid: int
     state: str
@@ -35,40 +35,45 @@ class Child(NamedTuple):
 
 
 class Orphans:
-    """Finds what a visit leaves behind. As a context it makes this process the subreaper."""
+    """Context in which this process is a subreaper, to find and end orphans of workers."""
 
     def __enter__(self) -> Orphans:
-        self.before = {child.pid for child in children()}
-        self.was = _subreaper()
+        self.children_before = {child.pid for child in children()}
+        self.subreaper_before = _subreaper()
         _set_subreaper(1)
         return self
 
     def __exit__(self, *_: object) -> None:
-        _set_subreaper(self.was)
+        _set_subreaper(self.subreaper_before)
 
     def end(self, spare: Collection[int] = ()) -> None:
-        """End every process that became our child inside; generation after generation.
+        """Kill every process that became a child inside this context, generation by generation.
 
-        `spare` are the workers that go on.
+        `spare` are the pids of workers that go on.
         """
         timer = Timer()
-        while (found := self._found(spare)) and timer.elapsed_s() < PATIENCE_S:
-            for child in found:
+        while (orphans := self._find(spare)) and timer.elapsed_s() < PATIENCE_S:
+            for child in orphans:
                 with contextlib.suppress(ProcessLookupError, PermissionError, ChildProcessError):
                     os.kill(child.pid, signal.SIGKILL)
-                    os.waitpid(child.pid, os.WNOHANG)  # or it stays, as a zombie
+                    os.waitpid(child.pid, os.WNOHANG)  # or it stays a zombie
             nap(0.01)
 
-    def _found(self, spare: Collection[int]) -> list[Child]:
-        """A worker has a session of its own, and nothing below it can come back to ours: what is in
-        ours was started by another thread of this process.
+    def _find(self, spare: Collection[int]) -> list[Child]:
+        """Return the new children that belong to workers.
+
+        Workers have sessions of their own, and their descendants cannot join ours: a new child in
+        our session was started by another thread of this process.
         """
-        own, known = os.getsid(0), self.before | set(spare)
-        return [c for c in children() if c.pid not in known and c.session != own]
+        session = os.getsid(0)
+        known = self.children_before | set(spare)
+        return [
+            child for child in children() if child.pid not in known and child.session != session
+        ]
 
 
 def children() -> Iterator[Child]:
-    """Those of this process; none where there is no /proc."""
+    """Yield the children of this process; none where there is no /proc."""
     for entry in Path("/proc").glob("[0-9]*/stat") if LINUX else ():
         with contextlib.suppress(OSError):  # gone meanwhile
             # PID (NAME) STATE PARENT GROUP SESSION …; a name may hold spaces and brackets
@@ -78,15 +83,12 @@ def children() -> Iterator[Child]:
 
 
 def has_ended(process: subprocess.Popen[bytes]) -> bool:
-    """Whether it is over, without collecting it: its number stays taken until its group ends."""
+    """Return True if a process has ended. Its pid is not released yet, as its group has it."""
     return os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
 
 def end_group(process: subprocess.Popen[bytes], grace_s: float) -> None:
-    """End a process and every other one of its group; ask first, if it is still running.
-
-    `grace_s` lies between asking it and ending it.
-    """
+    """End a process group: SIGTERM if the process still runs, SIGKILL `grace_s` later."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         if not has_ended(process):
             os.killpg(process.pid, signal.SIGTERM)

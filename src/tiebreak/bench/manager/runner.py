@@ -1,4 +1,4 @@
-"""Makes visits and stores what comes of them: a record for each cell, whatever happens."""
+"""Execute the runs of an interleaving and store a record for each cell, whatever happens."""
 
 from __future__ import annotations
 
@@ -7,131 +7,145 @@ import os
 import secrets
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tiebreak import registry
-from tiebreak.bench.machine import machine, nvidia_smi
-from tiebreak.bench.manager import interleave
-from tiebreak.bench.manager.record import FAILED, Record
+from tiebreak.bench.clock import utc_now
+from tiebreak.bench.machine.availability import required_packages, why_unavailable
+from tiebreak.bench.machine.contention import affinity
+from tiebreak.bench.machine.fingerprint import fingerprint
+from tiebreak.bench.manager.interleave import run_interleaved
 from tiebreak.bench.manager.store import Store, hold, read_records, read_suite
 from tiebreak.bench.manager.worker_process import Worker
+from tiebreak.bench.record import Result, empty_result
 from tiebreak.bench.suite import estimate
-from tiebreak.bench.suite.plan import Cell, Plan, Visit
-from tiebreak.bench.worker.clock import utc_now
+from tiebreak.bench.suite.plan import CALIBRATION, Cell, Job, Plan, Run
 from tiebreak.bench.worker.turns import STRETCH
 from tiebreak.core.errors import UsageError
 from tiebreak.core.seeding import derive
 
-Results = list[tuple[Cell, Record]]
-CALIBRATION = -1
-"""The number of the block whose visits only fix how many calls a sample has."""
+Results = list[tuple[Cell, Result]]
 
 
-class Visitor:
-    """Holds the results folder, and what earlier visits have shown."""
+class Runner:
+    """Writer of a results folder, with what earlier runs have shown."""
 
     def __init__(self, plan: Plan, folder: Path, subject: str = ""):
         self.plan, self.subject = plan, subject
-        self.fingerprint, self.machine = machine.fingerprint()
-        self.cpus = machine.affinity()
+        self.fingerprint, self.machine = fingerprint()
+        self.cpus = affinity()
         self.run_id = read_suite(folder)["run_id"]
         self.store = Store(folder)
-        earlier = read_records(folder)
-        self.certified = any(r["kind"] == "certificate" for r in earlier)
-        measured = [r for r in earlier if r["kind"] in ("visit", "calibration")]
+
+        records = read_records(folder)
+        measured = [r for r in records if r["kind"] in ("visit", "calibration")]
+        self.certified = any(r["kind"] == "certificate" for r in records)
         self.done = {(r["block"], r["cell_id"]) for r in measured if r["status"] != "missing"}
-        """(block, cell) of every measurement stored; a missing package is no measurement."""
-        good = [r for r in measured if r["status"] == "ok"]
-        self.calls = {r["cell_id"]: r["calls_per_sample"] for r in reversed(good)}
-        """Calls in a sample, frozen for each cell by its first good visit."""
+        """(block, cell id) of every stored measurement; a missing package is not one."""
+        successful = [r for r in measured if r["status"] == "ok"]
+        self.calls = {r["cell_id"]: r["calls_per_sample"] for r in reversed(successful)}
+        """Cell id -> calls per sample, fixed by the first successful run."""
         self.wall_s: dict[str, float] = {}
-        """Seconds that the last visit took, less what the next one is spared, by key."""
-        self.temporary, self._release = _temporary(f"tiebreak-{self.run_id}-")
+        """Row or cell (see `key`) -> expected seconds of its next run, from its last."""
+        self.temporary, self._release = _make_temporary(f"tiebreak-{self.run_id}-")
 
     def close(self) -> None:
-        """Release the folder, remove the temporary one."""
+        """Release the results folder and remove the temporary one."""
         self.store.close()
         shutil.rmtree(self.temporary, ignore_errors=True)
         self._release()
 
     def append(self, kind: str, **content: Any) -> None:
-        """Store one record of this run."""
-        about = {"run_id": self.run_id, "suite": self.plan.suite, "scale": self.plan.scale}
-        where = {"fingerprint": self.fingerprint}
-        self.store.append({"kind": kind, **about, **where, "at": utc_now(), **content})
-
-    def visits(
-        self, visits: Sequence[Visit], begin: Callable[[Visit], None] = lambda visit: None
-    ) -> list[tuple[Visit, Results]]:
-        """Make visits, in turns if there are several, or find that something is not there.
-
-        `begin` is told each as it begins. Returns them with their cells' results.
-        """
-        asked = [(visit, absent(visit.cells[0])) for visit in visits]
-        out = [(visit, self._missing(visit, reason)) for visit, reason in asked if reason]
-        present = [visit for visit, reason in asked if not reason]
-        turns = secrets.token_hex(4) if len(present) > 1 else ""
-        with contextlib.ExitStack() as stack:
-            made = []
-            for visit in present:
-                folders = stack.enter_context(self._folders(visit.cells[0].cache))
-                made.append(_Making(self, visit, self._job(visit, turns), folders, begin))
-            probes = present[0].probes if present else ()
-            interleave.run([m.worker for m in made], self.plan.settings.timeout_s, probes)
-            return out + [(m.visit, m.finish()) for m in made]
-
-    def _missing(self, visit: Visit, reason: str) -> Results:
-        result = {**FAILED, "status": "missing", "error": reason, "started_at": utc_now()}
-        self.wall_s[self.key(visit)] = 0.0
-        for cell in visit.cells:
-            self.store_result(visit, cell, result)
-        return [(cell, result) for cell in visit.cells]
-
-    def _job(self, visit: Visit, turns: str) -> dict[str, Any]:
-        """All that a worker is told."""
-        seed = derive(self.plan.seed, "visit", visit.block, visit.cells[0].task)
-        ids = [cell.id for cell in visit.cells]
-        effort = asdict(self.plan.settings.effort)
-        if visit.block != 0:  # one series tells; it takes no part in ratios, but its time
-            effort["memory_calls"] = 0
-        return {
-            "cells": [{**cell.facts(), "id": cell.id} for cell in visit.cells],
-            "calls": {i: self.calls[i] for i in ids if i in self.calls},
-            "effort": effort,
-            "packages": list(needs(visit.cells[0])[0]),
-            "threads": len(self.cpus),
-            "cpus": self.cpus,
-            "seed": seed,
-            "hash_seed": derive(seed, "hash", *ids),
-            "subject": self.subject,
-            "turns": turns,
-            "stretch": STRETCH if turns and visit.block == 0 else 0,
+        """Store a record."""
+        record = {
+            "kind": kind,
+            "run_id": self.run_id,
+            "suite": self.plan.suite,
+            "scale": self.plan.scale,
+            "fingerprint": self.fingerprint,
+            "at": utc_now(),
+            **content,
         }
+        self.store.append(record)
 
-    def store_result(self, visit: Visit, cell: Cell, result: Record) -> None:
+    def execute(
+        self, runs: Sequence[Run], on_start: Callable[[Run], None] = lambda run: None
+    ) -> list[tuple[Run, Results]]:
+        """Execute runs, interleaved if there are several, and store their results.
+
+        Runs that cannot be made here get a record with the reason. `on_start` is called as each of
+        the others starts.
+        """
+        executed, available = [], []
+        for run in runs:
+            if reason := why_unavailable(run.cells[0]):
+                executed.append((run, self._store_missing(run, reason)))
+            else:
+                available.append(run)
+
+        turns = secrets.token_hex(4) if len(available) > 1 else ""
+        probes = available[0].probes if available else ()
+        with contextlib.ExitStack() as stack:
+            executions = []
+            for run in available:
+                folders = stack.enter_context(self._folders(run.cells[0].cache))
+                executions.append(_Execution(self, run, self._job(run, turns), folders, on_start))
+            workers = [execution.worker for execution in executions]
+            run_interleaved(workers, self.plan.settings.timeout_s, probes)
+            executed += [(execution.run, execution.finish()) for execution in executions]
+        return executed
+
+    def _store_missing(self, run: Run, reason: str) -> Results:
+        result: Result = {**empty_result("missing", reason), "started_at": utc_now()}
+        self.wall_s[self.key(run)] = 0.0
+        for cell in run.cells:
+            self.store_result(run, cell, result)
+        return [(cell, result) for cell in run.cells]
+
+    def _job(self, run: Run, turns: str) -> Job:
+        seed = derive(self.plan.seed, "visit", run.block, run.cells[0].task)
+        ids = [cell.id for cell in run.cells]
+        effort = self.plan.settings.effort
+        if run.block != 0:  # one memory series is enough; it takes no part in ratios
+            effort = replace(effort, memory_calls=0)
+        return Job(
+            cells=run.cells,
+            effort=effort,
+            calls={cell_id: self.calls[cell_id] for cell_id in ids if cell_id in self.calls},
+            packages=required_packages(run.cells[0]),
+            threads=len(self.cpus),
+            cpus=tuple(self.cpus),
+            seed=seed,
+            hash_seed=derive(seed, "hash", *ids),
+            subject=self.subject,
+            turns=turns,
+            stretch=STRETCH if turns and run.block == 0 else 0,
+        )
+
+    def store_result(self, run: Run, cell: Cell, result: Result) -> None:
+        """Store the record of one cell, and remember what later runs need of it."""
         self.append(
-            "calibration" if visit.block == CALIBRATION else "visit",
-            block=visit.block,
-            position=visit.position,
+            "calibration" if run.block == CALIBRATION else "visit",
+            block=run.block,
+            position=run.position,
             group=cell.group,
             cell_id=cell.id,
-            cell=cell.facts(),
+            cell=cell.to_json(),
             shared_process=self.plan.settings.share_process,
-            order=[c.probe for c in visit.cells],
+            order=[c.probe for c in run.cells],
             **result,
         )
         if result["status"] == "ok":
             self.calls.setdefault(cell.id, result["calls_per_sample"])
         if result["status"] != "missing":
-            self.done.add((visit.block, cell.id))
+            self.done.add((run.block, cell.id))
 
     @contextlib.contextmanager
     def _folders(self, cache: str) -> Iterator[tuple[Path, Path]]:
-        """A private folder for one visit, and the compile cache: the run's own if it is warm."""
-        folder = Path(tempfile.mkdtemp(dir=self.temporary, prefix="visit-"))
+        """Make the private folder of a run, and its compile cache; all warm runs share one."""
+        folder = Path(tempfile.mkdtemp(dir=self.temporary, prefix="run-"))
         compiled = (self.temporary if cache == "warm" else folder) / "cache"
         compiled.mkdir(mode=0o700, exist_ok=True)
         try:
@@ -139,102 +153,95 @@ class Visitor:
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
-    def keep_log(self, visit: Visit, log: bytes) -> None:
-        """What a failing worker printed, beside the records."""
+    def keep_log(self, run: Run, log: bytes) -> None:
+        """Store the output of a failed worker beside the records."""
         if not log:
             return
         folder = self.store.folder / "logs"
         folder.mkdir(exist_ok=True)
-        name = f"block{visit.block}-{visit.position}-{visit.cells[0].framework}.log"
+        name = f"block{run.block}-{run.position}-{run.cells[0].framework}.log"
         (folder / name).write_bytes(log)
 
-    def key(self, visit: Visit) -> str:
-        """What its duration is remembered by: its row if probes share a process, or its cell."""
-        cell = visit.cells[0]
+    def key(self, run: Run) -> str:
+        """Return the key of `wall_s`: the row if probes share a process, else the cell."""
+        cell = run.cells[0]
         return cell.row if self.plan.settings.share_process else cell.id
 
 
-class _Making:
-    """One visit while it is made."""
+class _Execution:
+    """One run while it is executed."""
 
     def __init__(
         self,
-        visitor: Visitor,
-        visit: Visit,
-        job: Mapping[str, Any],
+        runner: Runner,
+        run: Run,
+        job: Job,
         folders: tuple[Path, Path],
-        begin: Callable[[Visit], None],
+        on_start: Callable[[Run], None],
     ):
-        self.visitor, self.visit, self._begin = visitor, visit, begin
+        self.runner, self.run, self._on_start = runner, run, on_start
         self.results: Results = []
-        self.cells = {cell.id: cell for cell in visit.cells}
-        self.about = {"hash_seed": job["hash_seed"], "turns": job["turns"]}
+        self.cells = {cell.id: cell for cell in run.cells}
+        self.job, self.started_at = job, ""
         self.cache = folders[1]
-        self.cached = 0
-        """Files in the compile cache when this probe began."""
-        self.worker = Worker(job, *folders, self.keep, self.begin)
+        self.cache_files = 0
+        """Files in the compile cache when the current probe began."""
+        self.worker = Worker(job, *folders, on_result=self.keep, on_start=self.start)
 
-    def begin(self) -> None:
-        self.about["started_at"] = utc_now()
-        self.cached = _files(self.cache)
-        self._begin(self.visit)
+    def start(self) -> None:
+        self.started_at = utc_now()
+        self.cache_files = _count_files(self.cache)
+        self._on_start(self.run)
 
-    def keep(self, cell_id: str, result: Record) -> None:
-        """Store a result the moment it is there."""
+    def keep(self, cell_id: str, result: Result) -> None:
+        """Store a result when it arrives."""
         cell = self.cells[cell_id]
-        if cell.cache == "cold" and self.cached:
-            result["flags"] = {**result["flags"], "cache_not_cold": self.cached}
-        self.results.append((cell, {**result, **self.about, "cache_files": self.cached}))
-        self.visitor.store_result(self.visit, *self.results[-1])
-        self.cached = _files(self.cache)  # the next probe of this process finds these
+        if cell.cache == "cold" and self.cache_files:
+            result["flags"] = {**result["flags"], "cache_not_cold": self.cache_files}
+        result = {
+            **result,
+            "hash_seed": self.job.hash_seed,
+            "turns": self.job.turns,
+            "started_at": self.started_at,
+            "cache_files": self.cache_files,
+        }
+        self.results.append((cell, result))
+        self.runner.store_result(self.run, cell, result)
+        self.cache_files = _count_files(self.cache)  # the next probe begins with these
 
     def finish(self) -> Results:
-        """It is over: what it took, and what has to be said about cells without a result."""
-        worker, visitor, key = self.worker, self.visitor, self.visitor.key(self.visit)
-        found = [result for _, result in self.results]
-        spared = estimate.once_s(self.visit.cells[0], found, first=key not in visitor.wall_s)
-        visitor.wall_s[key] = worker.active_s - spared
-        status, reason = worker.ending
-        for cell_id in sorted(worker.waiting):
-            flags = {status: round(worker.active_s, 3)}
-            self.keep(cell_id, {**FAILED, "status": status, "error": reason, "flags": flags})
+        """Store results of cells that have none, and the log if something failed."""
+        worker, runner, key = self.worker, self.runner, self.runner.key(self.run)
+        once_s = estimate.once_s(
+            self.run.cells[0],
+            [result for _, result in self.results],
+            first=key not in runner.wall_s,
+        )
+        runner.wall_s[key] = worker.active_s - once_s
+
+        status, reason = worker.outcome
+        for cell_id in sorted(worker.pending):
+            result = empty_result(status, reason)
+            result["flags"] = {status: round(worker.active_s, 3)}
+            self.keep(cell_id, result)
         if any(result["status"] != "ok" for _, result in self.results):
-            visitor.keep_log(self.visit, worker.log)
+            runner.keep_log(self.run, worker.log)
         return self.results
 
 
-def _temporary(prefix: str) -> tuple[Path, Callable[[], None]]:
-    """A new private folder, and what lets go of it; those that a killed manager left are removed.
+def _make_temporary(prefix: str) -> tuple[Path, Callable[[], None]]:
+    """Make a private folder; return it with the function that releases its lock.
 
-    Nobody holds those any more. A copy of a results folder that is being filled holds its own.
+    Folders of killed managers are removed: nobody holds their locks any more. A copy of a results
+    folder that is being filled has a folder and a lock of its own.
     """
     for old in Path(tempfile.gettempdir()).glob(f"{prefix}*"):
         with contextlib.suppress(UsageError), hold(old):
             shutil.rmtree(old, ignore_errors=True)
-    folder, held = Path(tempfile.mkdtemp(prefix=prefix)), contextlib.ExitStack()
-    held.enter_context(hold(folder))  # mkdtemp has made it with mode 0700
-    return folder, held.close
+    folder, lock = Path(tempfile.mkdtemp(prefix=prefix)), contextlib.ExitStack()
+    lock.enter_context(hold(folder))  # mkdtemp has made it with mode 0700
+    return folder, lock.close
 
 
-def _files(folder: Path) -> int:
+def _count_files(folder: Path) -> int:
     return sum(len(files) for _, _, files in os.walk(folder))
-
-
-def absent(cell: Cell) -> str:
-    """Why this cell cannot be measured here, with what helps; empty if it can."""
-    packages, extras = needs(cell)
-    if missing := registry.missing_packages(packages):
-        return f"{', '.join(missing)} not installed: {registry.install_command(*extras)}"
-    return nvidia_smi.why_unavailable(cell.device) or registry.why_mode_unavailable(
-        cell.framework, cell.mode
-    )
-
-
-def needs(cell: Cell) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """(packages that a cell's process may and must import, the extras that install them)."""
-    engine = registry.ENGINES[cell.task.partition("/")[0]]
-    if cell.framework not in registry.FRAMEWORKS:  # an environment alone
-        return engine.packages, (engine.extra,)
-    row = registry.framework(cell.framework)
-    extras = tuple(dict.fromkeys((row.extra, engine.extra)))
-    return tuple(dict.fromkeys((*row.packages, *engine.packages))), extras

@@ -1,8 +1,8 @@
-"""A results folder: records.jsonl, append-only, and suite.json; both survive what happens to them.
+"""Write and read a results folder: records.jsonl, which is append-only, and suite.json.
 
 Each record is one line, written whole by one `write` under a lock and flushed to the disk. A line
-that a killed writer left half-written is cut off, and kept in records.torn; one that was damaged
-later is skipped and counted.
+that a killed writer left incomplete is moved to records.torn; one that was damaged later is skipped
+and counted.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tiebreak.bench.manager.record import SCHEMA, BadLine, Record, seal, unseal
+from tiebreak.bench.record import SCHEMA, BadLine, Record, seal, unseal
 from tiebreak.core.errors import UsageError
 
 RECORDS, SUITE, TORN = "records.jsonl", "suite.json", "records.torn"
@@ -25,17 +25,17 @@ NAME = re.compile(r"[A-Za-z0-9._-]{1,80}")
 
 
 class Log(NamedTuple):
-    """What a records file holds."""
+    """Content of a records file."""
 
     records: list[Record]
     corrupt: list[tuple[int, str]]
-    """Line number (from 1) and reason of each line that was set aside."""
+    """Line number (from 1) and reason of each damaged line."""
     newer: int
-    """Intact records of a later schema than this version reads; skipped."""
+    """Number of intact records of a later schema than this version reads; they are skipped."""
 
 
 def check_name(name: str) -> str:
-    """A folder's name for a run, or UsageError."""
+    """Return a folder's name if it is valid for results; raise UsageError if not."""
     if not NAME.fullmatch(name) or set(name) == {"."}:
         raise UsageError(
             f"{name!r} cannot name a run: 1 to 80 letters, digits, dots, underscores or hyphens"
@@ -45,11 +45,12 @@ def check_name(name: str) -> str:
 
 @contextlib.contextmanager
 def hold(folder: str | Path) -> Iterator[None]:
-    """Make the folder and keep other managers out of it, until the block or this process ends.
+    """Make a folder and lock it against other managers, until the context or this process ends.
 
-    Two of them would measure on one machine at once. Records may be appended all the same: the lock
-    is on the folder, theirs on the file. Raises UsageError if another process holds it, or if it
-    cannot be made. A file system that cannot lock a folder (NFS) locks nobody out.
+    Two managers would measure on one machine at once. Records may still be appended: that lock is
+    on the file. A file system that cannot lock folders (NFS) locks nobody out.
+
+    Raises UsageError if another process holds the lock, or if the folder cannot be made.
     """
     try:
         Path(folder).mkdir(parents=True, exist_ok=True)
@@ -79,10 +80,13 @@ def _lock(handle: int, folder: Path) -> None:
 
 
 class Store:
-    """The writer's side of a results folder; several writers may hold the same one."""
+    """Writer of a results folder. Several writers may use the same one."""
 
     def __init__(self, folder: str | Path):
-        """Open or make the folder, healing a torn tail; UsageError if it cannot be written."""
+        """Open or make the folder and repair an incomplete last line.
+
+        Raises UsageError if it cannot be written.
+        """
         self.folder = Path(folder)
         flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
         try:
@@ -94,8 +98,8 @@ class Store:
             raise _unwritable(self.folder, error) from error
 
     def append(self, record: Mapping[str, Any]) -> None:
-        """Store one record; when this returns it is on the disk. OSError if it is full."""
-        line, where = seal(record), str(self.folder / RECORDS)
+        """Write one record to the disk. Raises OSError if the disk is full."""
+        line = seal(record)
         with self._locked():
             size = self._heal()
             try:
@@ -104,10 +108,10 @@ class Store:
                 os.fsync(self._file)
             except OSError as error:
                 os.ftruncate(self._file, size)
-                raise OSError(error.errno, error.strerror, where) from error
+                raise OSError(error.errno, error.strerror, str(self.folder / RECORDS)) from error
 
     def close(self) -> None:
-        """Release the file."""
+        """Close the file."""
         os.close(self._file)
 
     @contextlib.contextmanager
@@ -119,7 +123,7 @@ class Store:
             fcntl.flock(self._file, fcntl.LOCK_UN)
 
     def _heal(self) -> int:
-        """Cut off what follows the last newline, unless it is a whole record; the file's size."""
+        """Move an incomplete last line to records.torn; return the size of the file."""
         size = os.fstat(self._file).st_size
         if size == 0 or os.pread(self._file, 1, size - 1) == b"\n":
             return size
@@ -137,17 +141,17 @@ class Store:
     def _last_newline(self, end: int, step: int = 1 << 16) -> int:
         while end > 0:
             start = max(0, end - step)
-            found = os.pread(self._file, end - start, start).rfind(b"\n")
-            if found >= 0:
-                return start + found
+            index = os.pread(self._file, end - start, start).rfind(b"\n")
+            if index >= 0:
+                return start + index
             end = start
         return -1
 
 
 def read_log(path: str | Path) -> Log:
-    """Everything in a results folder or a records file, intact or not.
+    """Read a results folder or a records file, with its damaged lines.
 
-    Raises UsageError where there is no such thing.
+    Raises UsageError if there is no such file.
     """
     file = _records_file(Path(path))
     log = Log([], [], 0)
@@ -170,9 +174,9 @@ def read_log(path: str | Path) -> Log:
 
 
 def read_records(path: str | Path) -> list[Record]:
-    """The intact records of a results folder or of a records.jsonl, in the order of writing.
+    """Return the intact records of a results folder or a records.jsonl, in order of writing.
 
-    Raises UsageError where there is no such thing.
+    Raises UsageError if there is no such file.
     """
     return read_log(path).records
 
@@ -188,7 +192,7 @@ def _records_file(path: Path) -> Path:
 
 
 def read_suite(folder: str | Path) -> dict[str, Any]:
-    """suite.json of a results folder; UsageError where it is missing or damaged."""
+    """Return suite.json of a results folder; raise UsageError if it is missing or damaged."""
     path = Path(folder) / SUITE
     try:
         suite = json.loads(path.read_text(encoding="utf-8"))

@@ -1,1 +1,1 @@
-"""What can be measured of an agent or an environment."""
+"""Build the callables that a worker times, and what checks their work."""

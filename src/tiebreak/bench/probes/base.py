@@ -1,36 +1,74 @@
-"""What a probe is: a callable, and what proves that its calls did the work."""
+"""Interfaces between the worker and what it measures: a subject builds probes."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 
 @dataclass
 class Probe:
-    """One thing to call again and again, and how its work is proved."""
+    """A callable to be timed, with what is needed to check that its calls did the work."""
 
     unit: str
+    """Unit of its work, e.g. `env steps`."""
     units_per_call: int
     call: Callable[[], Any]
-    """Does the work; what it returns may still be on its way."""
+    """Do the work. The result may still be computing when it returns."""
     held: Callable[[], Any] = tuple
-    """The state that calls leave behind, to be waited for with what they returned."""
+    """Return the state that calls leave behind; it is waited for together with their results."""
     expected: Mapping[str, int] = field(default_factory=dict)
-    """Counted work of one call: `env_steps`, `updates`."""
+    """Work of one call, e.g. `{"env_steps": 64, "updates": 4}`."""
     counted: Callable[[], dict[str, int]] = dict
-    """The same, counted so far by what does the work."""
+    """Return the work done so far, as counted by the code under test."""
     weights: Callable[[], Mapping[str, np.ndarray]] = dict
+    """Return the weights, for a checksum."""
     learns: bool = False
-    """Whether calls have to change the weights."""
+    """Calls have to change the weights."""
     numbers: Callable[[Any], dict[str, float]] = lambda output: {}
-    """Named numbers out of a call's output, that have to be finite."""
+    """Return named numbers of a call's output that have to be finite."""
     inputs: Callable[[], Iterable[np.ndarray]] = tuple
-    """What calls are fed; none of it may be zeros, or one number throughout."""
+    """Return the inputs of calls; none may be constant."""
     varies: Callable[[], bool] | None = None
-    """Whether outputs depend on inputs and weights: asked once, of probes that do not learn."""
+    """Return whether outputs depend on inputs and weights; for probes that do not learn."""
     compiles: bool = False
-    """Whether compiling is part of the work: then nothing is locked, and it is no flag."""
+    """Compiling is part of the work: it is allowed and not flagged."""
+
+
+class Subject(Protocol):
+    """What one run measures: built from a job, it provides the probes of the job's cells.
+
+    Optional methods: `lock() -> context manager` in which retracing is an error, and
+    `fallbacks() -> {flag: count}` of compiled code that ran uncompiled.
+    """
+
+    def load(self) -> None:
+        """Import packages and set the threads: the phase `import`."""
+
+    def build(self) -> None:
+        """Make everything that probes need: the phase `build`."""
+
+    def probe(self, name: str) -> Probe:
+        """Return a probe."""
+        ...
+
+    def sync(self, tree: Any) -> None:
+        """Wait until all arrays of a tree are computed."""
+
+    def compile_count(self) -> int:
+        """Return the number of compilations in this process so far."""
+        ...
+
+    def settings(self) -> dict[str, Any]:
+        """Return effective settings, read back from the library; empty if there are none."""
+        ...
+
+    def memory(self) -> dict[str, int]:
+        """Return the library's own counts: live_bytes, peak_bytes; empty if it has none."""
+        ...
+
+    def close(self) -> None:
+        """Release all resources."""

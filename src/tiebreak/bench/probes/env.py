@@ -1,9 +1,9 @@
-"""The probe `env`: an environment alone under random actions, the ceiling of every framework."""
+"""Probe of an environment alone under random actions: the ceiling of every framework."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -11,74 +11,64 @@ import numpy as np
 
 from tiebreak import registry
 from tiebreak.bench.probes.base import Probe
+from tiebreak.bench.suite.plan import Job
 from tiebreak.core.seeding import derive
 from tiebreak.core.types import EnvSpec
 
 STEPS = 64
-"""Environment steps of each environment in one call."""
+"""Steps of each environment in one call."""
 
 
-class Environment:
-    """A subject without an agent: NumPy only on host engines, JAX on device engines."""
+class EnvSubject:
+    """Environments without an agent: NumPy on host engines, JAX on device engines."""
 
-    def __init__(self, job: Mapping[str, Any]):
-        self.cell, self.seed = job["cells"][0], job["seed"]
-        self.on_device = self.cell["framework"] == "jax"
+    def __init__(self, job: Job):
+        self.cell, self.seed = job.cells[0], job.seed
+        self.on_device = self.cell.framework == "jax"
         self.steps = 0
 
     def load(self) -> None:
         """Import the engine."""
-        registry.load(registry.ENGINES[self.cell["task"].partition("/")[0]].module)
+        registry.load(self.cell.engine.module)
 
     def build(self) -> None:
-        """Make the environments."""
+        """Make the environments and draw the actions."""
         from tiebreak.envs.base import make_env
 
-        processes = self.cell["config"].get("env_processes", 1)
-        self.env = make_env(self.cell["task"], self.cell["num_envs"], self.seed, processes)
-        shape, seed = (STEPS, self.cell["num_envs"]), derive(self.seed, "actions")
-        self.actions = _actions(self.env.spec, shape, seed)
-
-    def probe(self, name: str) -> Probe:
-        """The probe `env`."""
-        call = self._device() if self.on_device else self._host()
-        steps = STEPS * self.cell["num_envs"]
-
-        def counting() -> Any:
-            self.steps += steps
-            return call()
-
-        return Probe(
-            "env steps",
-            steps,
-            counting,
-            expected={"env_steps": steps},
-            counted=lambda: {"env_steps": self.steps},
-            numbers=lambda reward: {"reward": float(np.sum(np.asarray(reward)))},
-            inputs=lambda: [self.actions],
+        cell = self.cell
+        processes = cell.config.get("env_processes", 1)
+        self.env = make_env(cell.task, cell.num_envs, self.seed, processes)
+        self.actions = _actions(
+            self.env.spec,
+            shape=(STEPS, cell.num_envs),
+            seed=derive(self.seed, "actions"),
         )
 
+    def probe(self, name: str) -> Probe:
+        """Build the probe `env`."""
+        return env(self)
+
     def sync(self, tree: Any) -> None:
-        """Wait for JAX; NumPy has finished when it returns."""
+        """Wait for JAX; NumPy is synchronous."""
         if self.on_device:
             import jax
 
             jax.block_until_ready(tree)
 
     def compile_count(self) -> int:
-        """Programs compiled by the device engine so far."""
+        """Return the number of programs that the device engine compiled so far."""
         return self._compiled._cache_size() if self.on_device else 0
 
     def lock(self) -> AbstractContextManager[Any]:
-        """JAX must not retrace inside, if it is there."""
-        return lock() if self.on_device else contextlib.nullcontext()
+        """Make retracing in JAX an error inside."""
+        return no_tracing() if self.on_device else contextlib.nullcontext()
 
     def settings(self) -> dict[str, Any]:
-        """There is nothing to read back but what the worker adds."""
+        """Return nothing: there is no library whose settings matter."""
         return {}
 
     def memory(self) -> dict[str, int]:
-        """Nothing beyond what the system says."""
+        """Return nothing: only the system counts memory here."""
         return {}
 
     def close(self) -> None:
@@ -86,7 +76,8 @@ class Environment:
         if not self.on_device:
             self.env.close()
 
-    def _host(self) -> Any:
+    def host_call(self) -> Callable[[], Any]:
+        """Return a call that steps NumPy environments."""
         env = self.env
         actions = self.actions
         env.reset()
@@ -96,12 +87,13 @@ class Environment:
 
         return call
 
-    def _device(self) -> Any:
+    def device_call(self) -> Callable[[], Any]:
+        """Return a call that steps JAX environments in one program."""
         import jax
 
         from tiebreak.envs.bridge import find_device
 
-        env, device = self.env, find_device(self.cell["device"])
+        env, device = self.env, find_device(self.cell.device)
 
         @jax.jit
         def steps(state: Any, key: Any, actions: Any) -> Any:
@@ -111,7 +103,8 @@ class Environment:
             return state, key, rewards
 
         key = jax.device_put(jax.random.key(self.seed), device)
-        # One program, as simulators' resets are long; its device is said, as it may use no key.
+        # One program, as the resets of simulators are long. Its output is placed explicitly, as a
+        # reset may not use its key.
         state = jax.device_put(jax.jit(env.reset)(key)[0], device)
         carry = [state, key]
         actions = jax.device_put(self.actions, device)
@@ -124,15 +117,35 @@ class Environment:
         return call
 
 
-def lock() -> AbstractContextManager[Any]:
-    """Tracing in JAX is an error inside."""
+def env(subject: EnvSubject) -> Probe:
+    """Build the probe: STEPS steps of all environments in a call."""
+    call = subject.device_call() if subject.on_device else subject.host_call()
+    steps = STEPS * subject.cell.num_envs
+
+    def counted_call() -> Any:
+        subject.steps += steps
+        return call()
+
+    return Probe(
+        unit="env steps",
+        units_per_call=steps,
+        call=counted_call,
+        expected={"env_steps": steps},
+        counted=lambda: {"env_steps": subject.steps},
+        numbers=lambda reward: {"reward": float(np.sum(np.asarray(reward)))},
+        inputs=lambda: [subject.actions],
+    )
+
+
+def no_tracing() -> AbstractContextManager[Any]:
+    """Make tracing in JAX an error inside."""
     import jax
 
     return jax.no_tracing()
 
 
 def _actions(spec: EnvSpec, shape: tuple[int, ...], seed: int) -> np.ndarray:
-    """Uniform random actions, drawn beforehand: drawing is not what is measured."""
+    """Draw uniform random actions beforehand, as drawing is not measured."""
     rng = np.random.default_rng(seed)
     if spec.discrete:
         return rng.integers(spec.action_size, size=shape, dtype=np.int32)

@@ -1,8 +1,4 @@
-"""What is measured: probes over one agent, environment and loop.
-
-A *subject* is what a visit builds; `make_subject` chooses one for a row of cells. The worker sees
-subjects and probes through the two classes below only, and the clock stays outside.
-"""
+"""Build what a run measures: an agent in its loop, an environment alone, or a contestant."""
 
 from __future__ import annotations
 
@@ -12,93 +8,88 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from tiebreak import registry
-from tiebreak.bench.probes import agent as agent_probes
-from tiebreak.bench.probes.base import Probe
-from tiebreak.bench.suite.cells import ALONE, hidden_sizes
+from tiebreak.bench.probe_table import PROBES
+from tiebreak.bench.probes.base import Probe, Subject
+from tiebreak.bench.suite.cells import ENVIRONMENT_ALONE, hidden_sizes
+from tiebreak.bench.suite.plan import Cell, Job
 from tiebreak.core.config import override
 
-__all__ = ["Probe", "Subject", "make_subject"]
 
+class AgentSubject:
+    """The agent, environment and loop of one row; see probes/base.py:Subject."""
 
-class Subject:
-    """One row's agent, environment and loop; the phases import and build are its two methods."""
+    probes: Mapping[str, Callable[[Any], Probe]] = {}
+    """Builders that replace those of the table; tests use it."""
 
-    probes: Mapping[str, Callable[[Any], Probe]] = agent_probes.PROBES
-
-    def __init__(self, job: Mapping[str, Any]):
-        self.cell = job["cells"][0]
-        self.seed, self.threads = job["seed"], job["threads"]
+    def __init__(self, job: Job):
+        self.cell = job.cells[0]
+        self.seed, self.threads = job.seed, job.threads
 
     def load(self) -> None:
-        """Import everything that will be used, and set the threads."""
-        cell, row = self.cell, registry.framework(self.cell["framework"])
-        for package in row.packages:
+        """Import all modules that will be used, and set the threads."""
+        cell = self.cell
+        for package in registry.framework(cell.framework).packages:
             registry.load(package)
-        registry.load(registry.IMPLEMENTATIONS[cell["algorithm"], cell["framework"]])
+        registry.load(registry.IMPLEMENTATIONS[cell.algorithm, cell.framework])
         registry.load("tiebreak.loops.base")
-        registry.load(registry.ENGINES[cell["task"].partition("/")[0]].module)
-        runtime = registry.make_runtime(
-            cell["framework"], cell["mode"], cell["precision"], cell["device"]
-        )
+        registry.load(cell.engine.module)
+        runtime = registry.make_runtime(cell.framework, cell.mode, cell.precision, cell.device)
         runtime.set_threads(self.threads)
 
     def build(self) -> None:
-        """Make environment, agent and loop; nothing has been called yet."""
-        from tiebreak.envs.base import make_env
+        """Make environment, agent and loop, without calling them."""
         from tiebreak.loops.base import make_loop
 
         cell = self.cell
-        spec = make_env(cell["task"], 1, 0).spec
-        config = override(
-            registry.reference_config(cell["algorithm"], spec, cell["task"]),
-            {
-                "num_envs": cell["num_envs"],
-                **hidden_sizes(cell["size"]),
-                **cell["config"],
-            },
-        )
         self.loop = make_loop(
-            cell["algorithm"], cell["framework"], cell["task"], mode=cell["mode"],
-            loop=cell["loop"], config=config, precision=cell["precision"],
-            device=cell["device"], seed=self.seed,
-        )  # fmt: skip
+            cell.algorithm,
+            cell.framework,
+            cell.task,
+            mode=cell.mode,
+            loop=cell.loop,
+            config=resolve_config(cell),
+            precision=cell.precision,
+            device=cell.device,
+            seed=self.seed,
+        )
         self.runtime, self.agent = self.loop.runtime, self.loop.agent
         self.config, self.spec = self.loop.config, self.loop.spec
         self.iterations_per_run = self.loop.iterations_per_run
 
     def probe(self, name: str) -> Probe:
-        """One of agent_probes.PROBES."""
-        return self.probes[name](self)
+        """Build a probe of the table."""
+        builder = self.probes.get(name) or load_builder(name)
+        return builder(self)
 
     def sync(self, tree: Any) -> None:
-        """Wait until everything in `tree` is computed."""
+        """Wait until all arrays of a tree are computed."""
         self.runtime.sync(tree)
 
     def compile_count(self) -> int:
-        """Compilations in this process so far."""
+        """Return the number of compilations in this process so far."""
         return self.runtime.compile_count()
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
-        """Retracing inside is an error: of the agent, and of an environment that is JAX's."""
+        """Make retracing an error inside: of the agent, and of an environment in JAX."""
         with contextlib.ExitStack() as stack:
             stack.enter_context(self.runtime.lock())
             if self.runtime.name != "jax" and "jax" in sys.modules:
-                from tiebreak.bench.probes import env as environment
+                from tiebreak.bench.probes.env import no_tracing
 
-                stack.enter_context(environment.lock())
+                stack.enter_context(no_tracing())
             yield
 
     def fallbacks(self) -> dict[str, int]:
-        """How often so far compiled code was not: `fell_to_eager`, `graph_break`."""
+        """Return counts of compiled code that ran uncompiled: `fell_to_eager`, `graph_break`."""
         return self.runtime.fallbacks()
 
     def settings(self) -> dict[str, Any]:
-        """Effective settings, read back."""
+        """Return effective settings, read back from the library."""
         return self.runtime.settings()
 
     def memory(self) -> dict[str, int]:
-        """What the library says about its memory."""
+        """Return the library's own counts of its memory."""
         return self.runtime.memory()
 
     def close(self) -> None:
@@ -106,10 +97,31 @@ class Subject:
         self.loop.close()
 
 
-def make_subject(job: Mapping[str, Any]) -> Any:
-    """The subject of a visit's cells."""
-    if job["cells"][0]["framework"] in ALONE.values():
-        from tiebreak.bench.probes.env import Environment
+def resolve_config(cell: Cell) -> Any:
+    """Return the algorithm's settings of a cell: reference, size, and the suite's own settings."""
+    from tiebreak.envs.base import make_env
 
-        return Environment(job)
-    return Subject(job)
+    spec = make_env(cell.task, 1, 0).spec
+    reference = registry.reference_config(cell.algorithm, spec, cell.task)
+    settings = {"num_envs": cell.num_envs, **hidden_sizes(cell.size), **cell.config}
+    return override(reference, settings)
+
+
+def load_builder(name: str) -> Callable[[Any], Probe]:
+    """Import the function that builds a probe of the table."""
+    module, _, function = PROBES[name].builder.partition(":")
+    return getattr(registry.load(module), function)
+
+
+def make_subject(job: Job) -> Subject:
+    """Return the subject of a run's cells."""
+    cell = job.cells[0]
+    if cell.contestant:
+        from tiebreak.bench.probes.contestants import ContestantSubject
+
+        return ContestantSubject(job)
+    if cell.framework in ENVIRONMENT_ALONE.values():
+        from tiebreak.bench.probes.env import EnvSubject
+
+        return EnvSubject(job)
+    return AgentSubject(job)

@@ -1,1 +1,1 @@
-"""Read a suite file and expand it into benchmark cells."""
+"""Read a suite file and expand it into a plan of benchmark cells."""

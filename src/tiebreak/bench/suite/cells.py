@@ -1,12 +1,13 @@
-"""[[races]] of a suite file -> cells, every setting checked where it stands."""
+"""Expand [[races]] of a suite file into cells, with every setting checked at its place."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from tiebreak import registry
+from tiebreak.bench.probe_table import ALIASES, PROBES
 from tiebreak.bench.suite.plan import Cell
 from tiebreak.bench.suite.toml_table import Table
 from tiebreak.core.config import override
@@ -15,127 +16,166 @@ from tiebreak.core.types import EnvSpec
 from tiebreak.envs.task import Task
 
 SCALES = ("smoke", "quick", "full")
-BREAKDOWN = ("iteration", "forward", "interact", "update")
-"""What `breakdown` stands for: the full step, and what it is made of."""
-PROBES = (
-    "forward", "env", "interact", "update", "train", "iteration", "breakdown", "population",
-    "rebuild",
-)  # fmt: skip
+
+PROBE_NAMES = (*PROBES, *ALIASES)
+"""Names that a suite file can use for probes."""
+
 SIZES: dict[str, tuple[int, ...] | None] = {
     "s": (64, 64), "m": (256,) * 3, "l": (1024,) * 6, "reference": None,
 }  # fmt: skip
-"""Hidden layers by size, for policy and value alike; None: as the algorithm's settings have it."""
+"""Size -> hidden layers of policy and value; None: those of the algorithm's reference."""
 
-ALONE = {"host": "numpy", "device": "jax"}
-"""What stands in a cell's `framework` where an environment is measured alone, by engine kind."""
-
-COMMON = {"algorithm": "ppo", "precision": "float32", "size": "s", "device": "cpu", "cache": "warm"}
-"""Settings of a suite or of a race, and what they are where neither says."""
-
-AXES = ("task", "num_envs", "agents", *COMMON)
-"""What may be a list in a race."""
-
-RACE_KEYS = ("name", *AXES, "scales", "probes", "rows", "config", *SCALES)
-ROW_KEYS = ("framework", "mode", "loop", "label", "config")
+CACHES = ("warm", "cold")
 LOOPS = ("host", "fused")
 
+ENVIRONMENT_ALONE = {"host": "numpy", "device": "jax"}
+"""Kind of engine -> `framework` of a cell that measures an environment alone."""
 
-class Placed(NamedTuple):
-    """A cell, the table that it was written in, and what its whole group has to share."""
+CONTESTANT = "contestant"
+"""`framework` of a cell that measures another library's implementation."""
 
-    place: Table
+DEFAULTS = {
+    "algorithm": "ppo",
+    "precision": "float32",
+    "size": "s",
+    "device": "cpu",
+    "cache": "warm",
+}
+"""Settings of a suite or of a race -> their values where neither sets them."""
+
+AXES = ("task", "num_envs", "agents", *DEFAULTS)
+"""Settings of a race that may be lists: there is one race for each combination."""
+
+RACE_KEYS = ("name", *AXES, "scales", "probes", "rows", "config", *SCALES)
+ROW_KEYS = ("framework", "mode", "loop", "label", "config", "contestant", "packages")
+
+
+class PlacedCell(NamedTuple):
+    """A cell, with what error messages and the check of groups need."""
+
+    table: Table
+    """Where the cell comes from: its row, or its race."""
     cell: Cell
-    config: Mapping[str, Any]
-    """The race's settings, without those of the row."""
+    race_config: Mapping[str, Any]
+    """The race's settings of the algorithm, which the whole group has to share."""
+
+
+class Row(NamedTuple):
+    """A parsed row of a race."""
+
+    table: Table
+    fields: dict[str, Any]
+    """Fields of its cells: framework, mode, loop, label, config, and those of a contestant."""
 
 
 def hidden_sizes(size: str) -> dict[str, Any]:
-    """The setting that a size stands for, if it does."""
+    """Return the setting of the algorithm that a size stands for; empty for `reference`."""
     widths = SIZES[size]
     return {} if widths is None else {"hidden_sizes": widths}
 
 
-def scales(race: Table) -> list[str]:
-    """The scales that a race belongs to: all of them, unless it says."""
-    found = race.each("scales", list(SCALES))
-    for index, scale in enumerate(found):
+def read_scales(race: Table) -> list[str]:
+    """Return the scales at which a race is run; all, unless it names some."""
+    scales = race.each("scales", list(SCALES))
+    for index, scale in enumerate(scales):
         if scale not in SCALES:
             raise race.wrong(unknown("scale", str(scale), SCALES), "scales", index)
-    return found
+    return scales
 
 
-def read_race(suite: Table, race: Table, scale: str) -> Iterator[Placed]:
-    """The cells of a race, with its settings at a scale."""
+def read_race(suite: Table, race: Table, scale: str) -> Iterator[PlacedCell]:
+    """Yield the cells of a race, with its settings at a scale."""
     race.check_keys("race key", RACE_KEYS)
     for key in ("task", "probes", "rows"):
         if not race.values.get(key):
             raise race.wrong(f"a race needs {key}", key)
-    common = {key: suite.each(key, [usual]) for key, usual in COMMON.items()}
-    axes = {key: race.each(key, common.get(key, [1])) for key in AXES}
+
+    defaults = {key: suite.each(key, [default]) for key, default in DEFAULTS.items()}
+    axes = {key: race.each(key, defaults.get(key, [1])) for key in AXES}
     for key, values in axes.items():
+        table = race if key in race.values else suite
         for index, value in enumerate(values):
-            with (race if key in race.values else suite).at(key, index):
+            with table.at(key, index):
                 _check_setting(key, value)
-    probes = _probes(race)
+
+    probes = _read_probes(race)
+    name = race.text("name")
     for values in itertools.product(*axes.values()):
-        shared = {**dict(zip(axes, values, strict=True)), "race": race.text("name")}
-        yield from _cells(race, probes, shared, scale)
+        settings = {**dict(zip(axes, values, strict=True)), "race": name}
+        yield from _expand(race, probes, settings, scale)
 
 
-def _probes(race: Table) -> list[str]:
-    """The probes of a race, what `breakdown` stands for in its place."""
-    given = race.each("probes", [])
-    for index, probe in enumerate(given):
-        if probe not in PROBES:
-            raise race.wrong(unknown("probe", str(probe), PROBES), "probes", index)
-    meant = [BREAKDOWN if probe == "breakdown" else (probe,) for probe in given]
-    return list(dict.fromkeys(itertools.chain(*meant)))
+def _read_probes(race: Table) -> list[str]:
+    """Return the probes of a race, with aliases replaced by what they stand for."""
+    probes: dict[str, None] = {}
+    for index, name in enumerate(race.each("probes", [])):
+        if name not in PROBE_NAMES:
+            raise race.wrong(unknown("probe", str(name), PROBE_NAMES), "probes", index)
+        probes.update(dict.fromkeys(ALIASES.get(name, (name,))))
+    return list(probes)
 
 
-def _cells(
-    race: Table, probes: list[str], shared: Mapping[str, Any], scale: str
-) -> Iterator[Placed]:
-    """One combination of a race's settings: its rows, at each probe."""
-    engine = Task.parse(shared["task"]).row
-    config = _config([(race, "config"), (race, scale)], shared)
-    rows = race.tables("rows", '[{ framework = "torch" }]')
-    framed = [
-        (row, _row(row, engine),
-         _config([(race, "config"), (race, scale), (row, "config")], shared))
-        for row in rows
-    ]  # fmt: skip
+def _expand(
+    race: Table, probes: Sequence[str], settings: Mapping[str, Any], scale: str
+) -> Iterator[PlacedCell]:
+    """Yield the cells of one combination of a race's settings: each row at each probe."""
+    race_tables = [(race, "config"), (race, scale)]
+    race_config = _read_config(race_tables, settings)
+    engine = Task.parse(settings["task"]).row
+    rows = []
+    for table in race.tables("rows", '[{ framework = "torch" }]'):
+        fields = _read_row(table, engine)
+        fields["config"] = _read_config([*race_tables, (table, "config")], settings)
+        rows.append(Row(table, fields))
+
     for probe in probes:
-        _check_agents(race, probe, shared["agents"], framed)
-        if probe == "env":  # the same for every framework, so it is measured once
-            alone = {"framework": ALONE[engine.kind], "mode": "", "loop": engine.kind}
-            label = {"label": "environment alone", "config": config}
-            yield Placed(race, Cell(**{**shared, **alone, **label, "probe": probe}), config)
+        _check_probe(race, probe, settings["agents"], rows)
+        if PROBES[probe].once_per_engine:
+            cell = Cell(
+                **settings,
+                framework=ENVIRONMENT_ALONE[engine.kind],
+                mode="",
+                loop=engine.kind,
+                label="environment alone",
+                probe=probe,
+                config=race_config,
+            )
+            yield PlacedCell(race, cell, race_config)
         else:
-            for row, own, settings in framed:
-                yield Placed(row, Cell(**shared, **own, probe=probe, config=settings), config)
+            for row in rows:
+                cell = Cell(**settings, **row.fields, probe=probe)
+                yield PlacedCell(row.table, cell, race_config)
 
 
-def _check_agents(race: Table, probe: str, agents: int, framed: list[Any]) -> None:
-    """Only `population` trains many agents, and only in one program."""
-    if probe != "population":
-        if agents != 1:
-            raise race.wrong(f"agents is for the probe population, not for {probe}", "agents")
+def _check_probe(race: Table, name: str, agents: int, rows: Sequence[Row]) -> None:
+    """Refuse a probe for settings or rows that it cannot measure."""
+    probe = PROBES[name]
+    if agents != 1 and not probe.many_agents:
+        many = ", ".join(name for name, row in PROBES.items() if row.many_agents)
+        raise race.wrong(f"agents is for the probe {many}, not for {name}", "agents")
+    if probe.once_per_engine:
         return
-    for row, own, _ in framed:
-        if own["loop"] != "fused":
-            raise row.wrong(
-                "the probe population needs loop 'fused': linen, nnx or equinox, compiled, on a "
-                f"device engine; got {own['label']}"
+    for row in rows:
+        if "contestant" in row.fields and not probe.contestants:
+            valid = ", ".join(name for name, row in PROBES.items() if row.contestants)
+            raise row.table.wrong(
+                f"a contestant cannot be measured by the probe {name} (valid: {valid})",
+                "contestant",
+            )
+        if row.fields["loop"] not in probe.loops:
+            raise row.table.wrong(
+                f"the probe {name} needs loop 'fused': {_fused_frameworks()}, compiled, on a "
+                f"device engine; got {row.fields['label']}"
             )
 
 
 def _check_setting(key: str, value: Any) -> None:
-    """Refuse a value that a setting cannot have."""
-    valid = {
+    """Refuse an invalid value of a setting."""
+    valid: dict[str, Sequence[str] | Mapping[str, Any]] = {
         "algorithm": registry.ALGORITHMS,
         "precision": registry.PRECISIONS,
         "size": SIZES,
-        "cache": ("warm", "cold"),
+        "cache": CACHES,
     }
     if key in ("num_envs", "agents"):
         if type(value) is not int or value < 1:
@@ -148,31 +188,34 @@ def _check_setting(key: str, value: Any) -> None:
         raise unknown(key, value, valid[key])
 
 
-def _config(places: list[tuple[Table, str]], shared: Mapping[str, Any]) -> dict[str, Any]:
-    """The algorithm's settings from tables, later ones first to count; checked one by one by name
-    and type, and against each other.
+def _read_config(tables: Sequence[tuple[Table, str]], settings: Mapping[str, Any]) -> dict:
+    """Merge the algorithm's settings from tables, of which later ones take precedence.
+
+    Each is checked by name and type, and all of them against one another.
     """
-    config = registry.config_module(shared["algorithm"]).Config()
-    placed = {}
-    for place, name in places:
-        table = place.table(name)
-        for key, value in table.values.items():
-            with table.at(key):
-                _check_place(key, shared["size"])
-                override(config, {key: value})
-            placed[key] = value
-    own = {"num_envs": shared["num_envs"], **hidden_sizes(shared["size"])}
-    there = [(place, name) for place, name in places if name in place.values]
-    place, name = (there or places)[-1 if there else 0]
-    with place.at(name):
-        _check_config(shared["algorithm"], shared["task"], {**own, **placed})
-    return placed
+    algorithm, size = settings["algorithm"], settings["size"]
+    defaults = registry.config_module(algorithm).Config()
+    config: dict[str, Any] = {}
+    for parent, key in tables:
+        table = parent.table(key)
+        for name, value in table.values.items():
+            with table.at(name):
+                _refuse_reserved(name, size)
+                override(defaults, {name: value})
+            config[name] = value
+
+    present = [(parent, key) for parent, key in tables if key in parent.values]
+    parent, key = present[-1] if present else tables[0]
+    with parent.at(key):
+        implied = {"num_envs": settings["num_envs"], **hidden_sizes(size)}
+        _check_config(algorithm, settings["task"], {**implied, **config})
+    return config
 
 
-def _check_place(key: str, size: str) -> None:
-    if key == "num_envs":
+def _refuse_reserved(name: str, size: str) -> None:
+    if name == "num_envs":
         raise UsageError("num_envs is set by the race's num_envs, not in the race's config")
-    if key == "hidden_sizes" and SIZES[size] is not None:
+    if name == "hidden_sizes" and SIZES[size] is not None:
         raise UsageError(
             "hidden_sizes is set by size, not in the race's config (but with size = 'reference')"
         )
@@ -181,7 +224,7 @@ def _check_place(key: str, size: str) -> None:
 def _check_config(algorithm: str, task: str, settings: Mapping[str, Any]) -> None:
     """Refuse settings that contradict one another whatever the task's actions are.
 
-    Which kind of actions it has, and so which reference holds, is known in the worker only.
+    The kind of actions, which selects the reference, is known in the worker only.
     """
     discrete = EnvSpec.make(observation_shape=(1,), num_actions=2)
     continuous = EnvSpec.make(observation_shape=(1,), action_low=(-1.0,), action_high=(1.0,))
@@ -196,27 +239,65 @@ def _check_config(algorithm: str, task: str, settings: Mapping[str, Any]) -> Non
         raise UsageError(" or, if actions are continuous, ".join(dict.fromkeys(reasons)))
 
 
-def _row(row: Table, engine: registry.Engine) -> dict[str, Any]:
-    """A row's framework, mode, loop and label; each has the best of its framework as default."""
-    for key in (key for key in AXES if key in row.values):
-        raise row.wrong(f"{key} is set for a race: its rows are compared with one another", key)
+def _read_row(row: Table, engine: registry.Engine) -> dict[str, Any]:
+    """Return the fields of a row's cells; those that it does not set are its framework's best."""
+    for key in AXES:
+        if key in row.values:
+            raise row.wrong(f"{key} is set for a race: its rows are compared with one another", key)
     row.check_keys("row key", ROW_KEYS)
+    if "contestant" in row.values:
+        return _read_contestant(row)
+    if "packages" in row.values:
+        raise row.wrong("packages are those of a contestant: name one, or leave them out")
+
     framework = row.text("framework")
     with row.at("framework"):
         runtime = registry.framework(framework).runtime
     with row.at("mode"):
         mode = registry.mode(framework, row.text("mode") if "mode" in row.values else None)
-    on_device = runtime == "jax" and engine.kind == "device"
-    loop = row.text("loop", "fused" if on_device and mode != "eager" else "host")
+
+    can_fuse = registry.RUNTIMES[runtime].fused and engine.kind == "device"
+    loop = row.text("loop", "fused" if can_fuse and mode != "eager" else "host")
     if loop not in LOOPS:
         raise row.wrong(unknown("loop", loop, LOOPS), "loop")
-    if loop == "fused" and not on_device:
+    if loop == "fused" and not can_fuse:
         raise row.wrong(
-            f"loop 'fused' needs linen, nnx or equinox on a device engine, got {framework} on a "
+            f"loop 'fused' needs {_fused_frameworks()} on a device engine, got {framework} on a "
             f"{engine.kind} engine; use loop = 'host'",
             "loop",
         )
-    bridged = engine.kind == "device" and runtime != "jax"
-    own = "".join(f", {key} {value}" for key, value in row.table("config").values.items())
-    label = row.text("label", f"{framework} {mode}{own}" + (", bridge" if bridged else ""))
+
+    settings = "".join(f", {key} {value}" for key, value in row.table("config").values.items())
+    bridge = ", bridge" if engine.kind == "device" and runtime != "jax" else ""
+    label = row.text("label", f"{framework} {mode}{settings}{bridge}")
     return {"framework": framework, "mode": mode, "loop": loop, "label": label}
+
+
+def _read_contestant(row: Table) -> dict[str, Any]:
+    """Return the fields of a row that names another library's implementation."""
+    for key in ("framework", "mode", "loop"):
+        if key in row.values:
+            raise row.wrong(f"{key} is for our own implementations, not for a contestant", key)
+    contestant = row.text("contestant")
+    module, colon, function = contestant.partition(":")
+    if not (module and colon and function):
+        raise row.wrong(f"contestant takes 'module:function', got {contestant!r}", "contestant")
+    packages = row.each("packages", []) if row.values.get("packages") else []
+    if not all(isinstance(package, str) for package in packages):
+        raise row.wrong(f"packages takes a list of strings, got {packages!r}", "packages")
+    return {
+        "framework": CONTESTANT,
+        "mode": "",
+        "loop": "host",
+        "label": f"{row.text('label', module)} (not proved)",
+        "contestant": contestant,
+        "packages": tuple(packages),
+    }
+
+
+def _fused_frameworks() -> str:
+    """Return the frameworks that can compile a whole loop: `linen, nnx or equinox`."""
+    fused = [
+        name for name, row in registry.FRAMEWORKS.items() if registry.RUNTIMES[row.runtime].fused
+    ]
+    return f"{', '.join(fused[:-1])} or {fused[-1]}"

@@ -1,9 +1,9 @@
-"""How long visits will take, before one was made: for `--dry-run`, and for the first time left.
+"""Estimate how long runs take before any was made: for `--dry-run` and for the time left.
 
-The constants are medians of `phases_s` in the records of results/amd-epyc-2-cores (suites quick and
-speed: PPO, size s, 4 and 64 environments, two cores), rounded; START_S is what is left of the time
-between two canaries. Another machine, larger networks or modes that are not in those records take
-another time: this is an estimate, and once visits have been made theirs is the better one.
+The constants here, and the seconds in the rows of probes and frameworks, are medians of `phases_s`
+in the records of results/amd-epyc-2-cores (suites quick and speed: PPO, size s, 4 and 64
+environments, two cores), rounded. Other machines and larger networks take other times; once runs
+have been made, the manager uses theirs.
 """
 
 from __future__ import annotations
@@ -12,147 +12,173 @@ from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 from tiebreak import registry
-from tiebreak.bench.manager.record import Record
-from tiebreak.bench.suite.plan import Cell, Plan, Scale, Visit
-from tiebreak.bench.worker.sampling import Effort
+from tiebreak.bench.probe_table import PROBES
+from tiebreak.bench.record import Result
+from tiebreak.bench.suite.plan import Cell, Effort, Plan, Run, Scale
 
 START_S = 0.9
-"""To start a process and to end it."""
+"""Start and end of a process: the rest of the time between two canaries."""
 
 DEVICE_ENGINE_S = 1.5
-"""More, where the engine brings JAX's own environments."""
+"""Further seconds to import an engine with JAX environments."""
 
-TRACE_S = {
-    "forward": 0.1, "interact": 0.5, "update": 1.1, "train": 1.4, "iteration": 1.4, "rebuild": 1.1,
-}  # fmt: skip
-"""JAX: to compile a probe; none serves another."""
+OTHER_LOAD_S = 0.1
+"""Import and build of a cell without a framework of ours."""
+
+FIRST_CALL_S = 0.1
+"""First call of a probe that compiles nothing of its own."""
 
 FUSED_TRAIN_S = 2.6
-
-CALL_S = {
-    "forward": 0.0, "env": 0.01, "interact": 0.05, "update": 0.01, "train": 0.06, "iteration": 0.06,
-    "population": 0.1,
-}  # fmt: skip
-"""One call of a probe; one of `rebuild` compiles anew."""
+"""Compilation of a fused training loop."""
 
 STEADY = 1.3
-"""The steady phase lasts this many times its least, as samples end up longer than they must."""
+"""The steady phase is this much longer than its least, as samples last longer than they must."""
 
-WATCH_S = 0.1
-"""To see that nothing runs on after the samples, and to collect garbage."""
+IDLE_CHECK_S = 0.1
+"""Check for unfinished work after the samples, and garbage collection."""
 
 CERTIFICATE_S = 13.0
-"""The short certificate, for each framework."""
+"""The short certificate of one framework."""
 
 
 def expected_s(settings: Scale, cells: Sequence[Cell], cold: bool | None = None) -> float:
-    """Seconds of one visit of these cells; `cold`: empty compile cache (None: as the cell says)."""
+    """Return seconds of a run of these cells.
+
+    `cold`: the compile cache is empty; None: as the cells say.
+    """
     first = cells[0]
-    cold = first.cache == "cold" if cold is None else cold
     framework = registry.FRAMEWORKS.get(first.framework)
-    seconds = START_S + (framework.load_s if framework else 0.1)
-    if registry.ENGINES[first.task.partition("/")[0]].kind == "device":
+    seconds = START_S + (framework.load_s if framework else OTHER_LOAD_S)
+    if first.engine.kind == "device":
         seconds += DEVICE_ENGINE_S
     if first.mode != "eager":
-        empty, filled = _compile_s(first.framework)
-        seconds += empty if cold else filled
-    return seconds + sum(_probe_s(cell) + _measure_s(settings.effort, cell) for cell in cells)
+        empty_s, filled_s = _compile_s(first.framework)
+        is_empty = first.cache == "cold" if cold is None else cold
+        seconds += empty_s if is_empty else filled_s
+    for cell in cells:
+        seconds += _first_call_s(cell) + _measure_s(settings.effort, cell)
+    return seconds
+
+
+def once_s(cell: Cell, results: Sequence[Result], first: bool) -> float:
+    """Return the seconds of a run that the next run of its cells does not need.
+
+    These are the memory series and, if it was the first in this compile cache (`first`), the part
+    of its first calls that filled the cache.
+    """
+    phases = [result["phases_s"] for result in results]
+    seconds = sum(phase.get("memory", 0.0) for phase in phases)
+    cold_s, warm_s = _compile_s(cell.framework)
+    if first and cell.mode != "eager" and cell.cache == "warm" and cold_s > warm_s:
+        first_calls_s = sum(phase.get("first_call", 0.0) for phase in phases)
+        seconds += (1 - warm_s / cold_s) * first_calls_s
+    return seconds
 
 
 def _compile_s(framework: str) -> tuple[float, float]:
-    """Return the seconds to compile all probes of a process, with an empty and a filled cache."""
+    """Return seconds to compile all probes of a process, with an empty and with a filled cache."""
     row = registry.FRAMEWORKS.get(framework)
     return (row and row.compile_s) or (0.0, 0.0)
 
 
-def _probe_s(cell: Cell) -> float:
-    """The first call, as far as it is a probe's own."""
+def _first_call_s(cell: Cell) -> float:
+    """Return seconds of the first call that are not shared with other probes of the process."""
     row = registry.FRAMEWORKS.get(cell.framework)
-    own = row is not None and row.compile_s is None
-    if not own or cell.mode == "eager":
-        return 0.1
-    if cell.loop == "fused" and cell.probe in ("train", "iteration", "population"):
+    compiles_each_probe = row is not None and row.compile_s is None
+    if not compiles_each_probe or cell.mode == "eager":
+        return FIRST_CALL_S
+    probe = PROBES.get(cell.probe)  # tests have probes of their own
+    if probe is None:
+        return PROBES["update"].trace_s
+    if cell.loop == "fused" and probe.in_loop and probe.learns:
         return FUSED_TRAIN_S
-    return TRACE_S.get(cell.probe, TRACE_S["update"])  # a subject may have probes of its own
+    return probe.trace_s
 
 
-def once_s(cell: Cell, results: Sequence[Record], first: bool) -> float:
-    """Seconds of a visit that the next one of these cells is spared: the memory series, and, if it
-    was the first in this run's compile cache, filling that.
-    """
-    phases = [result["phases_s"] for result in results]
-    seconds = sum(phase.get("memory", 0.0) for phase in phases)
-    cold, warm = _compile_s(cell.framework)
-    if first and cell.mode != "eager" and cell.cache == "warm" and cold > warm:
-        seconds += (1 - warm / cold) * sum(phase.get("first_call", 0.0) for phase in phases)
-    return seconds
+def _call_s(cell: Cell) -> float:
+    """Return seconds of one call; where compiling is the work, each call compiles."""
+    probe = PROBES.get(cell.probe, PROBES["rebuild"])
+    if probe.compiles and cell.mode != "eager":
+        return probe.call_s + probe.trace_s
+    return probe.call_s
 
 
 def _measure_s(effort: Effort, cell: Cell) -> float:
-    """Warm-up, calibration, samples and memory series of one probe."""
-    call = CALL_S.get(cell.probe, 0.1 if cell.mode == "eager" else 0.1 + TRACE_S["rebuild"])
-    sample = max(call, effort.sample_s)
-    steady = min(max(effort.samples * sample, effort.steady_s), max(effort.longest_s, 3 * sample))
-    warmup = min(effort.silent_calls * call, effort.warmup_s)
-    return warmup + 2 * sample + STEADY * steady + WATCH_S + effort.memory_calls * call
+    """Return seconds of warm-up, calibration, samples and memory series of one probe."""
+    call_s = _call_s(cell)
+    sample_s = max(call_s, effort.sample_s)
+    least_s = max(effort.samples * sample_s, effort.steady_s)
+    most_s = max(effort.longest_s, 3 * sample_s)
+    warmup_s = min(effort.silent_calls * call_s, effort.warmup_s)
+    calibration_s = 2 * sample_s
+    memory_s = effort.memory_calls * call_s
+    return warmup_s + calibration_s + STEADY * min(least_s, most_s) + IDLE_CHECK_S + memory_s
 
 
 class Forecast(NamedTuple):
-    """What a plan will take. Times in seconds; a warm cache is empty in the first block."""
+    """Runs, blocks and time of a plan. A warm cache is empty in the first block."""
 
     visits_per_block: int
+    """Runs in a block."""
     least_blocks: int
     most_blocks: int
     certificate_s: float | None
-    """None: there is one, and nothing is known of how long it takes."""
+    """Seconds of the certificate; None if there is one of unknown duration."""
     calibration_s: float
     first_block_s: float
     block_s: float
+    """Seconds of each later block."""
     least_s: float
     most_s: float
 
 
-def forecast(plan: Plan, absent: Collection[str] = ()) -> Forecast:
-    """A plan's visits, blocks and time; cells whose ids are `absent` take none."""
+def forecast(plan: Plan, unavailable: Collection[str] = ()) -> Forecast:
+    """Return runs, blocks and time of a plan, without the cells whose ids are `unavailable`."""
     settings = plan.settings
-    visits = [visit for visits in plan.block(0) for visit in visits]
-    made = [v for v in visits if not absent or not {c.id for c in v.cells} & set(absent)]
-    first = sum(expected_s(settings, v.cells, cold=True) for v in made)
-    later = sum(expected_s(settings, v.cells) for v in made)
-    calibration = first if settings.calibration else 0.0
-    certificate = _certificate_s(plan, made)
-    start = (certificate or 0.0) + calibration
-    blocks = [later if calibration else first, *[later] * (settings.blocks - 1)]
-    stages = settings.stages
-    most = _blocks_in_time(settings, start, blocks)
-    least = min(stages[0], most) if stages else most
+    runs = []
+    for interleaving in plan.block(0):
+        for run in interleaving:
+            if not {cell.id for cell in run.cells} & set(unavailable):
+                runs.append(run)
+
+    first_s = sum(expected_s(settings, run.cells, cold=True) for run in runs)
+    later_s = sum(expected_s(settings, run.cells) for run in runs)
+    calibration_s = first_s if settings.calibration else 0.0
+    certificate_s = _certificate_s(plan, runs)
+    start_s = (certificate_s or 0.0) + calibration_s
+    blocks_s = [later_s if settings.calibration else first_s]
+    blocks_s += [later_s] * (settings.blocks - 1)
+
+    most = _blocks_in_time(settings, start_s, blocks_s)
+    least = min(settings.stages[0], most) if settings.stages else most
     return Forecast(
-        len(made),
-        least,
-        most,
-        certificate,
-        calibration,
-        blocks[0],
-        later,
-        start + sum(blocks[:least]),
-        start + sum(blocks[:most]),
+        visits_per_block=len(runs),
+        least_blocks=least,
+        most_blocks=most,
+        certificate_s=certificate_s,
+        calibration_s=calibration_s,
+        first_block_s=blocks_s[0],
+        block_s=later_s,
+        least_s=start_s + sum(blocks_s[:least]),
+        most_s=start_s + sum(blocks_s[:most]),
     )
 
 
-def _certificate_s(plan: Plan, made: Sequence[Visit]) -> float | None:
+def _certificate_s(plan: Plan, runs: Sequence[Run]) -> float | None:
     if not plan.settings.certificate:
         return 0.0
-    raced = {(c.algorithm, c.framework) for v in made for c in v.cells}
-    known = plan.scale != "full"
-    return CERTIFICATE_S * sum(f in registry.FRAMEWORKS for _, f in raced) if known else None
+    if plan.scale == "full":
+        return None
+    raced = {(cell.algorithm, cell.framework) for run in runs for cell in run.cells}
+    return CERTIFICATE_S * sum(framework in registry.FRAMEWORKS for _, framework in raced)
 
 
-def _blocks_in_time(settings: Scale, start: float, blocks: Sequence[float]) -> int:
-    """How many blocks are started, by the rule that the manager follows."""
-    spent = start + blocks[0]
-    for index, seconds in enumerate(blocks[1:], 1):
-        limit = settings.limit_s if index < settings.least_blocks else settings.budget_s
-        if limit is not None and spent + seconds > limit:
+def _blocks_in_time(settings: Scale, start_s: float, blocks_s: Sequence[float]) -> int:
+    """Return how many blocks the manager will start within its limits."""
+    spent_s = start_s + blocks_s[0]
+    for index, block_s in enumerate(blocks_s[1:], 1):
+        limit_s = settings.limit_s if index < settings.least_blocks else settings.budget_s
+        if limit_s is not None and spent_s + block_s > limit_s:
             return index
-        spent += seconds
-    return len(blocks)
+        spent_s += block_s
+    return len(blocks_s)

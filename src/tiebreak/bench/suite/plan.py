@@ -1,25 +1,30 @@
-"""Cells -> groups -> the order of visits: what a resolved suite is.
+"""Data types of a resolved suite: cells, how much to measure, and the order of runs.
 
-A *cell* is one combination of everything that is varied. A *group* is a set of cells equal in all
-but framework, mode and how that framework best loops (fused or host): only these are compared. A
-*visit* is one process: of one cell, or, where a scale shares processes, of one row's probes.
+A *cell* is one combination of everything that a suite varies. A *group* is a set of cells that are
+equal in all but framework, mode and the kind of loop: only these are compared. A *run* is one
+process; it measures one cell or, where a scale shares processes, all probes of one row. An
+*interleaving* is a set of runs that sample in turns, and a *block* runs every cell once.
 """
 
 from __future__ import annotations
 
 import random
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, NamedTuple
 
-from tiebreak.bench.worker.sampling import Effort
+from tiebreak import registry
 from tiebreak.core.config import digest
 from tiebreak.core.seeding import derive
+from tiebreak.envs.task import Task
+
+CALIBRATION = -1
+"""The number of the block whose runs only calibrate the calls per sample."""
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One combination; `config` holds the algorithm's settings that are not the reference's."""
+    """One benchmark: an algorithm in a framework on a task, measured by one probe."""
 
     algorithm: str
     framework: str
@@ -32,39 +37,89 @@ class Cell:
     num_envs: int = 1
     device: str = "cpu"
     cache: str = "warm"
+    """Compile cache: warm (shared by the runs of a suite) or cold (empty in each run)."""
     label: str = ""
     config: dict[str, Any] = field(default_factory=dict)
+    """Settings of the algorithm that differ from its reference configuration."""
     race: str = ""
-    """The name of its race, where two would else be one group."""
+    """Name of its race; needed where two races would otherwise be one group."""
     agents: int = 1
-    """Trained at once, by the probe `population`."""
+    """Agents trained at once, by the probe `population`."""
+    contestant: str = ""
+    """`module:function` that makes another library's agent (probes/contestants.py); empty: ours."""
+    packages: tuple[str, ...] = ()
+    """Packages that a contestant imports."""
 
-    def facts(self) -> dict[str, Any]:
-        """Every field; of the last two what is not usual, so that cells without keep their id."""
-        usual = {"race": "", "agents": 1}
-        return {k: v for k, v in asdict(self).items() if k not in usual or v != usual[k]}
+    def to_json(self) -> dict[str, Any]:
+        """Return every field; the last four only if set, so that ids of older cells stay valid."""
+        optional = {"race": "", "agents": 1, "contestant": "", "packages": ()}
+        values = asdict(self)
+        return {k: v for k, v in values.items() if k not in optional or v != optional[k]}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Cell:
+        """Build a cell from what `to_json` returned; other keys, as `id`, are ignored."""
+        names = {f.name for f in fields(cls)}
+        known = {key: value for key, value in values.items() if key in names}
+        return cls(**{**known, "packages": tuple(known.get("packages", ()))})
 
     @property
     def id(self) -> str:
-        """16 hex digits that stand for every field."""
-        return digest(self.facts())
+        """Digest of all fields, 16 hex digits."""
+        return digest(self.to_json())
 
     @property
     def group(self) -> str:
-        """The name of its group, e.g. `ppo · gymnax/CartPole-v1 · train · num_envs 4`.
+        """Name of its group, e.g. `ppo · gymnax/CartPole-v1 · train · num_envs 4`.
 
-        What is not usual (float32, size s, cpu, warm) is named behind, and so is the race.
+        Values that differ from the defaults (float32, size s, cpu, warm) are appended, then the
+        race.
         """
-        parts = [self.algorithm, self.task, self.probe, f"num_envs {self.num_envs}"]
-        parts += [f"agents {self.agents}"] if self.probe == "population" else []
-        named = {"precision": "float32", "size": "s", "device": "cpu", "cache": "warm"}
-        parts += [str(getattr(self, k)) for k, usual in named.items() if getattr(self, k) != usual]
-        return " · ".join([*parts, self.race] if self.race else parts)
+        names = [self.algorithm, self.task, self.probe, f"num_envs {self.num_envs}"]
+        if self.probe == "population":
+            names.append(f"agents {self.agents}")
+        defaults = {"precision": "float32", "size": "s", "device": "cpu", "cache": "warm"}
+        for key, default in defaults.items():
+            if getattr(self, key) != default:
+                names.append(str(getattr(self, key)))
+        if self.race:
+            names.append(self.race)
+        return " · ".join(names)
 
     @property
     def row(self) -> str:
-        """What cells have in common that differ only in the probe: they can share a process."""
-        return digest({**self.facts(), "probe": ""})
+        """Digest of all fields but the probe: cells of one row can share a process."""
+        return digest({**self.to_json(), "probe": ""})
+
+    @property
+    def engine(self) -> registry.Engine:
+        """Row of the registry of the engine that its task belongs to."""
+        return Task.parse(self.task).row
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How much one run measures; set by a scale of a suite. All times in seconds."""
+
+    sample_s: float = 0.4
+    """Least duration of a sample: calls are repeated until it is reached. Filling JAX's pipeline
+    costs 1 to 3 ms of each sample, which must stay below 1 % of it."""
+    samples: int = 20
+    """Least number of samples."""
+    steady_s: float = 2.0
+    """Least total duration of all samples."""
+    longest_s: float = 120.0
+    """Stop sampling, and the memory series, after this long even with fewer samples; the flag
+    too_short is set then."""
+    silent_calls: int = 5
+    """End the warm-up when this many calls in a row compiled nothing."""
+    warmup_s: float = 60.0
+    """End the warm-up of slow calls after this long, with at least one call that compiled
+    nothing."""
+    most_calls: int = 10_000
+    """Most calls in one sample: the harness keeps all that they return alive."""
+    memory_calls: int = 50
+    """Calls of the memory series, after the samples. 0 takes none; fewer than 8 give no bound."""
 
 
 @dataclass(frozen=True)
@@ -72,75 +127,131 @@ class Scale:
     """How much of a suite is run. Times in seconds."""
 
     blocks: int = 10
+    """Runs of each cell."""
     stages: tuple[int, ...] = ()
-    """Numbers of blocks, the last of them `blocks`: after each, only groups with an interval wider
+    """Numbers of blocks, the last of them `blocks`. After each, only groups with an interval wider
     than ±`half_width` go on to the next. Empty: all blocks, whatever the intervals."""
     half_width: float = 0.015
+    """Half width of an interval, as a share of the ratio, at which a group is finished."""
     least_blocks: int = 1
+    """Number of blocks that may run until `limit_s` instead of `budget_s`."""
     budget_s: float | None = None
-    """No block after the first starts that would end later than this;"""
+    """Stop starting blocks that would finish after this many seconds."""
     limit_s: float | None = None
-    """except the first `least_blocks`, which may last until here."""
+    """Time limit for the first `least_blocks` blocks, which may exceed `budget_s`."""
     share_process: bool = False
+    """Measure all probes of a row in one process."""
     calibration: bool = False
+    """Start with one run of each cell that only calibrates the calls per sample."""
     certificate: bool = True
+    """First verify that the frameworks compute the same numbers."""
     timeout_s: float = 600.0
+    """Time limit of one run, without waiting for its turns."""
     effort: Effort = field(default_factory=Effort)
 
 
-class Visit(NamedTuple):
-    """One process to be: where in the schedule, and its cells in the order of measurement."""
+class Run(NamedTuple):
+    """One worker process: its place in the schedule and its cells in the order of measurement."""
 
     block: int
-    """-1 for the calibration visit."""
+    """Number of the block, from 0, or CALIBRATION."""
     position: int
+    """Place in the order of its interleaving, from 0."""
     cells: tuple[Cell, ...]
     probes: tuple[str, ...] = ()
-    """The order of probes of the whole set."""
+    """Order of probes in the whole interleaving."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """Everything that a worker process is told."""
+
+    cells: tuple[Cell, ...]
+    effort: Effort = field(default_factory=Effort)
+    calls: dict[str, int] = field(default_factory=dict)
+    """Cell id -> calls per sample, calibrated by an earlier run."""
+    packages: tuple[str, ...] = ()
+    """Guarded packages that may be imported."""
+    threads: int = 1
+    cpus: tuple[int, ...] = ()
+    """CPUs that the process may use."""
+    seed: int = 0
+    hash_seed: int = 0
+    """PYTHONHASHSEED."""
+    subject: str = ""
+    """`module:function` that makes what is measured; empty for this package's own."""
+    turns: str = ""
+    """Id of the interleaving; empty if the run has the machine to itself."""
+    stretch: int = 0
+    """Samples in a row to take after those in turns, see worker/turns.py."""
+    manager_pid: int = 0
+    """The worker ends when this process does."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return every field, each cell with its id."""
+        cells = [{**cell.to_json(), "id": cell.id} for cell in self.cells]
+        return {**asdict(self), "cells": cells}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Job:
+        """Build a job from what `to_json` returned."""
+        parsed = {
+            "cells": tuple(map(Cell.from_json, values["cells"])),
+            "effort": Effort(**values["effort"]),
+            "packages": tuple(values["packages"]),
+            "cpus": tuple(values["cpus"]),
+        }
+        return cls(**{**values, **parsed})
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A suite, resolved: nothing is left to a default."""
+    """A resolved suite: nothing is left to a default."""
 
     suite: str
+    """Name of the suite."""
     scale: str
+    """Name of the scale."""
     seed: int
+    """Seed of the order of runs and of all workers."""
     settings: Scale
     cells: tuple[Cell, ...]
     published: tuple[Mapping[str, Any], ...] = ()
-    """Tables of others (bench/published.py), to be shown beside what is measured."""
+    """Tables published by others (suite/published.py), shown beside the results."""
 
     def groups(self) -> dict[str, list[str]]:
-        """Group -> ids of its cells, in the suite's order."""
-        out: dict[str, list[str]] = {}
+        """Return group -> ids of its cells, in the suite's order."""
+        groups: dict[str, list[str]] = {}
         for cell in self.cells:
-            out.setdefault(cell.group, []).append(cell.id)
-        return out
+            groups.setdefault(cell.group, []).append(cell.id)
+        return groups
 
-    def block(self, index: int) -> list[list[Visit]]:
-        """Block `index`: for each set of groups that share processes, its visits in order.
+    def block(self, index: int) -> list[list[Run]]:
+        """Return the interleavings of a block, each a list of runs in order.
 
-        All visits of a set measure their probes in one order, as they take turns (together.py).
-
-        The order is drawn from the seed for each even block; the odd one after it is its mirror.
+        All runs of an interleaving measure their probes in one order. The order of each even block
+        is drawn from the seed; the odd block after it is its mirror.
         """
-        sets: dict[str, dict[str, list[Cell]]] = {}
-        shared = self.settings.share_process
+        interleavings: dict[str, dict[str, list[Cell]]] = {}
         for cell in self.cells:
-            together = replace(cell, probe="all probes").group if shared else cell.group
-            row = cell.row if shared else cell.id
-            sets.setdefault(together, {}).setdefault(row, []).append(cell)
-        return [self._ordered(name, rows, index) for name, rows in sets.items()]
+            if self.settings.share_process:
+                name, row = replace(cell, probe="all probes").group, cell.row
+            else:
+                name, row = cell.group, cell.id
+            interleavings.setdefault(name, {}).setdefault(row, []).append(cell)
+        return [self._ordered(name, rows, index) for name, rows in interleavings.items()]
 
-    def _ordered(self, name: str, rows: dict[str, list[Cell]], index: int) -> list[Visit]:
+    def _ordered(self, name: str, rows: dict[str, list[Cell]], index: int) -> list[Run]:
         rng = random.Random(derive(self.seed, "order", name, index // 2))
         probes = list(dict.fromkeys(cell.probe for row in rows.values() for cell in row))
         rng.shuffle(probes)
         order = rng.sample(list(rows.values()), len(rows))
         if index % 2:
-            probes, order = probes[::-1], order[::-1]
-        return [
-            Visit(index, i, tuple(sorted(row, key=lambda c: probes.index(c.probe))), tuple(probes))
-            for i, row in enumerate(order)
-        ]
+            probes.reverse()
+            order.reverse()
+
+        runs = []
+        for position, row in enumerate(order):
+            cells = sorted(row, key=lambda cell: probes.index(cell.probe))
+            runs.append(Run(index, position, tuple(cells), tuple(probes)))
+        return runs

@@ -1,7 +1,7 @@
-"""[[published]] of a suite file: tables that others have published, to be shown beside ours.
+"""Read [[published]] of a suite file: tables published by others, to be shown beside ours.
 
-Each value says which cells it belongs to. What others measured elsewhere is text to a run: it is
-written into suite.json, stands beside what is measured here, and is never computed with.
+Each value names the cells that it belongs to. The tables are written into suite.json and shown
+beside the results; nothing is computed from them.
 """
 
 from __future__ import annotations
@@ -15,25 +15,25 @@ from tiebreak.bench.suite.toml_table import Table
 from tiebreak.core.errors import unknown
 
 UNITS = ("s per 1000 updates", "ms per call", "calls per s", "times as fast")
-"""What a published value may be; ours is brought to the same (report/published.py)."""
+"""Units of published values; our results are converted to them (report/published.py)."""
 
 PLACES = (
     "algorithm", "framework", "mode", "task", "num_envs", "size", "probe", "race", "label",
 )  # fmt: skip
-"""What may say which cells a value belongs to; each one value, or a list of several."""
+"""Properties by which a value names its cells; each one value, or a list of several."""
 
 TABLE_KEYS = ("source", "machine", "unit", "note", "values")
 VALUE_KEYS = ("what", "value", "plus_minus", "over", *PLACES)
 
 
 def read(suite: Table, cells: Sequence[Cell]) -> tuple[dict[str, Any], ...]:
-    """Every published table as JSON has it; `cells` are the suite's, at whatever scale."""
+    """Return the published tables as JSON; `cells` are those of the suite at any scale."""
     tables = suite.tables("published", "[[published]]")
-    return tuple(_table(table, [cell.facts() for cell in cells]) for table in tables)
+    return tuple(_table(table, [cell.to_json() for cell in cells]) for table in tables)
 
 
 def belongs(cell: Mapping[str, Any], where: Mapping[str, Sequence[Any]]) -> bool:
-    """Whether a cell is one of those that a value is shown beside."""
+    """Return True if a value is to be shown beside a cell."""
     return all(cell.get(key, "") in values for key, values in where.items())
 
 
@@ -69,19 +69,19 @@ def _value(value: Table, unit: str, cells: Iterable[Mapping[str, Any]]) -> dict[
             registry.framework(over)
     where = {key: value.each(key, []) for key in PLACES if key in value.values}
     if not any(belongs(cell, where) for cell in cells):
-        raise value.wrong(f"the suite has no cell with {_said(where)}")
+        raise value.wrong(f"the suite has no cell with {_describe(where)}")
     number = {key: value.values.get(key) for key in ("value", "plus_minus")}
     return {"what": value.text("what"), **number, "over": over, "where": where}
 
 
 def _check_number(value: Table, key: str) -> None:
-    found = value.values.get(key, 1.0 if key == "plus_minus" else None)
-    number = isinstance(found, (int, float)) and not isinstance(found, bool)
-    if not number or not 0 < found < float("inf"):
-        raise value.wrong(f"{key} takes a number above 0, got {found!r}", key)
+    number = value.values.get(key, 1.0 if key == "plus_minus" else None)
+    is_number = isinstance(number, (int, float)) and not isinstance(number, bool)
+    if not is_number or not 0 < number < float("inf"):
+        raise value.wrong(f"{key} takes a number above 0, got {number!r}", key)
 
 
-def _said(where: Mapping[str, Sequence[Any]]) -> str:
-    """`framework linen or nnx, probe update`."""
-    parts = [f"{key} {' or '.join(map(str, values))}" for key, values in where.items()]
-    return ", ".join(parts) or "anything"
+def _describe(where: Mapping[str, Sequence[Any]]) -> str:
+    """Return e.g. `framework linen or nnx, probe update`."""
+    properties = [f"{key} {' or '.join(map(str, values))}" for key, values in where.items()]
+    return ", ".join(properties) or "anything"

@@ -1,10 +1,10 @@
-"""Reads a suite file into a Plan. Everything is checked before a visit runs.
+"""Read a suite file into a Plan; everything is checked before anything runs.
 
 A suite has settings for all cells, [scales.NAME] (how much to measure) and [[races]]: a task, its
 probes, and rows, one for each framework and mode. Any setting but the rows may be a list: there is
 one race for each combination. [[published]] are tables of others, to be shown beside ours.
-bench/example.toml is a commented example, suites/suite.schema.json the same for editors. What is
-wrong is refused with the line that it is in.
+bench/example.toml is a commented example; suites/suite.schema.json describes the same for editors.
+Errors name the line.
 """
 
 from __future__ import annotations
@@ -14,33 +14,34 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tiebreak.bench.suite import cells, published, scale, toml_table
-from tiebreak.bench.suite.cells import COMMON, SCALES, Placed
+from tiebreak.bench.suite import published, toml_table
+from tiebreak.bench.suite.cells import DEFAULTS, SCALES, PlacedCell, read_race, read_scales
 from tiebreak.bench.suite.plan import Plan, Scale
+from tiebreak.bench.suite.scale import read_scale
 from tiebreak.bench.suite.toml_table import Table
 from tiebreak.core.errors import unknown
 
 SUITES = Path(__file__).parents[1] / "suites"
 SCHEMA_FILE = SUITES / "suite.schema.json"
 EXAMPLE_FILE = Path(__file__).parents[1] / "example.toml"
-SUITE_KEYS = ("description", *COMMON, "scales", "races", "published")
+SUITE_KEYS = ("description", *DEFAULTS, "scales", "races", "published")
 
 
 def names() -> list[str]:
-    """The built-in suites."""
+    """Return the names of the built-in suites."""
     return sorted(path.stem for path in SUITES.glob("*.toml"))
 
 
 def descriptions() -> dict[str, str]:
-    """Built-in suite -> what it says that it is."""
+    """Return name -> description of the built-in suites."""
     return {name: _read(name).text("description") for name in names()}
 
 
 def load(suite: str, scale: str | None, seed: int, device: str | None = None) -> Plan:
     """Read a built-in suite, or a .toml file, at a scale (None: quick).
 
-    `device` is measured on whatever devices the suite names. Raises UsageError for whatever is
-    unknown or contradictory in it.
+    `device` replaces the devices that the suite names. Raises UsageError for anything in the file
+    that is unknown or contradictory.
     """
     scale = scale or "quick"
     if scale not in SCALES:
@@ -48,31 +49,35 @@ def load(suite: str, scale: str | None, seed: int, device: str | None = None) ->
     table = _read(suite)
     table.check_keys("suite key", SUITE_KEYS)
     table.text("description")
-    settings = _scales(table)
-    if scale not in settings:
-        there = f"it has: {', '.join(settings)}" if settings else f"add [scales.{scale}]"
-        raise table.wrong(f"the suite has no scale {scale!r} ({there})", "scales")
+    settings = _read_settings(table, scale)
+
     races = [
-        (cells.scales(race), list(cells.read_race(table, race, scale)))
+        (read_scales(race), list(read_race(table, race, scale)))
         for race in table.tables("races", "[[races]]")
     ]
-    everywhere = [placed.cell for _, found in races for placed in found]
-    if not everywhere:
+    at_any_scale = [placed.cell for _, cells in races for placed in cells]
+    if not at_any_scale:
         raise table.wrong("the suite names no race: add [[races]] with task, probes and rows")
-    elsewhere = published.read(table, everywhere)
-    found = [placed for where, found in races for placed in found if scale in where]
-    if not found:
+    tables = published.read(table, at_any_scale)
+
+    cells = [placed for scales, cells in races for placed in cells if scale in scales]
+    if not cells:
         raise table.wrong(f"none of the suite's races belongs to the scale {scale!r}", "races")
     if device:
-        moved = [p._replace(cell=replace(p.cell, device=device)) for p in found]
-        found = list({p.cell.id: p for p in moved}.values())  # it may have been on several
-    _check_groups(found)
-    planned = tuple(placed.cell for placed in found)
-    return Plan(Path(suite).stem, scale, seed, settings[scale], planned, elsewhere)
+        cells = _move(cells, device)
+    _check_groups(cells)
+    return Plan(
+        suite=Path(suite).stem,
+        scale=scale,
+        seed=seed,
+        settings=settings,
+        cells=tuple(placed.cell for placed in cells),
+        published=tables,
+    )
 
 
 def example() -> str:
-    """The commented example, as a file to begin one's own with: editors find the schema here."""
+    """Return the commented example as a file to start from, in which editors find the schema."""
     text = EXAMPLE_FILE.read_text(encoding="utf-8")
     return text.replace(f"#:schema suites/{SCHEMA_FILE.name}", f"#:schema {SCHEMA_FILE.as_uri()}")
 
@@ -85,24 +90,34 @@ def _read(suite: str) -> Table:
     return toml_table.read(SUITES / f"{suite}.toml", f"{suite}.toml")
 
 
-def _scales(suite: Table) -> dict[str, Scale]:
-    """Every scale that the suite has, so that a mistake shows at whichever one is run."""
-    scales = suite.table("scales")
-    scales.check_keys("scale", SCALES)
-    return {name: scale.read_scale(scales.table(name)) for name in scales.values}
+def _read_settings(suite: Table, scale: str) -> Scale:
+    """Return the settings of a scale. All scales are checked, whichever one is run."""
+    tables = suite.table("scales")
+    tables.check_keys("scale", SCALES)
+    settings = {name: read_scale(tables.table(name)) for name in tables.values}
+    if scale not in settings:
+        hint = f"it has: {', '.join(settings)}" if settings else f"add [scales.{scale}]"
+        raise suite.wrong(f"the suite has no scale {scale!r} ({hint})", "scales")
+    return settings[scale]
 
 
-def _check_groups(found: Sequence[Placed]) -> None:
-    """Every cell once, and in a group nothing that neither its name nor its rows say."""
+def _move(cells: Sequence[PlacedCell], device: str) -> list[PlacedCell]:
+    """Replace the device of all cells; cells that were equal but for the device become one."""
+    moved = [placed._replace(cell=replace(placed.cell, device=device)) for placed in cells]
+    return list({placed.cell.id: placed for placed in moved}.values())
+
+
+def _check_groups(cells: Sequence[PlacedCell]) -> None:
+    """Refuse a cell that occurs twice, and a group whose cells differ in the race's settings."""
     ids: set[str] = set()
     configs: dict[str, Any] = {}
-    for place, cell, config in found:
+    for table, cell, race_config in cells:
         if cell.id in ids:
-            raise place.wrong(
+            raise table.wrong(
                 f"the suite names a cell twice ({cell.group}, {cell.label}): give a row a label"
             )
         ids.add(cell.id)
-        if configs.setdefault(cell.group, config) != config:
-            raise place.wrong(
+        if configs.setdefault(cell.group, race_config) != race_config:
+            raise table.wrong(
                 f"an earlier race is {cell.group!r} too, with other settings: give a race a name"
             )

@@ -1,7 +1,7 @@
-"""In which line of a TOML text each key stands: tomllib reads values and forgets where they were.
+"""Find the line of each key in a TOML text, which tomllib does not report.
 
-Only texts that tomllib has accepted come here, so nothing is checked but the result: where the
-keys found are not the keys that tomllib found, no line is given at all rather than a wrong one.
+Only texts that tomllib accepts are scanned, so that only the result is checked: if the keys differ
+from those of tomllib, no lines are given at all rather than wrong ones.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 Path = tuple[str | int, ...]
-"""The way to a value from the top, e.g. `("races", 0, "rows", 2, "mode")`."""
+"""Path of a value from the top, e.g. `("races", 0, "rows", 2, "mode")`."""
 
 TOKEN = re.compile(
     r"""(?P<skip>[ \t\r]+|\#[^\n]*)
@@ -25,11 +25,11 @@ TOKEN = re.compile(
 
 
 def locate(text: str) -> dict[Path, int]:
-    """Path -> line (from 1) of every key and array element; empty where that is not certain."""
+    """Return path -> line (from 1) of every key and array element; empty where uncertain."""
     try:
-        found = _Scanner(text).document()
-        return found if found.keys() == set(_paths(tomllib.loads(text))) else {}
-    except (_Lost, tomllib.TOMLDecodeError, RecursionError):
+        lines = _Scanner(text).document()
+        return lines if lines.keys() == set(_paths(tomllib.loads(text))) else {}
+    except (_UnexpectedToken, tomllib.TOMLDecodeError, RecursionError):
         return {}
 
 
@@ -41,8 +41,8 @@ def _paths(value: Any, path: Path = ()) -> Iterator[Path]:
             yield from _paths(inner, (*path, key))
 
 
-class _Lost(Exception):
-    """The text is not what was expected here."""
+class _UnexpectedToken(Exception):
+    """The text does not continue as this scanner expects."""
 
 
 class _Token(NamedTuple):
@@ -52,42 +52,42 @@ class _Token(NamedTuple):
 
 
 class _Scanner:
-    """Goes through the tokens once; `found` grows on the way."""
+    """Single pass over the tokens, which fills `lines`."""
 
     def __init__(self, text: str):
         self.tokens, self.at = list(_tokens(text)), 0
-        self.found: dict[Path, int] = {}
+        self.lines: dict[Path, int] = {}
         self.arrays: dict[Path, int] = {}
-        """Arrays of tables -> how many tables they have so far."""
+        """Path of an array of tables -> number of its tables so far."""
 
     def document(self) -> dict[Path, int]:
         table: Path = ()
         while self.at < len(self.tokens):
             if self._take("\n"):
                 continue
-            if self._see("["):
+            if self._is_next("["):
                 table = self._header()
             else:
                 self._pair(table)
-        return self.found
+        return self.lines
 
     def _header(self) -> Path:
-        """`[a.b]` or `[[a.b]]`; the path of the table that begins."""
+        """Read `[a.b]` or `[[a.b]]`; return the path of the table that begins."""
         self._need("[")
         is_array, line = self._take("["), self._line()
         path: Path = ()
-        *outer, own = self._key()
+        *outer, last = self._key()
         for key in outer:
             path = (*path, key)
-            self.found.setdefault(path, line)
+            self.lines.setdefault(path, line)
             if path in self.arrays:  # what follows belongs to its last table
                 path = (*path, self.arrays[path] - 1)
-        path = (*path, own)
-        self.found.setdefault(path, line)
+        path = (*path, last)
+        self.lines.setdefault(path, line)
         if is_array:
             self.arrays[path] = self.arrays.get(path, 0) + 1
             path = (*path, self.arrays[path] - 1)
-            self.found[path] = line
+            self.lines[path] = line
             self._need("]")
         self._need("]")
         return path
@@ -96,22 +96,22 @@ class _Scanner:
         line, path = self._line(), table
         for key in self._key():
             path = (*path, key)
-            self.found.setdefault(path, line)
+            self.lines.setdefault(path, line)
         self._need("=")
         self._value(path)
 
     def _key(self) -> list[str]:
-        parts = [self._name()]
+        names = [self._name()]
         while self._take("."):
-            parts.append(self._name())
-        return parts
+            names.append(self._name())
+        return names
 
     def _name(self) -> str:
         token = self._next()
         if token.kind == "string":
             return tomllib.loads(f"key = {token.text}")["key"]
         if token.kind != "bare":
-            raise _Lost
+            raise _UnexpectedToken
         return token.text
 
     def _value(self, path: Path) -> None:
@@ -122,7 +122,7 @@ class _Scanner:
                 if not (self._take("\n") or self._take(",")):
                     self._pair(path)
         else:
-            while not any(map(self._see, ",]}\n")) and self.at < len(self.tokens):
+            while not any(map(self._is_next, ",]}\n")) and self.at < len(self.tokens):
                 self.at += 1
 
     def _array(self, path: Path) -> None:
@@ -130,25 +130,25 @@ class _Scanner:
         while not self._take("]"):
             if self._take("\n") or self._take(","):
                 continue
-            self.found[*path, index] = self._line()
+            self.lines[*path, index] = self._line()
             self._value((*path, index))
             index += 1
 
-    def _see(self, text: str) -> bool:
+    def _is_next(self, text: str) -> bool:
         return self.at < len(self.tokens) and self.tokens[self.at].text == text
 
     def _take(self, text: str) -> bool:
-        seen = self._see(text)
-        self.at += seen
-        return seen
+        is_next = self._is_next(text)
+        self.at += is_next
+        return is_next
 
     def _need(self, text: str) -> None:
         if not self._take(text):
-            raise _Lost
+            raise _UnexpectedToken
 
     def _line(self) -> int:
         if self.at >= len(self.tokens):
-            raise _Lost
+            raise _UnexpectedToken
         return self.tokens[self.at].line
 
     def _next(self) -> _Token:
@@ -162,7 +162,7 @@ def _tokens(text: str) -> Iterator[_Token]:
     while at < len(text):
         match = TOKEN.match(text, at)
         if not match:
-            raise _Lost
+            raise _UnexpectedToken
         if match.lastgroup != "skip":
             yield _Token(str(match.lastgroup), match.group(), line)
         line += match.group().count("\n")

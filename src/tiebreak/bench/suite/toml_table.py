@@ -1,4 +1,4 @@
-"""The tables of a suite file, each knowing where in it they are: what is wrong is located."""
+"""Read tables of a TOML file; each knows its place, so that errors name file and line."""
 
 from __future__ import annotations
 
@@ -13,13 +13,15 @@ from typing import Any
 from tiebreak.bench.suite import toml_positions
 from tiebreak.core.errors import UsageError, unknown
 
-SYNTAX = re.compile(r"(?P<what>.*?) \(at line (?P<line>\d+), column (?P<column>\d+)\)", re.DOTALL)
-"""What tomllib says of a syntax error; at the end of the text it names no line."""
+SYNTAX_ERROR = re.compile(
+    r"(?P<what>.*?) \(at line (?P<line>\d+), column (?P<column>\d+)\)", re.DOTALL
+)
+"""Message of tomllib's syntax errors; an error at the end of the text has no line."""
 
 
 @dataclass(frozen=True)
 class Table:
-    """One table: its values, and the way to it from the top of the file."""
+    """One table: its values and its path from the top of the file."""
 
     file: str
     values: Mapping[str, Any]
@@ -27,7 +29,7 @@ class Table:
     path: toml_positions.Path = ()
 
     def wrong(self, message: object, *keys: str | int) -> UsageError:
-        """`FILE:LINE: message`, with the line of a key of this table, or that of the table."""
+        """Return an error `FILE:LINE: message` with the line of a key, or else of this table."""
         path = (*self.path, *keys)
         while path and path not in self.lines:
             path = path[:-1]
@@ -36,28 +38,28 @@ class Table:
 
     @contextlib.contextmanager
     def at(self, *keys: str | int) -> Iterator[None]:
-        """Whatever is refused inside is refused at this key; inside, nothing else locates."""
+        """Add the place of a key to every UsageError that is raised inside."""
         try:
             yield
         except UsageError as error:
             raise self.wrong(error, *keys) from error
 
     def check_keys(self, what: str, valid: Iterable[str]) -> None:
-        """Refuse keys that are not `valid`; `what` names them, as in `row key`."""
+        """Refuse keys that are not `valid`; `what` describes them in the error, e.g. `row key`."""
         names = list(valid)
         for key in self.values:
             if key not in names:
                 raise self.wrong(unknown(what, key, names), key)
 
     def table(self, key: str) -> Table:
-        """The table under a key; an empty one if there is none."""
+        """Return the table under a key; an empty one if there is none."""
         value = self.values.get(key, {})
         if not isinstance(value, Mapping):
             raise self.wrong(f"{key} takes a table ([{key}] or {{ … }}), got {value!r}", key)
         return Table(self.file, value, self.lines, (*self.path, key))
 
     def tables(self, key: str, like: str) -> list[Table]:
-        """The tables of the array under a key; `like` shows one to whoever wrote another thing."""
+        """Return the tables of the array under a key; `like` is an example for the error."""
         value = self.values.get(key, [])
         rows = value if isinstance(value, list) else [value]
         if not isinstance(value, list) or not all(isinstance(row, Mapping) for row in rows):
@@ -65,16 +67,16 @@ class Table:
         path = (*self.path, key)
         return [Table(self.file, row, self.lines, (*path, i)) for i, row in enumerate(rows)]
 
-    def text(self, key: str, usual: str = "") -> str:
-        """The string under a key."""
-        value = self.values.get(key, usual)
+    def text(self, key: str, default: str = "") -> str:
+        """Return the string under a key, or the default."""
+        value = self.values.get(key, default)
         if not isinstance(value, str):
             raise self.wrong(f"{key} takes a string, got {value!r}", key)
         return value
 
-    def each(self, key: str, usual: list[Any]) -> list[Any]:
-        """The value under a key, or each of several, as a list without repetitions."""
-        value = self.values.get(key, usual)
+    def each(self, key: str, default: list[Any]) -> list[Any]:
+        """Return the value under a key, or several of them, as a list; refuse repetitions."""
+        value = self.values.get(key, default)
         values = value if isinstance(value, list) else [value]
         if not values:
             raise self.wrong(f"{key} has no value: give one, or a list of several", key)
@@ -84,7 +86,7 @@ class Table:
 
 
 def read(path: Path, shown: str) -> Table:
-    """The top table of a TOML file; `shown` is the file's name in messages."""
+    """Read a TOML file and return its top table; `shown` is its name in messages."""
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
@@ -94,9 +96,11 @@ def read(path: Path, shown: str) -> Table:
     try:
         values = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        found = SYNTAX.fullmatch(str(error))
-        line = found["line"] if found else text.count("\n") + 1
-        what = f"{found['what']} (column {found['column']})" if found else error
+        match = SYNTAX_ERROR.fullmatch(str(error))
+        if match:
+            line, what = match["line"], f"{match['what']} (column {match['column']})"
+        else:
+            line, what = text.count("\n") + 1, str(error)
         raise UsageError(f"{shown}:{line}: not TOML: {what}") from error
     except RecursionError as error:
         raise UsageError(f"{shown}: not a suite: it is nested too deeply") from error

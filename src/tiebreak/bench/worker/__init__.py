@@ -1,1 +1,1 @@
-"""Measure one cell in a process of its own."""
+"""Measure the cells of one run in a process of its own."""

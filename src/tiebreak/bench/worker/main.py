@@ -1,7 +1,8 @@
-"""The fresh process of one visit: `python -m tiebreak.bench.worker.main JOB FD`.
+"""Worker process of one run: `python -m tiebreak.bench.worker.main JOB RESULTS EVENTS`.
 
-JOB is a JSON file that says what to measure, FD the open pipe for results: one JSON line per cell.
-Order matters: affinity and fence before any import, import before threads, threads before use.
+JOB is a JSON file with the job (suite/plan.py), RESULTS the pipe for one JSON line per cell, EVENTS
+the socket for turns and the second clock. Order matters: CPU affinity and import guard before any
+import, imports before threads are set, threads before the first use.
 """
 
 from __future__ import annotations
@@ -15,17 +16,20 @@ import statistics
 import sys
 import traceback
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 from tiebreak import registry
-from tiebreak.bench.machine.machine import contended, throttled
-from tiebreak.bench.manager.record import FAILED, dumps, one_line
+from tiebreak.bench.clock import Timer
+from tiebreak.bench.machine.contention import contended, throttled
+from tiebreak.bench.probes.base import Probe, Subject
+from tiebreak.bench.record import Result, dumps, empty_result, one_line
+from tiebreak.bench.suite.plan import Effort, Job
 from tiebreak.bench.worker import memory, sampling
-from tiebreak.bench.worker.clock import Timer
-from tiebreak.bench.worker.sampling import Effort, Timed
+from tiebreak.bench.worker.sampling import Timed
 from tiebreak.bench.worker.turns import Turns
-from tiebreak.bench.worker.work_checks import Work, fail, parity
+from tiebreak.bench.worker.work_checks import Work, check_parity, invalidate
 from tiebreak.core import import_guard
 from tiebreak.core.errors import MissingDependency, MissingDevice
 from tiebreak.frameworks.runtime import Retraced, retraced
@@ -36,40 +40,46 @@ ADVICE = "Give every call the same shapes, dtypes and Python values"
 
 
 def main(arguments: list[str]) -> int:
-    """Do the job; every cell gets a result, or the process a traceback."""
-    job = json.loads(Path(arguments[0]).read_text(encoding="utf-8"))
-    fd, events = map(int, arguments[1:3])
-    _die_with_parent(job["manager_pid"])
+    """Measure the cells of a job and send a result for each."""
+    job = Job.from_json(json.loads(Path(arguments[0]).read_text(encoding="utf-8")))
+    results, events = map(int, arguments[1:3])
+    _die_with_parent(job.manager_pid)
     if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, job["cpus"])
-    import_guard.install(registry.allowed_imports(job["packages"]))
+        os.sched_setaffinity(0, job.cpus)
+    import_guard.install(registry.allowed_imports(job.packages))
+
     try:
         subject, phases = _prepare(job)
     except Exception as error:
-        for cell in job["cells"]:
-            _send(fd, cell["id"], _failure(error))
+        for cell in job.cells:
+            _send(results, cell.id, _failure(error))
         return 1
-    for cell in job["cells"]:  # one probe that fails leaves the others their chance
+
+    for cell in job.cells:  # a probe that fails does not stop the others
         try:
             result = measure(
-                subject, cell["probe"], Effort(**job["effort"]), job["calls"].get(cell["id"]),
-                _turns(events, cell["id"], job["turns"]), job["stretch"],
-            )  # fmt: skip
+                subject,
+                cell.probe,
+                job.effort,
+                job.calls.get(cell.id),
+                turns=_turns(events, cell.id, shared=bool(job.turns)),
+                stretch=job.stretch,
+            )
             result["phases_s"] = {**phases, **result["phases_s"]}
             if result["settings"]:
-                parity(result, cell, job)
+                check_parity(result, cell, job)
         except Exception as error:
             result = _failure(error)
-        _send(fd, cell["id"], result)
+        _send(results, cell.id, result)
     subject.close()
     return 0
 
 
-def _prepare(job: Mapping[str, Any]) -> tuple[Any, dict[str, float]]:
-    """The subject, imported and built, and the seconds that each took."""
+def _prepare(job: Job) -> tuple[Subject, dict[str, float]]:
+    """Import and build the subject; return it with the seconds of both phases."""
     timer = Timer()
-    module, _, name = (job["subject"] or SUBJECT).partition(":")
-    subject = getattr(registry.load(module), name)(job)
+    module, _, name = (job.subject or SUBJECT).partition(":")
+    subject: Subject = getattr(registry.load(module), name)(job)
     subject.load()
     phases = {"import": timer.lap_s()}
     subject.build()
@@ -77,59 +87,69 @@ def _prepare(job: Mapping[str, Any]) -> tuple[Any, dict[str, float]]:
     return subject, phases
 
 
-def _failure(error: Exception) -> dict[str, Any]:
-    """A result that says in one line what went wrong; the traceback goes to the log."""
+def _failure(error: Exception) -> Result:
+    """Return the result of a cell that raised; the traceback goes to the worker's log."""
     traceback.print_exception(error)
     if isinstance(error, MissingDependency | MissingDevice):
-        return {**FAILED, "status": "missing", "error": one_line(str(error))}
-    return {**FAILED, "status": "failed", "error": one_line(f"{type(error).__name__}: {error}")}
+        return empty_result("missing", one_line(str(error)))
+    return empty_result("failed", one_line(f"{type(error).__name__}: {error}"))
 
 
 def measure(
-    subject: Any,
+    subject: Subject,
     name: str,
     effort: Effort,
     calls: int | None,
     turns: Turns | None = None,
     stretch: int = 0,
-) -> dict[str, Any]:
-    """One probe, from its first call to its proof of work, as a result.
+) -> Result:
+    """Measure one probe, from its first call to the check of its work.
 
-    `calls` is the number of calls in a sample, frozen by an earlier visit; None calibrates.
-    `turns` are the steady phase's; None has the machine to itself, and no second clock.
-    `stretch` samples follow without a pause between them: work that outlives each piles up.
+    Args:
+        calls: Calls per sample, calibrated by an earlier run; None calibrates.
+        turns: Turns of the steady phase; None has the machine to itself and no second clock.
+        stretch: Samples to take afterwards without a pause, so that unfinished work piles up.
     """
-    timer, probe = Timer(), subject.probe(name)
+    timer = Timer()
+    result = empty_result("ok", "")
+    probe = subject.probe(name)
     work = Work(probe)
     timed = Timed(work.call, probe.held, subject.sync)
-    result = {**FAILED, "status": "ok", "error": "", "unit": probe.unit, "flags": {}}
-    result |= {"phases_s": {"proof": timer.elapsed_s()}, "samples_s": []}
-    compiled, lock = subject.compile_count, getattr(subject, "lock", contextlib.nullcontext)
-    if probe.compiles:  # in every call: it is never silent, and must not be locked
-        compiled, lock = (lambda: 0), contextlib.nullcontext
+    result["unit"] = probe.unit
+    result["phases_s"]["proof"] = timer.elapsed_s()
+
+    compile_count, lock = _retrace_checks(subject, probe)
     try:
-        _warm_up(result, timed, compiled, effort)
+        _warm_up(result, timed, compile_count, effort)
         with lock():
-            _sample(result, timed, compiled, effort, calls, turns or Turns())
+            _sample(result, timed, compile_count, effort, calls, turns or Turns())
     except Exception as error:
         if not retraced(error):
             raise
-        fail(result, "recompiled", 1, one_line(f"{error}. {ADVICE}"))
+        invalidate(result, "recompiled", 1, one_line(f"{error}. {ADVICE}"))
         return result
-    _value(result, probe, effort, turns is not None and turns.shared)
-    _afterwards(result, subject, timed, effort, stretch)
-    if slope := memory.grows(result["memory"], probe.compiles):
-        result["flags"]["memory_growing"] = round(slope)
+
+    _summarize(result, probe, effort, shared=turns is not None and turns.shared)
+    _inspect(result, subject, timed, effort, stretch, probe.compiles)
     timer.lap_s()
-    work.prove(result)
+    work.check(result)
     result["phases_s"]["proof"] += timer.lap_s()
     return result
 
 
+def _retrace_checks(
+    subject: Subject, probe: Probe
+) -> tuple[Callable[[], int], Callable[[], AbstractContextManager[Any]]]:
+    """Return the compile counter, and a context in which retracing is an error."""
+    if probe.compiles:  # in every call: the counter never rests, and compiling must be allowed
+        return (lambda: 0), contextlib.nullcontext
+    return subject.compile_count, getattr(subject, "lock", contextlib.nullcontext)
+
+
 def _warm_up(
-    result: dict[str, Any], timed: Timed, compile_count: Callable[[], int], effort: Effort
+    result: Result, timed: Timed, compile_count: Callable[[], int], effort: Effort
 ) -> None:
-    """The first call, and those until nothing compiles any more; into `result`."""
+    """Call until nothing compiles any more; store phases and calls in `result`."""
     warmup = sampling.warm_up(timed, compile_count, effort)
     result["phases_s"] |= {"first_call": warmup.first_call_s, "warmup": warmup.rest_s}
     result["warmup_calls"] = warmup.calls
@@ -138,82 +158,99 @@ def _warm_up(
 
 
 def _sample(
-    result: dict[str, Any],
+    result: Result,
     timed: Timed,
     compile_count: Callable[[], int],
     effort: Effort,
     calls: int | None,
     turns: Turns,
 ) -> None:
-    """The steady phase: samples, and who else was using the CPU; into `result`."""
-    compiled, samples = compile_count(), result["samples_s"]
-    result["calls_per_sample"] = n = calls or sampling.calibrate(timed, effort)
+    """Take the samples; store them, contention and flags in `result`."""
+    compiled = compile_count()
+    n = calls or sampling.calibrate(timed, effort)
+    result["calls_per_sample"] = n
     gc.collect()
     try:
-        sampling.sample(timed, n, effort, samples, turns, lambda: compile_count() > compiled)
+        sampling.sample(
+            timed,
+            n,
+            effort,
+            result["samples_s"],
+            turns,
+            disturbed=lambda: compile_count() > compiled,
+        )
     finally:
-        turns.over()
+        turns.finish()
         result["phases_s"]["steady"] = turns.steady_s
-    result["contention"] = shares = turns.others()
-    if turns.ran_on:
-        result["flags"]["still_running"] = round(turns.ran_on, 3)
+
+    shares = turns.contention()
+    result["contention"] = shares
+    if turns.busy_cpus:
+        result["flags"]["still_running"] = round(turns.busy_cpus, 3)
     if share := contended(shares):
         result["flags"]["contended"] = round(share, 4)
     if share := throttled(shares):
         result["flags"]["throttled"] = round(share, 4)
     if recompiled := compile_count() - compiled:
         reason = f"compiled {recompiled} times after warm-up. {ADVICE}"
-        fail(result, "recompiled", recompiled, reason)
+        invalidate(result, "recompiled", recompiled, reason)
 
 
-def _value(result: dict[str, Any], probe: Any, effort: Effort, shared: bool) -> None:
-    """What the samples say; into `result`."""
-    samples, units = result["samples_s"], result["calls_per_sample"] * probe.units_per_call
+def _summarize(result: Result, probe: Probe, effort: Effort, shared: bool) -> None:
+    """Compute the value and the flags of the samples; store them in `result`."""
+    samples = result["samples_s"]
+    units = result["calls_per_sample"] * probe.units_per_call
     result["units_per_sample"] = units
     result["flags"] |= sampling.flags(samples, effort, shared)
     if result["status"] == "ok":
         result["value_s"] = statistics.median(samples) / units
 
 
-def _afterwards(
-    result: dict[str, Any], subject: Any, timed: Timed, effort: Effort, stretch: int
+def _inspect(
+    result: Result, subject: Subject, timed: Timed, effort: Effort, stretch: int, compiles: bool
 ) -> None:
-    """What is looked at when the clock has stopped: idleness, memory, fallbacks, settings."""
+    """Check idleness, memory, fallbacks and settings, off the clock; store them in `result`."""
     for _ in range(stretch):
         timed.seconds(result["calls_per_sample"])
-    if busy := sampling.still_running(timed.clock):
-        result["flags"]["still_running"] = round(busy, 3)
-    timer, meter = Timer(), memory.Meter(subject.memory, timed.clock.pause)
+    if busy_cpus := sampling.still_running(timed.clock):
+        result["flags"]["still_running"] = round(busy_cpus, 3)
+
+    timer = Timer()
+    meter = memory.Meter(subject.memory, timed.clock.pause)
     series = meter.series(timed.seconds, effort.memory_calls, effort.longest_s)
-    about = memory.summary(meter, series)
-    result["memory"] = {"rss_peak_bytes": memory.peak_bytes(), **subject.memory(), **about}
+    result["memory"] = {
+        "rss_peak_bytes": memory.peak_bytes(),
+        **subject.memory(),
+        **memory.summary(meter, series),
+    }
     result["phases_s"]["memory"] = timer.elapsed_s()
-    fallbacks = subject.fallbacks() if hasattr(subject, "fallbacks") else {}
+    if slope := memory.leak_slope(result["memory"], compiles):
+        result["flags"]["memory_growing"] = round(slope)
+
+    fallbacks = getattr(subject, "fallbacks", dict)()
     result["flags"] |= {name: count for name, count in fallbacks.items() if count}
     result["settings"] = subject.settings()
 
 
-def _turns(fd: int, cell_id: str, shared: bool) -> Turns:
-    """What reaches the manager by `fd`, and waits there for its word."""
+def _turns(events: int, cell_id: str, shared: bool) -> Turns:
+    """Return turns that are announced to the manager and, if `shared`, granted by it."""
 
-    def tell(when: str, **about: bool) -> None:
-        os.write(fd, dumps({"when": when, "cell_id": cell_id, **about}).encode())  # one datagram
+    def tell(when: str, **fields: bool) -> None:
+        message = {"when": when, "cell_id": cell_id, **fields}
+        os.write(events, dumps(message).encode())  # one datagram
 
-    return Turns(tell, functools.partial(os.read, fd, 64) if shared else None)
-
-
-def _send(fd: int, cell_id: str, result: Mapping[str, Any]) -> None:
-    _write(fd, {"cell_id": cell_id, "result": result})
+    return Turns(tell, functools.partial(os.read, events, 64) if shared else None)
 
 
-def _write(fd: int, message: Mapping[str, Any]) -> None:
-    data = memoryview(dumps(message).encode() + b"\n")
+def _send(results: int, cell_id: str, result: Mapping[str, Any]) -> None:
+    message = dumps({"cell_id": cell_id, "result": result})
+    data = memoryview(message.encode() + b"\n")
     while data:
-        data = data[os.write(fd, data) :]
+        data = data[os.write(results, data) :]
 
 
 def _die_with_parent(manager_pid: int) -> None:
-    """Linux: end with the manager, however that ends."""
+    """Ask Linux to kill this process when the manager ends, however that happens."""
     if sys.platform == "linux":
         import ctypes
         import signal

@@ -1,8 +1,8 @@
-"""Memory that a process holds, one call after the other: a rising line is a leak.
+"""Measure the memory that a process holds after each call: a rising series is a leak.
 
-What is read, the best that there is: a GPU allocator's own count; else, on a CPU with glibc, all
-memory in use from malloc and from Python's small-block allocator, which sees arrays of every
-library, compiled programs and C++ objects; else JAX's live arrays; else resident memory.
+The best source available is read: a GPU allocator's own count; on a CPU with glibc, all memory in
+use from malloc and from Python's small-block allocator, which includes arrays of every library,
+compiled programs and C++ objects; JAX's live arrays; or resident memory.
 """
 
 from __future__ import annotations
@@ -21,18 +21,19 @@ from typing import Any
 import numpy as np
 
 GROWING, COMPILING = 4096, 16384
-"""Bytes per call from which on growth is flagged; the second for calls whose work is compiling,
-after which JAX keeps 5 to 7 KB in every mode. See docs/decisions/0014."""
+"""Bytes per call above which growth is flagged. The second is for calls that compile, after which
+JAX keeps 5 to 7 KB in every mode. See docs/decisions/0014."""
 
-SURE = 3.29
-"""Standard errors below the slope where its lower bound lies: wrong once in 2000 quiet series."""
+BOUND_ERRORS = 3.29
+"""Standard errors from the slope to its lower bound: exceeded by one in 2000 quiet series."""
 
 LATE_BYTES, LATE_S, LATE_READS = 65536, 0.02, 3
-"""A reading that has risen by more is taken again: compilers' threads give back late."""
+"""A reading that rose by more than LATE_BYTES is repeated up to LATE_READS times, LATE_S apart:
+compilers' threads release memory late."""
 
 
 class _Mallinfo2(ctypes.Structure):
-    """What glibc (2.33 and later) tells of malloc: mallinfo(3)."""
+    """Result of mallinfo2(3) of glibc 2.33 and later."""
 
     _fields_ = [
         (name, ctypes.c_size_t)
@@ -44,7 +45,7 @@ class _Mallinfo2(ctypes.Structure):
 
 
 def heap_bytes() -> int | None:
-    """Bytes in use from malloc (all arenas, mapped blocks) and from Python; None without glibc."""
+    """Return bytes in use from malloc and from Python's allocator; None without glibc."""
     if not hasattr(os, "memfd_create"):
         return None
     try:
@@ -54,23 +55,23 @@ def heap_bytes() -> int | None:
     function.restype = _Mallinfo2
     info = function()
     used = info.uordblks + info.hblkhd
-    return used + _python_bytes() if used else None  # 0: another malloc stands in its place
+    return used + _python_bytes() if used else None  # 0: another malloc replaces glibc's
 
 
 def _python_bytes() -> int:
-    """Bytes in blocks of Python's own allocator, which takes its memory from the system."""
-    text, kept = os.memfd_create("blocks"), os.dup(2)
+    """Return bytes in blocks of Python's small-block allocator, which does not use malloc."""
+    output, stderr = os.memfd_create("blocks"), os.dup(2)
     sys.stderr.flush()
     try:
-        os.dup2(text, 2)  # CPython only prints them
+        os.dup2(output, 2)  # CPython only prints its counts
         sys._debugmallocstats()
     finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-    with os.fdopen(text, "rb") as file:
+        os.dup2(stderr, 2)
+        os.close(stderr)
+    with os.fdopen(output, "rb") as file:
         file.seek(0)
-        found = re.search(rb"bytes in allocated blocks\s*=\s*([\d,]+)", file.read())
-    return int(found[1].replace(b",", b"")) if found else 0
+        match = re.search(rb"bytes in allocated blocks\s*=\s*([\d,]+)", file.read())
+    return int(match[1].replace(b",", b"")) if match else 0
 
 
 def _resident_bytes() -> int:
@@ -82,32 +83,32 @@ def _resident_bytes() -> int:
 
 
 def peak_bytes() -> int:
-    """The most resident memory that this process has had."""
+    """Return the peak resident memory of this process in bytes."""
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 class Meter:
-    """Reads from one source, chosen once; `library` is what the library says about its memory."""
+    """Reads one source of memory use, chosen once. `library` returns the framework's own counts."""
 
     def __init__(self, library: Callable[[], Mapping[str, int]], pause: Callable[[float], None]):
         self._library, self._pause = library, pause
-        known = library()
-        if "peak_bytes" in known:  # an allocator of its own, on a GPU
+        counts = library()
+        if "peak_bytes" in counts:  # an allocator of its own, on a GPU
             self.source = "library"
         elif heap_bytes() is not None:
             self.source = "heap"
         else:
-            self.source = "library" if "live_bytes" in known else "rss"
+            self.source = "library" if "live_bytes" in counts else "rss"
 
     def read(self) -> int:
-        """Bytes now."""
+        """Return bytes in use."""
         if self.source == "heap":
             return heap_bytes() or 0
         return self._library()["live_bytes"] if self.source == "library" else _resident_bytes()
 
     def settled(self, before: int) -> int:
-        """Bytes now; read again, if there are many more than `before`."""
+        """Return bytes in use; read again if there are many more than `before`."""
         least = self.read()
         for _ in range(LATE_READS - 1):
             if least <= before + LATE_BYTES:
@@ -119,11 +120,11 @@ class Meter:
     def series(
         self, unit: Callable[[], float], calls: int, longest_s: float = math.inf
     ) -> list[int]:
-        """Bytes after each of `calls` calls of `unit`, all garbage collected.
+        """Return bytes in use after each of `calls` calls of `unit`, garbage collected.
 
-        `unit` returns the seconds that it took; after `longest_s` of them there are no more. What
-        is there beforehand is set aside, since collecting what is new takes a thousandth of the
-        time. Garbage among it stays, and stays the same.
+        `unit` returns the seconds that it took; the series ends after `longest_s` of them. Objects
+        that exist beforehand are frozen: collecting only new ones takes a thousandth of the time,
+        and garbage among the old ones does not change.
         """
         gc.freeze()
         try:
@@ -139,11 +140,11 @@ class Meter:
 
 
 def growth(series: list[int]) -> dict[str, float]:
-    """Bytes per call: Theil and Sen's slope and, from 8 readings on, its lower bound.
+    """Return growth in bytes per call: Theil-Sen slope and, from 8 readings on, its lower bound.
 
-    The median of all slopes between two readings, and a low quantile of them, which Kendall's
-    statistic gives: P. K. Sen, JASA 63 (1968). Growth that ends in a plateau within the first 40 %
-    of the series, and a step, have a lower bound of 0.
+    The slope is the median of all slopes between two readings; the bound is a low quantile of
+    them, by Kendall's statistic (P. K. Sen, JASA 63, 1968). Growth that ends within the first 40 %
+    of the series, and a single step, have a lower bound of 0.
     """
     n = len(series)
     if n < 2:
@@ -151,20 +152,22 @@ def growth(series: list[int]) -> dict[str, float]:
     first, second = np.triu_indices(n, 1)
     values = np.asarray(series, float)
     slopes = np.sort((values[second] - values[first]) / (second - first))
-    out = {"slope_bytes_per_call": float(np.median(slopes))}
-    error = SURE * math.sqrt(n * (n - 1) * (2 * n + 5) / 18)
+    result = {"slope_bytes_per_call": float(np.median(slopes))}
+    error = BOUND_ERRORS * math.sqrt(n * (n - 1) * (2 * n + 5) / 18)
     rank = int((len(slopes) - error) // 2)
     if rank >= 0:
-        out["growth_low_bytes_per_call"] = float(slopes[rank])
-    return out
+        result["growth_low_bytes_per_call"] = float(slopes[rank])
+    return result
 
 
 def summary(meter: Meter, series: list[int]) -> dict[str, Any]:
-    """The series and what it says, as it stands in a record."""
+    """Return the series and its growth as they are stored in a record."""
     return {"source": meter.source, "series_bytes": series, **growth(series)}
 
 
-def grows(about: Mapping[str, Any], compiles: bool = False) -> float:
-    """The slope, if even its lower bound is that of a leak; else 0."""
-    low = about.get("growth_low_bytes_per_call", 0.0)
-    return about["slope_bytes_per_call"] if low > (COMPILING if compiles else GROWING) else 0.0
+def leak_slope(memory: Mapping[str, Any], compiles: bool = False) -> float:
+    """Return the slope in bytes per call if its lower bound exceeds the threshold, else 0."""
+    threshold = COMPILING if compiles else GROWING
+    if memory.get("growth_low_bytes_per_call", 0.0) > threshold:
+        return memory["slope_bytes_per_call"]
+    return 0.0

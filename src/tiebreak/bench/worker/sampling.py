@@ -1,4 +1,4 @@
-"""How a probe is measured: first call, calls until nothing compiles, calibration, samples, rest.
+"""Measure a callable: first call, warm-up until nothing compiles, calibration, samples.
 
 All times come from the clock that is passed in.
 """
@@ -11,47 +11,25 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from tiebreak.bench.worker.clock import Clock, time_calls
+from tiebreak.bench.clock import Clock, time_calls
+from tiebreak.bench.suite.plan import Effort
 from tiebreak.bench.worker.turns import RUNNING_S, Turns
 from tiebreak.stats.sample_flags import noise
 
 SETTLE_S, WINDOW_S, QUIET, WATCH_S = 0.04, 0.02, 0.05, 1.0
-"""After the clock has stopped the process is given 40 ms, in which OpenMP's threads end their spin.
-It is idle when it has used less than 5 % of a CPU in two windows of 20 ms. If it has not come to
-that within 1 s, or has used 30 ms of CPU before, work was running on. See docs/decisions/0013."""
+"""How `still_running` detects work that the clock missed. The process first gets 40 ms, in which
+OpenMP's threads stop spinning. It is idle when it used less than 5 % of a CPU in two windows of
+20 ms. If that does not happen within 1 s, or after 30 ms of CPU time, work is still running. See
+docs/decisions/0013."""
 
 COLD_S = 1.0
-"""Others have used the caches since this visit's last turn: the first call is slower by some 5 ms.
-It goes before the sample, off the clock, unless calls last so long that it is no matter."""
-
-
-@dataclass(frozen=True)
-class Effort:
-    """How much a visit measures; a scale of a suite sets it. All times in seconds."""
-
-    sample_s: float = 0.4
-    """A sample lasts at least this long: calls are repeated until it does. From idle, JAX has its
-    pipeline to fill: 1 to 3 ms of each sample, which must stay below 1 % of it."""
-    samples: int = 20
-    """At least this many samples,"""
-    steady_s: float = 2.0
-    """lasting at least this long together."""
-    longest_s: float = 120.0
-    """Sampling ends after this long even with fewer samples; too_short is flagged then. So does the
-    memory series."""
-    silent_calls: int = 5
-    """Warm-up ends when this many calls in a row compiled nothing,"""
-    warmup_s: float = 60.0
-    """or, for slow calls, after this long, with one silent call at least."""
-    most_calls: int = 10_000
-    """Calls in one sample at most: the harness holds on to all that they return."""
-    memory_calls: int = 50
-    """Calls of the memory series, after the samples; 0 takes none, fewer than 8 give no bound."""
+"""Other workers used the CPU caches since this run's last turn, so that the first call is slower by
+some 5 ms. It is made before the sample, off the clock, unless calls last longer than this."""
 
 
 @dataclass(frozen=True)
 class Timed:
-    """A callable under the clock: what it returns and leaves behind is waited for."""
+    """A callable to be timed together with what synchronises it."""
 
     call: Callable[[], Any]
     held: Callable[[], Any]
@@ -59,44 +37,44 @@ class Timed:
     clock: Clock = field(default_factory=Clock)
 
     def seconds(self, n: int = 1) -> float:
-        """Seconds that `n` calls take."""
+        """Return seconds of `n` calls."""
         return time_calls(self.call, n, self.sync, self.held, self.clock)
 
 
 @dataclass
 class Warmup:
-    """What happened before the steady state."""
+    """Outcome of the warm-up."""
 
     first_call_s: float
     rest_s: float = 0.0
     calls: int = 1
     silent: int = 0
-    """Calls in a row, up to the last, that compiled nothing."""
+    """Number of last calls in a row that compiled nothing."""
 
 
 def warm_up(timed: Timed, compile_count: Callable[[], int], effort: Effort) -> Warmup:
-    """Call until the compile counter has been silent for `effort.silent_calls` calls."""
-    count = compile_count()
-    out = Warmup(timed.seconds())
-    count, out.silent = _silence(count, compile_count(), 0)
+    """Call until `effort.silent_calls` calls in a row compiled nothing."""
+    before = compile_count()
+    warmup = Warmup(timed.seconds())
+    after = compile_count()
+    warmup.silent = 1 if after == before else 0
+
     limit = 20 * effort.silent_calls
-    while out.silent < effort.silent_calls and out.calls < limit:
-        if out.rest_s >= effort.warmup_s and out.silent >= 1:
+    while warmup.silent < effort.silent_calls and warmup.calls < limit:
+        if warmup.rest_s >= effort.warmup_s and warmup.silent >= 1:
             break
-        if out.rest_s >= 10 * effort.warmup_s and out.calls > effort.silent_calls:
+        if warmup.rest_s >= 10 * effort.warmup_s and warmup.calls > effort.silent_calls:
             break
-        out.rest_s += timed.seconds()
-        out.calls += 1
-        count, out.silent = _silence(count, compile_count(), out.silent)
-    return out
-
-
-def _silence(before: int, after: int, silent: int) -> tuple[int, int]:
-    return after, silent + 1 if after == before else 0
+        before = after
+        warmup.rest_s += timed.seconds()
+        warmup.calls += 1
+        after = compile_count()
+        warmup.silent = warmup.silent + 1 if after == before else 0
+    return warmup
 
 
 def calibrate(timed: Timed, effort: Effort) -> int:
-    """Calls that make one sample last `effort.sample_s`."""
+    """Return the number of calls that make one sample last `effort.sample_s`."""
     n = 1
     while n < effort.most_calls:
         seconds = timed.seconds(n)
@@ -115,10 +93,10 @@ def sample(
     turns: Turns,
     disturbed: Callable[[], bool] = lambda: False,
 ) -> None:
-    """Fill `samples` with the seconds of each sample of `n` calls, until `turns` has enough.
+    """Append the seconds of each sample of `n` calls to `samples`, until `turns` ends it.
 
-    `disturbed` is asked after each, off the clock; True ends the sampling. What an exception
-    interrupts leaves the samples before it.
+    `disturbed` is asked after each sample, off the clock; True ends the sampling. After an
+    exception the samples before it remain.
     """
     total = 0.0
     while turns.next(
@@ -134,9 +112,9 @@ def sample(
 
 
 def still_running(clock: Clock) -> float:
-    """CPUs that this process keeps busy although it should be idle; 0 if it is.
+    """Return the number of CPUs that this process keeps busy after its samples; 0 if it is idle.
 
-    Work that the clock has missed goes on here, whatever `sync` was told to wait for.
+    Work that `sync` did not wait for, and the clock therefore missed, is still running here.
     """
     clock.pause(SETTLE_S)
     start, first = clock.now_ns(), clock.cpu_ns()
@@ -150,14 +128,17 @@ def still_running(clock: Clock) -> float:
 
 
 def flags(samples: list[float], effort: Effort, shared: bool = False) -> dict[str, float]:
-    """Flags that the samples themselves call for, each with its measured value.
+    """Return the flags of a series of samples, each with its measured value.
 
-    Where visits take turns (`shared`), noise is what a cell does not have in common with others,
-    which is only known when all are over: stats/neighbours.py.
+    Where runs are interleaved (`shared`), noise is what a cell does not have in common with the
+    others, which is computed from all records: stats/interleaved_pairs.py.
     """
-    out = {} if shared else noise(samples)
+    measured = {} if shared else noise(samples)
     if len(samples) < effort.samples:
-        out["too_short"] = float(len(samples))
-    elif (middle := statistics.median(samples)) < 0.5 * effort.sample_s:
-        out["too_short"] = middle
-    return out
+        measured["too_short"] = float(len(samples))
+        return measured
+
+    median = statistics.median(samples)
+    if median < 0.5 * effort.sample_s:
+        measured["too_short"] = median
+    return measured

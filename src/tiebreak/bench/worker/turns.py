@@ -1,80 +1,94 @@
-"""The steady phase of a visit, as its worker lives it: all at once, or in turns with other visits.
+"""Turns of a worker in the steady phase: all at once, or one sample at a time among other workers.
 
-A machine that others use is fast and slow in turns of its own, for seconds. Visits that sample one
-after the other meet different states; visits that are all there, and sample one at a time, round
-after round, meet the same ones (docs/decisions/0030). The manager's end is together.py.
+A shared machine is fast and slow in phases of seconds. Runs that sample one after the other meet
+different phases; interleaved runs sample in turns, round after round, and meet the same ones
+(docs/decisions/0030). The manager's side is manager/interleave.py.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
+from tiebreak.bench.clock import Clock, Timer
 from tiebreak.bench.machine.contention import Contention, Shares
-from tiebreak.bench.worker.clock import Clock, Timer
 
 GO = b"go"
-"""The manager's word for one more sample; any other means that all have enough."""
-SPIN_S, STEP_S, BUSY, RUNNING_S = 0.04, 0.004, 0.1, 0.03
-"""Threads of a pool spin for a while when their work is over. The next visit's turn begins when
-this process has used less than a tenth of a CPU for 4 ms, or after 40 ms. One that then uses 30 ms
-of CPU while it waits has work running on."""
+"""Reply of the manager that grants one sample; any other reply ends the sampling."""
+
+SPIN_S = 0.04
+"""Longest wait for this process's thread pools, which spin after work; see `settle`."""
+STEP_S = 0.004
+"""Interval at which `settle` looks."""
+BUSY = 0.1
+"""Share of a CPU below which this process counts as idle in `settle`."""
+
+RUNNING_S = 0.03
+"""CPU seconds used while waiting for a turn from which on work is running that the clock missed."""
+
 STRETCH = 5
-"""Samples in a row after those in turns, before a process is looked at for such work: what outlives
-one sample may end while others have their turn, and what outlives five piles up."""
+"""Samples in a row after those in turns, before a process is checked for unfinished work: what
+outlives one sample may end during the turns of others, what outlives five piles up."""
 
 
-def _nobody(when: str, **about: bool) -> None:
-    """The second clock of a visit that nobody times."""
+def _ignore(when: str, **fields: bool) -> None:
+    """Drop an event: there is no manager."""
 
 
 class Turns:
-    """Asked before each sample. `tell` reaches the manager; `answer` waits for its word.
+    """Permission to sample: asked before each sample.
 
-    Without `answer` the machine is this visit's own, and the steady phase one window.
+    `tell` sends an event to the manager, `answer` waits for its reply. Without `answer` the machine
+    belongs to this run, and the steady phase is one window.
     """
 
     def __init__(
         self,
-        tell: Callable[..., None] = _nobody,
+        tell: Callable[..., None] = _ignore,
         answer: Callable[[], bytes] | None = None,
     ):
         self._tell, self._answer = tell, answer
         self._timer: Timer | None = None
         self._contention: Contention | None = None
         self.steady_s = 0.0
-        """Seconds of the turns that are over, together."""
-        self.ran_on = 0.0
-        """CPUs that were kept busy while it waited for a turn: work that the clock has missed."""
+        """Total seconds of the finished turns."""
+        self.busy_cpus = 0.0
+        """CPUs kept busy while waiting for a turn, by work that the clock missed; 0 if idle."""
 
     @property
     def shared(self) -> bool:
-        """Whether other visits use the machine between two samples."""
+        """Whether other runs use the machine between two samples."""
         return self._answer is not None
 
     def next(self, enough: bool, spent: bool = False) -> bool:
-        """Whether to take one more sample. `enough`: none is needed; `spent`: none is possible."""
+        """Return True if one more sample is to be taken; wait for it where the turn is shared.
+
+        `enough`: this run needs no more samples. `spent`: it cannot take any more.
+        """
         if self._answer is None:
-            if not (enough or spent):
+            wanted = not (enough or spent)
+            if wanted:
                 self._begin()
-            return not (enough or spent)
-        self.over()
+            return wanted
+
+        self.finish()
         settle(Clock())
         if self._wait(self._answer, enough=enough or spent, spent=spent) != GO:
             return False
         self._begin()
         return True
 
-    def _wait(self, answer: Callable[[], bytes], **about: bool) -> bytes:
+    def _wait(self, answer: Callable[[], bytes], **fields: bool) -> bytes:
         clock, timer = Clock(), Timer()
         used_ns = clock.cpu_ns()
-        self._tell("ready", **about)
-        word = answer()
-        if (ran_s := (clock.cpu_ns() - used_ns) / 1e9) > RUNNING_S:
-            self.ran_on = max(self.ran_on, ran_s / timer.elapsed_s())
-        return word
+        self._tell("ready", **fields)
+        reply = answer()
+        running_s = (clock.cpu_ns() - used_ns) / 1e9
+        if running_s > RUNNING_S:
+            self.busy_cpus = max(self.busy_cpus, running_s / timer.elapsed_s())
+        return reply
 
-    def over(self) -> None:
-        """The turn, or the whole phase, ends here."""
+    def finish(self) -> None:
+        """End the turn, or the whole phase."""
         if self._timer is None:
             return
         self.steady_s += self._timer.elapsed_s()
@@ -83,8 +97,8 @@ class Turns:
         if self._contention:
             self._contention.pause()
 
-    def others(self) -> Shares:
-        """What others took of the CPUs meanwhile: Contention.read."""
+    def contention(self) -> Shares:
+        """Return what others took of the CPUs during the turns; see Contention.read."""
         return self._contention.read() if self._contention else {}
 
     def _begin(self) -> None:
@@ -99,7 +113,7 @@ class Turns:
 
 
 def settle(clock: Clock) -> None:
-    """Wait until this process's own threads have come to rest, SPIN_S at most."""
+    """Wait until the threads of this process are idle, SPIN_S at most."""
     start = before = clock.now_ns()
     used = clock.cpu_ns()
     while before - start < SPIN_S * 1e9:

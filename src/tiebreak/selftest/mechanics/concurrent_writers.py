@@ -13,9 +13,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from tiebreak.bench.manager.record import seal
+from tiebreak.bench.clock import nap
 from tiebreak.bench.manager.store import RECORDS, TORN, Store, read_log
-from tiebreak.bench.worker.clock import nap
+from tiebreak.bench.record import seal
 from tiebreak.selftest.checks import Context, Outcome
 from tiebreak.selftest.mechanics.process_tracking import Marked
 

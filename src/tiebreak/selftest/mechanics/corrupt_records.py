@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from tiebreak.bench.manager import manager
-from tiebreak.bench.manager.record import SCHEMA, Record, seal
 from tiebreak.bench.manager.store import RECORDS, TORN, Log, Store, read_log
+from tiebreak.bench.record import SCHEMA, Record, seal
 from tiebreak.selftest.checks import Context, Outcome
 from tiebreak.selftest.mechanics import killed_manager, unwritable
 from tiebreak.selftest.mechanics.faults import SUBJECT, lacking

@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tiebreak import registry
+from tiebreak.bench.machine.availability import required_packages
 from tiebreak.bench.manager import manager
-from tiebreak.bench.manager.record import Record
-from tiebreak.bench.manager.runner import needs
 from tiebreak.bench.manager.store import read_records
 from tiebreak.bench.manager.worker_process import LOG_BYTES
-from tiebreak.bench.suite.plan import Cell, Plan, Scale
-from tiebreak.bench.worker.sampling import Effort
+from tiebreak.bench.record import Record
+from tiebreak.bench.suite.plan import Cell, Effort, Plan, Scale
 from tiebreak.selftest.checks import Context, Outcome
 from tiebreak.selftest.mechanics.process_tracking import Marked, watched
 
@@ -129,5 +128,5 @@ def plan(labels: tuple[str, ...], blocks: int, seed: int) -> Plan:
 
 def lacking() -> str:
     """What these rows need and this machine lacks; empty if nothing."""
-    absent = registry.missing_packages(needs(plan(FINE[:1], 1, 0).cells[0])[0])
+    absent = registry.missing_packages(required_packages(plan(FINE[:1], 1, 0).cells[0]))
     return f"needs {', '.join(absent)}, not installed here" if absent else ""

@@ -17,11 +17,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from tiebreak.bench.clock import Timer
 from tiebreak.bench.manager import manager
 from tiebreak.bench.manager.store import RECORDS, SUITE, read_log
 from tiebreak.bench.suite import suite
 from tiebreak.bench.suite.plan import Plan
-from tiebreak.bench.worker.clock import Timer
 from tiebreak.core.seeding import derive
 from tiebreak.selftest.checks import Context, Outcome
 from tiebreak.selftest.mechanics.faults import SUBJECT, lacking

@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import replace
 
-from tiebreak.bench.manager.record import Record
+from tiebreak.bench.record import Record
 from tiebreak.selftest.checks import Context, Outcome
 from tiebreak.selftest.mechanics.traps import BRIEF, HONEST, MODES, Pair, cells, name, race, there
 from tiebreak.selftest.workloads.toy_model import ROWS, WIDTH

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import tiebreak
-from tiebreak.bench.worker.clock import nap
+from tiebreak.bench.clock import nap
 from tiebreak.selftest.workloads.crashing_workloads import MARK, NOTES
 
 PROC = Path("/proc")

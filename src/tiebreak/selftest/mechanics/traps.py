@@ -7,10 +7,9 @@ from dataclasses import replace
 from typing import Any
 
 from tiebreak.bench.manager import manager
-from tiebreak.bench.manager.record import Record
 from tiebreak.bench.manager.store import read_records
-from tiebreak.bench.suite.plan import Cell, Plan, Scale
-from tiebreak.bench.worker.sampling import Effort
+from tiebreak.bench.record import Record
+from tiebreak.bench.suite.plan import Cell, Effort, Plan, Scale
 from tiebreak.selftest.checks import Context, Outcome
 
 SUBJECT = "tiebreak.selftest.workloads.cheating_workloads:make_subject"

@@ -17,8 +17,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tiebreak.bench.manager.record import one_line, seal
 from tiebreak.bench.manager.store import RECORDS, Store, read_log
+from tiebreak.bench.record import one_line, seal
 from tiebreak.core.errors import UsageError
 from tiebreak.selftest.mechanics import killed_manager
 from tiebreak.selftest.mechanics.process_tracking import Marked

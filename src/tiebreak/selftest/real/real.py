@@ -12,12 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from tiebreak import registry
+from tiebreak.bench.machine.availability import required_packages
 from tiebreak.bench.manager.manager import run_plan
-from tiebreak.bench.manager.record import Record
-from tiebreak.bench.manager.runner import needs
 from tiebreak.bench.manager.store import RECORDS, read_records
-from tiebreak.bench.suite.plan import Cell, Plan, Scale
-from tiebreak.bench.worker.sampling import Effort
+from tiebreak.bench.record import Record
+from tiebreak.bench.suite.plan import Cell, Effort, Plan, Scale
 from tiebreak.core.seeding import derive
 from tiebreak.selftest.checks import Context
 
@@ -36,9 +35,8 @@ EFFORT = Effort(
 
 def frameworks() -> list[str]:
     """Those of MODES that are installed here."""
-    return [
-        name for name in MODES if not registry.missing_packages(needs(cell(name, "update", ""))[0])
-    ]
+    needed = {name: required_packages(cell(name, "update", "")) for name in MODES}
+    return [name for name in MODES if not registry.missing_packages(needed[name])]
 
 
 def cell(framework: str, probe: str, label: str) -> Cell:

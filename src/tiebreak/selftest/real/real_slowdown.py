@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from tiebreak.bench.manager.record import Record
+from tiebreak.bench.record import Record
 from tiebreak.selftest.checks import Context, Outcome
 from tiebreak.selftest.real import real
 from tiebreak.stats.ratios import summarize

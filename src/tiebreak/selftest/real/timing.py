@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from tiebreak.bench.manager.record import Record
 from tiebreak.bench.manager.store import RECORDS, read_records
-from tiebreak.bench.worker.sampling import Effort
+from tiebreak.bench.record import Record
+from tiebreak.bench.suite.plan import Effort
 from tiebreak.selftest.checks import Context, Outcome
 from tiebreak.selftest.real import real
 from tiebreak.selftest.workloads.planted_work import amounts

@@ -152,7 +152,7 @@ def _same_as_summary(d: np.ndarray, a: np.ndarray, b: np.ndarray, turns: bool) -
     t = intervals.t_interval(d)
     wanted = (math.exp(t.mean), math.exp(t.low), math.exp(t.high), float(t.p))
     given = (found.ratio, found.low or 0.0, found.high or 0.0, found.p or 0.0)
-    ends = (n for n in STAGES if n == STAGES[-1] or pending.narrow(plan, records, n))
+    ends = (n for n in STAGES if n == STAGES[-1] or pending.narrow_groups(plan, records, n))
     same_end = next(ends) == simulate.staged(d[None]).blocks[0]
     return same_end and found.blocks == len(d) and bool(np.allclose(wanted, given, rtol=1e-9))
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tiebreak.bench.manager.record import FAILED
+from tiebreak.bench.record import empty_result
 from tiebreak.bench.suite.plan import Cell, Plan, Scale
 from tiebreak.core.seeding import derive
 from tiebreak.stats import intervals
@@ -209,8 +209,8 @@ def records(a: np.ndarray, b: np.ndarray, turns: bool = False) -> list[dict[str,
         about |= {"units_per_sample": 1, "unit": "units"}
         out += [
             {
-                **FAILED, **about, "block": block, "samples_s": np.exp(samples).tolist(),
-                "turns": str(block) if turns else "",
+                **empty_result("ok", ""), **about, "block": block,
+                "samples_s": np.exp(samples).tolist(), "turns": str(block) if turns else "",
             }
             for block, samples in enumerate(times)
         ]  # fmt: skip

@@ -7,14 +7,15 @@ is none is measured honestly.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from tiebreak.bench.clock import Timer
 from tiebreak.bench.probes.base import Probe
-from tiebreak.bench.worker.clock import Timer
+from tiebreak.bench.suite.plan import Job
 from tiebreak.core.seeding import derive
 from tiebreak.selftest.workloads.toy_model import ROWS, WIDTH, Descent, Subject
 
@@ -244,6 +245,6 @@ SUBJECTS = {
 }
 
 
-def make_subject(job: Mapping[str, Any]) -> Subject:
+def make_subject(job: Job) -> Subject:
     """The subject of a visit: what its label says, or the honest one."""
-    return SUBJECTS.get(job["cells"][0]["label"], Descent)(job)
+    return SUBJECTS.get(job.cells[0].label, Descent)(job)

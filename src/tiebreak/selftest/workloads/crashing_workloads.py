@@ -12,14 +12,15 @@ import resource
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from tiebreak.bench.clock import Timer
 from tiebreak.bench.probes.base import Probe
-from tiebreak.bench.worker.clock import Timer
+from tiebreak.bench.suite.plan import Job
 
 MARK, NOTES = "mark-", "notes.txt"
 """How the folder is called that marks processes (see children.py), and the notes in it."""
@@ -28,7 +29,7 @@ PATIENCE = 4
 """Calls that go well."""
 
 
-def make_subject(job: Mapping[str, Any]) -> Subject:
+def make_subject(job: Job) -> Subject:
     """The subject of a visit."""
     return Subject(job)
 
@@ -36,11 +37,11 @@ def make_subject(job: Mapping[str, Any]) -> Subject:
 class Subject:
     """Counts its calls, and is always right about them."""
 
-    def __init__(self, job: Mapping[str, Any]):
-        self.cell, self.threads, self.calls = job["cells"][0], job["threads"], 0
-        self.fault = FAULTS.get(self.cell["label"])
+    def __init__(self, job: Job):
+        self.cell, self.threads, self.calls = job.cells[0], job.threads, 0
+        self.fault = FAULTS.get(self.cell.label)
         self.loss, self.parent = 1.0, os.getppid()
-        _note(f"{job['seed']} {self.cell['id']}")
+        _note(f"{job.seed} {self.cell.id}")
 
     def load(self) -> None:
         """Nothing to import."""
@@ -82,7 +83,7 @@ class Subject:
 
     def settings(self) -> dict[str, Any]:
         """As asked for."""
-        return {"threads": self.threads, "precision": self.cell["precision"]}
+        return {"threads": self.threads, "precision": self.cell.precision}
 
     def memory(self) -> dict[str, int]:
         """Nothing to add."""
@@ -90,12 +91,12 @@ class Subject:
 
     def close(self) -> None:
         """The results are sent; what is sent `twice` says something else the second time."""
-        if self.cell["label"] == "sends twice":
+        if self.cell.label == "sends twice":
             self.send('{"status": "failed", "error": "the second", "flags": {}}')
 
     def send(self, result: str, end: str = "}\n") -> None:
         """A result of one's own, past the worker: its pipe is the second argument."""
-        message = f'{{"cell_id": "{self.cell["id"]}", "result": {result}{end}'
+        message = f'{{"cell_id": "{self.cell.id}", "result": {result}{end}'
         os.write(int(sys.argv[2]), message.encode())
 
 

@@ -9,25 +9,27 @@ stay what they are, its counted work is what it is.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from tiebreak.bench.probes.subject import Probe, Subject
+from tiebreak.bench.probes.base import Probe
+from tiebreak.bench.probes.subject import AgentSubject
+from tiebreak.bench.suite.plan import Job
 
 PROBE = re.compile(r"(\w+) x(\d+)")
 MIXED = re.compile(r"(\w+) of (\d+(?:, \d+)*)")
 LABEL = re.compile(r"x(\d+\.\d+)")
 
 
-class Repeated(Subject):
+class Repeated(AgentSubject):
     """A row's agent, environment and loop, each of whose calls is many."""
 
     def probe(self, name: str) -> Probe:
         """`update x200`: the probe `update`, with 200 of its calls in one."""
         if mixed := MIXED.fullmatch(name):
             return self._mixed(super().probe(mixed[1]), amounts(name))
-        found, planted = PROBE.fullmatch(name), LABEL.fullmatch(self.cell["label"])
+        found, planted = PROBE.fullmatch(name), LABEL.fullmatch(self.cell.label)
         base, times = (found[1], int(found[2])) if found else (name, 1)
         once = super().probe(base)
         calls = round(times * float(planted[1] if planted else 1))
@@ -70,6 +72,6 @@ def amounts(name: str) -> tuple[int, ...]:
     return once + once[::-1]
 
 
-def make_subject(job: Mapping[str, Any]) -> Repeated:
+def make_subject(job: Job) -> Repeated:
     """What the worker asks for."""
     return Repeated(job)

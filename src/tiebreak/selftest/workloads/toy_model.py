@@ -7,7 +7,7 @@ subjects have them.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
@@ -15,6 +15,7 @@ import numpy as np
 
 from tiebreak import registry
 from tiebreak.bench.probes.base import Probe
+from tiebreak.bench.suite.plan import Job
 from tiebreak.core.seeding import derive
 
 ROWS, WIDTH = 64, 64
@@ -24,16 +25,14 @@ RATE, DECAY = 0.01, 0.1
 class Subject:
     """What every subject here has of its runtime."""
 
-    def __init__(self, job: Mapping[str, Any]):
-        self.cell, self.seed, self.threads = job["cells"][0], job["seed"], job["threads"]
+    def __init__(self, job: Job):
+        self.cell, self.seed, self.threads = job.cells[0], job.seed, job.threads
         self.kept: list[Any] = []
 
     def load(self) -> None:
         """Import the library and set its threads."""
         cell = self.cell
-        self.runtime = registry.make_runtime(
-            cell["framework"], cell["mode"], cell["precision"], cell["device"]
-        )
+        self.runtime = registry.make_runtime(cell.framework, cell.mode, cell.precision, cell.device)
         self.runtime.set_threads(self.threads)
         self.sync, self.compile_count = self.runtime.sync, self.runtime.compile_count
         self.settings, self.memory = self.runtime.settings, self.runtime.memory

@@ -1,0 +1,36 @@
+"""Say whether a cell can run on this machine: packages, GPU, C++ compiler. Nothing is imported."""
+
+from __future__ import annotations
+
+from tiebreak import registry
+from tiebreak.bench.machine import nvidia_smi
+from tiebreak.bench.suite.plan import Cell
+
+
+def why_unavailable(cell: Cell) -> str:
+    """Return why this cell cannot run here and what would help; empty if it can run."""
+    if missing := registry.missing_packages(required_packages(cell)):
+        install = registry.install_command(*required_extras(cell))
+        return f"{', '.join(missing)} not installed: {install}"
+    if reason := nvidia_smi.why_unavailable(cell.device):
+        return reason
+    return registry.why_mode_unavailable(cell.framework, cell.mode)
+
+
+def required_packages(cell: Cell) -> tuple[str, ...]:
+    """Return the packages that a cell's process must, and may, import."""
+    if cell.contestant:
+        own = cell.packages
+    elif cell.framework in registry.FRAMEWORKS:
+        own = registry.framework(cell.framework).packages
+    else:  # an environment measured alone
+        own = ()
+    return tuple(dict.fromkeys((*own, *cell.engine.packages)))
+
+
+def required_extras(cell: Cell) -> tuple[str, ...]:
+    """Return the extras of this package that install what a cell needs."""
+    engine = cell.engine.extra
+    if cell.framework not in registry.FRAMEWORKS:
+        return (engine,)
+    return tuple(dict.fromkeys((registry.framework(cell.framework).extra, engine)))
