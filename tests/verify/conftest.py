@@ -1,4 +1,4 @@
-"""Proofs in float64 leave JAX as they found it: precision is a setting of the whole process."""
+"""Reset JAX to 32 bits after every test: float64 is a setting of the whole process."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Bugs to plant into an implementation: `name of what is replaced -> its wrong replacement`.
+"""Bugs to plant into an implementation, each as a function to replace and a wrong replacement.
 
-Each is one that was seen in a public code or is one slip away from ours. They are written with
-operators only, so that the same bug can be planted in every framework.
+Each was seen in public code or is one slip away from ours. They are written with operators only,
+so that the same bug can be planted in every framework.
 """
 
 from __future__ import annotations
@@ -14,14 +14,16 @@ import numpy as np
 
 
 class Plant(NamedTuple):
+    """One planted bug."""
+
     target: str
-    """A top-level name of the implementation, its losses or its ops; or Class.method of its ops."""
+    """Top-level name in the implementation, its losses or its ops; or Class.method of its ops."""
     wrong: Callable[[Callable], Callable]
-    """The right function -> a wrong one."""
+    """Turns the right function into a wrong one."""
 
 
 def detach(x: Any) -> Any:
-    """`x` without its gradient, in whatever library it comes from."""
+    """Stop the gradient of `x`, in the library that it comes from."""
     library = type(x).__module__.partition(".")[0]
     if library == "torch":
         return x.detach()
@@ -35,7 +37,7 @@ def detach(x: Any) -> Any:
 
 
 def partly_detached(x: Any) -> Any:
-    """The same number with half the gradient; a loss with none at all is an error in torch."""
+    """Halve the gradient of `x`; a loss without any gradient is an error in torch."""
     return 0.5 * (x + detach(x))
 
 
@@ -47,7 +49,7 @@ def standardized_with_ddof_1(x: Any) -> Any:
 
 
 def without_spread(f: Callable) -> Callable:
-    """RunningStats merged without the term for the distance of the two means."""
+    """Merge RunningStats without the term for the distance of the two means."""
 
     def merge(moments, x):
         new = f(moments, x)
@@ -58,7 +60,7 @@ def without_spread(f: Callable) -> Callable:
 
 
 def config_of(index: int, **changes: Any) -> Callable[[Callable], Callable]:
-    """The right function, called with a changed configuration (its argument `index`)."""
+    """Call the right function with a changed configuration (its argument `index`)."""
 
     def wrong(f):
         def call(*args):
@@ -71,7 +73,7 @@ def config_of(index: int, **changes: Any) -> Callable[[Callable], Callable]:
 
 
 def scaled(field: str, factor: float) -> Callable[[Callable], Callable]:
-    """The right `make_agent_def(spec, config, build)`, with one number of the configuration off."""
+    """Call the right `make_agent_def(spec, config, build)` with one setting scaled."""
 
     def wrong(f):
         def call(spec, config, build):
@@ -83,7 +85,7 @@ def scaled(field: str, factor: float) -> Callable[[Callable], Callable]:
 
 
 def per_update(f: Callable) -> Callable:
-    """The learning rate falls with every update instead of every iteration."""
+    """Let the learning rate fall with every update instead of every iteration."""
 
     def rate(config, count):
         total = config.total_steps * config.updates_per_iteration
@@ -93,7 +95,7 @@ def per_update(f: Callable) -> Callable:
 
 
 def columns_of(index: int, **wrong: Callable[[Any], Any]) -> Callable[[Callable], Callable]:
-    """The right function, with wrong columns in the batch, which is its argument `index`."""
+    """Call the right function with wrong columns in the batch (its argument `index`)."""
 
     def plant(f):
         def call(*args):
@@ -107,7 +109,7 @@ def columns_of(index: int, **wrong: Callable[[Any], Any]) -> Callable[[Callable]
 
 
 def swapped_rates(f: Callable) -> Callable:
-    """Actor and critics with each other's step size."""
+    """Swap the step sizes of actor and critics."""
 
     def make_agent_def(spec, config, build):
         rates = {"actor_lr": config.critic_lr, "critic_lr": config.actor_lr}
@@ -231,7 +233,7 @@ TWINS = {
     "targets stay": Plant("make_agent_def", config_of(1, tau=0.0)),
     "step sizes swapped": Plant("make_agent_def", swapped_rates),
 }
-"""What algorithms with an actor and two critics share."""
+"""Bugs of algorithms with an actor and two critics."""
 LEARNER = {**MOMENTS, **OPTIMIZER}
-"""What all algorithms share."""
+"""Bugs of all algorithms."""
 PLANTS = {**LOSS, **DISTRIBUTIONS, **PREPARE, **ANNEALING, **LEARNER}

@@ -9,11 +9,11 @@ from verify.planted import LEARNER, Plant, columns_of, config_of, partly_detache
 
 
 def doubled(f: Callable) -> Callable:
-    """The target network is copied half as often."""
+    """Copy the target network half as often."""
 
     def make_agent_def(spec, config, build):
-        static = f(spec, config, build)
-        return static._replace(config=replace(config, target_every=2 * config.target_every))
+        agent_def = f(spec, config, build)
+        return agent_def._replace(config=replace(config, target_every=2 * config.target_every))
 
     return make_agent_def
 

@@ -10,7 +10,7 @@ from verify.planted import BOUNDS, LEARNER, Plant, columns_of, config_of, partly
 
 
 def of_each(combine: Callable[[Any, Any, Any], Any]) -> Callable[[Callable], Callable]:
-    """`combine` of the target as it should be and of those that each critic alone would give."""
+    """Combine the right target with those that each critic alone would give."""
 
     def plant(f):
         def call(policy, critics, *rest):
@@ -23,7 +23,7 @@ def of_each(combine: Callable[[Any, Any, Any], Any]) -> Callable[[Callable], Cal
 
 
 def noise_of(change: Callable[[Any], Any]) -> Callable[[Callable], Callable]:
-    """The target with other smoothing noise."""
+    """Change the smoothing noise of the target."""
 
     def plant(f):
         def call(policy, critics, batch, noise, config):
@@ -36,7 +36,7 @@ def noise_of(change: Callable[[Any], Any]) -> Callable[[Callable], Callable]:
 
 
 def swapped_rates(f: Callable) -> Callable:
-    """Each optimizer with the other's step size."""
+    """Give each optimizer the other's step size."""
 
     def make_agent_def(spec, config, build):
         rates = {"actor_lr": config.critic_lr, "critic_lr": config.actor_lr}

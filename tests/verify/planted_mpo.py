@@ -9,12 +9,12 @@ from verify.planted import BOUNDS, LEARNER, Plant, columns_of, config_of, partly
 
 
 def doubled(*indices: int) -> Callable[[Callable], Callable]:
-    """What a function returns, the parts with these indices twice as large."""
+    """Double the outputs of a function at these indices."""
     return lambda f: lambda *a: tuple(2.0 * x if i in indices else x for i, x in enumerate(f(*a)))
 
 
 def swapped_multipliers(f: Callable) -> Callable:
-    """The divergence of the mean costs what that of the std should, and the other way round."""
+    """Swap the multipliers of the divergences of mean and std."""
 
     def mpo_loss(policy, critics, dual, *rest):
         mean, std = dual["log_alpha_mean"], dual["log_alpha_std"]
@@ -24,7 +24,7 @@ def swapped_multipliers(f: Callable) -> Callable:
 
 
 def swapped_epsilons(f: Callable) -> Callable:
-    """Mean and std may move as far as the other one should."""
+    """Swap the bounds on the divergences of mean and std."""
 
     def mpo_loss(*args):
         config = args[5]

@@ -17,7 +17,7 @@ from verify.planted import (
 
 
 def partly_detached_policy(policy: Callable) -> Callable:
-    """The policy with half the gradient in its mean."""
+    """Halve the gradient of the policy's mean."""
 
     def call(obs):
         distribution = policy(obs)
@@ -27,7 +27,7 @@ def partly_detached_policy(policy: Callable) -> Callable:
 
 
 def without_entropy(index: int) -> Callable[[Callable], Callable]:
-    """The right function with a temperature (its argument `index` is log alpha) of zero."""
+    """Call the right function at temperature zero (its argument `index` is log alpha)."""
     return lambda f: lambda *a: f(*a[:index], a[index] - 1e3, *a[index + 1 :])
 
 

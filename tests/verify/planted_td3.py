@@ -17,7 +17,7 @@ from verify.planted import (
 
 
 def larger_value(f: Callable) -> Callable:
-    """The larger of both target values, by the smaller of their negatives."""
+    """Take the larger of both target values, as minus the smaller of their negatives."""
 
     def call(policy, critics, batch, noise, config):
         negated = tuple(lambda *a, q=q: -q(*a) for q in critics)

@@ -21,16 +21,16 @@ REQUEST = Request("ppo", "torch", "float64", 3, False)
 
 
 def answer(weight: float = 1.0, worst: float = 0.0) -> dict:
-    """What a worker returns, made up."""
-    book = ErrorTable("ppo", "torch", "float64")
-    book.enter("eager", fixed("discrete"), "L1", "gradients", worst, 1e-10)
+    """Return a made-up result of a worker."""
+    errors = ErrorTable("ppo", "torch", "float64")
+    errors.enter("eager", fixed("discrete"), "L1", "gradients", worst, 1e-10)
     weights = {"discrete": {"actor/0/bias": [weight], "adam/count": 3, "running_return": [0.0]}}
-    rows = list(book.rows.values())
-    return {"rows": rows, "skipped": [], "weights": weights, "packages": {"numpy": "2"}}
+    checks = list(errors.entries.values())
+    return {"checks": checks, "skipped": [], "weights": weights, "packages": {"numpy": "2"}}
 
 
 def shown(certificate: dict) -> str:
-    """The table as text."""
+    """Return the printed certificate."""
     out = io.StringIO()
     certify_module.print_certificate(certificate, Console(file=out, width=160))
     return out.getvalue()
@@ -38,14 +38,14 @@ def shown(certificate: dict) -> str:
 
 @pytest.fixture
 def installed(monkeypatch):
-    """Every framework counts as installed; `answers` maps a framework to what its worker says."""
+    """Pretend that all frameworks are installed; return the workers' results by framework."""
     answers: dict[str, dict] = {}
     monkeypatch.setattr(registry, "missing_packages", lambda packages: [])
     monkeypatch.setattr(certify_module, "start", lambda request: answers[request.framework])
     return answers
 
 
-def test_green_needs_every_row(installed, tmp_path):
+def test_green_needs_every_check(installed, tmp_path):
     installed.update(torch=answer(), nnx=answer())
     certificate = certify_module.certify(["ppo"], ["torch", "nnx"], out=tmp_path / "a" / "c.json")
     assert certificate["green"]
@@ -60,8 +60,8 @@ def test_green_needs_every_row(installed, tmp_path):
 def test_frameworks_that_part_from_one_another_are_not_green(installed):
     installed.update(torch=answer(1.0), nnx=answer(1.0 + 1e-9))
     certificate = certify_module.certify(["ppo"], ["torch", "nnx"])
-    bad = [row for row in certificate["rows"] if not row["ok"]]
-    assert {(row["framework"], row["mode"], row["quantity"]) for row in bad} == {
+    failed = [check for check in certificate["rows"] if not check["ok"]]
+    assert {(check["framework"], check["mode"], check["quantity"]) for check in failed} == {
         ("any two", "torch and nnx", "step: weights")
     }
     assert not certificate["green"]
@@ -75,12 +75,12 @@ def test_a_missing_framework_is_skipped_with_its_remedy_and_nothing_is_not_green
     assert "pip install" in shown(certificate)
 
 
-def test_a_worker_that_fails_is_a_failed_row():
+def test_a_worker_that_fails_is_a_failed_check():
     result = process.start(REQUEST._replace(seed=-1))
-    (row,) = result["rows"]
-    assert not row["ok"]
-    assert row["quantity"] == "worker"
-    assert "status 1" in row["reason"]
+    (check,) = result["checks"]
+    assert not check["ok"]
+    assert check["quantity"] == "worker"
+    assert "status 1" in check["reason"]
 
 
 def test_unknown_names_are_refused():
@@ -97,7 +97,7 @@ def test_the_full_plan_covers_every_mode_and_kind_of_actions(framework):
     assert public == {(m, a) for m in registry.FRAMEWORKS[framework].modes for a in ACTIONS}
     checks = {j.check.__name__ for j in jobs}
     assert checks == {
-        "check_knobs", "check_parts", "check_updates", "check_public", "check_lockstep",
+        "check_knobs", "check_losses", "check_updates", "check_public", "check_lockstep",
     }  # fmt: skip
     assert {j.case.seed for j in jobs} > {0, 3}
     quick = list(plan(REQUEST._replace(framework=framework, quick=True)))
@@ -122,12 +122,12 @@ def test_error_is_absolute_below_one_and_relative_above():
 
 
 def test_what_cannot_be_compared_is_the_worst():
-    book = ErrorTable("ppo", "torch", "float64")
+    errors = ErrorTable("ppo", "torch", "float64")
     for got in ([0.0, 0.0], [float("nan")], [0.0]):
-        book.compare("eager", fixed("discrete"), "L1", "x", got, [0.0], "forward")
-    (row,) = book.rows.values()
-    assert (row["ok"], row["worst"]) == (False, NOT_COMPARABLE)
-    assert row["reason"]
+        errors.compare("eager", fixed("discrete"), "L1", "x", got, [0.0], "forward")
+    (entry,) = errors.entries.values()
+    assert (entry["ok"], entry["worst"]) == (False, NOT_COMPARABLE)
+    assert entry["reason"]
 
 
 @pytest.mark.slow
@@ -136,5 +136,5 @@ def test_quick_certificate_is_green(framework):
     if registry.missing_packages(registry.FRAMEWORKS[framework].packages):
         pytest.skip(f"{framework} is not installed")
     certificate = certify_module.certify(["ppo"], [framework], quick=True)
-    assert [r for r in certificate["rows"] if not r["ok"]] == []
+    assert [check for check in certificate["rows"] if not check["ok"]] == []
     assert certificate["green"]

@@ -97,9 +97,9 @@ def tensorflow_slsqp(mode):
 
 def test_a_graph_of_tensorflow_calls_scipy_in_every_update():
     runtime, case = tensorflow_slsqp("function")
-    book = ErrorTable("mpo", "tensorflow", "float64")
-    check_step(book, runtime, case, cast(perturbed_weights(case), "float64"), "L1", "step")
-    assert book.ok, book.failed()
+    errors = ErrorTable("mpo", "tensorflow", "float64")
+    check_step(errors, runtime, case, cast(perturbed_weights(case), "float64"), "L1", "step")
+    assert errors.ok, errors.failed()
 
 
 def test_a_program_of_xla_refuses_scipy_before_anything_runs():

@@ -1,4 +1,4 @@
-"""The proof can fail: each planted bug turns it red, and without one it is green."""
+"""Each planted bug makes a check fail; without a bug all checks pass."""
 
 from __future__ import annotations
 
@@ -25,19 +25,20 @@ PLANTED = {
 
 
 def examine(algorithm: str, framework: str) -> ErrorTable:
-    """The L0 and L1 checks of the fixed cases, uncompiled, in float64, in this process: up to the
-    first that is red, and the knobs, which are many, last.
+    """Run the L0 and L1 checks of the fixed cases, uncompiled, in float64, in this process.
+
+    Stop at the first check that fails; the knobs come last, because there are many.
     """
     runtime = registry.make_runtime(framework, "eager", precision="float64")
-    book, cases = ErrorTable(algorithm, framework, "float64"), cases_of(algorithm)
+    errors, cases = ErrorTable(algorithm, framework, "float64"), cases_of(algorithm)
     fixed = [cases.fixed(actions) for actions in cases.ACTIONS]
-    checks = cases.check_parts, cases.check_updates, parity.check_public
+    checks = cases.check_losses, cases.check_updates, parity.check_public
     jobs = [(check, case) for case in fixed for check in checks]
     for check, case in [*jobs, (cases.check_knobs, fixed[0])]:
-        check(book, runtime, case)
-        if not book.ok:
+        check(errors, runtime, case)
+        if not errors.ok:
             break
-    return book
+    return errors
 
 
 def implementation_modules(algorithm: str, framework: str) -> list[ModuleType]:
@@ -56,7 +57,9 @@ def implementation_modules(algorithm: str, framework: str) -> list[ModuleType]:
     return [implementation, *modules]
 
 
-def put(monkeypatch: pytest.MonkeyPatch, algorithm: str, framework: str, plant: Plant) -> None:
+def plant_bug(
+    monkeypatch: pytest.MonkeyPatch, algorithm: str, framework: str, plant: Plant
+) -> None:
     """Plant a bug in every module of the framework's implementation that has the name."""
     modules = implementation_modules(algorithm, framework)
     owner, _, attribute = plant.target.rpartition(".")
@@ -80,7 +83,7 @@ DUAL_BUGS = [("mpo", name) for name in planted_mpo.DUAL]
 
 @pytest.fixture
 def framework(request: pytest.FixtureRequest):
-    """Skips what is not installed; gives JAX its 32 bits back afterwards."""
+    """Skip frameworks that are not installed; reset JAX to 32 bits afterwards."""
     row = registry.framework(request.param)
     if registry.missing_packages(row.packages):
         pytest.skip(f"{request.param} is not installed")
@@ -95,20 +98,20 @@ def framework(request: pytest.FixtureRequest):
     indirect=True,
 )
 def test_without_a_bug_everything_agrees(framework, algorithm):
-    table = examine(algorithm, framework)
-    assert table.ok, table.failed()
-    assert len(table.rows) > 30
+    errors = examine(algorithm, framework)
+    assert errors.ok, errors.failed()
+    assert len(errors.entries) > 30
 
 
 @pytest.mark.parametrize(("algorithm", "name"), [bug for bug in BUGS if bug not in DUAL_BUGS])
 @pytest.mark.parametrize("framework", FRAMEWORKS, indirect=True)
 def test_planted_bug_is_caught(framework, algorithm, name, monkeypatch):
-    put(monkeypatch, algorithm, framework, PLANTED[algorithm][name])
+    plant_bug(monkeypatch, algorithm, framework, PLANTED[algorithm][name])
     assert examine(algorithm, framework).failed()
 
 
 @pytest.mark.parametrize(("algorithm", "name"), DUAL_BUGS)
 @pytest.mark.parametrize("framework", FRAMEWORKS, indirect=True)
 def test_planted_bug_in_the_dual_problem_is_caught(framework, algorithm, name, monkeypatch):
-    put(monkeypatch, algorithm, framework, PLANTED[algorithm][name])
+    plant_bug(monkeypatch, algorithm, framework, PLANTED[algorithm][name])
     assert examine(algorithm, framework).failed()

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 from scipy import stats
+from verify.oracle_inputs import ppo_inputs
 
 from tiebreak.algorithms.ppo import ppo_numpy as oracle
 from tiebreak.algorithms.ppo.config import Config
@@ -17,43 +17,12 @@ from tiebreak.verify import ppo_cases as cases
 ACTIONS = ("discrete", "continuous")
 
 
-def prepared(case: case_data.Case):
-    """Weights in float64 and all rows of one prepared batch."""
-    weights = numpy_ops.to_float64(case_data.perturbed_weights(case))
-    rollout, _ = cases.batch_near(case, weights)
-    _, rows = oracle.prepare(case.config, weights, rollout)
-    return weights, rows
-
-
-@pytest.mark.parametrize("actions", ACTIONS)
-@pytest.mark.parametrize("seed", range(6))
-def test_gradient_is_the_slope_of_the_loss(seed, actions):
-    case = cases.draw(seed, actions)
-    weights, rows = prepared(case)
-    _, grads = oracle.gradients(case.spec, case.config, weights, rows)
-    assert set(grads) == set(oracle.trained(weights))
-    rng = np.random.default_rng(seed)
-    for name in (*grads, None):  # each leaf alone, then all of them together
-        names = list(grads) if name is None else [name]
-        direction = {k: rng.standard_normal(weights[k].shape) for k in names}
-        size = np.sqrt(sum((d**2).sum() for d in direction.values()))
-        direction = {k: d / size for k, d in direction.items()}
-
-        def loss(h, direction=direction):
-            moved = {k: weights[k] + h * d for k, d in direction.items()}
-            return oracle.gradients(case.spec, case.config, {**weights, **moved}, rows)[0].loss
-
-        slope = (loss(1e-6) - loss(-1e-6)) / 2e-6
-        expected = sum((grads[k] * d).sum() for k, d in direction.items())
-        assert slope == pytest.approx(expected, abs=1e-6 * max(1.0, abs(expected)))
-
-
 def test_both_sides_of_every_clip_are_visited():
-    """Otherwise the comparison above would prove less than it seems to."""
+    """Otherwise test_oracle_gradients.py would prove less than it seems to."""
     seen = []
     for seed in range(6):
         case = cases.draw(seed, "discrete")
-        weights, rows = prepared(case)
+        weights, rows = ppo_inputs(case)
         terms, _ = oracle.gradients(case.spec, case.config, weights, rows)
         value = oracle.forward(case.config, weights, rows.obs)[1]
         far = np.abs(value - rows.value) > case.config.clip

@@ -7,6 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 from scipy import integrate, stats
+from verify.oracle_inputs import off_policy_inputs
 
 from tiebreak.algorithms.sac import sac_numpy as oracle
 from tiebreak.algorithms.sac.config import Config, check, equal_rates, reference
@@ -15,46 +16,15 @@ from tiebreak.core.errors import UsageError
 from tiebreak.core.types import EnvSpec
 from tiebreak.frameworks.numpy import ops as numpy_ops
 from tiebreak.verify import case as case_data
-from tiebreak.verify import off_policy_parts as parts
+from tiebreak.verify import off_policy_checks as checks
 from tiebreak.verify import sac_cases as cases
 
 SPEC = EnvSpec.make(observation_shape=(2,), action_low=[-0.4, 0.0], action_high=[0.4, 10.0])
 
 
-def prepared(case: case_data.Case):
-    """Weights in float64, and the features and noise of the first update."""
-    weights = numpy_ops.to_float64(case_data.perturbed_weights(case))
-    batch, noise = parts.batch_near(case, weights)
-    data = oracle.prepare(case.config, weights, batch)
-    return weights, parts.first_update(data), parts.first_update(noise)
-
-
-@pytest.mark.parametrize("function", cases.LOSSES)
-@pytest.mark.parametrize("seed", range(6))
-def test_gradient_is_the_slope_of_the_loss(seed, function):
-    case = cases.draw(seed, "continuous")
-    weights, batch, noise = prepared(case)
-    gradients = getattr(oracle, function)
-    _, grads = gradients(case.spec, case.config, weights, batch, noise)
-    rng = np.random.default_rng(seed)
-    for name in (*grads, None):  # each leaf alone, then all of them together
-        names = list(grads) if name is None else [name]
-        direction = {k: rng.standard_normal(weights[k].shape) for k in names}
-        size = np.sqrt(sum((d**2).sum() for d in map(np.asarray, direction.values())))
-        direction = {k: d / size for k, d in direction.items()}
-
-        def loss(h, direction=direction):
-            moved = {**weights, **{k: weights[k] + h * d for k, d in direction.items()}}
-            return gradients(case.spec, case.config, moved, batch, noise)[0].loss
-
-        slope = (loss(1e-6) - loss(-1e-6)) / 2e-6
-        expected = sum((grads[k] * d).sum() for k, d in direction.items())
-        assert slope == pytest.approx(expected, abs=1e-6 * max(1.0, abs(expected)))
-
-
 def test_the_three_gradients_are_of_all_that_is_trained():
     case = cases.fixed("continuous")
-    weights, batch, noise = prepared(case)
+    weights, batch, noise = off_policy_inputs(case)
     names = [
         name
         for function in cases.LOSSES
@@ -64,9 +34,9 @@ def test_the_three_gradients_are_of_all_that_is_trained():
 
 
 def test_either_critic_is_the_smaller_one_somewhere():
-    """Otherwise the comparison of the actor's gradients would prove less than it seems to."""
+    """Otherwise test_oracle_gradients.py would prove less of the actor than it seems to."""
     for seed in range(6):
-        weights, batch, _ = prepared(case := cases.draw(seed, "continuous"))
+        weights, batch, _ = off_policy_inputs(case := cases.draw(seed, "continuous"))
         q, _ = oracle.critics(case.config, weights, "", batch.obs, batch.action)
         if 0 < (q[0] < q[1]).mean() < 1:
             return
@@ -75,7 +45,7 @@ def test_either_critic_is_the_smaller_one_somewhere():
 
 def test_log_prob_is_the_density_of_what_tanh_makes_of_a_normal():
     case = cases.draw(3, "continuous")
-    weights, batch, noise = prepared(case)
+    weights, batch, noise = off_policy_inputs(case)
     action, log_prob, _, std, _ = oracle.policy(case.config, weights, batch.obs, noise.action)
     out, _ = numpy_ops.mlp(weights, "actor", batch.obs, case.config.activation)
     mean = out[:, : case.spec.action_size]
@@ -195,7 +165,7 @@ def test_actions_reach_exactly_the_bounds_and_zero_noise_is_greedy():
 def test_a_step_is_its_updates_in_order():
     case = cases.fixed("continuous")
     weights = numpy_ops.to_float64(case_data.perturbed_weights(case))
-    batch, noise = parts.batch_near(case, weights)
+    batch, noise = checks.batch_near(case, weights)
     expected, data = weights, oracle.prepare(case.config, weights, batch)
     for u in range(case.config.num_updates):
         rows = Batch(*(x[u] for x in data)), Noise(*(x[u].astype(float) for x in noise))

@@ -1,8 +1,8 @@
-"""Is it the same algorithm? Every framework against the float64 oracle, and against each other.
+"""Check every framework against the float64 oracle, and the frameworks against each other.
 
-case.py makes weights and batches of the
-shapes and settings that `<algorithm>_cases.py` draws; compare.py states the error measure and the
-bounds; parity.py climbs the first two rungs (L0 knobs, L1 one step), lockstep.py the third (L2, a
-hundred updates); worker.py does so for one framework in its own process; certify.py starts the
-workers and puts their rows together into the certificate. docs/measuring.md explains the rungs.
+`<algorithm>_cases.py` draws specifications and settings; case.py makes weights and batches for
+them; compare.py defines the error measure and the bounds. parity.py, with off_policy_checks.py and
+ppo_checks.py, checks rungs L0 (single settings) and L1 (one step); lockstep.py checks L2 (a hundred
+updates). worker.py runs all checks of one framework in a process of its own; certify.py starts the
+workers and merges their results into the certificate. docs/measuring.md explains the rungs.
 """

@@ -1,4 +1,4 @@
-"""A case: one specification and configuration, and what every algorithm's proofs make of it."""
+"""A case: one specification and configuration, and the weights and inputs made for it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def cases_of(algorithm: str) -> ModuleType:
     """Return the module with an algorithm's cases.
 
     It has `ACTIONS`, `draw`, `fixed`, `count`, `batch_near`, `policy_probes`, `describe` and the
-    checks of what a step is made of: `check_knobs`, `check_parts`, `check_updates`.
+    checks of what a step is made of: `check_knobs`, `check_losses`, `check_updates`.
     """
     return registry.load(registry.algorithm(algorithm).cases)
 
@@ -44,17 +44,17 @@ class Case(NamedTuple):
 
     @property
     def actions(self) -> str:
-        """`discrete` or `continuous`."""
+        """Kind of actions: `discrete` or `continuous`."""
         return "discrete" if self.spec.discrete else "continuous"
 
     @property
     def cases(self) -> ModuleType:
-        """The algorithm's module of CASES."""
+        """Module with the algorithm's cases (see `cases_of`)."""
         return cases_of(self.algorithm)
 
     @property
     def oracle(self) -> ModuleType:
-        """The algorithm in NumPy."""
+        """Module with the algorithm in NumPy."""
         return registry.oracle_module(self.algorithm)
 
     def function(self, framework: str, name: str) -> Callable:
@@ -65,27 +65,29 @@ class Case(NamedTuple):
         return getattr(registry.load(ROOMS[framework]), name)
 
     def changed(self, **settings: Any) -> Case:
-        """The same with other settings."""
+        """Return the case with some settings of its configuration changed."""
         return self._replace(config=dataclasses.replace(self.config, **settings))
 
     def describe(self) -> str:
-        """All that is needed to make the case again: `draw(seed, actions)`, in words."""
+        """Describe the case by seed, shapes and the settings that differ from the defaults."""
+        defaults = dataclasses.asdict(type(self.config)())
+        settings = [
+            f"{name}={value:.4g}" if isinstance(value, float) else f"{name}={value}"
+            for name, value in dataclasses.asdict(self.config).items()
+            if value != defaults[name]
+        ]
         shape = "-".join(map(str, self.spec.observation_shape))
-        usual = dataclasses.asdict(type(self.config)())
-        settings = dataclasses.asdict(self.config)
-        own = ", ".join(f"{k}={v:.4g}" if isinstance(v, float) else f"{k}={v}"
-                        for k, v in settings.items() if v != usual[k])  # fmt: skip
-        act = self.spec.action_size
-        return f"seed {self.seed}, {self.actions}: obs {shape}, act {act}; {own}"
+        shapes = f"obs {shape}, act {self.spec.action_size}"
+        return f"seed {self.seed}, {self.actions}: {shapes}; {', '.join(settings)}"
 
 
 def fixed(algorithm: str, actions: str) -> Case:
-    """A small case with the reference's switches: the one that quick runs and lock-step use."""
+    """Return the algorithm's small case, which quick runs and lock-step use."""
     return cases_of(algorithm).fixed(actions)
 
 
 def perturbed_weights(case: Case) -> dict[str, np.ndarray]:
-    """Float32 weights in mid-training: no moment is zero, no count at its start."""
+    """Return float32 weights as in mid-training: no moment is zero, no count at its start."""
     rng = np.random.default_rng([case.seed, 1])
     data = registry.data_module(case.algorithm)
     weights = data.initial_weights(case.spec, case.config, case.seed)
@@ -110,7 +112,7 @@ def perturbed_weights(case: Case) -> dict[str, np.ndarray]:
 
 
 def act_inputs(case: Case) -> tuple[np.ndarray, np.ndarray]:
-    """Observations [N, *obs] and noise [N, …] for one `act`."""
+    """Draw observations [N, *obs] and noise [N, …] for one `act`."""
     rng = np.random.default_rng([case.seed, 3])
     n = case.config.num_envs
     obs = rng.standard_normal((n, *case.spec.observation_shape), dtype=np.float32)
@@ -120,9 +122,9 @@ def act_inputs(case: Case) -> tuple[np.ndarray, np.ndarray]:
 
 
 def well_conditioned(case: Case) -> bool:
-    """Whether one step of the oracle barely moves when its weights move by ten float32 ulps.
+    """Return True if a step of the oracle barely changes when its weights move by ten ulps.
 
-    Where it jumps, a ratio, a value or a ReLU sits on the edge of a clip, and no two float32
+    If it jumps, a ratio, a value or a ReLU sits on the edge of a clip, and no two float32
     programs have to agree. The oracle alone decides, before any framework has run.
     """
     weights = to_float64(perturbed_weights(case))
@@ -137,27 +139,28 @@ def well_conditioned(case: Case) -> bool:
         for start in (weights, {**weights, **moved})
     ]
     (one, metrics), (two, moved_metrics) = ends
-    far = max(float(np.max(np.abs(one[k] - two[k]))) for k in one)
-    return max(far, float(np.max(np.abs(np.subtract(metrics, moved_metrics))))) < 1e-5
+    distance = max(float(np.max(np.abs(one[k] - two[k]))) for k in one)
+    metric_distance = float(np.max(np.abs(np.subtract(metrics, moved_metrics))))
+    return max(distance, metric_distance) < 1e-5
 
 
 def draws(algorithm: str, seed: int, actions: str, precision: str, count: int) -> list[Case]:
-    """`count` cases from `seed` on; for float32 only well-conditioned ones."""
-    found: list[Case] = []
-    while len(found) < count:
+    """Draw `count` cases from `seed` on; for float32, skip ill-conditioned ones."""
+    cases: list[Case] = []
+    while len(cases) < count:
         case = cases_of(algorithm).draw(seed, actions)
         if precision == "float64" or well_conditioned(case):
-            found.append(case)
+            cases.append(case)
         seed += 1
-    return found
+    return cases
 
 
 def cast(tree: Any, precision: str) -> Any:
-    """A dictionary or NamedTuple of NumPy arrays with its floats as `precision` stores them."""
+    """Convert a tree of NumPy arrays: floats become the type that `precision` stores."""
     if isinstance(tree, dict):
         return {k: cast(v, precision) for k, v in tree.items()}
     if isinstance(tree, tuple):
-        parts = [cast(v, precision) for v in tree]
-        return type(tree)(*parts) if hasattr(tree, "_fields") else tuple(parts)
+        leaves = [cast(v, precision) for v in tree]
+        return type(tree)(*leaves) if hasattr(tree, "_fields") else tuple(leaves)
     array, stored = np.asarray(tree), "float64" if precision == "float64" else "float32"
     return array.astype(stored) if array.dtype.kind == "f" else array

@@ -1,4 +1,4 @@
-"""The certificate: every framework checked in a process of its own, all in one table."""
+"""Make the certificate: check every framework in its own process and merge the results."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tiebreak.verify.show import bar, print_certificate
 from tiebreak.verify.worker import Request
 
 PRECISIONS = ("float64", "float32")
-"""Of every algorithm; those that can compute in bfloat16 are checked in it, too."""
+"""Precisions of every algorithm; those with mixed precision are also checked in bfloat16."""
 __all__ = ["certify", "print_certificate"]
 
 
@@ -34,16 +34,18 @@ def certify(
     quick: bool = False,
     seed: int | None = None,
 ) -> dict[str, Any]:
-    """Check the frameworks against the float64 oracle and one another; returns the certificate.
+    """Check the frameworks against the float64 oracle and one another; return the certificate.
 
-    `quick` keeps to the default modes and fixed cases. Other cases are drawn from `seed`, itself
-    drawn and written down when None. `progress` shows a bar on a terminal. Writes JSON to `out`.
+    `quick` restricts to default modes and fixed cases. Other cases are drawn from `seed`, which is
+    drawn itself if it is None, and recorded. `progress` shows a bar on a terminal. Writes JSON to
+    `out`, if given.
     """
     seed = secrets.randbelow(10**6) if seed is None else seed
     requests, skipped = plan(algorithms, frameworks, seed, quick)
     results = run(requests, progress)
-    rows = [row for _, result in results for row in result["rows"]]
-    rows += [row for book in spread(results) for row in book.rows.values()]
+    checks = [check for _, result in results for check in result["checks"]]
+    for errors in spread(results):
+        checks += errors.entries.values()
     certificate = {
         "schema": 1,
         "created_at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -51,8 +53,8 @@ def certify(
         "algorithms": list(algorithms),
         "quick": quick,
         "seed": seed,
-        "green": bool(rows) and all(row["ok"] for row in rows),
-        "rows": rows,
+        "green": bool(checks) and all(check["ok"] for check in checks),
+        "rows": checks,
         "skipped": _unique(skipped + [s for _, r in results for s in r["skipped"]]),
         "packages": {k: v for _, r in results for k, v in r["packages"].items()},
     }
@@ -62,7 +64,7 @@ def certify(
 
 
 def run(requests: Sequence[Request], progress: bool) -> list[tuple[Request, dict]]:
-    """Every request with its worker's result, two workers at a time: nothing is timed here."""
+    """Run a worker per request, two at a time (nothing is timed); return requests and results."""
     pool = ThreadPoolExecutor(2)
     try:
         with bar(progress, len(requests)) as advance:
@@ -80,7 +82,7 @@ def run(requests: Sequence[Request], progress: bool) -> list[tuple[Request, dict
 def plan(
     algorithms: Sequence[str], frameworks: Sequence[str], seed: int, quick: bool
 ) -> tuple[list[Request], list[dict]]:
-    """The workers to start, and the frameworks that are not installed, each with its remedy."""
+    """Return the requests to run, and the frameworks that are not installed, with the remedy."""
     requests, skipped = [], []
     for framework in frameworks:
         row = registry.framework(framework)
@@ -98,25 +100,26 @@ def plan(
 
 
 def spread(results: Sequence[tuple[Request, dict]]) -> Iterator[ErrorTable]:
-    """The largest difference between any two frameworks after one step of the fixed cases."""
+    """Compare every two frameworks' weights after one step of the fixed cases, per precision."""
     dumps: dict[tuple[str, str], dict[str, dict]] = {}
     for request, result in results:
         key = request.algorithm, request.precision
         dumps.setdefault(key, {})[request.framework] = result["weights"]
     for (algorithm, precision), by_framework in dumps.items():
-        book = ErrorTable(algorithm, "any two", precision)
+        errors = ErrorTable(algorithm, "any two", precision)
         for (one, a), (two, b) in itertools.combinations(by_framework.items(), 2):
-            _compare_dumps(book, algorithm, f"{one} and {two}", a, b)
-        yield book
+            _compare_dumps(errors, algorithm, f"{one} and {two}", a, b)
+        yield errors
 
 
-def _compare_dumps(book: ErrorTable, algorithm: str, mode: str, one: dict, two: dict) -> None:
+def _compare_dumps(errors: ErrorTable, algorithm: str, mode: str, one: dict, two: dict) -> None:
     """Enter the differences between two frameworks' dumps, for each kind of actions."""
     for actions, name in itertools.product(set(one) & set(two), GROUPS):
         if not group(one[actions], name):
             continue
-        pair = group(one[actions], name), group(two[actions], name)
-        book.compare(mode, fixed(algorithm, actions), "L1", f"step: {name}", *pair, "gradient")
+        case = fixed(algorithm, actions)
+        got, want = group(one[actions], name), group(two[actions], name)
+        errors.compare(mode, case, "L1", f"step: {name}", got, want, "gradient")
 
 
 def _write(path: Path, certificate: dict) -> None:

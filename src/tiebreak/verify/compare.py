@@ -1,4 +1,4 @@
-"""How far apart two results may be, and the book in which the worst of each quantity is kept."""
+"""The error measure, its bounds, and the table of the worst error of each quantity."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ BOUNDS = {
     "float32": {"exact": 0.0, "forward": 1e-5, "gradient": 1e-4},
     "bfloat16": {"exact": 0.0, "forward": 2e-2, "gradient": 2e-2},
 }
-"""Largest error allowed, by precision and by what the quantity follows from."""
+"""Largest allowed error by precision and kind of quantity."""
 NOT_COMPARABLE = 1e300
-"""Stands as the error where there is none to compute: the row's `reason` says why."""
+"""Error of a quantity that cannot be compared; the entry's `reason` says why."""
 CONTROL_FACTOR = 10.0
-"""Float32 lock-step: how many times farther from the oracle than a control moved by one ulp."""
+"""Float32 lock-step: largest ratio of the distance to the oracle and that of a control."""
 
 
 def error(got: Any, want: Any) -> float:
-    """max |got − want| / max(1, |want|): absolute below 1, relative above.
+    """Return max |got − want| / max(1, |want|): absolute below 1, relative above.
 
-    Raises ValueError where there is nothing to compare: shapes differ, or a number is not finite.
+    Raises ValueError if shapes differ or a number is not finite.
     """
     got, want = np.asarray(got), np.asarray(want)
     if got.shape != want.shape:
@@ -34,29 +34,30 @@ def error(got: Any, want: Any) -> float:
 
 
 def tree_error(got: Mapping[str, Any], want: Mapping[str, Any]) -> float:
-    """The largest `error` over the leaves of two dictionaries with the same names."""
+    """Return the largest `error` over the arrays of two dictionaries with the same names."""
     if set(got) != set(want):
         raise ValueError(f"names differ: {', '.join(sorted(set(got) ^ set(want)))}")
     return max((error(got[k], want[k]) for k in want), default=0.0)
 
 
 class ErrorTable:
-    """The worst error per mode, kind of actions, rung and quantity, with the case it came from."""
+    """The worst error of each mode, kind of actions, rung and quantity, with its case."""
 
     def __init__(self, algorithm: str, framework: str, precision: str):
         self.identity = {"algorithm": algorithm, "framework": framework, "precision": precision}
-        self.rows: dict[tuple, dict] = {}
+        self.entries: dict[tuple, dict] = {}
 
     def compare(
         self, mode: str, case: Any, rung: str, quantity: str, got: Any, want: Any, kind: str
     ) -> None:
         """Enter the error of `got` against `want` (arrays, or dictionaries of arrays).
 
-        `kind` picks the bound: `exact`, `forward`, `gradient` or `lockstep`.
+        `kind` selects the bound: `exact`, `forward`, `gradient` or `lockstep`.
         """
-        bound, worst, reason = BOUNDS[self.identity["precision"]][kind], None, ""
+        bound = BOUNDS[self.identity["precision"]][kind]
+        worst, reason = None, ""
         try:
-            worst = (tree_error if isinstance(want, Mapping) else error)(got, want)
+            worst = tree_error(got, want) if isinstance(want, Mapping) else error(got, want)
         except ValueError as problem:
             reason = str(problem)
         self.enter(mode, case, rung, quantity, worst, bound, reason)
@@ -71,23 +72,29 @@ class ErrorTable:
         bound: float,
         reason: str = "",
     ) -> None:
-        """Enter an error; None (with a reason) is a failure that has no number."""
+        """Enter an error, if it is the worst so far; None with a `reason` is a failed check."""
         key = (mode, case.actions, rung, quantity)
-        row = {
-            **self.identity, "mode": mode, "actions": case.actions, "rung": rung,
-            "quantity": quantity, "worst": NOT_COMPARABLE if worst is None else worst,
-            "bound": bound, "ok": worst is not None and worst <= bound,
-            "case": case.describe(), "reason": reason,
-        }  # fmt: skip
-        before = self.rows.get(key)
-        if before is None or row["worst"] > before["worst"]:
-            self.rows[key] = row
+        entry = {
+            **self.identity,
+            "mode": mode,
+            "actions": case.actions,
+            "rung": rung,
+            "quantity": quantity,
+            "worst": NOT_COMPARABLE if worst is None else worst,
+            "bound": bound,
+            "ok": worst is not None and worst <= bound,
+            "case": case.describe(),
+            "reason": reason,
+        }
+        before = self.entries.get(key)
+        if before is None or entry["worst"] > before["worst"]:
+            self.entries[key] = entry
 
     @property
     def ok(self) -> bool:
-        """Whether something was compared and all of it was within bounds."""
-        return bool(self.rows) and all(row["ok"] for row in self.rows.values())
+        """True if there are entries and all of them are within bounds."""
+        return bool(self.entries) and all(entry["ok"] for entry in self.entries.values())
 
     def failed(self) -> list[str]:
-        """The quantities that were out of bounds."""
-        return [row["quantity"] for row in self.rows.values() if not row["ok"]]
+        """Return the quantities that were out of bounds."""
+        return [entry["quantity"] for entry in self.entries.values() if not entry["ok"]]

@@ -1,4 +1,4 @@
-"""DQN's test cases: shapes that nobody chose; its parts."""
+"""Test cases and checks of DQN."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import numpy as np
 from tiebreak.algorithms.dqn.config import Config
 from tiebreak.algorithms.dqn.dqn_numpy import epsilon
 from tiebreak.core.types import EnvSpec
-from tiebreak.verify import off_policy_parts as parts
+from tiebreak.verify import off_policy_checks as checks
 from tiebreak.verify.case import Case
 from tiebreak.verify.compare import ErrorTable
-from tiebreak.verify.off_policy_parts import batch_near, check_updates
+from tiebreak.verify.off_policy_checks import batch_near, check_updates
 from tiebreak.verify.parity import check_loading
 
 __all__ = ["batch_near", "check_updates"]
@@ -21,11 +21,11 @@ ACTIONS = ("discrete",)
 
 
 def draw(seed: int, actions: str) -> Case:
-    """The case of this seed: sizes, switches and constants are all drawn, but kept small."""
+    """Draw the case of a seed: sizes, switches and constants, all small."""
     rng = np.random.default_rng([seed, actions == "discrete"])
     shape = tuple(int(n) for n in rng.integers(1, 5, size=rng.integers(1, 4)))
     spec = EnvSpec.make(observation_shape=shape, num_actions=int(rng.integers(2, 8)))
-    settings = parts.drawn_settings(rng)
+    settings = checks.drawn_settings(rng)
     round_steps, updates = settings["num_envs"] * settings["num_steps"], settings["num_updates"]
     config = Config(
         **settings,
@@ -41,25 +41,25 @@ def draw(seed: int, actions: str) -> Case:
 
 
 def fixed(actions: str) -> Case:
-    """A small case: the one that quick runs and lock-step use."""
+    """Return the small case that quick runs and lock-step use."""
     del actions
     spec = EnvSpec.make(observation_shape=(2, 3), num_actions=4)
     config = Config(
-        **parts.SMALL, total_steps=4_000, num_steps=2, target_every=15 * 6, learning_rate=3e-3,
+        **checks.SMALL, total_steps=4_000, num_steps=2, target_every=15 * 6, learning_rate=3e-3,
         hidden_sizes=(17, 9),
     )  # fmt: skip
     return Case("dqn", spec, config, 0)
 
 
 def counts(case: Case) -> dict[str, int]:
-    """Where a run is when it is looked at: one update before the target network is due."""
+    """Return the update count to start from: one update before the target network is due."""
     return {"adam/count": 3 * case.config.target_period - 1}
 
 
 def policy_probes(case: Case, noise: np.ndarray) -> list[np.ndarray]:
-    """Noise that reads the policy out: none is greedy, the first number decides on exploring.
+    """Return noise that reveals the policy: none is greedy; the first number decides to explore.
 
-    Just below 1 − ε it must not explore, just above it must: that reads ε out.
+    Just below 1 − ε the agent must not explore, just above it must: that reveals ε.
     """
     one = np.full_like(noise, np.nextafter(np.float32(1), np.float32(0)))
     edge = 1.0 - epsilon(case.config, counts(case)["adam/count"])
@@ -67,18 +67,18 @@ def policy_probes(case: Case, noise: np.ndarray) -> list[np.ndarray]:
     return [0.0 * noise, one, *shares]
 
 
-def check_knobs(book: ErrorTable, runtime: Any, case: Case) -> None:
-    """L0: what defaults differently between libraries, each where it alone decides the result."""
-    weights = check_loading(book, runtime, case)
-    shared = parts.knobs(case.config)
-    own = {
+def check_knobs(errors: ErrorTable, runtime: Any, case: Case) -> None:
+    """Check settings whose defaults differ between libraries, each where it decides alone."""
+    weights = check_loading(errors, runtime, case)
+    shared = checks.knobs(case.config)
+    special_knobs = {
         "huge step": ({"optimizer": "sgd", "learning_rate": 10.0, "num_updates": 1}, {}),
         "double q": ({"double_q": True, "optimizer": "sgd"}, {}),
         "raw observations": ({"normalize_obs": False}, {}),
     }
-    parts.check_settings(book, runtime, case, weights, {**shared, **own})
+    checks.check_settings(errors, runtime, case, weights, {**shared, **special_knobs})
 
 
-def check_parts(book: ErrorTable, runtime: Any, case: Case) -> None:
-    """What an update is made of: features, loss terms, raw gradients."""
-    parts.check_gradients(book, runtime, case, ("gradients",))
+def check_losses(errors: ErrorTable, runtime: Any, case: Case) -> None:
+    """Check features, loss terms and raw gradients."""
+    checks.check_gradients(errors, runtime, case, ("gradients",))

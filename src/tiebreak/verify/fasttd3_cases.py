@@ -1,4 +1,4 @@
-"""FastTD3's test cases: shapes that nobody chose; its parts."""
+"""Test cases and checks of FastTD3."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import numpy as np
 
 from tiebreak.algorithms.fasttd3.config import Config
 from tiebreak.core.types import EnvSpec
-from tiebreak.verify import off_policy_parts as parts
+from tiebreak.verify import off_policy_checks as checks
 from tiebreak.verify.case import Case, cast, perturbed_weights
 from tiebreak.verify.compare import ErrorTable
-from tiebreak.verify.off_policy_parts import batch_near, check_updates
+from tiebreak.verify.off_policy_checks import batch_near, check_updates
 from tiebreak.verify.parity import check_loading, check_step
 
 __all__ = ["batch_near", "check_updates"]
@@ -21,7 +21,7 @@ ACTIONS = ("continuous",)
 
 
 def draw(seed: int, actions: str) -> Case:
-    """The case of this seed: sizes, switches and constants are all drawn, but kept small."""
+    """Draw the case of a seed: sizes, switches and constants, all small."""
     rng = np.random.default_rng([seed, actions == "discrete"])
     shape = tuple(int(n) for n in rng.integers(1, 5, size=rng.integers(1, 4)))
     low = rng.uniform(-3.0, -0.1, size=rng.integers(1, 6)).tolist()
@@ -30,7 +30,7 @@ def draw(seed: int, actions: str) -> Case:
     spec = EnvSpec.make(
         observation_shape=shape, action_low=low, action_high=high, visible=visible
     )  # fmt: skip
-    settings = parts.drawn_settings(rng)
+    settings = checks.drawn_settings(rng)
     delay, groups = (int(n) for n in rng.integers((1, 1), (4, 3)))
     settings["num_updates"] = delay * groups
     config = Config(
@@ -59,13 +59,16 @@ def _sizes(rng: np.random.Generator) -> tuple[int, ...]:
 
 
 def fixed(actions: str) -> Case:
-    """A small case with two groups in a round, and more in an observation than a policy may see."""
+    """Return the small case that quick runs and lock-step use.
+
+    It has two groups in a round, and observations with a privileged part.
+    """
     del actions
     spec = EnvSpec.make(
         observation_shape=(2, 3), action_low=(-0.4, -2.0), action_high=(0.4, 1.0), visible=4
     )
     config = Config(
-        **{**parts.SMALL, "num_updates": 4}, total_steps=4_000, num_steps=2, replay_size=1_000,
+        **{**checks.SMALL, "num_updates": 4}, total_steps=4_000, num_steps=2, replay_size=1_000,
         policy_delay=2, actor_lr=2e-3, critic_lr=3e-3, tau=0.05, target_noise=0.2, num_atoms=7,
         v_min=-2.0, v_max=3.0, actor_sizes=(17, 9), critic_sizes=(19, 8), init_scale=0.3,
     )  # fmt: skip
@@ -73,21 +76,21 @@ def fixed(actions: str) -> Case:
 
 
 def counts(case: Case) -> dict[str, int]:
-    """Where a run is when it is looked at: early, so that the two counts matter."""
+    """Return the update counts to start from: small, so that both of them matter."""
     return {"adam/count": 7 * case.config.policy_delay, "adam/actor_count": 7}
 
 
 def policy_probes(case: Case, noise: np.ndarray) -> list[np.ndarray]:
-    """Noise that reads the policy out: none is the policy itself; much ends at the bounds."""
+    """Return noise that reveals the policy: greedy, two steps around it, and the bounds."""
     del case
     return [0.0 * noise, 0.0 * noise + 0.3, 0.0 * noise - 0.3, 0.0 * noise + 1e3]
 
 
-def check_knobs(book: ErrorTable, runtime: Any, case: Case) -> None:
-    """L0: what defaults differently between libraries, each where it alone decides the result."""
-    weights = check_loading(book, runtime, case)
+def check_knobs(errors: ErrorTable, runtime: Any, case: Case) -> None:
+    """Check settings whose defaults differ between libraries, each where it decides alone."""
+    weights = check_loading(errors, runtime, case)
     sgd = {"optimizer": "sgd"}
-    own = {
+    special_knobs = {
         "weight decay": ({"weight_decay": 30.0}, {}),
         "weight decay alone": ({**sgd, "weight_decay": 300.0, "max_grad_norm": 1e-9}, {}),
         "huge step": ({**sgd, "critic_lr": 1.0, "num_updates": 2}, {}),
@@ -100,15 +103,15 @@ def check_knobs(book: ErrorTable, runtime: Any, case: Case) -> None:
         "returns beyond the atoms": ({**sgd, "v_min": -0.1, "v_max": 0.1}, {}),
         "raw observations": ({"normalize_obs": False}, {}),
     }
-    parts.check_settings(book, runtime, case, weights, own)
+    checks.check_settings(errors, runtime, case, weights, special_knobs)
     # A step size of 100 would take weights away ten times over.
     still = case.changed(weight_decay=0.0)
-    parts.check_settings(book, runtime, still, weights, parts.knobs(case.config))
-    two = case.changed(num_atoms=2)  # with weights of their own
-    own_weights = cast(perturbed_weights(two), runtime.precision)
-    check_step(book, runtime, two, own_weights, "L0", "two atoms")
+    checks.check_settings(errors, runtime, still, weights, checks.knobs(case.config))
+    two = case.changed(num_atoms=2)  # these change the layout of the weights
+    changed_weights = cast(perturbed_weights(two), runtime.precision)
+    check_step(errors, runtime, two, changed_weights, "L0", "two atoms")
 
 
-def check_parts(book: ErrorTable, runtime: Any, case: Case) -> None:
-    """What an update is made of: features, loss terms, raw gradients."""
-    parts.check_gradients(book, runtime, case, ("critic_gradients", "actor_gradients"))
+def check_losses(errors: ErrorTable, runtime: Any, case: Case) -> None:
+    """Check features, loss terms and raw gradients."""
+    checks.check_gradients(errors, runtime, case, ("critic_gradients", "actor_gradients"))

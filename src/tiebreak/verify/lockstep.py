@@ -1,4 +1,4 @@
-"""L2: a hundred updates on recorded batches, step for step beside the oracle."""
+"""Rung L2: a hundred updates on recorded batches, compared with the oracle at their end."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ UPDATES = 100
 
 
 def record(case: Case, weights: dict) -> tuple[list, dict]:
-    """The batches of a run of UPDATES updates, made along the oracle's path, and where it ends."""
+    """Record batches along the oracle's path of UPDATES updates; return them and its weights."""
     batches, exact = [], to_float64(weights)
     for index in range(UPDATES // case.config.updates_per_step):
         batch = case.cases.batch_near(case, exact, index)
@@ -25,15 +25,15 @@ def record(case: Case, weights: dict) -> tuple[list, dict]:
 
 
 def follow(agent: Any, weights: dict, batches: list, precision: str) -> dict[str, np.ndarray]:
-    """The dump after stepping through `batches` from `weights`."""
+    """Step through `batches` from `weights`; return the dump."""
     state = agent.load(cast(weights, precision))
     for batch in batches:
         state, _ = agent.step(state, *cast(batch, precision))
     return agent.dump(state)
 
 
-def check_lockstep(book: ErrorTable, runtime: Any, case: Case) -> None:
-    """Float64: the distance to the oracle. Float32: that, over the distance of a control.
+def check_lockstep(errors: ErrorTable, runtime: Any, case: Case) -> None:
+    """Compare with the oracle; in float32, relative to a control.
 
     The control is the same framework, started one ulp away in every weight: the nearest of three.
     """
@@ -43,21 +43,21 @@ def check_lockstep(book: ErrorTable, runtime: Any, case: Case) -> None:
     got = follow(agent, weights, batches, runtime.precision)
     quantity = f"{UPDATES} updates"
     if runtime.precision == "float64":
-        book.compare(runtime.mode, case, "L2", quantity, got, want, "lockstep")
+        errors.compare(runtime.mode, case, "L2", quantity, got, want, "lockstep")
         return
     worst, reason = None, ""
     try:
         worst = tree_error(got, want) / _control(agent, weights, batches, got)
     except (ValueError, ZeroDivisionError) as problem:
         reason = str(problem)
-    book.enter(runtime.mode, case, "L2", f"{quantity} / control", worst, CONTROL_FACTOR, reason)
+    errors.enter(runtime.mode, case, "L2", f"{quantity} / control", worst, CONTROL_FACTOR, reason)
 
 
 def _control(agent: Any, weights: dict, batches: list, got: dict) -> float:
-    """How far one ulp in every weight (all up, all down, mixed) carries this framework alone.
+    """Return how far this framework ends from `got` if every weight starts one ulp away.
 
-    Weight decay lets updates forget where they began, and a control can end where it was not told
-    apart from what it controls: it is at least float32's step at 1.
+    The nearest of three: all up, all down, mixed. Weight decay lets updates forget their start, so
+    that a control can end exactly at `got`: the distance is at least float32's step at 1.
     """
     rng, distances = np.random.default_rng(0), []
     for sign in (

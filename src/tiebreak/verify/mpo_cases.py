@@ -1,4 +1,4 @@
-"""MPO's test cases: shapes that nobody chose; its parts."""
+"""Test cases and checks of MPO."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import numpy as np
 
 from tiebreak.algorithms.mpo.config import Config
 from tiebreak.core.types import EnvSpec
-from tiebreak.verify import off_policy_parts as parts
+from tiebreak.verify import off_policy_checks as checks
 from tiebreak.verify.case import Case, cast, perturbed_weights
 from tiebreak.verify.compare import ErrorTable
-from tiebreak.verify.off_policy_parts import batch_near, check_updates
+from tiebreak.verify.off_policy_checks import batch_near, check_updates
 from tiebreak.verify.parity import check_loading, check_step
 
 __all__ = ["batch_near", "check_updates"]
@@ -20,7 +20,7 @@ ACTIONS = ("continuous",)
 
 
 def draw(seed: int, actions: str) -> Case:
-    """The case of this seed: sizes, switches and constants are all drawn, but kept small.
+    """Draw the case of a seed: sizes, switches and constants, all small.
 
     dual="slsqp" is not drawn: TensorFlow's XLA mode has no way to the host.
     """
@@ -31,7 +31,7 @@ def draw(seed: int, actions: str) -> Case:
     spec = EnvSpec.make(observation_shape=shape, action_low=low, action_high=high)
     sizes = [tuple(int(n) for n in rng.integers(4, 18, size=rng.integers(1, 4))) for _ in range(2)]
     config = Config(
-        **parts.drawn_settings(rng),
+        **checks.drawn_settings(rng),
         learning_rate=float(10 ** rng.uniform(-3.0, -2.0)),
         dual_lr=float(10 ** rng.uniform(-3.0, -1.0)),
         dual="newton" if rng.random() < 0.5 else "gradient",
@@ -53,11 +53,11 @@ def draw(seed: int, actions: str) -> Case:
 
 
 def fixed(actions: str) -> Case:
-    """A small case: the one that quick runs and lock-step use."""
+    """Return the small case that quick runs and lock-step use."""
     del actions
     spec = EnvSpec.make(observation_shape=(2, 3), action_low=(-0.4, -2.0), action_high=(0.4, 1.0))
     config = Config(
-        **parts.SMALL, total_steps=4_000, num_steps=2, learning_rate=2e-3, num_samples=5,
+        **checks.SMALL, total_steps=4_000, num_steps=2, learning_rate=2e-3, num_samples=5,
         init_log_temperature=0.5, init_log_alpha_mean=1.0, init_log_alpha_std=2.0, epsilon_std=0.02,
         target_period=6, num_critics=2, hidden_sizes=(17, 9), critic_sizes=(13, 7, 5),
     )  # fmt: skip
@@ -65,22 +65,22 @@ def fixed(actions: str) -> Case:
 
 
 def counts(case: Case) -> dict[str, int]:
-    """Where a run is when it is looked at: one update before the target networks are due."""
+    """Return the update count to start from: one update before the target networks are due."""
     return {"adam/count": 3 * case.config.target_period - 1}
 
 
 def policy_probes(case: Case, noise: np.ndarray) -> list[np.ndarray]:
-    """Noise that reads the policy out: none is its mean, some its std; much ends at the bounds."""
+    """Return noise that reveals the policy: mean, std, and the bounds."""
     del case
     steps = 0.0, 0.2, -0.2, 1e3
     return [np.full_like(noise, step) for step in steps]
 
 
-def check_knobs(book: ErrorTable, runtime: Any, case: Case) -> None:
-    """L0: what defaults differently between libraries, each where it alone decides the result."""
-    weights = check_loading(book, runtime, case)
+def check_knobs(errors: ErrorTable, runtime: Any, case: Case) -> None:
+    """Check settings whose defaults differ between libraries, each where it decides alone."""
+    weights = check_loading(errors, runtime, case)
     sgd = {"optimizer": "sgd", "max_grad_norm": 0.0}
-    own = {
+    special_knobs = {
         "huge step": ({**sgd, "learning_rate": 0.1, "num_updates": 1}, {}),
         "huge step of the duals": ({**sgd, "dual_lr": 10.0}, {}),
         "least dual variables": ({**sgd, "dual_lr": 1e4, "learning_rate": 0.0}, {}),
@@ -88,7 +88,9 @@ def check_knobs(book: ErrorTable, runtime: Any, case: Case) -> None:
         "targets not due": ({"target_period": 1000}, {"adam/count": 7}),
         "raw observations": ({"normalize_obs": False}, {}),
     }
-    parts.check_settings(book, runtime, case, weights, {**parts.knobs(case.config), **own})
+    checks.check_settings(
+        errors, runtime, case, weights, {**checks.knobs(case.config), **special_knobs}
+    )
     others: dict[str, dict] = {
         "temperature by slsqp": {"dual": "slsqp"},
         "temperature by newton": {"dual": "newton"},
@@ -96,12 +98,12 @@ def check_knobs(book: ErrorTable, runtime: Any, case: Case) -> None:
         "no penalty": {"epsilon_penalty": 0.0},
         "one critic": {"num_critics": 1},
     }
-    for name, settings in others.items():  # with weights of their own: not all have the same
+    for name, settings in others.items():  # these change the layout of the weights
         changed = case.changed(**settings)
-        own_weights = cast(perturbed_weights(changed), runtime.precision)
-        check_step(book, runtime, changed, own_weights, "L0", name)
+        changed_weights = cast(perturbed_weights(changed), runtime.precision)
+        check_step(errors, runtime, changed, changed_weights, "L0", name)
 
 
-def check_parts(book: ErrorTable, runtime: Any, case: Case) -> None:
-    """What an update is made of: features, loss terms, raw gradients."""
-    parts.check_gradients(book, runtime, case, ("gradients",))
+def check_losses(errors: ErrorTable, runtime: Any, case: Case) -> None:
+    """Check features, loss terms and raw gradients."""
+    checks.check_gradients(errors, runtime, case, ("gradients",))

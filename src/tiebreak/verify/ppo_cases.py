@@ -1,4 +1,4 @@
-"""PPO's test cases: shapes that nobody chose, batches for which every term matters; its parts."""
+"""Test cases and batches of PPO."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from tiebreak.algorithms.ppo.data import Noise, Rollout, sample_batch
 from tiebreak.core.types import EnvSpec
 from tiebreak.frameworks.numpy.ops import to_float64
 from tiebreak.verify.case import Case
-from tiebreak.verify.ppo_parts import check_knobs, check_parts, check_updates
+from tiebreak.verify.ppo_checks import check_knobs, check_losses, check_updates
 
-__all__ = ["check_knobs", "check_parts", "check_updates"]
+__all__ = ["check_knobs", "check_losses", "check_updates"]
 
 ACTIONS = ("discrete", "continuous")
 
 
 def draw(seed: int, actions: str) -> Case:
-    """The case of this seed: sizes, switches and constants are all drawn, but kept small."""
+    """Draw the case of a seed: sizes, switches and constants, all small."""
     rng = np.random.default_rng([seed, actions == "discrete"])
     shape = tuple(int(n) for n in rng.integers(1, 5, size=rng.integers(1, 4)))
     if actions == "discrete":
@@ -59,7 +59,7 @@ def draw(seed: int, actions: str) -> Case:
 
 
 def fixed(actions: str) -> Case:
-    """A small case with the reference's switches: the one that quick runs and lock-step use."""
+    """Return the small case that quick runs and lock-step use, with the reference's switches."""
     if actions == "discrete":
         spec = EnvSpec.make(observation_shape=(5,), num_actions=3)
     else:
@@ -81,7 +81,7 @@ def fixed(actions: str) -> Case:
 
 
 def counts(case: Case) -> dict[str, int]:
-    """Where a run is when it is looked at: a third through."""
+    """Return the update count to start from: a third of the run."""
     done = case.config.num_iterations // 3
     return {"adam/count": case.config.updates_per_iteration * done}
 
@@ -89,8 +89,9 @@ def counts(case: Case) -> dict[str, int]:
 def batch_near(
     case: Case, weights: Mapping[str, np.ndarray], index: int = 0
 ) -> tuple[Rollout, Noise]:
-    """Batch number `index`: `sample_batch`, with log-probabilities and values moved near the
-    policy's and critic's own, so that both sides of every clip are visited.
+    """Draw batch number `index`, so that both sides of every clip occur.
+
+    Log-probabilities and values are moved near those of the policy and the critic.
     """
     rng = np.random.default_rng([case.seed, 2, index])
     rollout, noise = sample_batch(case.spec, case.config, rng)
@@ -116,7 +117,7 @@ def batch_near(
 
 
 def _add_outliers(config: Config, rollout: Rollout) -> None:
-    """In place: numbers that normalization has to clip, where there is normalization."""
+    """Make some numbers large enough to be clipped by normalization, in place."""
     if config.normalize_obs:
         rollout.obs[0, 0] *= 100.0
         rollout.next_obs[-1, -1] *= 100.0
@@ -126,7 +127,7 @@ def _add_outliers(config: Config, rollout: Rollout) -> None:
 
 
 def policy_probes(case: Case, noise: np.ndarray) -> list[np.ndarray]:
-    """Noise that reads the whole policy out: none, and what forces each discrete action in turn."""
+    """Return noise that reveals the policy: greedy, and each discrete action forced in turn."""
     if not case.spec.discrete:
         return [0.0 * noise]
     return [0.0 * noise, *(0.0 * noise + forced for forced in 1e3 * np.eye(case.spec.action_size))]

@@ -1,4 +1,4 @@
-"""Starts one worker of the certificate and ends it with all that it started."""
+"""Start one worker of the certificate, and end it with all processes that it started."""
 
 from __future__ import annotations
 
@@ -23,21 +23,22 @@ _running: set[subprocess.Popen] = set()
 
 
 def start(request: Request) -> dict:
-    """Run one worker to its end; a worker that fails becomes one failed row."""
+    """Run one worker to its end and return its result; a failed worker is one failed check."""
     with tempfile.TemporaryDirectory(prefix="tiebreak-verify-") as folder:
         result, log = Path(folder, "result.json"), Path(folder, "log")
         reason = _run(request, result, log)
         if not reason:
             return json.loads(result.read_text())
-        book = ErrorTable(request.algorithm, request.framework, request.precision)
+        errors = ErrorTable(request.algorithm, request.framework, request.precision)
         mode = registry.framework(request.framework).default_mode
         cases = cases_of(request.algorithm)
-        book.enter(mode, cases.fixed(cases.ACTIONS[0]), "L0", "worker", None, 0.0, reason)
-        return {"rows": list(book.rows.values()), "skipped": [], "weights": {}, "packages": {}}
+        errors.enter(mode, cases.fixed(cases.ACTIONS[0]), "L0", "worker", None, 0.0, reason)
+        checks = list(errors.entries.values())
+        return {"checks": checks, "skipped": [], "weights": {}, "packages": {}}
 
 
 def _run(request: Request, result: Path, log: Path) -> str:
-    """Start, wait, end the process group; returns what went wrong, or nothing."""
+    """Start a worker, wait, end its process group; return an error message, or ""."""
     env = inherited_variables("PYTHONPATH", "TMPDIR")
     env |= {"CUDA_VISIBLE_DEVICES": "", "JAX_PLATFORMS": "cpu", "TF_CPP_MIN_LOG_LEVEL": "2"}
     command = [sys.executable, "-m", "tiebreak.verify.worker"]
@@ -56,12 +57,12 @@ def _run(request: Request, result: Path, log: Path) -> str:
             _end(process)
     if status == 0 and result.exists():
         return ""
-    lines = log.read_text(errors="replace").strip().splitlines() or ["it said nothing"]
+    lines = log.read_text(errors="replace").strip().splitlines() or ["it printed nothing"]
     return f"worker ended with status {status}: {lines[-1][:300]}"
 
 
 def stop_all() -> None:
-    """End every worker that still runs, so that the threads that wait for them return."""
+    """End every worker that is still running, so that the threads that wait for them return."""
     for process in list(_running):
         _end(process)
 

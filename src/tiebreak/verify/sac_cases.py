@@ -1,4 +1,4 @@
-"""SAC's test cases: shapes that nobody chose; its parts."""
+"""Test cases and checks of SAC."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import numpy as np
 from tiebreak.algorithms.sac.config import Config
 from tiebreak.algorithms.sac.data import COUNTS
 from tiebreak.core.types import EnvSpec
-from tiebreak.verify import off_policy_parts as parts
+from tiebreak.verify import off_policy_checks as checks
 from tiebreak.verify.case import Case
 from tiebreak.verify.compare import ErrorTable
-from tiebreak.verify.off_policy_parts import batch_near, check_updates
+from tiebreak.verify.off_policy_checks import batch_near, check_updates
 from tiebreak.verify.parity import check_loading
 
 __all__ = ["batch_near", "check_updates"]
@@ -22,7 +22,7 @@ LOSSES = ("critic_gradients", "actor_gradients", "alpha_gradients")
 
 
 def draw(seed: int, actions: str) -> Case:
-    """The case of this seed: sizes, switches and constants are all drawn, but kept small."""
+    """Draw the case of a seed: sizes, switches and constants, all small."""
     rng = np.random.default_rng([seed, actions == "discrete"])
     shape = tuple(int(n) for n in rng.integers(1, 5, size=rng.integers(1, 4)))
     low = rng.uniform(-3.0, -0.1, size=rng.integers(1, 6)).tolist()
@@ -30,7 +30,7 @@ def draw(seed: int, actions: str) -> Case:
     spec = EnvSpec.make(observation_shape=shape, action_low=low, action_high=high)
     rates = 10 ** rng.uniform(-3.0, -1.5, size=3)
     config = Config(
-        **parts.drawn_settings(rng),
+        **checks.drawn_settings(rng),
         actor_lr=float(rates[0]),
         critic_lr=float(rates[1]),
         alpha_lr=float(rates[2]),
@@ -46,31 +46,31 @@ def draw(seed: int, actions: str) -> Case:
 
 
 def fixed(actions: str) -> Case:
-    """A small case: the one that quick runs and lock-step use."""
+    """Return the small case that quick runs and lock-step use."""
     del actions
     spec = EnvSpec.make(observation_shape=(2, 3), action_low=(-0.4, -2.0), action_high=(0.4, 1))
     config = Config(
-        **parts.SMALL, total_steps=4_000, num_steps=2, actor_lr=1e-3, critic_lr=3e-3,
+        **checks.SMALL, total_steps=4_000, num_steps=2, actor_lr=1e-3, critic_lr=3e-3,
         alpha_lr=2e-3, init_alpha=0.3, tau=0.05, hidden_sizes=(17, 9),
     )  # fmt: skip
     return Case("sac", spec, config, 0)
 
 
 def counts(case: Case) -> dict[str, int]:
-    """Where a run is when it is looked at. In training all are equal; here a mix-up would show."""
+    """Return the update counts to start from: unequal, so that a mix-up shows."""
     return {name: 40 - 10 * i for i, name in enumerate(COUNTS.values())}
 
 
 def policy_probes(case: Case, noise: np.ndarray) -> list[np.ndarray]:
-    """Noise that reads the policy out: none is greedy; the bounds; one deviation around it."""
+    """Return noise that reveals the policy: greedy, the bounds, one deviation around it."""
     return [0.0 * noise, 0.0 * noise + 1e3, 0.0 * noise - 1e3, np.sign(noise)]
 
 
-def check_knobs(book: ErrorTable, runtime: Any, case: Case) -> None:
-    """L0: what defaults differently between libraries, each where it alone decides the result."""
-    weights = check_loading(book, runtime, case)
+def check_knobs(errors: ErrorTable, runtime: Any, case: Case) -> None:
+    """Check settings whose defaults differ between libraries, each where it decides alone."""
+    weights = check_loading(errors, runtime, case)
     sgd = {"optimizer": "sgd", "num_updates": 1}
-    own = {
+    special_knobs = {
         "critics' step size": ({**sgd, "critic_lr": 0.1, "actor_lr": 0.0, "alpha_lr": 0.0}, {}),
         "actor's step size": ({**sgd, "actor_lr": 0.1, "critic_lr": 0.0, "alpha_lr": 0.0}, {}),
         "alpha's step size": ({**sgd, "alpha_lr": 1.0, "critic_lr": 0.0, "actor_lr": 0.0}, {}),
@@ -81,9 +81,11 @@ def check_knobs(book: ErrorTable, runtime: Any, case: Case) -> None:
         "first updates": ({}, dict.fromkeys(COUNTS.values(), 0)),
         "raw observations": ({"normalize_obs": False}, {}),
     }
-    parts.check_settings(book, runtime, case, weights, {**parts.knobs(case.config), **own})
+    checks.check_settings(
+        errors, runtime, case, weights, {**checks.knobs(case.config), **special_knobs}
+    )
 
 
-def check_parts(book: ErrorTable, runtime: Any, case: Case) -> None:
-    """What an update is made of: features, and terms and raw gradients of every loss."""
-    parts.check_gradients(book, runtime, case, LOSSES)
+def check_losses(errors: ErrorTable, runtime: Any, case: Case) -> None:
+    """Check features, and terms and raw gradients of every loss."""
+    checks.check_gradients(errors, runtime, case, LOSSES)

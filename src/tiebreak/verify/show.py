@@ -1,4 +1,4 @@
-"""The certificate on a terminal: a bar while it is made, then one table per precision."""
+"""Show the certificate on a terminal: a progress bar, then one table per precision."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any
 
 @contextlib.contextmanager
 def bar(shown: bool, total: int) -> Iterator[Callable[[str], None]]:
-    """A function to call with the name of each piece of work as it begins.
+    """Yield a function to call with the name of each piece of work as it begins.
 
-    It moves a bar with the time left, on a terminal and if `shown`.
+    It advances a bar with the time left, if `shown` and on a terminal.
     """
     from rich.console import Console
     from rich.progress import (
@@ -33,12 +33,12 @@ def bar(shown: bool, total: int) -> Iterator[Callable[[str], None]]:
 
 
 def print_certificate(certificate: dict[str, Any], console: Any) -> None:
-    """One table per algorithm and precision: the worst error of every quantity and framework."""
+    """Print a table per algorithm and precision: the worst error of each quantity and framework."""
     from rich.markup import escape
 
-    rows = certificate["rows"]
-    for key in dict.fromkeys((r["algorithm"], r["precision"]) for r in rows):
-        chosen = [r for r in rows if (r["algorithm"], r["precision"]) == key]
+    checks = certificate["rows"]
+    for key in dict.fromkeys((c["algorithm"], c["precision"]) for c in checks):
+        chosen = [c for c in checks if (c["algorithm"], c["precision"]) == key]
         console.print(_table(" · ".join(key), chosen))
         console.print()
     console.print(
@@ -48,39 +48,40 @@ def print_certificate(certificate: dict[str, Any], console: Any) -> None:
     for skip in certificate["skipped"]:
         mode = f" {skip['mode']}" if "mode" in skip else ""
         console.print(f"[yellow]skipped[/] {skip['framework']}{mode}: {escape(skip['reason'])}")
-    for row in rows:
-        if not row["ok"]:
-            where = f"{row['framework']} {row['mode']} {row['precision']} {row['rung']}"
-            what = row["reason"] or f"{row['worst']:.1e} > {row['bound']:.0e}"
-            text = f"{where} {row['quantity']}: {what} ({row['case']})"
-            console.print(f"[red]failed[/]  {escape(text)}")
+    failed = [check for check in checks if not check["ok"]]
+    for check in failed:
+        variant = f"{check['framework']} {check['mode']} {check['precision']} {check['rung']}"
+        reason = check["reason"] or f"{check['worst']:.1e} > {check['bound']:.0e}"
+        text = f"{variant} {check['quantity']}: {reason} ({check['case']})"
+        console.print(f"[red]failed[/]  {escape(text)}")
     verdict = "[green]green[/]" if certificate["green"] else "[red]not green[/]"
-    bad = sum(not row["ok"] for row in rows)
-    console.print(f"{verdict}: {len(rows)} checks, {bad} failed; seed {certificate['seed']}")
+    console.print(
+        f"{verdict}: {len(checks)} checks, {len(failed)} failed; seed {certificate['seed']}"
+    )
 
 
-def _table(title: str, rows: list[dict]) -> Any:
-    """Bounds and six columns of errors fit in 80: nothing between them, heads of two lines."""
+def _table(title: str, checks: list[dict]) -> Any:
+    """Fit bounds and six columns of errors into 80 characters: no padding, heads of two lines."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    frameworks = list(dict.fromkeys(r["framework"] for r in rows))
+    frameworks = list(dict.fromkeys(c["framework"] for c in checks))
     table = Table(title=title, box=SIMPLE_HEAD, show_edge=False, padding=0)
     table.add_column("")
     table.add_column("quantity", overflow="fold")
     for column in ("bound", *frameworks):
         head = {"tensorflow": "tensor\nflow"}.get(column, column.replace(" ", "\n"))
         table.add_column(head, justify="right")
-    for rung, quantity in dict.fromkeys(sorted((r["rung"], r["quantity"]) for r in rows)):
-        same = [r for r in rows if (r["rung"], r["quantity"]) == (rung, quantity)]
-        cells = [_cell([r for r in same if r["framework"] == f]) for f in frameworks]
+    for rung, quantity in dict.fromkeys(sorted((c["rung"], c["quantity"]) for c in checks)):
+        same = [c for c in checks if (c["rung"], c["quantity"]) == (rung, quantity)]
+        cells = [_cell([c for c in same if c["framework"] == f]) for f in frameworks]
         table.add_row(rung, quantity, f"{same[0]['bound']:.0e}", *cells)
     return table
 
 
-def _cell(rows: list[dict]) -> str:
-    if not rows:
+def _cell(checks: list[dict]) -> str:
+    if not checks:
         return ""
-    worst = max(rows, key=lambda r: (not r["ok"], r["worst"]))
+    worst = max(checks, key=lambda c: (not c["ok"], c["worst"]))
     text = "failed" if worst["reason"] else f"{worst['worst']:.1e}"
     return text if worst["ok"] else f"[bold red]{text}[/]"

@@ -1,4 +1,4 @@
-"""One framework at one precision in a process of its own: all checks, written as one JSON file.
+"""Run all checks of one framework at one precision, and write the result as one JSON file.
 
 `python -m tiebreak.verify.worker '{"framework": …}' OUT`; certify.py starts it.
 """
@@ -20,17 +20,17 @@ from tiebreak.verify.case import Case, cases_of, draws, fixed
 from tiebreak.verify.compare import ErrorTable
 
 SLOW_MODES = ("compile", "cudagraph")
-"""Modes that take tens of seconds per shape: they get the fixed cases only."""
+"""Modes that compile for tens of seconds per shape: they get the fixed cases only."""
 
 
 class Request(NamedTuple):
-    """What one worker is asked to do."""
+    """Arguments of one worker."""
 
     algorithm: str
     framework: str
     precision: str
     seed: int
-    """The first seed of the drawn cases."""
+    """First seed of the drawn cases."""
     quick: bool
     """Only the default mode and the fixed cases, without L0 and L2."""
 
@@ -43,18 +43,18 @@ class Job(NamedTuple):
     check: Callable[[ErrorTable, Any, Case], Any]
 
 
-def parts_mode(framework: str) -> str:
-    """The mode in which the parts of a step are looked at: the first cheap one per shape."""
+def inner_mode(framework: str) -> str:
+    """Return the mode for checks inside a step: the first one that compiles quickly."""
     modes = registry.framework(framework).modes
     return "jit" if "jit" in modes else modes[0]
 
 
 def plan(request: Request) -> Iterator[Job]:
-    """Every check that a request stands for."""
+    """Yield every check of a request."""
     cases = cases_of(request.algorithm)
-    row, inner = registry.framework(request.framework), parts_mode(request.framework)
+    row, inner = registry.framework(request.framework), inner_mode(request.framework)
     modes = (row.default_mode,) if request.quick else row.modes
-    # Knobs, rare cases and long runs are float32's and float64's to prove: bfloat16 rounds them.
+    # bfloat16 rounds too much for knobs, drawn cases and long runs.
     whole = not request.quick and request.precision != "bfloat16"
     if whole:
         yield Job(inner, cases.fixed(cases.ACTIONS[0]), cases.check_knobs)
@@ -62,7 +62,7 @@ def plan(request: Request) -> Iterator[Job]:
         small = cases.fixed(actions)
         drawn = _drawn(request, actions, len(modes)) if whole else []
         for case in (small, *drawn[:2]) if request.precision == "float64" else (small,):
-            yield Job(inner, case, cases.check_parts)
+            yield Job(inner, case, cases.check_losses)
             if not request.quick:
                 yield Job(inner, case, cases.check_updates)
         for index, mode in enumerate(modes):
@@ -79,8 +79,8 @@ def _drawn(request: Request, actions: str, count: int) -> list[Case]:
 
 
 def run(request: Request) -> dict:
-    """Do the plan; returns rows, skipped modes and the weights after the fixed cases' step."""
-    book = ErrorTable(request.algorithm, request.framework, request.precision)
+    """Run the plan; return checks, skipped modes and the weights after the fixed cases' step."""
+    errors = ErrorTable(request.algorithm, request.framework, request.precision)
     runtimes: dict[str, Any] = {}
     skipped: dict[str, str] = {}
     weights: dict[str, dict] = {}
@@ -96,7 +96,7 @@ def run(request: Request) -> dict:
         except UsageError as problem:
             skipped[job.mode] = str(problem)
             continue
-        dump = attempt(book, runtimes[job.mode], job)
+        dump = attempt(errors, runtimes[job.mode], job)
         if (
             dump is not None
             and job.mode == default
@@ -104,7 +104,7 @@ def run(request: Request) -> dict:
         ):
             weights[job.case.actions] = {k: v.tolist() for k, v in dump.items()}
     return {
-        "rows": list(book.rows.values()),
+        "checks": list(errors.entries.values()),
         "skipped": [
             {"framework": request.framework, "mode": mode, "reason": reason}
             for mode, reason in skipped.items()
@@ -114,18 +114,18 @@ def run(request: Request) -> dict:
     }
 
 
-def attempt(book: ErrorTable, runtime: Any, job: Job) -> dict | None:
-    """Run one check; an exception becomes a failed row that names it."""
+def attempt(errors: ErrorTable, runtime: Any, job: Job) -> dict | None:
+    """Run one check; an exception becomes a failed entry with its message."""
     try:
-        return job.check(book, runtime, job.case)
+        return job.check(errors, runtime, job.case)
     except Exception as problem:
         reason = f"{type(problem).__name__}: {problem}".splitlines()[0][:300]
-        book.enter(job.mode, job.case, "L1", job.check.__name__, None, 0.0, reason)
+        errors.enter(job.mode, job.case, "L1", job.check.__name__, None, 0.0, reason)
         return None
 
 
 def versions(framework: str) -> dict[str, str]:
-    """Installed versions of what the framework needs, NumPy included."""
+    """Return installed versions of the packages that the framework needs, NumPy included."""
     out = {}
     for package in ("numpy", *registry.framework(framework).packages):
         for name in (package, f"{package}-cpu"):
@@ -138,7 +138,7 @@ def versions(framework: str) -> dict[str, str]:
 
 
 def main() -> None:
-    """Read the request, raise the fence, write the result."""
+    """Read the request, install the import guard, write the result."""
     request = Request(**json.loads(sys.argv[1]))
     import_guard.install(registry.allowed_imports(registry.framework(request.framework).packages))
     Path(sys.argv[2]).write_text(json.dumps(run(request), allow_nan=False))

@@ -1,4 +1,4 @@
-"""What PPO's step is made of, each part against the oracle's."""
+"""Checks of PPO's step: prepared rows, losses, gradients and updates against the oracle."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def replace_step(runtime: Any, case: Case, make: Callable) -> Agent:
     return runtime.agent(raw._replace(step=make(function, agent_def)))
 
 
-def _parts(function: Callable, agent_def: Any) -> Callable:
+def _gradient_step(function: Callable, agent_def: Any) -> Callable:
     gradients, prepare, named = (function(name) for name in ("gradients", "prepare", "named"))
 
     def step(state, rollout, batch):
@@ -44,25 +44,25 @@ def _parts(function: Callable, agent_def: Any) -> Callable:
     return step
 
 
-def _update(function: Callable, agent_def: Any) -> Callable:
+def _update_step(function: Callable, agent_def: Any) -> Callable:
     update = function("update")
     return lambda state, batch, _: update(agent_def, state, batch)
 
 
-def check_parts(book: ErrorTable, runtime: Any, case: Case) -> None:
-    """What a step is made of: prepared rows, loss terms, raw gradients."""
+def check_losses(errors: ErrorTable, runtime: Any, case: Case) -> None:
+    """Check prepared rows, loss terms and raw gradients."""
     weights = cast(perturbed_weights(case), runtime.precision)
     exact = to_float64(weights)
     rollout, _ = cast(case.cases.batch_near(case, weights), runtime.precision)
     _, want_rows = oracle.prepare(case.config, exact, rollout)
     batch = cast(want_rows, runtime.precision)
-    agent = replace_step(runtime, case, _parts)
-    _, parts = agent.step(agent.load(weights), rollout, batch)
-    rows, terms, grads = runtime.to_numpy(parts)
+    agent = replace_step(runtime, case, _gradient_step)
+    _, outputs = agent.step(agent.load(weights), rollout, batch)
+    rows, terms, grads = runtime.to_numpy(outputs)
     want_terms, want_grads = oracle.gradients(case.spec, case.config, exact, batch)
 
     def compare(quantity: str, got: Any, want: Any, kind: str = "forward") -> None:
-        book.compare(runtime.mode, case, "L1", quantity, got, want, kind)
+        errors.compare(runtime.mode, case, "L1", quantity, got, want, kind)
 
     for field in ("obs", "advantage", "target"):
         compare(f"prepare: {field}", getattr(rows, field), getattr(want_rows, field))
@@ -71,19 +71,19 @@ def check_parts(book: ErrorTable, runtime: Any, case: Case) -> None:
     compare("gradients", grads, want_grads, "gradient")
 
 
-def check_updates(book: ErrorTable, runtime: Any, case: Case) -> None:
-    """One gradient step by each optimizer: Adam's first ones hide wrong factors, SGD's do not."""
+def check_updates(errors: ErrorTable, runtime: Any, case: Case) -> None:
+    """Check an update by each optimizer: Adam's first steps hide wrong factors, SGD's do not."""
     weights = cast(perturbed_weights(case), runtime.precision)
     rollout, _ = cast(case.cases.batch_near(case, weights), runtime.precision)
     _, rows = oracle.prepare(case.config, to_float64(weights), rollout)
     batch = cast(rows, runtime.precision)
     for kind in ("adam", "sgd"):
         changed = case.changed(optimizer=kind)
-        check_update(book, runtime, changed, weights, batch, "L1", f"update: {kind}")
+        check_update(errors, runtime, changed, weights, batch, "L1", f"update: {kind}")
 
 
 def check_update(
-    book: ErrorTable,
+    errors: ErrorTable,
     runtime: Any,
     case: Case,
     weights: dict,
@@ -91,25 +91,25 @@ def check_update(
     rung: str,
     quantity: str,
 ) -> None:
-    """One gradient step: weights, optimizer moments and the gradient norm."""
-    agent = replace_step(runtime, case, _update)
+    """Check one gradient step: weights, optimizer moments and the gradient norm."""
+    agent = replace_step(runtime, case, _update_step)
     state, metrics = agent.step(agent.load(weights), batch, np.zeros(1, runtime.precision))
     got = {**agent.dump(state), "grad_norm": runtime.to_numpy(metrics).grad_norm}
     want, want_metrics = oracle.update(case.spec, case.config, to_float64(weights), batch)
     want["grad_norm"] = want_metrics.grad_norm
-    book.compare(runtime.mode, case, rung, quantity, got, want, "gradient")
+    errors.compare(runtime.mode, case, rung, quantity, got, want, "gradient")
 
 
-def check_knobs(book: ErrorTable, runtime: Any, case: Case) -> None:
-    """L0: what defaults differently between libraries, each where it alone decides the result."""
-    want = check_loading(book, runtime, case)
+def check_knobs(errors: ErrorTable, runtime: Any, case: Case) -> None:
+    """Check settings whose defaults differ between libraries, each where it decides alone."""
+    want = check_loading(errors, runtime, case)
     for name, (changes, count, rows) in KNOBS.items():
         changed = case.changed(**changes)
         weights = {**want, "adam/count": np.asarray(count, np.int32)}
         rollout, _ = cast(case.cases.batch_near(case, weights), runtime.precision)
         _, batch = oracle.prepare(changed.config, to_float64(weights), rollout)
         batch = cast(Minibatch(*(x[:rows] for x in batch)), runtime.precision)
-        check_update(book, runtime, changed, weights, batch, "L0", name)
+        check_update(errors, runtime, changed, weights, batch, "L0", name)
 
 
 KNOBS: dict[str, tuple[dict, int, int]] = {
@@ -121,4 +121,4 @@ KNOBS: dict[str, tuple[dict, int, int]] = {
     "annealing": ({"optimizer": "sgd", "learning_rate": 1.0}, 203, 24),
     "annealed out": ({"optimizer": "sgd", "learning_rate": 1.0}, 10_000, 24),
 }
-"""Settings that make one knob decide, the update count to start from, and the rows to use."""
+"""Name -> settings that make one knob decide, update count to start from, number of rows."""

@@ -1,4 +1,4 @@
-"""What an off-policy step is made of, each part against the oracle's."""
+"""Checks of off-policy steps: features, losses, gradients and settings against the oracle."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tiebreak.verify.parity import check_step
 
 
 def batch_near(case: Case, weights: Any, index: int = 0) -> tuple[Batch, Any]:
-    """Batch number `index` and its noise; with numbers that normalization has to clip."""
+    """Draw batch number `index` and its noise; some observations are large enough to be clipped."""
     del weights
     rng = np.random.default_rng([case.seed, 2, index])
     batch = sample_batch(case.spec, case.config, rng)
@@ -30,31 +30,35 @@ def batch_near(case: Case, weights: Any, index: int = 0) -> tuple[Batch, Any]:
 
 
 def first_update(tree: Any) -> Any:
-    """What the first of U updates sees."""
+    """Return the entry of the first of U updates."""
     return type(tree)(*(x[0] for x in tree))
 
 
-def check_gradients(book: ErrorTable, runtime: Any, case: Case, names: Sequence[str]) -> None:
-    """The features, and for each function in `names` its loss terms and raw gradients."""
+def check_gradients(errors: ErrorTable, runtime: Any, case: Case, names: Sequence[str]) -> None:
+    """Check features, and loss terms and raw gradients of each function in `names`."""
     weights = cast(perturbed_weights(case), runtime.precision)
-    exact, oracle = to_float64(weights), case.oracle
+    exact = to_float64(weights)
     batch, noise = cast(batch_near(case, weights), runtime.precision)
-    want_data = oracle.prepare(case.config, exact, batch)
     raw = registry.make_raw_agent(case.algorithm, case.spec, case.config, runtime)
     agent = runtime.agent(raw._replace(step=_gradient_step(runtime, case, names)))
-    _, (data, *parts) = agent.step(agent.load(weights), batch, noise)
-    data = runtime.to_numpy(data)
-    for field in Batch._fields:
-        pair = getattr(data, field), getattr(want_data, field)
-        book.compare(runtime.mode, case, "L1", f"prepare: {field}", *pair, "forward")
-    rows = first_update(want_data), first_update(noise)
-    for name, part in zip(names, parts, strict=True):
-        terms, grads = runtime.to_numpy(part)
-        want_terms, want = getattr(oracle, name)(case.spec, case.config, exact, *rows)
-        for field in want_terms._fields:
-            pair = getattr(terms, field), getattr(want_terms, field)
-            book.compare(runtime.mode, case, "L1", f"{name}: {field}", *pair, "forward")
-        book.compare(runtime.mode, case, "L1", name, grads, want, "gradient")
+    _, (data, *outputs) = agent.step(agent.load(weights), batch, noise)
+
+    def compare(quantity: str, got: Any, want: Any, kind: str) -> None:
+        errors.compare(runtime.mode, case, "L1", quantity, got, want, kind)
+
+    def compare_fields(name: str, got: Any, want: Any) -> None:
+        for field in want._fields:
+            compare(f"{name}: {field}", getattr(got, field), getattr(want, field), "forward")
+
+    want_data = case.oracle.prepare(case.config, exact, batch)
+    compare_fields("prepare", runtime.to_numpy(data), want_data)
+    rows, row_noise = first_update(want_data), first_update(noise)
+    for name, output in zip(names, outputs, strict=True):
+        terms, grads = runtime.to_numpy(output)
+        gradients = getattr(case.oracle, name)
+        want_terms, want_grads = gradients(case.spec, case.config, exact, rows, row_noise)
+        compare_fields(name, terms, want_terms)
+        compare(name, grads, want_grads, "gradient")
 
 
 def _gradient_step(runtime: Any, case: Case, names: Sequence[str]) -> Callable:
@@ -82,26 +86,26 @@ def _gradient_step(runtime: Any, case: Case, names: Sequence[str]) -> Callable:
     return step
 
 
-def check_updates(book: ErrorTable, runtime: Any, case: Case) -> None:
-    """A step by each optimizer: Adam's first ones hide wrong factors, SGD's do not."""
+def check_updates(errors: ErrorTable, runtime: Any, case: Case) -> None:
+    """Check a step by each optimizer: Adam's first steps hide wrong factors, SGD's do not."""
     weights = cast(perturbed_weights(case), runtime.precision)
     for kind in ("adam", "sgd"):
         changed = case.changed(optimizer=kind)
-        check_step(book, runtime, changed, weights, "L1", f"step by {kind}")
+        check_step(errors, runtime, changed, weights, "L1", f"step by {kind}")
 
 
 def check_settings(
-    book: ErrorTable, runtime: Any, case: Case, weights: dict, knobs: dict[str, tuple[dict, dict]]
+    errors: ErrorTable, runtime: Any, case: Case, weights: dict, knobs: dict[str, tuple[dict, dict]]
 ) -> None:
-    """L0: a step under settings that make one knob decide; name -> settings, counts."""
+    """Check a step under each knob: name -> (settings that make it decide, update counts)."""
     for name, (settings, counts) in knobs.items():
         changed = case.changed(**settings)
         started = {**weights, **{k: np.asarray(v, np.int32) for k, v in counts.items()}}
-        check_step(book, runtime, changed, started, "L0", name)
+        check_step(errors, runtime, changed, started, "L0", name)
 
 
 def drawn_settings(rng: np.random.Generator) -> dict[str, Any]:
-    """What every off-policy case draws: sizes, switches and constants, all small."""
+    """Draw the settings that all off-policy algorithms have; sizes are small."""
     flags = rng.random(4) < 0.5
     return {
         "total_steps": 10_000,
@@ -128,9 +132,9 @@ SMALL: dict[str, Any] = {
 
 
 def knobs(config: OffPolicyConfig) -> dict[str, tuple[dict, dict]]:
-    """The knobs of what all of them share."""
+    """Return the knobs of the settings that all off-policy algorithms have."""
     clipped = {f.name for f in fields(config)} & {"learning_rate", "actor_lr", "critic_lr"}
-    steps = dict.fromkeys(clipped, 100.0)  # so that a wrong digit of the small norm shows
+    steps = dict.fromkeys(clipped, 100.0)  # large, so that a wrong digit of the small norm shows
     return {
         "adam epsilon": ({"adam_eps": 0.1}, {}),
         "clip formula": ({"max_grad_norm": 1e-3, "optimizer": "sgd", **steps}, {}),

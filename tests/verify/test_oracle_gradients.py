@@ -1,0 +1,103 @@
+"""The oracle's gradients are the slopes of its losses, for every algorithm and optimizer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+from verify.oracle_inputs import off_policy_inputs, ppo_inputs
+
+from tiebreak import registry
+from tiebreak.verify.case import Case, cases_of
+
+STEP = 1e-6
+"""Length of half a difference, along a direction of length 1."""
+
+
+class Gradient(NamedTuple):
+    """A function of the oracle that returns loss terms and gradients."""
+
+    algorithm: str
+    optimizer: str
+    actions: str = "continuous"
+    function: str = "gradients"
+    term: str = "loss"
+    """Loss term whose gradient is in the optimizer's networks; others are constant there."""
+
+    @property
+    def name(self) -> str:
+        return f"{self.algorithm}-{self.actions}-{self.optimizer}"
+
+
+GRADIENTS = (
+    Gradient("ppo", "actor_critic", actions="discrete"),
+    Gradient("ppo", "actor_critic", actions="continuous"),
+    Gradient("dqn", "q", actions="discrete"),
+    Gradient("td3", "critic", function="critic_gradients"),
+    Gradient("td3", "actor", function="actor_gradients"),
+    Gradient("fasttd3", "critic", function="critic_gradients"),
+    Gradient("fasttd3", "actor", function="actor_gradients"),
+    Gradient("sac", "critic", function="critic_gradients"),
+    Gradient("sac", "actor", function="actor_gradients"),
+    Gradient("sac", "alpha", function="alpha_gradients"),
+    Gradient("mpo", "critic", term="critic_loss"),
+    Gradient("mpo", "actor", term="policy_loss"),
+    Gradient("mpo", "dual", term="dual_loss"),
+)
+
+
+def draw_case(gradient: Gradient, seed: int) -> Case:
+    """Draw a case in which the loss depends on the weights as the gradient says."""
+    case = cases_of(gradient.algorithm).draw(seed, gradient.actions)
+    if gradient.algorithm == "dqn":
+        case = case.changed(double_q=False)  # otherwise the target depends on the weights too
+    return case
+
+
+def evaluator(gradient: Gradient, case: Case) -> tuple[dict, Callable]:
+    """Return weights, and the function weights -> terms, gradients on the case's first update."""
+    weights, *inputs = ppo_inputs(case) if gradient.algorithm == "ppo" else off_policy_inputs(case)
+    function = getattr(case.oracle, gradient.function)
+    return weights, lambda moved: function(case.spec, case.config, moved, *inputs)
+
+
+@pytest.mark.parametrize("gradient", GRADIENTS, ids=lambda gradient: gradient.name)
+@pytest.mark.parametrize("seed", range(6))
+def test_gradient_is_the_slope_of_the_loss(seed, gradient):
+    """Along random directions: each weight array alone, then all of the optimizer's together."""
+    case = draw_case(gradient, seed)
+    weights, evaluate = evaluator(gradient, case)
+    _, grads = evaluate(weights)
+
+    networks = registry.data_module(gradient.algorithm).NETWORKS[gradient.optimizer]
+    trained = set(case.oracle.trained(weights))
+    network_names = {name for name in trained if name.partition("/")[0] in networks}
+    assert set(grads) == (trained if gradient.function == "gradients" else network_names)
+
+    rng = np.random.default_rng(seed)
+    names = [name for name in grads if name in network_names]
+    for chosen in (*([name] for name in names), names):
+        direction = {k: np.asarray(rng.standard_normal(weights[k].shape)) for k in chosen}
+        size = np.sqrt(sum((d**2).sum() for d in direction.values()))
+
+        def loss(h, direction=direction, size=size):
+            moved = {k: weights[k] + h * d / size for k, d in direction.items()}
+            terms, _ = evaluate({**weights, **moved})
+            return getattr(terms, gradient.term)
+
+        slope = (loss(STEP) - loss(-STEP)) / (2.0 * STEP)
+        expected = sum((grads[k] * d).sum() for k, d in direction.items()) / size
+        # MPO's losses are large where its gradients are small: rounding is relative to the loss.
+        scale = abs(loss(0.0)) if gradient.algorithm == "mpo" else 0.0
+        assert slope == pytest.approx(expected, abs=1e-6 * max(1.0, scale, abs(expected)))
+
+
+def test_every_optimizer_has_a_gradient_here():
+    tested = {(gradient.algorithm, gradient.optimizer) for gradient in GRADIENTS}
+    assert tested == {
+        (algorithm, optimizer)
+        for algorithm in registry.ALGORITHMS
+        for optimizer in registry.data_module(algorithm).COUNTS
+    }
