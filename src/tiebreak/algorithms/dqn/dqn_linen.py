@@ -47,7 +47,7 @@ def act(agent: AgentDef, state: AgentState, obs: Array, noise: Array) -> Act:
     random_action = (noise[:, 1] * agent.spec.action_size).astype(jnp.int32)
     greedy_action = jnp.argmax(q, axis=-1).astype(jnp.int32)
     action = jnp.where(explore, random_action, greedy_action)
-    return Act(action, action)
+    return Act(action=action, raw_action=action)
 
 
 def gradients(
@@ -74,7 +74,13 @@ def update(
     terms, grads = gradients(agent, state, batch, noise)
     state, norm = linen.apply_gradients(agent, state, "q", grads)
     state = linen.copy_targets(agent, state, "q", agent.config.target_period)  # D4
-    return state, Metrics(*terms, grad_norm=norm)
+    metrics = Metrics(
+        loss=terms.loss,
+        q=terms.q,
+        target=terms.target,
+        grad_norm=norm,
+    )
+    return state, metrics
 
 
 def step(

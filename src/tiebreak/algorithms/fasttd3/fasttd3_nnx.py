@@ -53,8 +53,9 @@ def act(agent: AgentDef, state: AgentState, obs: Array, noise: Array) -> Act:
     obs = nnx.features(agent, state, obs.reshape(len(obs), -1))
     greedy = _policy(agent, state.params["actor"])(obs)
     raw_action = jnp.clip(greedy + jnp.asarray(noise, agent.dtype), -1.0, 1.0)  # D1
-    low, high = (jnp.asarray(bound, agent.dtype) for bound in agent.spec.bounds)
-    return Act(ops.rescale_action(raw_action, low, high), raw_action)
+    low, high = trees.action_bounds(agent.spec, agent.dtype)
+    action = ops.rescale_action(raw_action, low, high)
+    return Act(action=action, raw_action=raw_action)
 
 
 def critic_gradients(
@@ -107,8 +108,17 @@ def update(
     # The actor climbs the updated critics, on the last of these batches.
     actor_terms, grads = actor_gradients(agent, state, minibatch, sample)  # D5
     state, actor_norm = nnx.apply_gradients(agent, state, "actor", grads)
-    critic_means = trees.mean_columns(critic_metrics)
-    return state, Metrics(*critic_means, *actor_terms, actor_norm)
+    mean_loss, q1, q2, target, critic_norm = trees.mean_columns(critic_metrics)
+    metrics = Metrics(
+        critic_loss=mean_loss,
+        q1=q1,
+        q2=q2,
+        target=target,
+        critic_norm=critic_norm,
+        actor_loss=actor_terms.loss,
+        actor_norm=actor_norm,
+    )
+    return state, metrics
 
 
 def step(
@@ -119,7 +129,8 @@ def step(
     def body(state, group):
         return update(agent, state, *group)
 
-    rows, noise = nnx.prepare(agent, state, batch), trees.cast(noise, agent.dtype)
+    rows = nnx.prepare(agent, state, batch)
+    noise = trees.cast(noise, agent.dtype)
     groups = trees.split_leading((rows, noise), agent.config.policy_delay)
     state, metrics = ops.scan(body, state, groups)
     state = nnx.update_statistics(agent, state, batch.obs)  # D9

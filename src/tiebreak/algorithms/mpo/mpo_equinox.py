@@ -53,8 +53,9 @@ def act(agent: AgentDef, state: AgentState, obs: Array, noise: Array) -> Act:
     obs = equinox.features(agent, state, obs.reshape(len(obs), -1))
     policy = _policy(agent, state.params["actor"])(obs)
     raw_action = jnp.clip(policy.sample(jnp.asarray(noise, agent.dtype)), -1.0, 1.0)  # D1
-    low, high = (jnp.asarray(bound, agent.dtype) for bound in agent.spec.bounds)
-    return Act(ops.rescale_action(raw_action, low, high), raw_action)
+    low, high = trees.action_bounds(agent.spec, agent.dtype)
+    action = ops.rescale_action(raw_action, low, high)
+    return Act(action=action, raw_action=raw_action)
 
 
 def gradients(
@@ -98,7 +99,8 @@ def step(
     def body(state, row):
         return update(agent, state, *row)
 
-    rows, noise = equinox.prepare(agent, state, batch), trees.cast(noise, agent.dtype)
+    rows = equinox.prepare(agent, state, batch)
+    noise = trees.cast(noise, agent.dtype)
     state, metrics = ops.scan(body, state, (rows, noise))
     state = equinox.update_statistics(agent, state, batch.obs)  # D7
     return state, jax.tree.map(jnp.mean, metrics)

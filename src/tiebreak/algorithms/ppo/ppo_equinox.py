@@ -49,9 +49,14 @@ def act(agent: AgentDef, state: AgentState, obs: Array, noise: Array) -> Act:
     distribution = policy(obs)
     raw_action = action = distribution.sample(jnp.asarray(noise, agent.dtype))  # D1
     if not agent.spec.discrete:  # D3
-        low, high = (jnp.asarray(bound, agent.dtype) for bound in agent.spec.bounds)
+        low, high = trees.action_bounds(agent.spec, agent.dtype)
         action = ops.rescale_action(raw_action, low, high)
-    return Act(action, raw_action, distribution.log_prob(raw_action), value(obs))
+    return Act(
+        action=action,
+        raw_action=raw_action,
+        log_prob=distribution.log_prob(raw_action),
+        value=value(obs),
+    )
 
 
 def prepare(agent: AgentDef, state: AgentState, batch: Rollout) -> tuple[AgentState, Minibatch]:
@@ -121,7 +126,9 @@ def make_agent(spec: EnvSpec, config: Config, build: Build) -> Agent:
 
 def _networks(agent: AgentDef, params: Mapping[str, Any]) -> tuple[Callable, Callable]:
     """Return the policy: features -> distribution of actions, and the value: features -> [B]."""
-    return equinox.network(agent, params, "actor"), equinox.network(agent, params, "critic")
+    policy = equinox.network(agent, params, "actor")
+    value = equinox.network(agent, params, "critic")
+    return policy, value
 
 
 def _scale_rewards(agent: AgentDef, state: AgentState, batch: Rollout) -> tuple[AgentState, Array]:

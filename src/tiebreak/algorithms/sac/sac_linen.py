@@ -51,8 +51,9 @@ def act(agent: AgentDef, state: AgentState, obs: Array, noise: Array) -> Act:
     obs = linen.features(agent, state, obs.reshape(len(obs), -1))
     policy = _policy(agent, state.params["actor"])(obs)
     raw_action = policy.sample(jnp.asarray(noise, agent.dtype))  # D1
-    low, high = (jnp.asarray(bound, agent.dtype) for bound in agent.spec.bounds)
-    return Act(ops.rescale_action(raw_action, low, high), raw_action)
+    low, high = trees.action_bounds(agent.spec, agent.dtype)
+    action = ops.rescale_action(raw_action, low, high)
+    return Act(action=action, raw_action=raw_action)
 
 
 def critic_gradients(
@@ -116,9 +117,20 @@ def update(
 
     for name in TARGETS:
         state = linen.update_targets(agent, state, name, agent.config.tau)  # D9
-    return state, Metrics(
-        *critic_terms, *actor_terms, *alpha_terms, critic_norm=critic_norm, actor_norm=actor_norm
+    metrics = Metrics(
+        critic_loss=critic_terms.loss,
+        q1=critic_terms.q1,
+        q2=critic_terms.q2,
+        target=critic_terms.target,
+        actor_loss=actor_terms.loss,
+        actor_q=actor_terms.q,
+        entropy=actor_terms.entropy,
+        alpha_loss=alpha_terms.loss,
+        alpha=alpha_terms.alpha,
+        critic_norm=critic_norm,
+        actor_norm=actor_norm,
     )
+    return state, metrics
 
 
 def step(
@@ -129,7 +141,8 @@ def step(
     def body(state, row):
         return update(agent, state, *row)
 
-    rows, noise = linen.prepare(agent, state, batch), trees.cast(noise, agent.dtype)
+    rows = linen.prepare(agent, state, batch)
+    noise = trees.cast(noise, agent.dtype)
     state, metrics = ops.scan(body, state, (rows, noise))
     state = linen.update_statistics(agent, state, batch.obs)  # D11
     return state, jax.tree.map(jnp.mean, metrics)

@@ -49,8 +49,9 @@ def act(agent: AgentDef, state: AgentState, obs: Array, noise: Array) -> Act:
     greedy = _policy(agent, state.params["actor"])(obs)
     noise = agent.config.exploration_noise * jnp.asarray(noise, agent.dtype)
     raw_action = jnp.clip(greedy + noise, -1.0, 1.0)  # D1
-    low, high = (jnp.asarray(bound, agent.dtype) for bound in agent.spec.bounds)
-    return Act(ops.rescale_action(raw_action, low, high), raw_action)
+    low, high = trees.action_bounds(agent.spec, agent.dtype)
+    action = ops.rescale_action(raw_action, low, high)
+    return Act(action=action, raw_action=raw_action)
 
 
 def critic_gradients(
@@ -104,8 +105,17 @@ def update(
     for name in TARGETS:  # D5
         state = equinox.update_targets(agent, state, name, agent.config.tau, trees.step_towards)
 
-    critic_means = trees.mean_columns(critic_metrics)
-    return state, Metrics(*critic_means, *actor_terms, actor_norm)
+    mean_loss, q1, q2, target, critic_norm = trees.mean_columns(critic_metrics)
+    metrics = Metrics(
+        critic_loss=mean_loss,
+        q1=q1,
+        q2=q2,
+        target=target,
+        critic_norm=critic_norm,
+        actor_loss=actor_terms.loss,
+        actor_norm=actor_norm,
+    )
+    return state, metrics
 
 
 def step(
@@ -116,7 +126,8 @@ def step(
     def body(state, group):
         return update(agent, state, *group)
 
-    rows, noise = equinox.prepare(agent, state, batch), trees.cast(noise, agent.dtype)
+    rows = equinox.prepare(agent, state, batch)
+    noise = trees.cast(noise, agent.dtype)
     groups = trees.split_leading((rows, noise), agent.config.policy_delay)
     state, metrics = ops.scan(body, state, groups)
     state = equinox.update_statistics(agent, state, batch.obs)  # D7

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from tiebreak.core.types import Array, RunningStats, Tree
+from tiebreak.core.types import Array, EnvSpec, RunningStats, Tree
 
 PLUMBING = ("params", "torso", "layers")
 """Steps on the way to a weight that its canonical name leaves out."""
@@ -123,6 +123,12 @@ def cast(tree: Tree, dtype: str) -> Tree:
         return jnp.asarray(x, dtype) if floating else jnp.asarray(x)
 
     return jax.tree.map(convert, tree)
+
+
+def action_bounds(spec: EnvSpec, dtype: str) -> tuple[Array, Array]:
+    """Return the lowest and the highest actions of a box, [A] each."""
+    low, high = spec.bounds
+    return jnp.asarray(low, dtype), jnp.asarray(high, dtype)
 
 
 def take(tree: Tree, index: int) -> Tree:
