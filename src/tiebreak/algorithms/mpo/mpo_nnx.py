@@ -32,9 +32,8 @@ from tiebreak.frameworks.jax.nnx import AgentDef, AgentState
 
 def make_agent_def(spec: EnvSpec, config: Config, build: Build) -> AgentDef:
     """Make networks and optimizers for a spec, without weights."""
-    settings = (build.dtype, flax.nnx.Rngs(0))
-    actor = partial(nnx.LayerNormPolicy, spec, config.hidden_sizes, config.init_std, *settings)
-    critic = partial(nnx.LayerNormCritic, spec, config.critic_sizes, *settings)
+    actor = partial(nnx.LayerNormPolicy, spec, config.hidden_sizes, config.init_std, build.dtype)
+    critic = partial(nnx.LayerNormCritic, spec, config.critic_sizes, build.dtype)
     return AgentDef(
         spec=spec,
         config=config,
@@ -42,7 +41,7 @@ def make_agent_def(spec: EnvSpec, config: Config, build: Build) -> AgentDef:
         networks={
             "actor": actor,
             **dict.fromkeys(config.critics, critic),
-            "dual": partial(_make_dual, initial_dual(spec, config)),
+            "dual": initial_dual(spec, config),
         },
         optimizers=make_optimizers(config, ops.make_optimizer),  # D9
         data=data,
@@ -131,12 +130,6 @@ def _dual(params: Mapping[str, Any]) -> Mapping[str, Array]:
 def _clip_dual(state: AgentState) -> AgentState:
     """Raise dual variables to the least value that they may have."""
     dual = flax.nnx.state(state.params["dual"], flax.nnx.Param)
-    flax.nnx.update(
-        state.params["dual"], jax.tree.map(lambda x: jnp.maximum(x, LEAST_LOG), dual)
-    )  # D8
+    clipped = jax.tree.map(lambda x: jnp.maximum(x, LEAST_LOG), dual)  # D8
+    flax.nnx.update(state.params["dual"], clipped)
     return state
-
-
-def _make_dual(initial: Mapping[str, Array]) -> flax.nnx.Dict:
-    """Return the dual variables as parameters by name."""
-    return flax.nnx.Dict({name: flax.nnx.Param(jnp.array(x)) for name, x in initial.items()})

@@ -33,10 +33,10 @@ from tiebreak.frameworks.jax.nnx import AgentDef, AgentState
 
 def make_agent_def(spec: EnvSpec, config: Config, build: Build) -> AgentDef:
     """Make networks and optimizers for a spec, without weights."""
-    sizes, rngs = (spec, config.hidden_sizes, config.activation), flax.nnx.Rngs(0)
-    actor = partial(nnx.SquashedPolicy, *sizes, config.log_std_range, build.dtype, rngs)
-    critic = partial(nnx.Critic, *sizes, build.dtype, rngs)
-    log_alpha = partial(flax.nnx.Param, jnp.zeros((), build.dtype))
+    sizes = (spec, config.hidden_sizes, config.activation)
+    actor = partial(nnx.SquashedPolicy, *sizes, config.log_std_range, build.dtype)
+    critic = partial(nnx.Critic, *sizes, build.dtype)
+    log_alpha = jnp.zeros((), build.dtype)
     return AgentDef(
         spec=spec,
         config=config,

@@ -234,8 +234,9 @@ class AgentDef(NamedTuple):
     config: Any
     dtype: str
     """Floating-point type of weights and arithmetic."""
-    networks: dict[str, Callable[[], Any]]
-    """Functions that make a module or a parameter of the right shape, by canonical name."""
+    networks: dict[str, Any]
+    """Functions of `rngs` that make a module, by canonical name; arrays, or dictionaries of arrays,
+    for bare parameters."""
     optimizers: dict[str, optax.GradientTransformation]
     data: ModuleType
     """The algorithm's data.py: NETWORKS, COUNTS, TARGETS and STATISTICS."""
@@ -403,9 +404,19 @@ def _make_networks(agent: AgentDef, optimizers: Iterable[str]) -> nnx.Dict:
     modules = nnx.Dict()
     for optimizer in optimizers:
         names = agent.data.NETWORKS[optimizer]
-        made = {name: agent.networks[name]() for name in names if name in agent.networks}
+        made = {name: _make_network(agent, name) for name in names if name in agent.networks}
         modules[optimizer] = nnx.Dict(made)
     return modules
+
+
+def _make_network(agent: AgentDef, name: str) -> Any:
+    """Return a new module, parameter or dictionary of parameters; `load` replaces the values."""
+    network = agent.networks[name]
+    if callable(network):
+        return network(rngs=nnx.Rngs(0))  # of its own: `load` may be traced
+    if isinstance(network, Mapping):
+        return nnx.Dict({k: nnx.Param(jnp.array(x, agent.dtype)) for k, x in network.items()})
+    return nnx.Param(jnp.array(network, agent.dtype))
 
 
 def _weights(modules: nnx.Dict) -> dict[str, Any]:
