@@ -20,16 +20,16 @@ from tiebreak.verify.compare import BOUNDS
 ROOT = Path(__file__).resolve().parents[2]
 TEXT = (ROOT / "docs" / "measuring.md").read_text(encoding="utf-8")
 NUMBER = r"(?P<number>\d[\d,]*(?:\.\d+)?)\s?(?P<unit>%|ms|MiB|KiB|s\b)?"
-NAMED = re.compile(NUMBER + r"[^.\d(|`]{0,20}\s\(`(?P<module>[a-z]+)\.(?P<name>[A-Z_]+[.\w]*)`")
+NAMED = re.compile(NUMBER + r"[^.\d(|`]{0,20}\s\(`(?P<module>[a-z_]+)\.(?P<name>[A-Z_]+[.\w]*)`")
 UNITS = {"%": 0.01, "ms": 1e-3, "KiB": 1024.0, "MiB": 1024.0**2}
 MODULES = {
-    "steady": "tiebreak.bench.worker.sampling",
+    "sampling": "tiebreak.bench.worker.sampling",
     "memory": "tiebreak.bench.worker.memory",
     "contention": "tiebreak.bench.machine.contention",
-    "process": "tiebreak.bench.manager.worker_process",
-    "stamps": "tiebreak.bench.manager.kernel_clock",
+    "worker_process": "tiebreak.bench.manager.worker_process",
+    "kernel_clock": "tiebreak.bench.manager.kernel_clock",
     "turns": "tiebreak.bench.worker.turns",
-    "run": "tiebreak.bench.manager.run",
+    "manager": "tiebreak.bench.manager.manager",
     "intervals": "tiebreak.stats.intervals",
     "noise": "tiebreak.stats.sample_flags",
     "summaries": "tiebreak.stats.summaries",
@@ -37,8 +37,8 @@ MODULES = {
     "verify": "tiebreak.verify.compare",
 }
 UNSAID = {
-    "stamps.SO_TIMESTAMPNS", "stamps.LONGEST", "stamps.AT_ONCE",
-    "contention.QUOTA", "run.CALIBRATION", "verify.NOT_COMPARABLE", "verify.BOUNDS",
+    "kernel_clock.SO_TIMESTAMPNS", "kernel_clock.MESSAGE_BYTES", "kernel_clock.AT_ONCE",
+    "contention.QUOTA", "manager.CALIBRATION", "verify.NOT_COMPARABLE", "verify.BOUNDS",
 }  # fmt: skip
 """Units, a block's number, a stand-in, and bounds that have a test of their own."""
 
