@@ -93,6 +93,23 @@ def test_imports_run_downwards():
     assert not wrong, "imports sideways or upwards:\n" + "\n".join(wrong)
 
 
+BENCH = ("clock", "record", "probe_table", "suite", "machine", "probes", "worker", "manager")
+"""Rooms of bench, bottom first; bench/__init__.py has the picture."""
+
+
+def test_imports_in_bench_run_downwards():
+    wrong = []
+    for path in tree.files(tree.SRC / "bench"):
+        own = path.relative_to(tree.SRC / "bench").parts[0].removesuffix(".py")
+        if own == "__init__":
+            continue
+        for i in inside(path):
+            words = i.target.split(".")
+            if words[1] == "bench" and BENCH.index(words[2]) > BENCH.index(own):
+                wrong.append(f"{tree.name(path)}:{i.line}: {i.target}")
+    assert not wrong, "imports upwards in bench:\n" + "\n".join(wrong)
+
+
 def door(path: Path, target: str) -> bool:
     """Whether a file of an algorithm may see `target`."""
     words = target.split(".")

@@ -8,12 +8,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from tiebreak.bench.probe_table import ALIASES, PROBES
 from tiebreak.registry import algorithms_with, config_module
 from tiebreak.report import phrases
 from tiebreak.stats.summaries import CellSummary, GroupSummary
 
-PROBES = {"iteration": "full step", "forward": "forward", "interact": "collect", "update": "update"}
-"""Probes of a breakdown -> the heads of their columns."""
+BREAKDOWN = {name: PROBES[name].title for name in ALIASES["breakdown"]}
+"""Probes of a breakdown -> titles of their columns."""
 
 
 class Sheet(NamedTuple):
@@ -58,11 +59,16 @@ def side_by_side(groups: Sequence[GroupSummary]) -> list[Sheet]:
     sheets = []
     for key, probes in together.items():
         title = " · ".join(str(part) for part in key[:-1] if part)
-        if set(PROBES) <= probes.keys():
+        if set(BREAKDOWN) <= probes.keys():
             sheets.append(_breakdown(title, probes))
         if {"env", "forward", "interact"} <= probes.keys():
             sheets.append(_ceiling(title, probes))
     return [*sheets, *_populations(groups)]
+
+
+def _trains_many(summary: CellSummary) -> bool:
+    probe = PROBES.get(summary.cell["probe"])
+    return probe is not None and probe.many_agents
 
 
 def _race(group: GroupSummary, summary: CellSummary) -> tuple:
@@ -77,7 +83,7 @@ def _breakdown(title: str, probes: Mapping[str, Mapping[str, CellSummary]]) -> S
         f"breakdown · {title}",
         "Time of one full step, and the share of it that each part takes when it is measured by "
         "itself: each is a call of its own, so that shares need not add up. Forward is in collect.",
-        ("cell", *PROBES.values(), "rest"),
+        ("cell", *BREAKDOWN.values(), "rest"),
         tuple(rows),
     )
 
@@ -127,7 +133,7 @@ def _populations(groups: Sequence[GroupSummary]) -> list[Sheet]:
     together: dict[tuple, list[CellSummary]] = {}
     for group in groups:
         for cell in group.cells:
-            if cell.cell["probe"] == "population" and cell.units_per_s:
+            if _trains_many(cell) and cell.units_per_s:
                 race = [p for p in _race(group, cell)[:-1] if p != f"agents {_agents(cell)}"]
                 together.setdefault((*race, group.fingerprint), []).append(cell)
     return [

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tiebreak.bench.probe_table import PROBES
 from tiebreak.registry import ENGINES, FRAMEWORKS
 from tiebreak.report.flags import flag_value, flags, glossary, meaning
 from tiebreak.report.formatting import (
@@ -31,8 +32,6 @@ __all__ = [
     "glossary", "headline", "join", "meaning", "name", "not_here", "plural", "rate", "ratio",
     "share", "si", "size", "times", "titles", "unrest", "verdict",
 ]  # fmt: skip
-LOOP_PROBES = ("interact", "iteration", "train", "population", "learn")
-"""Probes for which it matters who drives the environment."""
 MISSING = "missing: "
 """How the reason begins for which a visit was not made: what it needs is not here."""
 
@@ -51,7 +50,8 @@ def _loop(cell: Mapping[str, Any]) -> str:
     Nothing on host engines, where there is but one way.
     """
     engine = ENGINES.get(str(cell.get("task")).partition("/")[0])
-    if cell.get("probe") not in LOOP_PROBES or not cell.get("loop") or not engine:
+    probe = PROBES.get(str(cell.get("probe")))
+    if probe is None or not probe.in_loop or not cell.get("loop") or not engine:
         return ""
     if engine.kind == "host":
         return ""
