@@ -102,27 +102,6 @@ def test_observations_are_the_suite_s_parts_in_its_order(name):
     assert (start,) == row.shape == env.spec.observation_shape
 
 
-@pytest.mark.parametrize("name", ["cartpole-swingup", "quadruped-escape"])
-def test_a_seed_is_a_trajectory(name):
-    envs = [make_env(f"dm_control/{name}", 2, seed) for seed in (3, 3, 4)]
-    actions = luck(envs[0], 10)
-    runs = [rollout(env, actions) for env in (envs[0], *envs)]
-    assert_same(runs[0], runs[1])
-    assert_same(runs[0], runs[2])
-    assert not np.array_equal(runs[0][0], runs[3][0])
-    assert not np.array_equal(runs[0][0][0], runs[0][0][1])
-
-
-def test_results_are_not_overwritten_by_the_next_step():
-    env = make_env("dm_control/cartpole-swingup", 2, 0)
-    first, actions = env.reset(), luck(env, 2)
-    kept, step = first.copy(), env.step(actions[0])
-    frozen = [field.copy() for field in step]
-    env.step(actions[1])
-    for a, b in zip([first, *step], [kept, *frozen], strict=True):
-        np.testing.assert_array_equal(a, b)
-
-
 def every_task():
     """One task of each domain always, the others when they are drawn."""
     seen = set()

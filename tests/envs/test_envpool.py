@@ -142,27 +142,6 @@ def test_an_episode_that_ends_itself_at_the_limit_has_terminated(monkeypatch):
         assert first_end() == expected
 
 
-def rollout(env, actions):
-    first = env.reset()
-    return [first, *(field for action in actions for field in env.step(action))]
-
-
-@pytest.mark.parametrize("name", ["CartPole-v1", "Hopper-v4"])
-def test_a_seed_is_a_trajectory(name):
-    env = make_env(f"envpool/{name}", 3, 3)
-    luck = np.random.default_rng(0)
-    actions = luck.uniform(-1, 1, (80, 3, 3))
-    if env.spec.discrete:
-        actions = luck.integers(2, size=(80, 3))
-    runs = [rollout(e, actions) for e in (env, env, make_env(f"envpool/{name}", 3, 3))]
-    for again in runs[1:]:
-        for a, b in zip(runs[0], again, strict=True):
-            np.testing.assert_array_equal(a, b)
-    assert any(end.any() for end in runs[0][3::5]), "nothing ended: resets were not seen"
-    assert len(np.unique(runs[0][0], axis=0)) == 3
-    assert not np.array_equal(runs[0][0], make_env(f"envpool/{name}", 3, 4).reset())
-
-
 def test_more_environments_leave_the_first_as_they_are():
     few, many = (make_env("envpool/Ant-v4", n, 2) for n in (2, 5))
     np.testing.assert_array_equal(few.reset(), many.reset()[:2])
@@ -170,17 +149,6 @@ def test_more_environments_leave_the_first_as_they_are():
     for _ in range(20):
         a, b = few.step(action[:2]), many.step(action)
         np.testing.assert_array_equal(a.final_obs, b.final_obs[:2])
-
-
-def test_results_are_not_overwritten_by_the_next_step():
-    env = make_env("envpool/CartPole-v1", 2, 0)
-    first = env.reset()
-    kept, step = first.copy(), env.step(np.array([0, 1]))
-    frozen = [field.copy() for field in step]
-    for _ in range(20):
-        env.step(np.array([1, 1]))
-    for a, b in zip([first, *step], [kept, *frozen], strict=True):
-        np.testing.assert_array_equal(a, b)
 
 
 @pytest.mark.parametrize("name", envpool_engine.tasks())

@@ -131,25 +131,6 @@ def test_same_trajectories_as_gymnasium_s_own_vector_environment(name, tmp_path,
     assert ended > 0 or name == "HalfCheetah-v4"
 
 
-def test_a_seed_is_a_trajectory():
-    actions = np.random.default_rng(0).integers(2, size=(50, 2))
-    runs = [rollout(make_env("gymnasium/CartPole-v1", 2, seed), actions) for seed in (3, 3, 4)]
-    assert_same(runs[0], runs[1])
-    assert not np.array_equal(runs[0][0], runs[2][0])
-    assert not np.array_equal(runs[0][0][0, 0], runs[0][0][0, 1])
-    env = make_env("gymnasium/CartPole-v1", 2, 3)
-    np.testing.assert_array_equal(env.reset(), env.reset())
-
-
-def test_results_are_not_overwritten_by_the_next_step():
-    env = make_env("gymnasium/CartPole-v1", 2, 0)
-    first = env.reset()
-    kept, step = first.copy(), env.step(np.array([0, 1]))
-    frozen = [field.copy() for field in step]
-    env.step(np.array([1, 1]))
-    assert_same([first, *step], [kept, *frozen])
-
-
 def test_a_user_s_own_module_in_the_working_folder(tmp_path, monkeypatch):
     (tmp_path / "my_tasks_of_test.py").write_text(
         "import gymnasium\n"

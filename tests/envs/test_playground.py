@@ -30,22 +30,6 @@ def steps_of(env, actions):
 
 
 @pytest.mark.slow
-def test_a_task_of_the_suite_steps_and_keeps_the_contract():
-    env = make_env("playground/CartpoleBalance", 2)
-    assert (env.spec.action_size, env.spec.visible, env._limit_steps) == (1, None, 1000)
-    env._limit_steps = 3
-    actions = np.random.default_rng(0).uniform(-1, 1, (8, 2, 1)).astype(np.float32)
-    state, seen = jax.jit(lambda a: steps_of(env, a))(actions)
-    assert seen.obs.shape == (8, 2, *env.spec.observation_shape)
-    assert all(np.isfinite(field).all() for field in seen)
-    limit = np.arange(8) % 3 == 2
-    np.testing.assert_array_equal(seen.truncated, np.stack([limit, limit], axis=1))
-    np.testing.assert_array_equal(seen.obs[~limit], seen.final_obs[~limit])
-    assert (np.asarray(seen.obs)[limit] != np.asarray(seen.final_obs)[limit]).any(axis=-1).all()
-    assert (env.failures(state) == 0).all()
-
-
-@pytest.mark.slow
 @pytest.mark.parametrize("task", ROBOTS)
 def test_robots_load_without_a_network_and_critics_see_more(task):
     if len(playground_assets.installed()) < len(playground_assets.PACKAGES):
