@@ -1,4 +1,4 @@
-"""Shared arithmetic in PyTorch: the same names as jax_ops.py, in the same order."""
+"""Shared arithmetic in PyTorch, with the names of jax/ops.py in the same order."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ import torch
 from tiebreak.core.types import Array, RunningStats
 
 BETA1, BETA2 = 0.9, 0.999
-"""Adam's."""
+"""Decay rates of Adam's moments."""
 
 
 class Categorical(NamedTuple):
     """Distribution over actions 0 … K−1."""
 
     log_p: Array
-    """[…, K], normalised once: eager torch would do it again in each method"""
+    """[…, K], normalised once: from logits, eager torch would do so in each method."""
 
     def sample(self, noise: Array) -> Array:
-        """Gumbel-max; noise […, K] -> int32 […]; zero noise is the mode."""
+        """Draw actions […] int32 by Gumbel-max; noise […, K]; zero noise is the mode."""
         return torch.argmax(self.log_p + noise, dim=-1).to(torch.int32)
 
     def log_prob(self, action: Array) -> Array:
-        """[…] int -> […]"""
+        """Return log-probabilities […] of actions […]."""
         return self.log_p.gather(-1, action[..., None].long())[..., 0]
 
     def entropy(self) -> Array:
-        """[…], in nats"""
+        """Return the entropy […] in nats."""
         return -(self.log_p.exp() * self.log_p).sum(-1)
 
 
@@ -37,63 +37,63 @@ class Gaussian(NamedTuple):
     """Diagonal normal distribution over vectors."""
 
     mean: Array
-    """[…, A]"""
+    """[…, A]."""
     log_std: Array
     """Broadcastable to `mean`."""
 
     def sample(self, noise: Array) -> Array:
-        """Standard normal noise […, A] -> […, A]; zero noise is the mean."""
+        """Draw […, A] from standard normal noise […, A]; zero noise is the mean."""
         return self.mean + self.log_std.exp() * noise
 
     def log_prob(self, action: Array) -> Array:
-        """[…, A] -> log density […], summed over dimensions."""
+        """Return log densities […] of actions […, A], summed over dimensions."""
         z = (action - self.mean) * torch.exp(-self.log_std)
         return (-0.5 * z * z - self.log_std - 0.5 * math.log(2 * math.pi)).sum(-1)
 
     def entropy(self) -> Array:
-        """[…], in nats"""
+        """Return the entropy […] in nats."""
         log_std = self.log_std.expand_as(self.mean)
         return (log_std + 0.5 * math.log(2 * math.pi * math.e)).sum(-1)
 
 
 class SquashedGaussian(NamedTuple):
-    """tanh of a diagonal normal distribution: over the open box (-1, 1)^A."""
+    """The tanh of a diagonal normal distribution, over the open box (-1, 1)^A."""
 
     mean: Array
-    """[…, A], before tanh"""
+    """[…, A], before tanh."""
     log_std: Array
-    """[…, A], before tanh"""
+    """[…, A], before tanh."""
 
     def sample(self, noise: Array) -> Array:
-        """Standard normal noise […, A] -> […, A]; zero noise is the middle, tanh of the mean."""
+        """Draw […, A] from standard normal noise […, A]; zero noise is tanh of the mean."""
         return torch.tanh(self.mean + self.log_std.exp() * noise)
 
     def sample_log_prob(self, noise: Array) -> tuple[Array, Array]:
-        """The same, and its log density […], summed over dimensions."""
+        """Draw as `sample` does; also return the log density […], summed over dimensions."""
         x = self.mean + self.log_std.exp() * noise
-        # log(1 − tanh²x), stable; softplus cuts off at 20 if left to itself, which costs 2e-9.
+        # log(1 − tanh²x) in a stable form. The default threshold of softplus, 20, costs 2e-9.
         softplus = torch.nn.functional.softplus(-2.0 * x, threshold=40.0)
-        narrowed = 2.0 * (math.log(2.0) - x - softplus)
+        log_slope = 2.0 * (math.log(2.0) - x - softplus)
         normal = -0.5 * noise * noise - self.log_std - 0.5 * math.log(2 * math.pi)
-        return torch.tanh(x), (normal - narrowed).sum(-1)
+        return torch.tanh(x), (normal - log_slope).sum(-1)
 
 
 def rescale_action(raw: Array, low: Array, high: Array) -> Array:
-    """[-1, 1]^A, clipped, onto the box [low, high]."""
+    """Map actions, clipped to [-1, 1]^A, onto the box [low, high]."""
     return low + 0.5 * (raw.clamp(-1.0, 1.0) + 1.0) * (high - low)
 
 
 def atoms(low: float, high: float, like: Array) -> Array:
-    """As many evenly spaced numbers from low to high as `like` […, K] has, in its type."""
+    """Return K evenly spaced numbers from low to high, in the type of `like` […, K]."""
     return torch.linspace(low, high, like.shape[-1], dtype=like.dtype, device=like.device)
 
 
 def project_distribution(probs: Array, values: Array, low: float, high: float) -> Array:
-    """Mass `probs` at `values` within [low, high], both [B, K], onto K even atoms of that range.
+    """Project mass `probs` at `values` in [low, high], both [B, K], onto K even atoms.
 
-    Each mass goes to the two atoms around it, by nearness (Bellemare et al. 2017). Scattered, but
-    for compiled code on a GPU: there a sum over all pairs, which Inductor never writes out, and
-    whose order is the same in every run.
+    Each mass is divided between the two atoms around it, in proportion to nearness (Bellemare et
+    al. 2017). It is scattered, except in compiled code on a GPU: there it is a sum over all pairs,
+    which Inductor never materialises and whose order is the same in every run.
     """
     place = (values - low) * ((probs.shape[-1] - 1) / (high - low))
     pairs = torch.compiler.is_compiling() and probs.device.type != "cpu"
@@ -101,28 +101,31 @@ def project_distribution(probs: Array, values: Array, low: float, high: float) -
 
 
 def _scattered(probs: Array, place: Array) -> Array:
-    below = place.floor().clamp(0, probs.shape[-1] - 2).nan_to_num()  # no index; probs stay NaN
-    upper, below = probs * (place - below), below.long()
+    # A NaN is no index: it becomes 0 here, and stays NaN in the mass.
+    below = place.floor().clamp(0, probs.shape[-1] - 2).nan_to_num()
+    upper = probs * (place - below)
+    below = below.long()
     out = torch.zeros_like(probs).scatter_add_(1, below, probs - upper)
     return out.scatter_add_(1, below + 1, upper)
 
 
 def _by_pairs(probs: Array, place: Array) -> Array:
-    to = torch.arange(probs.shape[-1], dtype=probs.dtype, device=probs.device)
-    near = (1.0 - (place[:, :, None] - to).abs()).clamp(min=0.0)
-    return (probs[:, :, None] * near).sum(1)
+    atom = torch.arange(probs.shape[-1], dtype=probs.dtype, device=probs.device)
+    share = (1.0 - (place[:, :, None] - atom).abs()).clamp(min=0.0)
+    return (probs[:, :, None] * share).sum(1)
 
 
 def recurrence(value: Array, coefficient: Array, reverse: bool = False) -> Array:
-    """y_t = value_t + coefficient_t · y_{t−1} along axis 0 (y_{t+1} if reverse); both [T, …].
+    """Solve y_t = value_t + coefficient_t · y_{t−1} along axis 0 (y_{t+1} if reverse); [T, …].
 
     By doubling: ⌈log₂ T⌉ rounds over whole arrays instead of T small steps (Hillis & Steele 1986).
     """
-    y, shift = value.clone(), 1
+    y = value.clone()
     coefficient = coefficient[:-1] if reverse else coefficient[1:]
+    shift = 1
     while shift < len(y):
-        here, there = (y[:-shift], y[shift:]) if reverse else (y[shift:], y[:-shift])
-        here += coefficient * there  # the product is complete before anything is overwritten
+        current, source = (y[:-shift], y[shift:]) if reverse else (y[shift:], y[:-shift])
+        current += coefficient * source  # the product is complete before anything is overwritten
         coefficient = coefficient[shift:] * coefficient[:-shift]
         shift *= 2
     return y
@@ -132,7 +135,7 @@ def gae(
     reward: Array, value: Array, next_value: Array, keep: Array, trace: Array,
     gamma: float, gae_lambda: float,
 ) -> Array:  # fmt: skip
-    """Generalized advantage estimates (Schulman et al. 2016, eq. 16); all arrays [T, N].
+    """Return generalized advantage estimates (Schulman et al. 2016, eq. 16); arrays [T, N].
 
     `keep` is 1 where `next_value` counts, `trace` is 1 where the episode goes on.
     """
@@ -141,12 +144,12 @@ def gae(
 
 
 def normalize(x: Array, moments: RunningStats, clip: float = 10.0) -> Array:
-    """(x − mean) / √(var + 1e-8), clipped to ±clip; x […, D]."""
+    """Return (x − mean) / √(var + 1e-8), clipped to ±clip; x […, D]."""
     return ((x - moments.mean) / torch.sqrt(moments.var + 1e-8)).clamp(-clip, clip)
 
 
 def merge_stats(moments: RunningStats, x: Array) -> RunningStats:
-    """Take in x [B, …] (Chan et al. 1983); a count of 0 means that nothing was seen."""
+    """Merge samples x [B, …] into running statistics (Chan et al. 1983)."""
     var, mean = torch.var_mean(x, dim=0, correction=0)
     total = moments.count + len(x)
     delta, share = mean - moments.mean, len(x) / total
@@ -159,33 +162,37 @@ def merge_stats(moments: RunningStats, x: Array) -> RunningStats:
 
 
 def periodic_update(due: Array, new: list[Array], old: list[Array]) -> None:
-    """`new` into `old` where the scalar `due` is true, decided on the device; exact either way."""
+    """Copy tensors `new` into `old` if the scalar `due` is true, without reading it on the host.
+
+    Both results are exact.
+    """
     keep = torch.logical_not(due).to(old[0].dtype)
     torch._foreach_mul_(old, keep)
     torch._foreach_add_(old, torch._foreach_mul(new, 1.0 - keep))
 
 
 def global_norm(tensors: Sequence[Array]) -> Array:
-    """√ of the sum of squares over all tensors."""
+    """Return the square root of the sum of squares over all tensors."""
     return torch.cat([x.reshape(-1) for x in tensors]).norm()
 
 
 class Adam(NamedTuple):
-    """The optimizer's state; lists hold tensors that are updated in place."""
+    """State of Adam: lists of tensors that are changed in place."""
 
     mu: list[Array]
     nu: list[Array]
     count: list[Array]
-    """One int32 scalar: updates so far."""
+    """One int32 scalar: number of updates so far."""
 
 
 def make_optimizer(
     kind: str, schedule: Callable[[Array], Array | float], eps: float, max_grad_norm: float,
     weight_decay: float = 0.0,
 ) -> Callable[[list[Array], Sequence[Array], Adam], Array]:  # fmt: skip
-    """Clip by global norm (0: not), then AdamW (or SGD, which leaves the moments zero), in place.
+    """Return an in-place update: clip by global norm (0: never), then AdamW, or SGD.
 
-    The function that is returned takes parameters, gradients and state; it returns the norm.
+    It takes parameters, gradients and state, and returns the gradient norm before clipping. SGD
+    leaves the moments zero. `schedule`: step count -> step size.
     """
 
     @torch.no_grad()
@@ -196,7 +203,7 @@ def make_optimizer(
         rate = schedule(state.count[0])
         state.count[0].add_(1)
         if weight_decay:
-            # Not times 1 − rate·decay: that rounds to the same side in every update.
+            # Multiplying by 1 − rate·decay would round to the same side in every update.
             torch._foreach_sub_(params, torch._foreach_mul(params, rate * weight_decay))
         if kind == "adam":
             adam(params, grads, state, rate, eps)
@@ -210,11 +217,14 @@ def make_optimizer(
 def adam(
     params: list[Array], grads: Sequence[Array], state: Adam, rate: Array | float, eps: float
 ) -> None:
-    """One Adam step in place, ε added to the bias-corrected √v; the count includes it already."""
+    """Take one step of Adam in place, ε added to the bias-corrected √v.
+
+    `state.count` includes this step.
+    """
     if torch.compiler.is_compiling():
         return _adam(params, grads, state, rate, eps)
-    # The kernel under torch.optim.Adam(fused=True): one call instead of ten per parameter. On CUDA
-    # it reads a rate that is a tensor as float32, on the device.
+    # The kernel of torch.optim.Adam(fused=True): one call instead of ten per parameter. On CUDA it
+    # reads a rate that is a tensor as float32, on the device.
     if isinstance(rate, torch.Tensor) and rate.is_cuda:
         rate = rate.float()
     return torch._fused_adam_(
@@ -224,7 +234,7 @@ def adam(
 
 
 def _adam(params, grads, state, rate, eps) -> None:
-    """The same, spelled out for Inductor, which cannot look into the fused kernel."""
+    """Take the step of `adam` in plain operations: Inductor cannot look into the fused kernel."""
     steps = state.count[0].to(params[0].dtype)
     # expm1: 1 − 0.999ⁿ loses four of float32's seven digits while n is small.
     rate = rate / -torch.expm1(steps * math.log(BETA1))
