@@ -1,8 +1,8 @@
-"""One agent's environments shared out over all devices of a kind: `--device gpu:all`.
+"""One agent's environments distributed over all devices of a kind: `--device gpu:all`.
 
 The program is the one for a single device. Its arrays are global: the environments' own are split
-by environment, everything else is there on every device, and XLA's partitioner does the rest. So
-simulation is shared, and updates are computed everywhere alike: docs/decisions/0032.
+by environment, everything else is replicated, and XLA's partitioner does the rest. So simulation is
+distributed, and every device computes the same updates: docs/decisions/0032.
 """
 
 from __future__ import annotations
@@ -17,51 +17,57 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from tiebreak.core.types import Tree
 
 AXIS = "environments"
-"""The name of the devices' axis."""
-WORLD = ("env_state", "obs", "exploring", "episode_return", "episode_length")
-"""What of a carry belongs to environments."""
+"""Name of the axis of devices."""
+PER_ENVIRONMENT = ("env_state", "obs", "exploring", "episode_return", "episode_length")
+"""Fields of a carry that belong to environments."""
 
 
 def share_environments(loop: Any) -> None:
-    """Make a fused loop that has not run one over as many devices as divide its environments."""
-    mesh = Mesh(np.array(devices_for(loop.runtime.native_device, loop.env.num_envs)), (AXIS,))
-    by_row, everywhere = (NamedSharding(mesh, PartitionSpec(*axes)) for axes in ([AXIS], []))
+    """Distribute a fused loop that has not run over as many devices as divide its environments."""
+    devices = devices_for(loop.runtime.native_device, loop.env.num_envs)
+    mesh = Mesh(np.array(devices), (AXIS,))
+    by_env = NamedSharding(mesh, PartitionSpec(AXIS))
+    replicated = NamedSharding(mesh, PartitionSpec())
+
     load = loop.agent.load
-    loop.agent = loop.agent._replace(load=lambda weights: jax.device_put(load(weights), everywhere))
-    shardings = _shardings(loop._carry, loop.env.num_envs, by_row, everywhere)
+    loop.agent = loop.agent._replace(load=lambda weights: jax.device_put(load(weights), replicated))
+    shardings = _shardings(loop._carry, loop.env.num_envs, by_env, replicated)
 
     def pinned(program: Callable) -> Callable:
-        """Results lie where arguments do: else a second call would compile again."""
+        """Keep results where the arguments are: else a second call would compile again."""
 
         def run(*args: Any) -> Any:
-            state, (carry, told) = program(*args)
-            state = jax.lax.with_sharding_constraint(state, everywhere)
-            return state, (jax.lax.with_sharding_constraint(carry, shardings), told)
+            state, (carry, progress) = program(*args)
+            state = jax.lax.with_sharding_constraint(state, replicated)
+            carry = jax.lax.with_sharding_constraint(carry, shardings)
+            return state, (carry, progress)
 
         return run
 
     loop.begin(
-        jax.device_put(loop.state, everywhere),
+        jax.device_put(loop.state, replicated),
         jax.device_put(loop._carry, shardings),
-        jax.device_put(loop._keys, everywhere),
-        over=pinned,
+        jax.device_put(loop._keys, replicated),
+        wrap=pinned,
     )
 
 
-def devices_for(device: Any, parts: int) -> list[Any]:
-    """As many devices of this one's kind as divide so many parts."""
-    there = jax.local_devices(backend=device.platform)
-    return there[: max(n for n in range(1, len(there) + 1) if parts % n == 0)]
+def devices_for(device: Any, count: int) -> list[Any]:
+    """Return as many devices of the kind of `device` as divide `count`."""
+    devices = jax.local_devices(backend=device.platform)
+    number = max(n for n in range(1, len(devices) + 1) if count % n == 0)
+    return devices[:number]
 
 
-def _shardings(carry: Any, num_envs: int, by_row: NamedSharding, everywhere: NamedSharding) -> Any:
-    """`by_row` for every array of the world that has one row for each environment."""
+def _shardings(carry: Any, num_envs: int, by_env: NamedSharding, replicated: NamedSharding) -> Any:
+    """Return `by_env` for every array of the carry that has one row per environment."""
 
-    def of(leaf: jax.Array) -> NamedSharding:
-        return by_row if leaf.ndim and len(leaf) == num_envs else everywhere
+    def of_leaf(leaf: jax.Array) -> NamedSharding:
+        has_rows = leaf.ndim > 0 and len(leaf) == num_envs
+        return by_env if has_rows else replicated
 
-    found: dict[str, Tree] = {
-        name: jax.tree.map(of if name in WORLD else lambda _: everywhere, part)
-        for name, part in carry._asdict().items()
-    }
-    return type(carry)(**found)
+    shardings: dict[str, Tree] = {}
+    for name, field in carry._asdict().items():
+        of = of_leaf if name in PER_ENVIRONMENT else lambda _: replicated
+        shardings[name] = jax.tree.map(of, field)
+    return type(carry)(**shardings)

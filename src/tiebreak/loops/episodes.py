@@ -1,37 +1,81 @@
-"""Returns and lengths of episodes, on the host."""
+"""Returns and lengths of episodes: on the host, and inside a fused program."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
 from tiebreak.core.prefixes import Arrays
+from tiebreak.core.types import Array
 
 
 class Episodes:
     """Returns and lengths of the episodes of N environments, fed one rollout at a time."""
 
     def __init__(self, num_envs: int):
-        self._return, self._length = np.zeros(num_envs), np.zeros(num_envs, np.int64)
+        self._return = np.zeros(num_envs)
+        self._length = np.zeros(num_envs, np.int64)
 
     def take(self, reward: np.ndarray, ended: np.ndarray) -> tuple[int, float, int]:
-        """reward, ended [T, N] -> number of episodes that ended, sum of returns, of lengths."""
+        """Take a rollout, and sum up the episodes that ended in it.
+
+        Args:
+            reward: [T, N]
+            ended: [T, N] bool, terminated or truncated.
+
+        Returns:
+            Number of episodes, sum of their returns, sum of their lengths.
+        """
         episodes, return_sum, length_sum = 0, 0.0, 0
-        for row, over in zip(reward, ended, strict=True):
-            self._return += row
+        for step_reward, step_ended in zip(reward, ended, strict=True):
+            self._return += step_reward
             self._length += 1
-            if over.any():
-                episodes += int(over.sum())
-                return_sum += float(self._return[over].sum())
-                length_sum += int(self._length[over].sum())
-                self._return[over], self._length[over] = 0.0, 0
+            if step_ended.any():
+                episodes += int(step_ended.sum())
+                return_sum += float(self._return[step_ended].sum())
+                length_sum += int(self._length[step_ended].sum())
+                self._return[step_ended] = 0.0
+                self._length[step_ended] = 0
         return episodes, return_sum, length_sum
 
     def dump(self) -> Arrays:
-        """The episodes under way."""
+        """Return the episodes under way."""
         return {"return": self._return, "length": self._length}
 
     def load(self, arrays: Mapping[str, np.ndarray]) -> None:
-        """What `dump` gave."""
-        self._return[:], self._length[:] = arrays["return"], arrays["length"]
+        """Restore the episodes of a `dump`."""
+        self._return[:] = arrays["return"]
+        self._length[:] = arrays["length"]
+
+
+def fused_episodes(
+    carry: Any, reward: Array, ended: Array
+) -> tuple[Any, tuple[Array, Array, Array]]:
+    """Sum up the episodes that ended in a rollout, in JAX.
+
+    Args:
+        carry: A NamedTuple with `episode_return` and `episode_length` [N], of episodes under way.
+        reward: [T, N]
+        ended: [T, N] bool, terminated or truncated.
+
+    Returns:
+        The carry after the rollout; number, return sum and length sum of the ended episodes.
+    """
+    import jax.numpy as jnp
+
+    from tiebreak.frameworks.jax.ops import recurrence
+
+    over = ended.astype(jnp.float32)
+    going = jnp.concatenate([jnp.ones_like(over[:1]), 1.0 - over[:-1]])
+
+    def running(per_step, before):
+        per_step = per_step.at[0].add(before)
+        return recurrence(per_step, going.at[0].set(0.0))
+
+    returns = running(reward.astype(jnp.float32), carry.episode_return)
+    lengths = running(jnp.ones_like(over), carry.episode_length)
+    rest = 1.0 - over[-1]
+    carry = carry._replace(episode_return=returns[-1] * rest, episode_length=lengths[-1] * rest)
+    return carry, (over.sum(), (returns * over).sum(), (lengths * over).sum())

@@ -1,4 +1,4 @@
-"""Random actions before learning starts, and a σ of its own for every episode (decision 0025)."""
+"""Exploration in loops: random actions before learning, and a noise scale per episode (0025)."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ import numpy as np
 from tiebreak import registry
 from tiebreak.core.noise import Draw
 from tiebreak.core.off_policy import Act, Exploring
-from tiebreak.core.types import Array
+from tiebreak.core.types import Array, EnvSpec
 
 
-def random_draw(spec: Any, config: Any) -> Draw:
-    """The randomness of an iteration before learning starts: [R·T, N, A] uniform."""
-    shape = config.num_rounds * config.num_steps, config.num_envs, spec.action_size
+def random_draw(spec: EnvSpec, config: Any) -> Draw:
+    """Return the randomness of an iteration of random actions: [R·T, N, A] uniform."""
+    shape = (config.num_rounds * config.num_steps, config.num_envs, spec.action_size)
     return Draw("uniform", shape)
 
 
-def random_act(spec: Any, uniform: Array, xp: Any) -> Act:
-    """Uniform actions from numbers in [0, 1), [N, A]; `xp` is numpy or jax.numpy."""
+def random_act(spec: EnvSpec, uniform: Array, xp: Any) -> Act:
+    """Return uniform actions from numbers [N, A] in [0, 1); `xp` is numpy or jax.numpy."""
     if spec.discrete:
         action = (uniform[:, 0] * spec.num_actions).astype(xp.int32)
         return Act(action, action)
@@ -29,12 +29,20 @@ def random_act(spec: Any, uniform: Array, xp: Any) -> Act:
 
 
 def noise_scales(algorithm: str, config: Any) -> tuple[float, float] | None:
-    """Between what an episode's σ is drawn; None for algorithms that have one σ, or none."""
-    found = getattr(registry.data_module(algorithm), "noise_scales", None)
-    return found and found(config)
+    """Return the range from which an episode's noise scale is drawn.
+
+    None for algorithms with one fixed scale, or without one.
+    """
+    data = registry.data_module(algorithm)
+    if not hasattr(data, "noise_scales"):
+        return None
+    return data.noise_scales(config)
 
 
 def first_exploring(num_envs: int, asarray: Callable[[np.ndarray], Array]) -> Exploring:
-    """What is known before the first step, with which an episode begins everywhere."""
-    ends = np.ones(num_envs, bool), np.zeros(num_envs, bool)
-    return Exploring(*map(asarray, (np.zeros(num_envs, np.float32), *ends)))
+    """Return the state before the first step: an episode begins in every environment."""
+    return Exploring(
+        scale=asarray(np.zeros(num_envs, np.float32)),
+        terminated=asarray(np.ones(num_envs, bool)),
+        truncated=asarray(np.zeros(num_envs, bool)),
+    )

@@ -1,8 +1,4 @@
-"""On-policy training as one compiled program: rollout, advantages, epochs and minibatches.
-
-Only JAX frameworks on device engines. A call runs a chunk of iterations, whose number is an
-argument of the program: any chunk, the last one included, is the same compilation.
-"""
+"""On-policy training as one compiled program: rollout, advantages, epochs and minibatches."""
 
 from __future__ import annotations
 
@@ -15,24 +11,23 @@ import numpy as np
 
 from tiebreak import registry
 from tiebreak.core.prefixes import Arrays, add_prefix, strip_prefix
-from tiebreak.core.seeding import derive
 from tiebreak.core.types import Agent, Array, State, Tree
 from tiebreak.envs.base import DeviceEnv
-from tiebreak.envs.device_keys import chunk_key, env_keys
 from tiebreak.envs.jax_state import dump_tree, load_tree
-from tiebreak.frameworks.jax.runtime import Runtime, draw_tree
-from tiebreak.loops.base import Loop, Progress, on_policy_draws
-from tiebreak.loops.fused_episodes import episodes
-from tiebreak.loops.memory_estimate import of_agent
+from tiebreak.frameworks.runtime import Runtime
+from tiebreak.loops.base import Progress, on_policy_draws
+from tiebreak.loops.episodes import fused_episodes
+from tiebreak.loops.fused import FusedLoop, Keys
+from tiebreak.loops.memory_estimate import estimate
 
 
 class Carry(NamedTuple):
-    """What travels between iterations beside the agent's state."""
+    """Arrays that travel between iterations beside the agent's state."""
 
     env_state: Tree
     obs: Array
     episode_return: Array
-    """[N]: return so far of the episode under way"""
+    """[N]: return so far of the episode under way."""
     episode_length: Array
     """[N]"""
     iteration: Array
@@ -42,63 +37,51 @@ AXES = Carry(*(0 for _ in Carry._fields))._replace(iteration=None)
 """Of a population's carry: 0 where each agent has its own, None where all of them share one."""
 
 
-class FusedOnPolicy(Loop):
-    """Same numbers as HostOnPolicy from the same seed, in one program."""
+class FusedOnPolicy(FusedLoop):
+    """Computes the same numbers as HostOnPolicy from the same seed, in one program."""
 
-    kind, axes = "fused", AXES
+    axes = AXES
 
     def __init__(
         self,
         algorithm: str,
         runtime: Runtime,
-        raw: Agent,
+        raw_agent: Agent,
         env: DeviceEnv,
         config: Any,
         seed: int,
         chunk: int,
     ):
-        self.runtime, self.raw_agent, self.env = runtime, raw, env
-        self.spec, self.config, self.iterations_per_run = env.spec, config, chunk
-        self.agent = runtime.agent(raw)
+        super().__init__(runtime, raw_agent, env, config, chunk)
         self._transition = registry.data_module(algorithm).transition
         self._draws = on_policy_draws(algorithm, env.spec, config)
-        self._reset = jax.jit(env.reset)
         carry, keys = self.start(seed)
-        # Committed to the device like everything that `run` returns: else the second call compiles.
-        carry = jax.device_put(carry, runtime.native_device)
-        self.begin(self.agent.init(derive(seed, "weights")), carry, keys)
+        self._begin_first(seed, carry, keys)
         self._collect = runtime.transform(self._collect_once, keep=True)
-        self.memory = of_agent(self)
+        self.memory = estimate(self)
 
-    def start(self, seed: int) -> tuple[Carry, tuple[Array, Array]]:
-        """What the seed decides beside the weights: the first states, and the keys of all draws."""
-        noise_key = jax.random.key(derive(seed, "noise"), impl=self.runtime.prng)
-        reset_key, steps_key = env_keys(seed, self.runtime.prng)
-        env_state, obs = self._reset(reset_key)
-        zeros = jnp.zeros(self.env.num_envs)
-        carry = Carry(env_state, obs, zeros, jnp.zeros_like(zeros), jnp.zeros((), jnp.int32))
-        return carry, (noise_key, steps_key)
+    def start(self, seed: int) -> tuple[Carry, Keys]:
+        env_state, obs, keys = self._first_obs(seed)
+        carry = Carry(
+            env_state=env_state,
+            obs=obs,
+            episode_return=jnp.zeros(self.env.num_envs),
+            episode_length=jnp.zeros(self.env.num_envs),
+            iteration=jnp.zeros((), jnp.int32),
+        )
+        return carry, keys
 
-    def begin(
-        self, state: State, carry: Carry, keys: tuple, over: Callable = lambda program: program
-    ) -> None:
-        """Go on from here; `over` makes one agent's program that of many (fused_population.py)."""
+    def begin(self, state: State, carry: Any, keys: Any, wrap: Callable = lambda fn: fn) -> None:
         self.state, self._carry, self._keys = state, carry, keys
-        self._run = self.runtime.transform(over(self._chunk))
-
-    @property
-    def obs(self) -> Array:
-        return self._carry.obs
-
-    def _failures(self) -> Array | None:
-        return self.env.failures(self._carry.env_state)
+        self._run = self.runtime.transform(wrap(self._chunk))
 
     def run(self) -> Progress:
+        iterations = self.iterations_per_run
         self.state, (self._carry, progress) = self._run(
-            self.state, self._carry, self._keys, np.int32(self.iterations_per_run)
+            self.state, self._carry, self._keys, np.int32(iterations)
         )
-        self.steps += self.iterations_per_run * self.config.iteration_steps
-        self.updates += self.iterations_per_run * self.config.updates_per_iteration
+        self.steps += iterations * self.config.iteration_steps
+        self.updates += iterations * self.config.updates_per_iteration
         return progress
 
     def collect(self) -> Tree:
@@ -113,42 +96,29 @@ class FusedOnPolicy(Loop):
         self._carry = load_tree(self._carry, strip_prefix("carry", arrays))
         return super().load(arrays)
 
-    def _chunk(
-        self, state: State, carry: Carry, keys: tuple, iterations: Array
-    ) -> tuple[State, tuple[Carry, Progress]]:
-        def body(_, loop):
-            state, carry, total = loop
-            state, carry, progress = self._iteration(state, carry, keys)
-            return state, carry, jax.tree.map(jnp.add, total, progress)
-
-        shapes = jax.eval_shape(lambda *a: self._iteration(*a)[2], state, carry, keys)
-        total = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
-        state, carry, total = jax.lax.fori_loop(0, iterations, body, (state, carry, total))
-        metrics = jax.tree.map(lambda x: x / iterations, total.metrics)
-        return state, (carry, total._replace(metrics=metrics))
-
-    def _iteration(self, state: State, carry: Carry, keys: tuple) -> tuple[State, Carry, Progress]:
+    def _iteration(self, state: State, carry: Carry, keys: Keys) -> tuple[State, Carry, Progress]:
         carry, batch, noise = self._rollout(state, carry, keys)
         state, metrics = self.raw_agent.step(state, batch, noise)
-        carry, ended = episodes(carry, batch.reward, batch.terminated | batch.truncated)
-        return state, carry, Progress(metrics, *ended)
+        ended = batch.terminated | batch.truncated
+        carry, episodes = fused_episodes(carry, batch.reward, ended)
+        return state, carry, Progress(metrics, *episodes)
 
-    def _collect_once(self, state: State, carry: Carry, keys: tuple) -> tuple[State, Any]:
+    def _collect_once(self, state: State, carry: Carry, keys: Keys) -> tuple[State, Any]:
         carry, batch, _ = self._rollout(state, carry, keys)
         return state, (carry, batch)
 
-    def _rollout(self, state: State, carry: Carry, keys: tuple) -> tuple[Carry, Tree, Tree]:
-        noise_key, steps_key = keys
-        noise = draw_tree(self._draws, jax.random.fold_in(noise_key, carry.iteration))
-        env_noise = self.env.draw(chunk_key(steps_key, carry.iteration), self.config.num_steps)
+    def _rollout(self, state: State, carry: Carry, keys: Keys) -> tuple[Carry, Tree, Tree]:
+        """Collect `num_steps` steps; return carry, batch [T, N, …] and the noise to learn with."""
+        noise, env_noise = self._draw(self._draws, carry.iteration, keys, self.config.num_steps)
 
-        def body(carry, row):
-            env_state, obs = carry
-            act = self.raw_agent.act(state, obs, row[0])
-            env_state, outcome = self.env.step(env_state, act.action, row[1])
+        def step(scanned, noise):
+            env_state, obs = scanned
+            act_noise, env_noise = noise
+            act = self.raw_agent.act(state, obs, act_noise)
+            env_state, outcome = self.env.step(env_state, act.action, env_noise)
             return (env_state, outcome.obs), self._transition(obs, act, outcome)
 
-        start = carry.env_state, carry.obs
-        (env_state, obs), batch = jax.lax.scan(body, start, (noise.act, env_noise))
+        start = (carry.env_state, carry.obs)
+        (env_state, obs), batch = jax.lax.scan(step, start, (noise.act, env_noise))
         carry = carry._replace(env_state=env_state, obs=obs, iteration=carry.iteration + 1)
         return carry, batch, noise.step

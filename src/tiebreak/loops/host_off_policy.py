@@ -9,132 +9,132 @@ import numpy as np
 
 from tiebreak.core.off_policy import Act, Explored, Exploring, Transition
 from tiebreak.core.prefixes import Arrays, add_prefix, strip_prefix
-from tiebreak.core.seeding import derive
 from tiebreak.core.types import Agent, Tree
 from tiebreak.envs.base import HostEnv
 from tiebreak.frameworks.replay import Ring
-from tiebreak.frameworks.runtime import Runtime, numpy_stack
-from tiebreak.loops.base import Loop, Progress, off_policy_draws
-from tiebreak.loops.env_snapshot import dump_world, load_world
-from tiebreak.loops.episodes import Episodes
+from tiebreak.frameworks.runtime import Runtime
+from tiebreak.loops.base import Progress, off_policy_draws
 from tiebreak.loops.exploration import first_exploring, noise_scales, random_act, random_draw
+from tiebreak.loops.host import HostLoop
 
 
-class HostOffPolicy(Loop):
-    """Round by round: act and step the environments, keep what happened, learn from the replay.
+class HostOffPolicy(HostLoop):
+    """Round by round: act and step the environments, store transitions, learn from the replay.
 
-    Nothing is read back from the device but the actions, where Python must see them.
+    Only actions are read back from the device, where Python must see them.
     """
 
-    kind = "host"
-
     def __init__(
-        self, algorithm: str, runtime: Runtime, raw: Agent, env: HostEnv, config: Any, seed: int
+        self,
+        algorithm: str,
+        runtime: Runtime,
+        raw_agent: Agent,
+        env: HostEnv,
+        config: Any,
+        seed: int,
     ):
-        self.runtime, self.raw_agent, self.env = runtime, raw, env
-        self.spec, self.config = env.spec, config
-        self.agent, scales = runtime.agent(raw), noise_scales(algorithm, config)
-        self._actor: Any = (
-            runtime.compile_exploring_act(raw, scales) if scales else runtime.compile_act(raw)
-        )
-        self.ring = Ring(runtime, env.spec, config)
-        self._learn = self.ring.compile_update(raw)
+        self.ring = Ring(runtime, env.spec, config)  # first: it says if memory does not suffice
+        super().__init__(runtime, raw_agent, env, config, seed)
+        self._learn = self.ring.compile_update(raw_agent)
         self._draws = off_policy_draws(algorithm, env.spec, config)
-        self._noise_seed = derive(seed, "noise")
-        self.state = self.agent.init(derive(seed, "weights"))
-        self._on_device = not isinstance(obs := env.reset(), np.ndarray)
-        self._obs, self._episodes = obs, Episodes(env.num_envs)
-        asarray = runtime.asarray if self._on_device else np.asarray
-        self._exploring = (first_exploring(env.num_envs, asarray),) if scales else ()
 
-    @property
-    def obs(self) -> Any:
-        return self._obs
+        scales = noise_scales(algorithm, config)
+        self._act: Any
+        if scales is None:
+            self._act = runtime.compile_act(raw_agent)
+            self._exploring: tuple[Exploring, ...] = ()
+        else:  # every episode has a noise scale of its own
+            self._act = runtime.compile_exploring_act(raw_agent, scales)
+            self._exploring = (first_exploring(env.num_envs, self._to_env_side),)
 
     def run(self) -> Progress:
-        seen, metrics = (self._explore(), None) if self.is_warmup else self._learn_rounds()
+        if self.is_warmup:
+            rounds, metrics = self._fill_replay(), None
+        else:
+            rounds, metrics = self._learn_rounds()
         self.steps += self.config.iteration_steps
-        return Progress(metrics, *self._ended(seen))
+        return Progress(metrics, *self._ended_episodes(rounds))
 
     def collect(self) -> Tree:
         noise = self.runtime.draw(self._draws, self._noise_seed, self._iteration)
-        rows = [self._round(noise.act, r) for r in range(self.config.num_rounds)]
+        rounds = [self._round(noise.act, r) for r in range(self.config.num_rounds)]
         self.steps += self.config.iteration_steps
         self.collected += self.config.iteration_steps
-        return rows[-1]
+        return rounds[-1]
 
     def dump(self) -> Arrays:
-        world = dump_world(self.env, self._obs, self._episodes, self.runtime)
+        arrays = {**super().dump(), **add_prefix("replay", self.ring.dump())}
         exploring = self.runtime.to_numpy(self._exploring) if self._on_device else self._exploring
         for state in exploring:
-            world.update(add_prefix("exploring", state._asdict()))
-        return {**super().dump(), **world, **add_prefix("replay", self.ring.dump())}
+            arrays.update(add_prefix("exploring", state._asdict()))
+        return arrays
 
     def load(self, arrays: Mapping[str, np.ndarray]) -> bool:
-        super().load(arrays)
+        restored = super().load(arrays)
         self.ring.load(strip_prefix("replay", arrays))
-        world = self.env, self._obs, self._episodes, self.runtime
-        self._obs, goes_on = load_world(arrays, *world)
-        if goes_on and self._exploring:
-            asarray = self.runtime.asarray if self._on_device else np.asarray
+        if restored and self._exploring:
             stored = strip_prefix("exploring", arrays)
-            self._exploring = (Exploring(*(asarray(stored[k]) for k in Exploring._fields)),)
-        return goes_on
-
-    @property
-    def _iteration(self) -> int:
-        return self.steps // self.config.iteration_steps
+            fields = [self._to_env_side(stored[name]) for name in Exploring._fields]
+            self._exploring = (Exploring(*fields),)
+        return restored
 
     def _learn_rounds(self) -> tuple[list[Transition], Tree]:
-        """An iteration of acting and learning; metrics are one of each round."""
+        """Act and learn for one iteration; return its rounds, and metrics of each round."""
         noise = self.runtime.draw(self._draws, self._noise_seed, self._iteration)
-        seen, metrics = [], []
+        rounds, metrics = [], []
         for r in range(self.config.num_rounds):
-            seen.append(self._round(noise.act, r))
-            self.ring.add(seen[-1])
-            self.state, measured = self._learn(self.state, self.ring.arrays, noise, r)
-            metrics.append(measured)
+            transitions = self._round(noise.act, r)
+            self.ring.add(transitions)
+            self.state, of_round = self._learn(self.state, self.ring.arrays, noise, r)
+            rounds.append(transitions)
+            metrics.append(of_round)
         self.updates += self.config.updates_per_iteration
-        return seen, self.runtime.stack(metrics)
+        return rounds, self.runtime.stack(metrics)
 
-    def _explore(self) -> list[Transition]:
-        """An iteration of uniformly random actions, kept."""
+    def _fill_replay(self) -> list[Transition]:
+        """Store one iteration of uniformly random actions, without learning."""
         draw = random_draw(self.spec, self.config)
         noise = self.runtime.draw(draw, self._noise_seed, self._iteration)
-        rows = []
+        rounds = []
         for r in range(self.config.num_rounds):
-            rows.append(self._round(self.runtime.to_numpy(noise), r, random=True))
-            self.ring.add(rows[-1])
-        return rows
+            transitions = self._round(self.runtime.to_numpy(noise), r, random=True)
+            self.ring.add(transitions)
+            rounds.append(transitions)
+        return rounds
 
     def _round(self, noise: Tree, r: int, random: bool = False) -> Transition:
-        """`num_steps` steps of every environment: [T, N, …]."""
-        steps = self.config.num_steps
-        rows = [self._one_step(noise, r * steps + t, random) for t in range(steps)]
-        return (self.runtime.stack if self._on_device else numpy_stack)(rows)
+        """Take `num_steps` steps of every environment; return [T, N, …]."""
+        num_steps = self.config.num_steps
+        steps = [self._step(noise, r * num_steps + t, random) for t in range(num_steps)]
+        return self._stack(steps)
 
-    def _one_step(self, noise: Tree, t: int, random: bool) -> Transition:
+    def _step(self, noise: Tree, t: int, random: bool) -> Transition:
+        """Take one step of every environment, with row t of the noise."""
         if random:
-            act = self._placed(random_act(self.spec, noise[t], np))
+            act = Act(*map(self._to_env_side, random_act(self.spec, noise[t], np)))
         else:
-            act = self._actor(self.state, self._obs, noise, t, *self._exploring)
+            act = self._act(self.state, self._obs, noise, t, *self._exploring)
             if not self._on_device:
                 act = self.runtime.to_numpy(act)
+
         out = self.env.step(act.action)
-        ends = out.terminated, out.truncated
-        row = Transition(self._obs, act.raw_action, out.reward, *ends, out.final_obs)
+        transition = Transition(
+            obs=self._obs,
+            action=act.raw_action,
+            reward=out.reward,
+            terminated=out.terminated,
+            truncated=out.truncated,
+            next_obs=out.final_obs,
+        )
         if isinstance(act, Explored):
-            self._exploring = (Exploring(act.scale, *ends),)
+            self._exploring = (Exploring(act.scale, out.terminated, out.truncated),)
         self._obs = out.obs
-        return row
+        return transition
 
-    def _placed(self, act: Act) -> Act:
-        return Act(*map(self.runtime.asarray, act)) if self._on_device else act
-
-    def _ended(self, rounds: list[Transition]) -> tuple[int, float, int]:
-        """Episodes that ended in these rounds; the one look at the device of an iteration."""
-        seen = [(x.reward, x.terminated, x.truncated) for x in rounds]
+    def _ended_episodes(self, rounds: list[Transition]) -> tuple[int, float, int]:
+        """Sum up the episodes that ended in an iteration; reads the device once."""
+        outcomes = tuple((x.reward, x.terminated, x.truncated) for x in rounds)
         if self._on_device:
-            seen = self.runtime.to_numpy(tuple(seen))
-        reward, terminated, truncated = (np.concatenate(x) for x in zip(*seen, strict=True))
+            outcomes = self.runtime.to_numpy(outcomes)
+        reward, terminated, truncated = (np.concatenate(x) for x in zip(*outcomes, strict=True))
         return self._episodes.take(reward, terminated | truncated)

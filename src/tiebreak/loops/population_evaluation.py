@@ -13,50 +13,54 @@ from tiebreak.core.types import Agent, Array, State
 from tiebreak.envs.base import DeviceEnv
 from tiebreak.envs.device_keys import chunk_key, env_keys
 from tiebreak.envs.policy_observation import make_env_for
+from tiebreak.envs.task import Task
 from tiebreak.loops.evaluate import CHUNK_STEPS
 from tiebreak.loops.fused_population import Population
-from tiebreak.loops.population_vmap import many, places, stacked
+from tiebreak.loops.population_vmap import shardings, stack_trees, vmap_agents
 
 
 class PopulationEvaluator:
-    """Runs every agent on the environments that its own single run is evaluated on."""
+    """Evaluates every agent in the environments that its own single run is evaluated in."""
 
-    def __init__(self, algorithm: str, population: Population, task: str, episodes: int):
+    def __init__(self, algorithm: str, population: Population, task: str | Task, episodes: int):
         loop = population.loop
         env = make_env_for(algorithm, task, episodes)
-        shape = registry.data_module(algorithm).act_noise(env.spec, episodes).shape
+        noise_shape = registry.data_module(algorithm).act_noise(env.spec, episodes).shape
         keys = [env_keys(derive(seed, "evaluation")) for seed in population.seeds]
-        own, _ = places(population.mesh, loop.runtime.native_device)
-        self._keys = jax.device_put(stacked(keys), own)
-        one = _evaluation(loop.raw_agent, env, shape)
-        self._run = loop.runtime.transform(many(one, (0, 0), (0, 0), population.mesh), keep=True)
+        per_agent, _ = shardings(population.mesh, loop.runtime.native_device)
+        self._keys = jax.device_put(stack_trees(keys), per_agent)
+
+        program = _make_evaluation(loop.raw_agent, env, noise_shape)
+        of_all = vmap_agents(program, (0, 0), (0, 0), population.mesh)
+        self._evaluate = loop.runtime.transform(of_all, keep=True)
 
     def returns(self, state: State) -> list[list[float]]:
-        """Undiscounted returns, one for each agent and environment; every episode starts anew."""
-        return jax.device_get(self._run(state, self._keys)[1]).tolist()
+        """Return the undiscounted return of each agent in each environment, from its start."""
+        return jax.device_get(self._evaluate(state, self._keys)[1]).tolist()
 
     def close(self) -> None:
-        """There is nothing to release."""
+        """Do nothing: device environments hold nothing."""
 
 
-def _evaluation(raw: Agent, env: DeviceEnv, noise_shape: tuple[int, ...]) -> Callable:
-    """(state, keys) -> state, returns [N] of one agent's first episodes, zero noise."""
+def _make_evaluation(raw_agent: Agent, env: DeviceEnv, noise_shape: tuple[int, ...]) -> Callable:
+    """Return a function (state, keys) -> state, returns [N] of one agent's first episodes."""
 
     def evaluate(state: State, keys: tuple[Array, Array]) -> tuple[State, Array]:
         reset_key, steps_key = keys
         noise = jnp.zeros(noise_shape)
 
-        def step(world, row):
-            env_state, obs, total, running = world
-            env_state, out = env.step(env_state, raw.act(state, obs, noise).action, row)
+        def step(carry, env_noise):
+            env_state, obs, total, running = carry
+            action = raw_agent.act(state, obs, noise).action
+            env_state, out = env.step(env_state, action, env_noise)
             total = total + jnp.where(running, out.reward, 0.0)
             running = running & ~(out.terminated | out.truncated)
             return (env_state, out.obs, total, running), None
 
         def chunk(loop):
-            index, world = loop
-            rows = env.draw(chunk_key(steps_key, index), CHUNK_STEPS)
-            return index + 1, jax.lax.scan(step, world, rows)[0]
+            index, carry = loop
+            env_noise = env.draw(chunk_key(steps_key, index), CHUNK_STEPS)
+            return index + 1, jax.lax.scan(step, carry, env_noise)[0]
 
         start = *env.reset(reset_key), jnp.zeros(env.num_envs), jnp.ones(env.num_envs, bool)
         loop = jnp.zeros((), jnp.int32), start

@@ -1,4 +1,4 @@
-"""One agent's program as that of many: `vmap`, the devices' axis, and settings as arguments."""
+"""One agent's program turned into that of many: `vmap`, devices, and settings as arguments."""
 
 from __future__ import annotations
 
@@ -18,99 +18,123 @@ from tiebreak.core.types import Array, Tree
 from tiebreak.loops.exploration import noise_scales
 
 AXIS = "agents"
-"""The name of the devices' axis."""
+"""Name of the axis of devices."""
 
 
-def many(program: Callable, inputs: Tree, outputs: Tree, mesh: Mesh | None) -> Callable:
-    """One agent's program as that of all; 0 in `inputs` and `outputs` (prefix trees) is what each
-    agent has for itself, None what all share.
+def vmap_agents(program: Callable, inputs: Tree, outputs: Tree, mesh: Mesh | None) -> Callable:
+    """Vectorise one agent's program over all agents, and split them over the devices of `mesh`.
+
+    Args:
+        inputs, outputs: Prefix trees of the program's arguments and results; 0 where each agent
+            has its own, None where all share one.
     """
-    wide = jax.vmap(program, inputs, outputs)
+    of_all = jax.vmap(program, inputs, outputs)
     if mesh is None:
-        return wide
-    spec = PartitionSpec(AXIS), PartitionSpec()
+        return of_all
+    per_agent, shared = PartitionSpec(AXIS), PartitionSpec()
     # What is shared is computed from what is shared: equal everywhere, which JAX need not prove.
     return jax.shard_map(
-        wide, mesh=mesh, in_specs=at(inputs, *spec), out_specs=at(outputs, *spec), check_vma=False
+        of_all,
+        mesh=mesh,
+        in_specs=fill_axes(inputs, per_agent, shared),
+        out_specs=fill_axes(outputs, per_agent, shared),
+        check_vma=False,
     )
 
 
-def stacked(trees: Sequence[Tree]) -> Tree:
-    """Like trees as one, with a new leading axis."""
+def stack_trees(trees: Sequence[Tree]) -> Tree:
+    """Stack trees of the same structure along a new leading axis."""
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
 
 
-def places(mesh: Mesh | None, device: Any) -> tuple[Any, Any]:
-    """Where arrays belong of which each agent has its own, and those that all share."""
+def shardings(mesh: Mesh | None, device: Any) -> tuple[Any, Any]:
+    """Return where arrays with one row per agent belong, and where arrays that all share do."""
     if mesh is None:
         return device, device
     return NamedSharding(mesh, PartitionSpec(AXIS)), NamedSharding(mesh, PartitionSpec())
 
 
-def at(axes: Tree, own: Any, shared: Any) -> Tree:
-    """`own` for every 0, `shared` for every None."""
-    return jax.tree.map(lambda a: shared if a is None else own, axes, is_leaf=lambda a: a is None)
+def fill_axes(axes: Tree, per_agent: Any, shared: Any) -> Tree:
+    """Replace every 0 in a tree of axes by `per_agent`, and every None by `shared`."""
+
+    def fill(axis: int | None) -> Any:
+        return shared if axis is None else per_agent
+
+    return jax.tree.map(fill, axes, is_leaf=lambda axis: axis is None)
 
 
-def settled(algorithm: str, loop: Any, name: str) -> Callable:
-    """One agent's program, with what it has of its own settings beside its keys."""
+def with_agent_config(algorithm: str, loop: Any, method: Callable) -> Callable:
+    """Wrap the training program so that each agent uses its own hyper-parameters.
+
+    They are passed along with the agent's PRNG keys, as (keys, {setting: value}); `method` is an
+    unbound method of the loop's class, e.g. `_chunk`.
+    """
     runtime = loop.runtime
     make = registry.load(registry.IMPLEMENTATIONS[algorithm, runtime.framework]).make_agent
-    initial = registry.data_module(algorithm).initial_weights
+    initial_weights = registry.data_module(algorithm).initial_weights
 
     def program(state: Tree, carry: Tree, keys: tuple, iterations: Any) -> Any:
         keys, values = keys
         if not values:
-            return getattr(loop, name)(state, carry, keys, iterations)
-        own = copy.copy(loop)
-        own.config = dataclasses.replace(loop.config, **values)
-        own.raw_agent = make(loop.spec, own.config, runtime.build())
-        own._scales = noise_scales(algorithm, own.config)
-        run = getattr(own, name)
+            return method(loop, state, carry, keys, iterations)
+
+        # The single run's program, traced with numbers of the config that are arguments.
+        of_agent = copy.copy(loop)
+        of_agent.config = dataclasses.replace(loop.config, **values)
+        of_agent.raw_agent = make(loop.spec, of_agent.config, runtime.build())
+        of_agent._scales = noise_scales(algorithm, of_agent.config)
+
+        def run(*args: Any) -> Any:
+            return method(of_agent, *args)
+
         if runtime.framework == "nnx":
-            run = _with_rules_of(own.raw_agent.load(initial(loop.spec, loop.config, 0)), run)
+            weights = initial_weights(loop.spec, loop.config, 0)
+            run = _with_optimizers_of(of_agent.raw_agent.load(weights), run)
         return run(state, carry, keys, iterations)
 
     return program
 
 
-def _with_rules_of(like: Tree, program: Callable) -> Callable:
-    """The program with the step sizes of the state `like`: NNX states hold optimizers' rules."""
+def _with_optimizers_of(like: Tree, program: Callable) -> Callable:
+    """Wrap a program so that it uses the step sizes of `like`: NNX states hold optimizer rules."""
     from tiebreak.frameworks.jax.nnx import optimizer_rules, replace_optimizer_rules
 
-    def ruled(state: Tree, *rest: Any) -> Any:
+    def run(state: Tree, *rest: Any) -> Any:
         before = optimizer_rules(state)
         replace_optimizer_rules(state, optimizer_rules(like))
-        after, told = program(state, *rest)
-        for each in (state, after):  # no traced number may outlive the trace
-            replace_optimizer_rules(each, before)
-        return after, told
+        after, out = program(state, *rest)
+        # No traced number may outlive the trace.
+        replace_optimizer_rules(state, before)
+        replace_optimizer_rules(after, before)
+        return after, out
 
-    return ruled
+    return run
 
 
 def require_one_program(algorithm: str, loop: Any, varied: Mapping[str, Array]) -> None:
-    """Raise UsageError where a setting that differs is one on which the program itself depends.
+    """Raise UsageError if the program itself depends on a setting that differs between agents.
 
-    `loop` is one agent's; `varied`: [N] of each setting.
+    Args:
+        loop: A loop of one agent.
+        varied: Setting -> [N], its value for each agent.
     """
-    program = settled(algorithm, loop, "_chunk")
+    program = with_agent_config(algorithm, loop, type(loop)._chunk)
     weights = registry.data_module(algorithm).initial_weights(loop.spec, loop.config, 0)
 
-    def one(values: Mapping[str, Array]) -> Any:
-        keys = loop._keys, values
+    def of_one_agent(values: Mapping[str, Array]) -> Any:
+        keys = (loop._keys, values)
         return program(loop.raw_agent.load(weights), loop._carry, keys, np.int32(1))[1]
 
-    def traced(names: Iterable[str]) -> bool:
+    def can_vary(names: Iterable[str]) -> bool:
         try:
-            jax.eval_shape(one, {name: varied[name][0] for name in names})
+            jax.eval_shape(of_one_agent, {name: varied[name][0] for name in names})
         except jax.errors.JAXTypeError:
             return False
         return True
 
-    if varied and not traced(varied):
-        wrong = [name for name in varied if not traced([name])] or list(varied)
+    if varied and not can_vary(varied):
+        fixed = [name for name in varied if not can_vary([name])] or list(varied)
         raise UsageError(
-            f"{', '.join(wrong)} cannot differ between agents of one program: what is compiled "
+            f"{', '.join(fixed)} cannot differ between agents of one program: what is compiled "
             "depends on it; train them one by one, with --set"
         )
