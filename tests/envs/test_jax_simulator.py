@@ -14,7 +14,7 @@ from training.fakes import CONFIG
 
 from tiebreak.core.errors import UsageError
 from tiebreak.envs.bridge import BridgeEnv
-from tiebreak.envs.jax_simulator import LEAST_STARTS, SimulatedEnv, split_physics
+from tiebreak.envs.jax_simulator import MIN_STARTS, SimulatedEnv, split_physics
 from tiebreak.envs.jax_state import dump_tree, load_tree
 from tiebreak.training import train as training
 
@@ -132,10 +132,10 @@ def test_keys_are_everything_and_every_episode_is_another():
     assert (steps.obs[..., LUCK] != rollout(make(4), actions, seed=8)[2].obs[..., LUCK]).all()
     assert len(np.unique(first[:, LUCK])) == NUM_ENVS
     began = np.asarray(steps.obs)[3::4, :, LUCK]
-    assert all(len(np.unique(began[:, i])) > LEAST_STARTS / 2 for i in range(NUM_ENVS))
+    assert all(len(np.unique(began[:, i])) > MIN_STARTS / 2 for i in range(NUM_ENVS))
     # Many more episodes than states: those from the same one have noise of their own.
     fresh = np.asarray(steps.final_obs)[4::4, :, NOISE]
-    assert len(np.unique(fresh)) == fresh.size > 4 * LEAST_STARTS
+    assert len(np.unique(fresh)) == fresh.size > 4 * MIN_STARTS
 
 
 @pytest.mark.parametrize("impl", ["rbg", "unsafe_rbg"])
@@ -145,12 +145,12 @@ def test_every_kind_of_key_works(impl):
     assert np.isfinite(steps.obs).all()
 
 
-@pytest.mark.parametrize("num_envs", [NUM_ENVS, LEAST_STARTS + 8])
+@pytest.mark.parametrize("num_envs", [NUM_ENVS, MIN_STARTS + 8])
 def test_resets_run_at_the_start_and_never_in_a_step(num_envs):
     env = make(3, num_envs=num_envs)
     key = jax.random.key(0)
     state, obs = env.reset(key)
-    assert state.starts.obs.shape == (max(num_envs, LEAST_STARTS), 3)
+    assert state.starts.obs.shape == (max(num_envs, MIN_STARTS), 3)
     np.testing.assert_array_equal(obs, state.starts.obs[:num_envs])
     before = env._env.resets
     noise = jax.tree.map(lambda x: x[0], env.draw(key, 1))

@@ -175,7 +175,7 @@ def test_eight_devices_give_the_result_of_one(algorithm, framework):
 )
 def test_as_many_devices_as_divide_the_agents(monkeypatch, device, agents, used):
     monkeypatch.setattr(fused_population.jax, "local_devices", lambda backend: list(range(8)))
-    runtime = SimpleNamespace(_device=SimpleNamespace(platform="cpu"), device=device)
+    runtime = SimpleNamespace(native_device=SimpleNamespace(platform="cpu"), device=device)
     assert len(fused_population._devices(runtime, agents)) == used
 
 

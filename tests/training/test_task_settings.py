@@ -89,6 +89,6 @@ def test_it_is_among_the_first_lines_of_a_training(loop, monkeypatch, capsys):
 )
 def test_a_run_names_the_simulators_versions(monkeypatch, engine, wanted):
     monkeypatch.setattr(versions, "version", lambda package: "1.0")
-    found = versions.of_run("torch", engine)
+    found = versions.run_versions("torch", engine)
     assert wanted <= found.keys()
     assert ("mujoco" in found) == ("mujoco" in wanted)

@@ -1,4 +1,4 @@
-"""brax on the device: `brax/ant`, or `brax/ant@spring` for another of its kinds of physics."""
+"""brax on the device: `brax/ant`, or `brax/ant@spring` for another of its physics backends."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ with without_greetings():
     from brax import envs
 
 PHYSICS = ("generalized", "spring", "positional", "mjx")
-"""What brax can simulate a task with."""
+"""Physics backends of brax; the first is the default."""
 
 LIMIT_STEPS = 1000
-"""Where episodes are cut: what brax itself trains and evaluates with."""
+"""Steps after which episodes are truncated, as brax itself trains and evaluates."""
 
 
 def make(name: str, num_envs: int, seed: int) -> SimulatedEnv:
-    """`num_envs` environments of `task` or `task@physics`; `seed` is not used, keys are arguments.
+    """Make `num_envs` environments of `task` or `task@physics`; keys are arguments, not `seed`.
 
     Raises UsageError for an unknown task or physics, and for a task that lacks the physics.
     """
@@ -29,13 +29,13 @@ def make(name: str, num_envs: int, seed: int) -> SimulatedEnv:
 
 
 def tasks() -> list[str]:
-    """All that brax has registered, a user's own included."""
+    """Return all tasks that brax has registered, a user's own included."""
     return list(envs._envs)  # there is no public list
 
 
 @functools.cache
 def _load(task: str, physics: str) -> Any:
-    """One environment, which holds no state: made once, it serves training and evaluation."""
+    """Make one environment; it holds no state, so training and evaluation share it."""
     if task not in tasks():
         valid = [f"brax/{name}" for name in tasks()]
         raise unknown("task", f"brax/{task}", valid, "(tiebreak list --tasks brax)")

@@ -1,7 +1,7 @@
-"""A device engine seen by torch, TensorFlow or a host loop in JAX, one compiled call per step.
+"""A device engine stepped by torch, TensorFlow or a host loop in JAX, one compiled call per step.
 
 Arrays cross by DLPack, without a copy. The five results are exchanged one by one: packing them
-into one matrix saves torch 3 µs of 18 and costs TensorFlow 100, where slicing is dear.
+into one matrix saves torch 3 µs of 18, and costs TensorFlow 100, where slicing is expensive.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from tiebreak.envs.jax_state import dump_tree, load_tree
 
 
 class BridgeEnv(HostEnv):
-    """`device_env` on the runtime's device; takes and gives the runtime's own arrays.
+    """Steps `device_env` on the runtime's device; takes and returns the runtime's own arrays.
 
     Randomness is drawn for `chunk_steps` steps at a time, from the keys that a fused loop with
     chunks of the same length uses: both see the same episodes.
@@ -47,14 +47,15 @@ class BridgeEnv(HostEnv):
         self._steps = 0
 
     def reset(self) -> Array:
-        """Start again from the seed: the same first observations every time."""
-        # A reset that uses no key is tied to no device: said here, or step would compile twice.
+        """Start again from the seed; the first observations are the same every time."""
+        # A reset that uses no key is committed to no device: without this, step would compile
+        # twice.
         self._carry, obs = jax.device_put(self._reset(self._keys[0]), self._device)
         self._steps = 0
         return self._runtime.from_dlpack(obs)
 
     def step(self, action: Array) -> EnvStep:
-        """One compiled call; `action` may be the runtime's, JAX's or NumPy's."""
+        """Step in one compiled call; `action` may be the runtime's, JAX's or NumPy's."""
         chunk, row = divmod(self._steps, self._chunk_steps)
         if row == 0:
             self._noise = self._draw(self._keys[1], np.uint32(chunk))
@@ -63,11 +64,11 @@ class BridgeEnv(HostEnv):
         return EnvStep(*(self._runtime.from_dlpack(leaf) for leaf in out))
 
     def snapshot(self) -> Arrays:
-        """The environments' state; what they draw follows from the number of steps."""
+        """Return the environments' state; their draws follow from the number of steps."""
         return {"steps": np.array(self._steps), **add_prefix("state", dump_tree(self._carry))}
 
     def restore(self, arrays: Mapping[str, np.ndarray]) -> None:
-        """Go on where `snapshot` was taken; the noise of a chunk under way is drawn again."""
+        """Continue from a `snapshot`; the noise of a chunk under way is drawn again."""
         self._carry = load_tree(self._carry, strip_prefix("state", arrays))
         self._steps = int(arrays["steps"])
         chunk, row = divmod(self._steps, self._chunk_steps)
@@ -94,7 +95,7 @@ def _reset(env: DeviceEnv, key: Array) -> tuple[Tree, Array]:
 def _step(
     env: DeviceEnv, chunk_steps: int, carry: Tree, noise: Tree, action: Array
 ) -> tuple[Tree, EnvStep]:
-    """One step with row t of the chunk's noise; t is counted on the device."""
+    """Step with row t of the chunk's noise; t is counted on the device."""
     state, t = carry
     row = jax.tree.map(lambda x: x[t], noise)
     state, out = env.step(state, jnp.asarray(action), row)
@@ -102,8 +103,9 @@ def _step(
 
 
 def find_device(name: str) -> Any:
-    """JAX's device at the place where a runtime's arrays are: `cpu`, `cuda`, `cuda:1`, `gpu`; of
-    `gpu:all` the first, as policies are evaluated on one.
+    """Return the JAX device for a runtime's device name: `cpu`, `cuda`, `cuda:1`, `gpu`.
+
+    The first one for `gpu:all`, as policies are evaluated on one. Raises MissingDevice.
     """
     kind, _, index = name.lower().removesuffix(":all").partition(":")
     try:

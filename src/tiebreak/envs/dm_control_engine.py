@@ -20,12 +20,12 @@ from tiebreak.envs.base import HostEnv
 from tiebreak.envs.mujoco_advice import without_advice
 
 UNBOUNDED = ("lqr",)
-"""Domains whose actions have no bounds; dm_control says ±1e10, the largest number in MuJoCo."""
+"""Domains whose actions are unbounded; dm_control reports ±1e10, the largest number in MuJoCo."""
 
 
 @contextlib.contextmanager
 def _without_display() -> Iterator[None]:
-    """Nothing is rendered here; dm_control looks for a display when imported, and warns if none."""
+    """Disable rendering while dm_control is imported: it looks for a display, and warns if none."""
     if "MUJOCO_GL" in os.environ:
         yield
         return
@@ -41,10 +41,11 @@ with _without_display():
 
 
 class DmControlEnv(HostEnv):
-    """N like tasks, stepped one after the other.
+    """N environments of one task, stepped one after the other.
 
-    Observations are the parts of the suite's dictionary, each flattened, in the order of the task's
-    observation_spec(), as one float32 vector. Time limits truncate; a discount of 0 terminates.
+    Observations are the entries of the suite's dictionary, each flattened, in the order of the
+    task's observation_spec(), as one float32 vector. Time limits truncate; a discount of 0
+    terminates.
     """
 
     def __init__(self, envs: list[Any], spec: EnvSpec, seeds: list[int]):
@@ -60,7 +61,7 @@ class DmControlEnv(HostEnv):
         return obs
 
     def step(self, action: Array) -> EnvStep:
-        """Step, and reset what ended: its random numbers go on from where they were."""
+        """Step, and reset what ended; its random numbers continue from where they were."""
         obs = np.empty(self._obs_shape, np.float32)
         reward = np.empty(self.num_envs, np.float32)
         terminated, truncated = np.zeros((2, self.num_envs), np.bool_)
@@ -88,9 +89,9 @@ class DmControlEnv(HostEnv):
 
 
 def make(name: str, num_envs: int, seed: int, first: int = 0) -> DmControlEnv:
-    """`num_envs` environments of `domain-task`, e.g. `cartpole-swingup`.
+    """Make `num_envs` environments of `domain-task`, e.g. `cartpole-swingup`.
 
-    `first`: how many come before these, where processes share out the environments of one run.
+    `first`: index of the first of them among all of a run, whose processes share them.
     Raises UsageError for an unknown name and for actions without bounds.
     """
     domain, _, task = name.partition("-")
@@ -109,7 +110,7 @@ def make(name: str, num_envs: int, seed: int, first: int = 0) -> DmControlEnv:
 
 
 def tasks() -> list[str]:
-    """All tasks of the suite but those of lqr, whose actions have no bounds."""
+    """Return all tasks of the suite but those of lqr, whose actions are unbounded."""
     return [f"{domain}-{task}" for domain, task in suite.ALL_TASKS if domain not in UNBOUNDED]
 
 
@@ -131,6 +132,8 @@ def _env_spec(env: Any) -> EnvSpec:
     )
 
 
-def _flatten(parts: Mapping[str, Any], row: np.ndarray) -> None:
-    """The parts of an observation one after the other into `row`."""
-    np.concatenate([np.ravel(part) for part in parts.values()], out=row, casting="same_kind")
+def _flatten(observation: Mapping[str, Any], row: np.ndarray) -> None:
+    """Write the entries of an observation one after the other into `row`."""
+    np.concatenate(
+        [np.ravel(entry) for entry in observation.values()], out=row, casting="same_kind"
+    )

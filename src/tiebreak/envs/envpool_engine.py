@@ -20,10 +20,10 @@ from tiebreak.core.types import Array, EnvSpec, EnvStep
 from tiebreak.envs.base import HostEnv
 
 SUPPORTED = ("envpool.mujoco.gym", "envpool.classic_control")
-"""The parts of envpool whose observations are one Box and whose actions the algorithms know."""
+"""Packages of envpool whose observations are one Box and whose actions are supported."""
 
 NEVER = 2**31 - 1
-"""No limit inside envpool: at its limit it says `truncated` also where an episode terminated."""
+"""No time limit inside envpool: at its limit it reports `truncated` also on termination."""
 
 
 class EnvpoolEnv(HostEnv):
@@ -45,7 +45,7 @@ class EnvpoolEnv(HostEnv):
         return self._pool.reset()[0].astype(np.float32)
 
     def step(self, action: Array) -> EnvStep:
-        """Step, and reset what ended: its random numbers go on from where they were."""
+        """Step, and reset what ended; its random numbers continue from where they were."""
         out, reward, terminated, _, info = self._pool.step(np.asarray(action))
         final_obs = out.astype(np.float32)
         truncated = (info["elapsed_step"] >= self._limit) & ~terminated
@@ -62,14 +62,14 @@ class EnvpoolEnv(HostEnv):
 
     def _make(self) -> Any:
         pool = envpool.make_gymnasium(self._task, max_episode_steps=NEVER, **self._options)
-        with warnings.catch_warnings():  # Gymnasium's, about bounds that envpool has in float64
+        with warnings.catch_warnings():  # of Gymnasium, about bounds that envpool has in float64
             warnings.simplefilter("ignore")
             _ = pool.observation_space, pool.action_space  # made when first asked for, and kept
         return pool
 
 
 def make(name: str, num_envs: int, seed: int) -> EnvpoolEnv:
-    """`num_envs` environments of one of envpool's ids, e.g. `HalfCheetah-v4`.
+    """Make `num_envs` environments of one of envpool's ids, e.g. `HalfCheetah-v4`.
 
     Raises UsageError for an unknown id, and for one of envpool's other kinds of task.
     """
@@ -85,7 +85,7 @@ def make(name: str, num_envs: int, seed: int) -> EnvpoolEnv:
 
 
 def tasks() -> list[str]:
-    """envpool's MuJoCo and classic control ids."""
+    """Return envpool's MuJoCo and classic control ids."""
     specs = registration.registry.specs
     return [name for name in registration.list_all_envs() if specs[name][0] in SUPPORTED]
 

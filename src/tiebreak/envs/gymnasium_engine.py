@@ -1,7 +1,7 @@
 """Gymnasium on the host: MuJoCo v4 and v5, classic control, and any registered id.
 
-The environments are stepped here rather than by `SyncVectorEnv`: the same SAME_STEP meaning, but
-without its per-step merging of info dictionaries, which costs 10 to 30 % of a step.
+The environments are stepped here rather than by `SyncVectorEnv`: with its SAME_STEP resets, but
+without its merging of info dictionaries, which costs 10 to 30 % of a step.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import numpy as np
 from tiebreak.core.errors import MissingDependency, UsageError, unknown
 from tiebreak.core.prefixes import Arrays, add_prefix, strip_prefix
 from tiebreak.core.seeding import derive
+from tiebreak.core.text import one_line
 from tiebreak.core.types import Array, EnvSpec, EnvStep
 from tiebreak.envs import gymnasium_state
 from tiebreak.envs.base import HostEnv
@@ -30,7 +31,7 @@ SUPPORTED = "Box observations with Discrete or bounded Box actions"
 
 
 class GymnasiumEnv(HostEnv):
-    """N like Gymnasium environments, stepped one after the other; observations are float32."""
+    """N environments of one Gymnasium id, stepped one after the other; observations are float32."""
 
     def __init__(self, envs: list[gymnasium.Env], spec: EnvSpec, seed: int, first: int = 0):
         self.spec, self.num_envs, self._envs = spec, len(envs), envs
@@ -46,7 +47,7 @@ class GymnasiumEnv(HostEnv):
         return obs
 
     def step(self, action: Array) -> EnvStep:
-        """Step, and reset what ended: its random numbers go on from where they were."""
+        """Step, and reset what ended; its random numbers continue from where they were."""
         obs = np.empty(self._obs_shape, np.float32)
         reward = np.empty(self.num_envs, np.float32)
         terminated, truncated = np.zeros((2, self.num_envs), np.bool_)
@@ -64,7 +65,7 @@ class GymnasiumEnv(HostEnv):
         return EnvStep(obs, reward, terminated, truncated, final_obs)
 
     def snapshot(self) -> Arrays | None:
-        """Where MuJoCo's and classic control tasks are; None for any other."""
+        """Return the state of MuJoCo and classic control tasks; None for any other."""
         out: Arrays = {}
         for i, env in enumerate(self._envs):
             if (arrays := gymnasium_state.snapshot(env)) is None:
@@ -73,7 +74,7 @@ class GymnasiumEnv(HostEnv):
         return out
 
     def restore(self, arrays: Mapping[str, np.ndarray]) -> None:
-        """Go on where `snapshot` was taken."""
+        """Continue from a `snapshot`."""
         for i, env in enumerate(self._envs):
             gymnasium_state.restore(env, strip_prefix(str(i), arrays))
 
@@ -84,9 +85,9 @@ class GymnasiumEnv(HostEnv):
 
 
 def make(name: str, num_envs: int, seed: int, first: int = 0) -> GymnasiumEnv:
-    """`num_envs` environments of a registered id, `HalfCheetah-v4` or `module:EnvId-v0`.
+    """Make `num_envs` environments of a registered id, `HalfCheetah-v4` or `module:EnvId-v0`.
 
-    `first`: how many come before these, where processes share out the environments of one run.
+    `first`: index of the first of them among all of a run, whose processes share them.
     Raises UsageError for an unknown id, a module that cannot be imported, spaces that are not
     supported; MissingDependency when the environment needs a package that is not there.
     """
@@ -103,7 +104,7 @@ def make(name: str, num_envs: int, seed: int, first: int = 0) -> GymnasiumEnv:
 
 
 def tasks() -> list[str]:
-    """Registered ids that can work here, those of user modules already imported included.
+    """Return the registered ids that can work here, those of imported user modules included.
 
     Left out: MuJoCo v2 and v3 (moved to another project) and toy text (no Box observations).
     """
@@ -124,7 +125,7 @@ def _final(obs: np.ndarray, ended: list[tuple[int, np.ndarray]]) -> np.ndarray:
 
 
 def _action_rows(space: gymnasium.Space) -> Callable[[Array], Any]:
-    """Actions as the loops give them ([N] int or [N, A]) -> one per environment."""
+    """Return a function that turns actions, [N] int or [N, A], into one per environment."""
     if isinstance(space, gymnasium.spaces.Discrete):
         start = int(space.start)
         if start == 0:
@@ -135,7 +136,7 @@ def _action_rows(space: gymnasium.Space) -> Callable[[Array], Any]:
 
 
 def _find(name: str) -> Any:
-    """The registry's row of an id, its module imported first."""
+    """Return Gymnasium's registry entry of an id, after importing its module."""
     module, _, env_id = name.rpartition(":")
     if module:
         _import(name, module)
@@ -148,8 +149,8 @@ def _find(name: str) -> Any:
 
 def _import(name: str, module: str) -> None:
     """Import a user's module, also from the folder that the command was started in."""
-    where = os.getcwd()
-    sys.path.append(where)
+    folder = os.getcwd()
+    sys.path.append(folder)
     try:
         importlib.import_module(module)
     except ImportError as error:
@@ -158,20 +159,16 @@ def _import(name: str, module: str) -> None:
             "in the folder that holds it"
         ) from error
     finally:
-        sys.path.remove(where)
+        sys.path.remove(folder)
 
 
 def _construct(name: str, row: Any) -> gymnasium.Env:
     try:
         return gymnasium.make(row)
     except (gymnasium.error.DependencyNotInstalled, ModuleNotFoundError) as error:
-        raise MissingDependency(f"task 'gymnasium/{name}': {_one_line(error)}") from error
+        raise MissingDependency(f"task 'gymnasium/{name}': {one_line(error)}") from error
     except (gymnasium.error.Error, ImportError) as error:
-        raise UsageError(f"task 'gymnasium/{name}' cannot run here: {_one_line(error)}") from error
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
+        raise UsageError(f"task 'gymnasium/{name}' cannot run here: {one_line(error)}") from error
 
 
 def _env_spec(name: str, env: gymnasium.Env) -> EnvSpec:
@@ -188,15 +185,15 @@ def _env_spec(name: str, env: gymnasium.Env) -> EnvSpec:
     return EnvSpec.make(observation_shape=obs.shape, action_low=action.low, action_high=action.high)
 
 
-def _unsupported(name: str, what: str, wrapper: str) -> UsageError:
+def _unsupported(name: str, space: str, wrapper: str) -> UsageError:
     return UsageError(
-        f"task 'gymnasium/{name}' has {what}; supported: {SUPPORTED}. Register an id of your own "
+        f"task 'gymnasium/{name}' has {space}; supported: {SUPPORTED}. Register an id of your own "
         f"that wraps it (gymnasium.wrappers.{wrapper}) and name it as module:EnvId-v0"
     )
 
 
 def _quiet(entry_point: str) -> AbstractContextManager[None]:
-    """No advice to a newcomer about MuJoCo's older model files, and no MUJOCO_LOG.TXT for it."""
+    """Silence MuJoCo's advice about its older model files, and its MUJOCO_LOG.TXT."""
     if "mujoco" not in entry_point or importlib.util.find_spec("mujoco") is None:
         return contextlib.nullcontext()
     return without_advice()

@@ -1,7 +1,7 @@
-"""Gymnasium environments as arrays, so that a run can go on exactly where it was cut.
+"""Snapshots of Gymnasium environments as arrays, so that a run resumes exactly.
 
-MuJoCo's and the classic control tasks. Others hold what nobody can copy from outside (a Box2D
-world, a user's own objects): they have no snapshot, and a resumed run starts new episodes there.
+For MuJoCo and the classic control tasks. Others hold state that cannot be copied from outside (a
+Box2D world, a user's own objects): they have no snapshot, and a resumed run starts new episodes.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from gymnasium import wrappers
 from tiebreak.core.prefixes import Arrays
 
 KNOWN = ("gymnasium.envs.mujoco.", "gymnasium.envs.classic_control.")
-"""Where the tasks are defined whose state is known to be all in here."""
+"""Modules of the tasks whose whole state is known."""
 WRAPPERS = (
     wrappers.TimeLimit, wrappers.OrderEnforcing, wrappers.PassiveEnvChecker, wrappers.ClipAction,
     wrappers.RescaleAction, wrappers.FlattenObservation, wrappers.DtypeObservation,
 )  # fmt: skip
-"""Wrappers that hold nothing between steps but the count of them; others may hold anything."""
+"""Wrappers whose only state is the number of steps; others may hold anything."""
 
 
 def snapshot(env: gymnasium.Env) -> Arrays | None:
-    """All that decides how `env` goes on; None where that cannot be had."""
+    """Return all that decides how `env` continues; None if that cannot be read."""
     inner: Any = env.unwrapped
     known = type(inner).__module__.startswith(KNOWN)
     if not known or not all(type(wrapper) in WRAPPERS for wrapper in _wrappers(env)):
@@ -39,7 +39,7 @@ def snapshot(env: gymnasium.Env) -> Arrays | None:
 
 
 def restore(env: gymnasium.Env, arrays: Mapping[str, np.ndarray]) -> None:
-    """What `snapshot` gave, into an environment of the same kind that has been reset."""
+    """Restore a `snapshot` into an environment of the same kind that has been reset."""
     inner: Any = env.unwrapped
     inner.np_random.bit_generator.state = _read(arrays["random"])
     for wrapper, elapsed in zip(_timed(env), arrays["elapsed"].tolist(), strict=True):
@@ -55,8 +55,9 @@ def restore(env: gymnasium.Env, arrays: Mapping[str, np.ndarray]) -> None:
 
 
 def _simulation(inner: Any) -> Arrays:
-    """All that MuJoCo's next step depends on, as it defines that itself, and what has followed
-    from it: rewards read positions that lie a step behind those that the state would give anew.
+    """Return MuJoCo's integration state, and the arrays derived from it.
+
+    Rewards read positions that lie a step behind those that the state alone would give.
     """
     import mujoco
 
@@ -78,22 +79,27 @@ def _restore_simulation(inner: Any, arrays: Mapping[str, np.ndarray]) -> None:
 
 
 def _derived(inner: Any) -> list[np.ndarray]:
-    """A simulation's float arrays, but for the constraints', which each step makes anew and whose
-    shapes differ from step to step: a new simulation has none of them.
+    """Return a simulation's float arrays, except those of the constraints.
+
+    Each step computes constraints anew, with shapes that differ from step to step; a new simulation
+    has none of them, by which they are recognised.
     """
     import mujoco
 
-    fresh, out = mujoco.MjData(inner.model), []
-    for name in dir(fresh):
-        same = None if name.startswith("_") else getattr(fresh, name)
-        if isinstance(same, np.ndarray) and same.dtype == np.float64 and same.size:
-            value = getattr(inner.data, name)
-            out += [value] * (value.shape == same.shape)
-    return out
+    new = mujoco.MjData(inner.model)
+    arrays = []
+    for name in dir(new):
+        of_new = None if name.startswith("_") else getattr(new, name)
+        if not isinstance(of_new, np.ndarray) or of_new.dtype != np.float64 or not of_new.size:
+            continue
+        array = getattr(inner.data, name)
+        if array.shape == of_new.shape:
+            arrays.append(array)
+    return arrays
 
 
 def _attributes(inner: Any) -> Arrays:
-    """A classic control task's attributes: numbers and None as JSON, arrays in their own types."""
+    """Return a classic control task's attributes: numbers and None as JSON, arrays as they are."""
     plain: dict[str, Any] = {}
     out: Arrays = {}
     for name, value in vars(inner).items():
@@ -117,7 +123,7 @@ def _wrappers(env: gymnasium.Env) -> Iterator[Any]:
 
 
 def _timed(env: gymnasium.Env) -> Iterator[Any]:
-    """The wrappers that count steps."""
+    """Return the wrappers that count steps."""
     return (wrapper for wrapper in _wrappers(env) if isinstance(wrapper, wrappers.TimeLimit))
 
 

@@ -27,12 +27,12 @@ Above it (MinAtar, Pong) moving them through memory costs more than resetting ag
 
 
 class Draws(NamedTuple):
-    """Everything random that steps can consume; leaves are [T, N, …]."""
+    """Randomness that steps can consume; leaves are [T, N, …]."""
 
     step_key: Array
     """Unused by deterministic environments, where XLA drops it."""
     reset: Tree
-    """(state, obs): what an environment that ends is reset to; only its key where that is large."""
+    """(state, obs) to which an environment that ends is reset; only a key where these are large."""
 
 
 class GymnaxEnv(DeviceEnv):
@@ -44,11 +44,11 @@ class GymnaxEnv(DeviceEnv):
         self._draw_states = self._reset_bytes() <= DRAWN_RESET_BYTES
 
     def reset(self, key: Array) -> tuple[Tree, Array]:
-        """Key -> (state, obs [N, *obs] float32)."""
+        """Start every environment; return state and obs [N, *obs] float32."""
         return jax.vmap(self._reset_one)(jax.random.split(key, self.num_envs))
 
     def draw(self, key: Array, num_steps: int) -> Draws:
-        """Step keys and reset states for `num_steps` steps, in one batch."""
+        """Draw step keys and reset states for `num_steps` steps, in one batch."""
         step_key, reset_key = jax.random.split(key)
         shape = (num_steps, self.num_envs)
         reset = jax.random.split(reset_key, shape)
@@ -57,9 +57,9 @@ class GymnaxEnv(DeviceEnv):
         return Draws(jax.random.split(step_key, shape), reset)
 
     def step(self, state: Tree, action: Array, noise: Draws) -> tuple[Tree, EnvStep]:
-        """One step, and the drawn reset where it ended something; termination beats truncation."""
-        kind = jnp.int32 if self.spec.discrete else jnp.float32
-        action = action.astype(kind).reshape(self.num_envs, *self._action_shape)
+        """Step, and reset what ended to the drawn state; termination takes precedence."""
+        dtype = jnp.int32 if self.spec.discrete else jnp.float32
+        action = action.astype(dtype).reshape(self.num_envs, *self._action_shape)
         state, final_obs, reward, terminated, truncated = jax.vmap(self._step_one)(
             noise.step_key, state, action
         )
@@ -88,7 +88,7 @@ class GymnaxEnv(DeviceEnv):
 
 
 def make(name: str, num_envs: int, seed: int) -> GymnaxEnv:
-    """`num_envs` environments of a gymnax id; `seed` is not used, keys are arguments here.
+    """Make `num_envs` environments of a gymnax id; keys are arguments, not `seed`.
 
     Raises UsageError for an unknown id and for environments outside what is supported.
     """
@@ -107,7 +107,7 @@ def make(name: str, num_envs: int, seed: int) -> GymnaxEnv:
 
 
 def tasks() -> list[str]:
-    """All ids that gymnax has registered, a user's own included."""
+    """Return all ids that gymnax has registered, a user's own included."""
     return list(gymnax.registered_envs)
 
 
@@ -124,8 +124,8 @@ def _env_spec(name: str, obs: Any, action: Any) -> EnvSpec:
     return EnvSpec.make(observation_shape=obs.shape, action_low=low, action_high=high)
 
 
-def _unsupported(name: str, what: str) -> UsageError:
+def _unsupported(name: str, space: str) -> UsageError:
     return UsageError(
-        f"task 'gymnax/{name}' has {what}; supported: Box observations with Discrete or bounded "
+        f"task 'gymnax/{name}' has {space}; supported: Box observations with Discrete or bounded "
         "Box actions"
     )

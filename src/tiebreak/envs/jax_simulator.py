@@ -1,6 +1,6 @@
-"""brax and Playground alike: one environment's `reset` and `step`, as many that reset themselves.
+"""Vectorised environments from the `reset` and `step` of one, for brax and Playground.
 
-Their resets simulate (Playground's CheetahRun: 200 steps), so a step makes none: a new episode
+Their resets simulate (Playground's CheetahRun: 200 steps), so that no step resets: a new episode
 begins in one of the states that were drawn at the start. See docs/decisions/0029.
 """
 
@@ -20,39 +20,39 @@ from tiebreak.core.types import Array, EnvSpec, EnvStep, Tree
 from tiebreak.envs.base import DeviceEnv
 from tiebreak.envs.jax_state import strong, where_rows
 
-LEAST_STARTS = 32
-"""First states that are drawn where there are fewer environments; else one for each of them."""
+MIN_STARTS = 32
+"""Number of first states, at least; with more environments, one for each of them."""
 
 
 class Simulated(NamedTuple):
     """The state of N environments."""
 
     sim: Tree
-    """[N, …]: the simulator's own states"""
+    """[N, …]: the simulator's own states."""
     starts: Tree
-    """[M, …]: the states in which episodes begin, M = max(N, LEAST_STARTS)"""
+    """[M, …]: the states in which episodes begin, M = max(N, MIN_STARTS)"""
     length: Array
-    """[N] int32: steps of the episode under way"""
+    """[N] int32: steps of the episode under way."""
     failures: Array
-    """[N] int32: how often the simulator gave what is no number"""
+    """[N] int32: how often the simulator returned NaN or infinity."""
 
 
 class Draws(NamedTuple):
-    """Everything random that steps can consume; leaves are [T, N, …]."""
+    """Randomness that steps can consume; leaves are [T, N, …]."""
 
     start: Array
-    """int32: which of the first states an episode that begins here gets"""
+    """int32: index of the first state of an episode that begins here."""
     rng: Array
-    """uint32: its random key, so that two episodes with the same first state differ"""
+    """uint32: its random key, so that two episodes with the same first state differ."""
 
 
 class SimulatedEnv(DeviceEnv):
     """N environments of one simulator; actions in [-1, 1], observations as one vector.
 
-    `env`: `reset(key) -> state` and `step(state, action) -> state`, of one environment; a state
-    has `obs`, `reward`, `done` and a dictionary `info`. `limit_steps`: where an episode is cut,
-    `action_repeat`: how often each action is taken. `shared`: whether the leaf at a path belongs to
-    all environments together, which no reset may change.
+    `env` has `reset(key) -> state` and `step(state, action) -> state`, of one environment; a state
+    has `obs`, `reward`, `done` and a dictionary `info`. Episodes are truncated after `limit_steps`;
+    each action is taken `action_repeat` times. `shared(path)` is true for leaves that all
+    environments share, which no reset may change.
     """
 
     def __init__(
@@ -61,31 +61,31 @@ class SimulatedEnv(DeviceEnv):
     ):  # fmt: skip
         self.spec, self.num_envs = _spec(env), num_envs
         self._env, self._limit_steps, self._repeat = env, limit_steps, action_repeat
-        self._shared, self._num_starts = shared, max(num_envs, LEAST_STARTS)
+        self._shared, self._num_starts = shared, max(num_envs, MIN_STARTS)
 
     def reset(self, key: Array) -> tuple[Simulated, Array]:
-        """Key -> (state, obs [N, D] float32); the only place where the simulator's reset runs."""
+        """Start every environment; only here the simulator's own reset runs. obs [N, D] float32."""
         starts = strong(jax.vmap(self._env.reset)(_raw_keys(key, (self._num_starts,))))
-        # Where the simulator fails in its own reset, a state that is fine stands in.
-        fine = jnp.isfinite(_vectors(starts.obs)).all(axis=1)
-        starts = self._take(starts, jnp.where(fine, jnp.arange(len(fine)), jnp.argmax(fine)))
+        # Where the simulator fails in its own reset, a finite state replaces it.
+        finite = jnp.isfinite(_vectors(starts.obs)).all(axis=1)
+        starts = self._take(starts, jnp.where(finite, jnp.arange(len(finite)), jnp.argmax(finite)))
         sim = self._take(starts, jnp.arange(self.num_envs))
         zeros = jnp.zeros(self.num_envs, jnp.int32)
         return Simulated(sim, starts, zeros, jnp.zeros_like(zeros)), _vectors(sim.obs)
 
     def draw(self, key: Array, num_steps: int) -> Draws:
-        """For `num_steps` steps, in one batch."""
+        """Draw first states and keys for `num_steps` steps, in one batch."""
         start_key, rng_key = jax.random.split(key)
         shape = (num_steps, self.num_envs)
         start = jax.random.randint(start_key, shape, 0, self._num_starts)
         return Draws(start, _raw_keys(rng_key, shape))
 
     def step(self, state: Simulated, action: Array, noise: Draws) -> tuple[Simulated, EnvStep]:
-        """One step; what is no number ends an episode like a fall, without a reward."""
+        """Step; NaN or infinity terminates an episode, without a reward."""
         action = action.astype(jnp.float32).reshape(self.num_envs, -1)
         sim, reward, done = jax.vmap(self._advance)(state.sim, action)
-        seen, before = _vectors(sim.obs), _vectors(state.sim.obs)
-        failed = ~(jnp.isfinite(seen).all(axis=1) & jnp.isfinite(reward))
+        final_obs, last_obs = _vectors(sim.obs), _vectors(state.sim.obs)
+        failed = ~(jnp.isfinite(final_obs).all(axis=1) & jnp.isfinite(reward))
         length = state.length + 1
         terminated = done | failed
         truncated = (length >= self._limit_steps) & ~terminated
@@ -95,20 +95,20 @@ class SimulatedEnv(DeviceEnv):
         state = Simulated(sim, state.starts, jnp.where(ended, 0, length), failures)
         return state, EnvStep(
             _vectors(sim.obs), jnp.where(failed, 0.0, reward), terminated, truncated,
-            where_rows(failed, before, seen),
+            where_rows(failed, last_obs, final_obs),
         )  # fmt: skip
 
     def failures(self, state: Simulated) -> Array:
         return state.failures
 
     def _advance(self, sim: Any, action: Array) -> tuple[Any, Array, Array]:
-        """One environment: an action, as often as the task repeats it -> state, reward, done."""
+        """Step one environment, as often as the task repeats an action; sum the rewards."""
 
         def once(sim, _):
-            # A copy: simulators write into the dictionaries of the state that they are given.
+            # A copy: simulators write into the dictionaries of the state that is passed in.
             after = self._env.step(jax.tree.map(lambda x: x, sim), action)
-            told = jnp.asarray(after.reward, jnp.float32), jnp.asarray(after.done) > 0
-            return jax.tree.map(lambda new, old: jnp.asarray(new, old.dtype), after, sim), told
+            outcome = jnp.asarray(after.reward, jnp.float32), jnp.asarray(after.done) > 0
+            return jax.tree.map(lambda new, old: jnp.asarray(new, old.dtype), after, sim), outcome
 
         if self._repeat == 1:
             sim, (reward, done) = once(sim, None)
@@ -117,7 +117,7 @@ class SimulatedEnv(DeviceEnv):
         return sim, reward.sum(), done.any()
 
     def _begin(self, ended: Array, starts: Any, noise: Draws, sim: Any) -> Any:
-        """New episodes where the last ones have ended."""
+        """Begin new episodes where the last ones have ended."""
         new = self._take(starts, noise.start)
         if "rng" in new.info:
             new = new.replace(info={**new.info, "rng": noise.rng})
@@ -127,14 +127,14 @@ class SimulatedEnv(DeviceEnv):
         )  # fmt: skip
 
     def _take(self, states: Any, index: Array) -> Any:
-        """Rows of a batch of states."""
+        """Return rows of a batch of states."""
         return jax.tree_util.tree_map_with_path(
             lambda path, x: x if self._shared(path) else x[index], states
         )
 
 
 def split_physics(engine: str, name: str, physics: Sequence[str]) -> tuple[str, str]:
-    """`task` or `task@physics` -> both; the first of `physics` where none is named."""
+    """Split `task` or `task@physics`; the default is the first of `physics`."""
     task, at, chosen = name.partition("@")
     if at and chosen not in physics:
         raise unknown(f"physics of '{engine}/{task}'", chosen, physics)
@@ -142,10 +142,10 @@ def split_physics(engine: str, name: str, physics: Sequence[str]) -> tuple[str, 
 
 
 def vector(obs: Any) -> Array:
-    """One observation, flat; of a dictionary `state`, and then what `privileged_state` has more.
+    """Return one observation as a vector; of a dictionary, `state` and the rest of the privileged.
 
-    A `privileged_state` is taken to begin with `state`, as all of Playground's do: nothing is
-    stored or seen twice.
+    A `privileged_state` is taken to begin with `state`, as all of Playground's do, so that nothing
+    is stored or seen twice.
     """
     if not isinstance(obs, Mapping):
         return jnp.ravel(obs).astype(jnp.float32)
@@ -161,15 +161,15 @@ def _vectors(obs: Tree) -> Array:
 def _spec(env: Any) -> EnvSpec:
     obs = jax.eval_shape(lambda: env.reset(jax.random.PRNGKey(0)).obs)
     size = jax.eval_shape(vector, obs).size
-    seen = math.prod(obs["state"].shape) if isinstance(obs, Mapping) else size
+    visible = math.prod(obs["state"].shape) if isinstance(obs, Mapping) else size
     high = np.ones(int(env.action_size))
     return EnvSpec.make(
         observation_shape=(size,), action_low=-high, action_high=high,
-        visible=seen if seen < size else None,
+        visible=visible if visible < size else None,
     )  # fmt: skip
 
 
 def _raw_keys(key: Array, shape: tuple[int, ...]) -> Array:
-    """Keys as these simulators keep them in their states: numbers, which checkpoints can store."""
+    """Draw keys as these simulators keep them: plain numbers, which checkpoints can store."""
     words = jax.eval_shape(jax.random.PRNGKey, 0).shape  # of JAX's default generator
     return jax.random.bits(key, (*shape, *words), jnp.uint32)

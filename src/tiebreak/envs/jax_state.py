@@ -1,4 +1,4 @@
-"""A tree of JAX arrays: as NumPy arrays with names and back, and what automatic resets need."""
+"""Trees of JAX arrays: to named NumPy arrays and back, and helpers of automatic resets."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from tiebreak.core.types import Array, Tree
 
 
 def dump_tree(tree: Tree) -> Arrays:
-    """Path of a leaf -> its value."""
+    """Return every leaf as NumPy, by its path in the tree."""
     leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
     return {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in leaves}
 
 
 def load_tree(like: Tree, arrays: Mapping[str, np.ndarray]) -> Tree:
-    """What `dump_tree` gave, in the structure, the types and the place of `like`."""
+    """Restore a `dump_tree` with the structure, types and devices of `like`."""
 
     def leaf(path, old):
-        # Copied: a buffer that NumPy owns cannot be reused by the programs that are given it.
+        # Copied: a buffer that NumPy owns cannot be donated to a program.
         new = jnp.array(arrays[jax.tree_util.keystr(path)], old.dtype, copy=True)
         return jax.device_put(new.reshape(old.shape), old.sharding)
 
@@ -30,11 +30,11 @@ def load_tree(like: Tree, arrays: Mapping[str, np.ndarray]) -> Tree:
 
 
 def strong(tree: Tree) -> Tree:
-    """States may hold Python numbers: given a type here, once, so that a scan can carry them."""
+    """Convert Python numbers in a state to typed arrays, so that a scan can carry them."""
     return jax.tree.map(lambda x: jax.lax.convert_element_type(x, jnp.result_type(x)), tree)
 
 
 def where_rows(ended: Array, new: Array, old: Array) -> Array:
-    """Rows of `new` where ended [N], else of `old`, in `new`'s type: states keep theirs."""
+    """Select rows of `new` where `ended` [N], else of `old`, in the type of `new`."""
     ended = ended.reshape(ended.shape + (1,) * (new.ndim - 1))
     return jnp.where(ended, new, old.astype(new.dtype))

@@ -1,4 +1,4 @@
-"""What MuJoCo and its companions say unasked, kept away from the user and from MUJOCO_LOG.TXT."""
+"""Silence messages of MuJoCo and its companions while they load, also in MUJOCO_LOG.TXT."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def without_advice() -> Iterator[None]:
-    """No warnings while models are loaded; those that arise while stepping are left alone."""
+    """Suppress MuJoCo's warnings while models load; those of later steps are left alone."""
     import mujoco
 
     before = mujoco.get_mju_user_warning()
@@ -22,7 +22,7 @@ def without_advice() -> Iterator[None]:
 
 @contextlib.contextmanager
 def without_greetings() -> Iterator[None]:
-    """For importing MJX: it prints that Warp is missing, and Warp, later, that it is there.
+    """Suppress what MJX prints when imported (Warp is missing) and what Warp prints later.
 
     Both go to stdout, where tables and JSON are.
     """

@@ -23,10 +23,11 @@ with without_greetings():
     from mujoco_playground._src import mjx_env
 
 PHYSICS = ("jax", "warp")
+"""Physics backends of MJX; the first is the default."""
 
 
 def make(name: str, num_envs: int, seed: int) -> SimulatedEnv:
-    """`num_envs` environments of `task` or `task@physics`; `seed` is not used, keys are arguments.
+    """Make `num_envs` environments of `task` or `task@physics`; keys are arguments, not `seed`.
 
     Raises UsageError for an unknown task or physics, where Warp cannot run, and where a robot's
     meshes are not installed.
@@ -40,40 +41,40 @@ def make(name: str, num_envs: int, seed: int) -> SimulatedEnv:
 
 
 def tasks() -> list[str]:
-    """All that come with Playground."""
+    """Return all tasks that come with Playground."""
     return list(registry.ALL_ENVS)
 
 
 @functools.cache
 def _load(task: str, physics: str) -> Any:
-    """One environment, which holds no state: made once, it serves training and evaluation."""
+    """Make one environment; it holds no state, so training and evaluation share it."""
     if task not in tasks():
         valid = [f"playground/{name}" for name in tasks()]
         raise unknown("task", f"playground/{task}", valid, "(tiebreak list --tasks playground)")
-    chooses = "impl" in registry.get_default_config(task)
+    has_physics = "impl" in registry.get_default_config(task)
     if physics == "warp":
-        _require_warp(task, chooses)
+        _require_warp(task, has_physics)
     use_installed(mjx_env)
     with without_advice(), warnings.catch_warnings():  # about Playground's own model files
         warnings.simplefilter("ignore")
-        return registry.load(task, config_overrides={"impl": physics} if chooses else None)
+        return registry.load(task, config_overrides={"impl": physics} if has_physics else None)
 
 
-def _require_warp(task: str, chooses: bool) -> None:
-    if not chooses:
+def _require_warp(task: str, has_physics: bool) -> None:
+    if not has_physics:
         raise UsageError(f"task 'playground/{task}' has no choice of physics; leave @warp out")
     try:
         jax.devices("cuda")
     except RuntimeError as error:
-        there = ", ".join(sorted({device.platform for device in jax.devices()}))
+        platforms = ", ".join(sorted({device.platform for device in jax.devices()}))
         raise UsageError(
             f"task 'playground/{task}@warp' needs an NVIDIA GPU, and JAX sees none here (it sees: "
-            f"{there}); use 'playground/{task}'"
+            f"{platforms}); use 'playground/{task}'"
         ) from error
 
 
 def _shared(path: tuple) -> bool:
-    """Whether all worlds of Warp have a leaf of their state together, as they have contacts."""
+    """Return whether all worlds of Warp share a leaf of their state, as they share contacts."""
     from mujoco.mjx.warp.types import DATA_NON_VMAP
 
     return getattr(path[-1], "name", "") in DATA_NON_VMAP

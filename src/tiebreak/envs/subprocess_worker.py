@@ -1,6 +1,6 @@
-"""One of the processes of `envs/processes.py`: a part of the environments, and the memory for all.
+"""One of the processes of `subprocess_env.py`: steps its part of the environments.
 
-What it imports is what a process of environments waits for when it starts: no framework.
+Its imports delay the start of every such process: no framework.
 """
 
 from __future__ import annotations
@@ -19,45 +19,45 @@ from tiebreak.core.types import EnvSpec, EnvStep
 
 
 class Slots(NamedTuple):
-    """Views of memory that all processes see, with one row for each environment."""
+    """Views of shared memory, with one row per environment."""
 
     action: Any
     step: EnvStep
 
 
 def slot_bytes(spec: EnvSpec) -> int:
-    """What one environment's row takes."""
+    """Return the bytes of one environment's row."""
     return sum(math.prod(shape) * dtype.itemsize for shape, dtype in _layout(spec))
 
 
 def slots(spec: EnvSpec, num_envs: int, memory: Any) -> Slots:
-    """The slots of `num_envs` environments in `memory` of that many times `slot_bytes`."""
-    found, at = [], 0
+    """Return the slots of `num_envs` environments in `memory`, which has that many rows."""
+    arrays, offset = [], 0
     for shape, dtype in _layout(spec):
         whole = (num_envs, *shape)
-        found.append(np.frombuffer(memory, dtype, math.prod(whole), at).reshape(whole))
-        at += found[-1].nbytes
-    return Slots(found[0], EnvStep(*found[1:]))
+        arrays.append(np.frombuffer(memory, dtype, math.prod(whole), offset).reshape(whole))
+        offset += arrays[-1].nbytes
+    return Slots(arrays[0], EnvStep(*arrays[1:]))
 
 
 def serve(
     pipe: Connection, memory: Any, engine: str, name: str, num_envs: int, seed: int, part: range
 ) -> None:
-    """Answer until the other end is closed: (None, value), or what was raised as `_told`, None."""
+    """Answer until the other end is closed, with (None, value) or (`_describe_error`, None)."""
     with contextlib.suppress(BrokenPipeError, ConnectionResetError), pipe:
         try:
             env = registry.load(engine).make(name, len(part), seed, first=part.start)
             mine = _rows(slots(env.spec, num_envs, memory), part)
             pipe.send((None, None))
-            while question := _next(pipe):
-                pipe.send((None, _answer(env, mine, *question)))
+            while command := _next(pipe):
+                pipe.send((None, _call(env, mine, *command)))
             env.close()
         except Exception as error:
-            pipe.send((_told(error), None))
+            pipe.send((_describe_error(error), None))
 
 
-def named(part: range) -> str:
-    """How messages call a part."""
+def describe_part(part: range) -> str:
+    """Return the name of a part in messages, e.g. `environments 2 to 3`."""
     return f"environment {part[0]}" if len(part) == 1 else f"environments {part[0]} to {part[-1]}"
 
 
@@ -68,20 +68,20 @@ def _next(pipe: Connection) -> tuple[str, tuple] | None:
         return None
 
 
-def _answer(env: Any, mine: Slots, what: str, arguments: tuple) -> Any:
-    if what == "reset":
+def _call(env: Any, mine: Slots, method: str, arguments: tuple) -> Any:
+    if method == "reset":
         mine.step.obs[...] = env.reset()
-    elif what == "step":
+    elif method == "step":
         # A copy: an environment may keep its last action, and the memory is written over.
         for slot, array in zip(mine.step, env.step(mine.action.copy()), strict=True):
             slot[...] = array
     else:
-        return getattr(env, what)(*arguments)
+        return getattr(env, method)(*arguments)
     return None
 
 
-def _told(error: Exception) -> tuple[str, str, str]:
-    """Type, message and traceback: not every exception can travel."""
+def _describe_error(error: Exception) -> tuple[str, str, str]:
+    """Return type, message and traceback: not every exception can be pickled."""
     kind = "UsageError" if isinstance(error, UsageError) else type(error).__name__
     return kind, str(error), traceback.format_exc()
 
@@ -92,9 +92,9 @@ def _rows(whole: Slots, part: range) -> Slots:
 
 
 def _layout(spec: EnvSpec) -> list[tuple[tuple[int, ...], np.dtype]]:
-    """Shape and type of an environment's row of each slot; multiples of four bytes come first.
+    """Return shape and type of an environment's row of each slot; multiples of four bytes first.
 
-    Actions of a box in double precision, which holds whatever a loop gives.
+    Actions of a box are in double precision, which holds whatever a loop passes.
     """
     box = (spec.action_size,), np.dtype(np.float64)
     action = ((), np.dtype(np.int64)) if spec.discrete else box

@@ -1,14 +1,12 @@
-"""Returns and lengths of episodes: on the host, and inside a fused program."""
+"""Returns and lengths of episodes, on the host; fused programs have loops/fused_base.py."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
 from tiebreak.core.prefixes import Arrays
-from tiebreak.core.types import Array
 
 
 class Episodes:
@@ -48,34 +46,3 @@ class Episodes:
         """Restore the episodes of a `dump`."""
         self._return[:] = arrays["return"]
         self._length[:] = arrays["length"]
-
-
-def fused_episodes(
-    carry: Any, reward: Array, ended: Array
-) -> tuple[Any, tuple[Array, Array, Array]]:
-    """Sum up the episodes that ended in a rollout, in JAX.
-
-    Args:
-        carry: A NamedTuple with `episode_return` and `episode_length` [N], of episodes under way.
-        reward: [T, N]
-        ended: [T, N] bool, terminated or truncated.
-
-    Returns:
-        The carry after the rollout; number, return sum and length sum of the ended episodes.
-    """
-    import jax.numpy as jnp
-
-    from tiebreak.frameworks.jax.ops import recurrence
-
-    over = ended.astype(jnp.float32)
-    going = jnp.concatenate([jnp.ones_like(over[:1]), 1.0 - over[:-1]])
-
-    def running(per_step, before):
-        per_step = per_step.at[0].add(before)
-        return recurrence(per_step, going.at[0].set(0.0))
-
-    returns = running(reward.astype(jnp.float32), carry.episode_return)
-    lengths = running(jnp.ones_like(over), carry.episode_length)
-    rest = 1.0 - over[-1]
-    carry = carry._replace(episode_return=returns[-1] * rest, episode_length=lengths[-1] * rest)
-    return carry, (over.sum(), (returns * over).sum(), (lengths * over).sum())

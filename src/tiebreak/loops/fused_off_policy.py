@@ -22,9 +22,8 @@ from tiebreak.frameworks.jax import replay as jax_replay
 from tiebreak.frameworks.replay import filled, require_memory
 from tiebreak.frameworks.runtime import Runtime
 from tiebreak.loops.base import Progress, off_policy_draws
-from tiebreak.loops.episodes import fused_episodes
 from tiebreak.loops.exploration import first_exploring, noise_scales, random_act, random_draw
-from tiebreak.loops.fused import FusedLoop, Keys
+from tiebreak.loops.fused_base import FusedLoop, Keys, fused_episodes
 from tiebreak.loops.memory_estimate import estimate
 
 

@@ -16,8 +16,7 @@ from tiebreak.envs.base import DeviceEnv
 from tiebreak.envs.jax_state import dump_tree, load_tree
 from tiebreak.frameworks.runtime import Runtime
 from tiebreak.loops.base import Progress, on_policy_draws
-from tiebreak.loops.episodes import fused_episodes
-from tiebreak.loops.fused import FusedLoop, Keys
+from tiebreak.loops.fused_base import FusedLoop, Keys, fused_episodes
 from tiebreak.loops.memory_estimate import estimate
 
 

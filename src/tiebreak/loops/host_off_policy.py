@@ -15,7 +15,7 @@ from tiebreak.frameworks.replay import Ring
 from tiebreak.frameworks.runtime import Runtime
 from tiebreak.loops.base import Progress, off_policy_draws
 from tiebreak.loops.exploration import first_exploring, noise_scales, random_act, random_draw
-from tiebreak.loops.host import HostLoop
+from tiebreak.loops.host_base import HostLoop
 
 
 class HostOffPolicy(HostLoop):

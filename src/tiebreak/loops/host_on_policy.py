@@ -9,7 +9,7 @@ from tiebreak.core.types import Agent, Tree
 from tiebreak.envs.base import HostEnv
 from tiebreak.frameworks.runtime import Runtime
 from tiebreak.loops.base import Progress, on_policy_draws
-from tiebreak.loops.host import HostLoop
+from tiebreak.loops.host_base import HostLoop
 
 
 class HostOnPolicy(HostLoop):

@@ -1,7 +1,7 @@
-"""Checkpoints: all that a run needs to go on exactly, in one file without compression.
+"""Checkpoints: all that a run needs to continue exactly, in one file without compression.
 
-`checkpoints/<steps>.npz` is written beside, synced and renamed: whoever is killed at whatever
-instant leaves the one before. Two are kept while a run is under way, the last one when it is done.
+`checkpoints/<steps>.npz` is written to a temporary file, synced and renamed: a process killed at
+any instant leaves the one before. Two are kept during a run, the last one after it.
 """
 
 from __future__ import annotations
@@ -20,35 +20,37 @@ import numpy as np
 from tiebreak.core.errors import UsageError
 from tiebreak.core.files import open_atomic
 from tiebreak.core.prefixes import Arrays
+from tiebreak.core.text import one_line
 
 FOLDER, SCHEMA, KEPT = "checkpoints", 1, 2
-SAME = (
+RUN_SETTINGS = (
     "algorithm", "framework", "task", "mode", "loop", "seed", "precision", "device",
     "eval_episodes", "eval_every",
 )  # fmt: skip
-"""What a run that goes on has to share with its folder, beside the algorithm's settings."""
-UNREADABLE = (
+"""Settings that must be equal when a run resumes, beside the algorithm's."""
+READ_ERRORS = (
     OSError, zipfile.BadZipFile, zlib.error, struct.error, EOFError, KeyError, TypeError,
     ValueError, NotImplementedError, RuntimeError,
 )  # fmt: skip
-"""What reading a damaged file can raise."""
+"""Errors that reading a damaged file can raise."""
 
 
 @dataclasses.dataclass
 class Marks:
-    """Where a run is, beside its loop: stored with every checkpoint."""
+    """Progress of a run outside its loop; stored with every checkpoint."""
 
     wall_s: float = 0.0
     first_s: float = 0.0
     first_steps: int = 0
-    """Of the first run in every process, in which it compiles."""
+    """Steps and seconds of the first interval of every process, which compiles."""
     evaluated_at: int = 0
     saved_at: int = 0
     metrics: tuple[int, int] = (0, 0)
-    """Lines and bytes of the log up to here; the next, of the evaluations."""
+    """Lines and bytes of metrics.jsonl up to here."""
     evaluations: tuple[int, int] = (0, 0)
+    """Lines and bytes of eval.jsonl up to here."""
     resumed: list[dict[str, Any]] = dataclasses.field(default_factory=list)
-    """Steps at which the run went on in a new process, and whether exactly."""
+    """Steps at which the run was resumed, and whether exactly."""
 
 
 def save(folder: Path, arrays: Arrays, config_hash: str, marks: Marks) -> None:
@@ -61,7 +63,7 @@ def save(folder: Path, arrays: Arrays, config_hash: str, marks: Marks) -> None:
 
 
 def prune(folder: Path, kept: int) -> None:
-    """Remove all checkpoints but the last `kept`, and what a killed process left half written."""
+    """Remove all checkpoints but the last `kept`, and half-written ones of killed processes."""
     for path in [*_all(folder)[:-kept], *(folder / FOLDER).glob(".*.npz.*")]:
         path.unlink(missing_ok=True)
 
@@ -71,12 +73,12 @@ def _all(folder: Path) -> list[Path]:
 
 
 def exists(folder: Path) -> bool:
-    """Whether there is something to go on from."""
+    """Return whether there is a checkpoint to continue from."""
     return bool(_all(folder))
 
 
 def require_run(out: str | Path | None) -> Path:
-    """The folder of a run that can go on; UsageError for anything else."""
+    """Return the folder of a run that can be resumed; UsageError for anything else."""
     if out is None:
         raise UsageError("--resume needs --out DIR, the folder of the run that is to go on")
     folder = Path(out)
@@ -95,16 +97,16 @@ def require_run(out: str | Path | None) -> Path:
 
 
 def load(folder: Path, loop: Any, about: Mapping[str, Any]) -> tuple[Marks, list[str]]:
-    """Put the newest checkpoint into `loop` -> where the run is, and what has to be said of it.
+    """Restore the newest checkpoint into `loop`; return the run's marks and notes for the user.
 
-    UsageError where the folder's settings are others, or the checkpoint is damaged or foreign.
+    Raises UsageError if the folder has other settings, or the checkpoint is damaged or foreign.
     """
     stored = _read_about(folder)
     _require_same(folder, stored, about)
-    found = _all(folder)
-    if not found:
+    paths = _all(folder)
+    if not paths:
         return Marks(), ["there is no checkpoint yet: starting again at step 0"]
-    marks, exact = _read(found, str(about["config_hash"]), loop)
+    marks, exact = _read(paths, str(about["config_hash"]), loop)
     marks.resumed.append({"steps": loop.steps, "exact": exact})
     notes = [f"going on at step {loop.steps:,}"]
     if not exact:
@@ -117,9 +119,9 @@ def load(folder: Path, loop: Any, about: Mapping[str, Any]) -> tuple[Marks, list
     return marks, notes
 
 
-def _read(found: list[Path], config_hash: str, loop: Any) -> tuple[Marks, bool]:
-    path, before = found[-1], found[-2] if len(found) > 1 else None
-    other = f"; remove it to go on from {before.name}" if before else ""
+def _read(paths: list[Path], config_hash: str, loop: Any) -> tuple[Marks, bool]:
+    path = paths[-1]
+    advice = f"; remove it to go on from {paths[-2].name}" if len(paths) > 1 else ""
     try:
         with zipfile.ZipFile(path) as file:
             if damaged := file.testzip():
@@ -132,9 +134,9 @@ def _read(found: list[Path], config_hash: str, loop: Any) -> tuple[Marks, bool]:
                 raise ValueError("it belongs to a run with other settings")
             marks = Marks(**about["marks"])
             return marks, loop.load(arrays)
-    except UNREADABLE as error:
-        why = " ".join(str(error).split()) or type(error).__name__
-        raise UsageError(f"cannot go on from {str(path)!r}: {why}{other}") from error
+    except READ_ERRORS as error:
+        reason = one_line(error) or type(error).__name__
+        raise UsageError(f"cannot go on from {str(path)!r}: {reason}{advice}") from error
 
 
 def _read_about(folder: Path) -> dict[str, Any]:
@@ -154,7 +156,7 @@ def _read_about(folder: Path) -> dict[str, Any]:
 
 
 def _require_same(folder: Path, stored: Mapping[str, Any], about: Mapping[str, Any]) -> None:
-    pairs = [(name, stored.get(name), about[name]) for name in SAME]
+    pairs = [(name, stored.get(name), about[name]) for name in RUN_SETTINGS]
     pairs += [(k, stored["config"].get(k), v) for k, v in about["config"].items()]
     others = [f"{name} {was} (here {now})" for name, was, now in pairs if was != now]
     if others:
@@ -165,5 +167,7 @@ def _require_same(folder: Path, stored: Mapping[str, Any], about: Mapping[str, A
 
 
 def _other_versions(was: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
-    moved = [f"{k} {was[k]} -> {now.get(k)}" for k in was if was[k] != now.get(k)]
-    return [f"perhaps not bit for bit: versions have changed ({', '.join(moved)})"] * bool(moved)
+    changed = [f"{k} {was[k]} -> {now.get(k)}" for k in was if was[k] != now.get(k)]
+    if not changed:
+        return []
+    return [f"perhaps not bit for bit: versions have changed ({', '.join(changed)})"]

@@ -1,6 +1,6 @@
-"""What a training run leaves on disk, written so that a crash never leaves half a file.
+"""The folder and the policy of a training run; a crash never leaves half a file.
 
-A run is a folder: `config.json` (what was asked for, resolved), `metrics.jsonl` (trackers.py),
+A run is a folder: `config.json` (run_config.py), `metrics.jsonl` (metrics_log.py),
 `policy.safetensors` (weights, with all that is needed to load them) and `result.json`.
 """
 
@@ -20,7 +20,7 @@ from tiebreak.frameworks import weights
 
 POLICY = "policy.safetensors"
 AGENT_POLICY = "policy-{:03d}.safetensors"
-"""Of each agent of a population."""
+"""File name of the policy of one agent of a population."""
 
 
 class Policy(NamedTuple):
@@ -35,16 +35,16 @@ class Policy(NamedTuple):
 
 
 def choose_folder(out: str | Path | None, name: str) -> Path:
-    """`out`, or a new `runs/<name>`; nothing is created. UsageError if it is in use or a file."""
+    """Return `out`, or a new `runs/<name>`; create nothing. UsageError if `out` is in use."""
     if out is None:
         return _unused(Path("runs") / re.sub(r"[^A-Za-z0-9._-]+", "-", name)[:80])
     folder = Path(out)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         what = "is not empty" if folder.is_dir() else "is a file"
         raise UsageError(f"--out {str(folder)!r} {what}; name a new or an empty folder")
-    there = next(p for p in (folder, *folder.absolute().parents) if p.exists())
-    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
-        raise UsageError(f"cannot write to {str(there)!r}; name another folder with --out")
+    existing = next(p for p in (folder, *folder.absolute().parents) if p.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+        raise UsageError(f"cannot write to {str(existing)!r}; name another folder with --out")
     return folder
 
 
@@ -105,12 +105,12 @@ def _no_policy(where: Path) -> UsageError:
     )
 
 
-def _check_arrays(path: Path, found: weights.Weights, expected: weights.Weights) -> None:
+def _check_arrays(path: Path, arrays: weights.Weights, expected: weights.Weights) -> None:
     for name, array in expected.items():
-        if name not in found:
+        if name not in arrays:
             raise UsageError(f"{str(path)!r} lacks the array {name!r} that its description implies")
-        if found[name].shape != array.shape:
+        if arrays[name].shape != array.shape:
             raise UsageError(
-                f"{name!r} in {str(path)!r} has shape {found[name].shape}, not {array.shape} as "
+                f"{name!r} in {str(path)!r} has shape {arrays[name].shape}, not {array.shape} as "
                 "its description implies"
             )

@@ -12,7 +12,7 @@ from tiebreak import registry
 from tiebreak.core import config as configs
 from tiebreak.core.git import commit
 from tiebreak.training.request import Intervals, TrainingRequest
-from tiebreak.training.versions import of_run
+from tiebreak.training.versions import run_versions
 
 
 def describe(request: TrainingRequest, loop: Any) -> dict[str, Any]:
@@ -41,7 +41,7 @@ def describe(request: TrainingRequest, loop: Any) -> dict[str, Any]:
         "spec": dataclasses.asdict(loop.spec),
         "command": command_line({**settings, **intervals._asdict()}, configs.to_dict(reference)),
         "commit": commit(),
-        "versions": of_run(request.framework, request.task.engine),
+        "versions": run_versions(request.framework, request.task.engine),
         "started_at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
 

@@ -1,4 +1,4 @@
-"""Installed versions, read from package metadata: nothing is imported."""
+"""Installed versions, read from package metadata; nothing is imported."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ _DISTRIBUTIONS = {
     "tensorflow": ("tensorflow", "tensorflow-cpu", "tensorflow-macos"),
     "mujoco_playground": ("playground",),
 }
-"""Names that a package goes by on the index, where they are not its import name."""
+"""Distributions of a package whose name is not its import name."""
 _BESIDE = ("jaxlib", "keras", "numpy", "safetensors")
 
 
 def version(package: str) -> str | None:
-    """The installed version of an importable package; None where there is none."""
+    """Return the installed version of an importable package; None if not installed."""
     for name in _DISTRIBUTIONS.get(package, (package,)):
         try:
             return importlib.metadata.version(name)
@@ -28,13 +28,13 @@ def version(package: str) -> str | None:
 
 
 def versions(packages: Iterable[str]) -> dict[str, str]:
-    """Package -> version, of those that are installed."""
-    found = {package: version(package) for package in packages}
-    return {package: number for package, number in found.items() if number}
+    """Return the version of each package that is installed."""
+    numbers = {package: version(package) for package in packages}
+    return {package: number for package, number in numbers.items() if number}
 
 
-def of_run(framework: str, engine: str) -> dict[str, str]:
-    """Every version that a training run depends on, Python and Tiebreak included."""
+def run_versions(framework: str, engine: str) -> dict[str, str]:
+    """Return every version that a training run depends on, Python and Tiebreak included."""
     row, env = registry.FRAMEWORKS[framework], registry.ENGINES[engine]
     found = versions(sorted({*row.packages, *env.packages, *env.simulators, *_BESIDE}))
     return {"tiebreak": tiebreak.__version__, "python": platform.python_version(), **found}

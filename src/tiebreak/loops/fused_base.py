@@ -17,6 +17,7 @@ from tiebreak.core.seeding import derive
 from tiebreak.core.types import Agent, Array, State, Tree
 from tiebreak.envs.base import DeviceEnv
 from tiebreak.envs.device_keys import chunk_key, env_keys
+from tiebreak.frameworks.jax.ops import recurrence
 from tiebreak.frameworks.jax.runtime import draw_tree
 from tiebreak.frameworks.runtime import Runtime
 from tiebreak.loops.base import Loop, Progress
@@ -104,3 +105,30 @@ class FusedLoop(Loop):
         state, carry, total = jax.lax.fori_loop(0, iterations, body, (state, carry, total))
         metrics = jax.tree.map(lambda x: x / iterations, total.metrics)
         return state, (carry, total._replace(metrics=metrics))
+
+
+def fused_episodes(
+    carry: Any, reward: Array, ended: Array
+) -> tuple[Any, tuple[Array, Array, Array]]:
+    """Sum up the episodes that ended in a rollout.
+
+    Args:
+        carry: A NamedTuple with `episode_return` and `episode_length` [N], of episodes under way.
+        reward: [T, N]
+        ended: [T, N] bool, terminated or truncated.
+
+    Returns:
+        The carry after the rollout; number, return sum and length sum of the ended episodes.
+    """
+    over = ended.astype(jnp.float32)
+    going = jnp.concatenate([jnp.ones_like(over[:1]), 1.0 - over[:-1]])
+
+    def running(per_step, before):
+        per_step = per_step.at[0].add(before)
+        return recurrence(per_step, going.at[0].set(0.0))
+
+    returns = running(reward.astype(jnp.float32), carry.episode_return)
+    lengths = running(jnp.ones_like(over), carry.episode_length)
+    rest = 1.0 - over[-1]
+    carry = carry._replace(episode_return=returns[-1] * rest, episode_length=lengths[-1] * rest)
+    return carry, (over.sum(), (returns * over).sum(), (lengths * over).sum())
