@@ -171,5 +171,5 @@ def _spec(env: Any) -> EnvSpec:
 
 def _raw_keys(key: Array, shape: tuple[int, ...]) -> Array:
     """Draw keys as these simulators keep them: plain numbers, which checkpoints can store."""
-    words = jax.eval_shape(jax.random.PRNGKey, 0).shape  # of JAX's default generator
-    return jax.random.bits(key, (*shape, *words), jnp.uint32)
+    key_shape = jax.eval_shape(jax.random.PRNGKey, 0).shape  # of JAX's default generator
+    return jax.random.bits(key, (*shape, *key_shape), jnp.uint32)

@@ -21,6 +21,7 @@ from tiebreak.core.errors import UsageError
 from tiebreak.core.files import open_atomic
 from tiebreak.core.prefixes import Arrays
 from tiebreak.core.text import one_line
+from tiebreak.envs.task import Task
 
 FOLDER, SCHEMA, KEPT = "checkpoints", 1, 2
 RUN_SETTINGS = (
@@ -55,8 +56,8 @@ class Marks:
 
 def save(folder: Path, arrays: Arrays, config_hash: str, marks: Marks) -> None:
     """Write the checkpoint of `marks.saved_at` steps, and remove all but the one before."""
-    about = {"schema": SCHEMA, "config_hash": config_hash, "marks": dataclasses.asdict(marks)}
-    text = np.frombuffer(json.dumps(about).encode(), np.uint8)
+    header = {"schema": SCHEMA, "config_hash": config_hash, "marks": dataclasses.asdict(marks)}
+    text = np.frombuffer(json.dumps(header).encode(), np.uint8)
     with open_atomic(folder / FOLDER / f"{marks.saved_at:012d}.npz") as file:
         np.savez(file, **{"about": text, **arrays})
     prune(folder, KEPT)
@@ -82,7 +83,7 @@ def require_run(out: str | Path | None) -> Path:
     if out is None:
         raise UsageError("--resume needs --out DIR, the folder of the run that is to go on")
     folder = Path(out)
-    if "seeds" in _read_about(folder):
+    if "seeds" in _read_run_config(folder):
         raise UsageError(
             f"the run in {str(out)!r} is of many agents, of which no checkpoints are stored: start "
             "it again, in a new or an empty folder"
@@ -96,26 +97,26 @@ def require_run(out: str | Path | None) -> Path:
     return folder
 
 
-def load(folder: Path, loop: Any, about: Mapping[str, Any]) -> tuple[Marks, list[str]]:
+def load(folder: Path, loop: Any, run_config: Mapping[str, Any]) -> tuple[Marks, list[str]]:
     """Restore the newest checkpoint into `loop`; return the run's marks and notes for the user.
 
     Raises UsageError if the folder has other settings, or the checkpoint is damaged or foreign.
     """
-    stored = _read_about(folder)
-    _require_same(folder, stored, about)
+    stored = _read_run_config(folder)
+    _require_same(folder, stored, run_config)
     paths = _all(folder)
     if not paths:
         return Marks(), ["there is no checkpoint yet: starting again at step 0"]
-    marks, exact = _read(paths, str(about["config_hash"]), loop)
+    marks, exact = _read(paths, str(run_config["config_hash"]), loop)
     marks.resumed.append({"steps": loop.steps, "exact": exact})
     notes = [f"going on at step {loop.steps:,}"]
     if not exact:
-        engine = str(about["task"]).partition("/")[0]
+        task = Task.parse(run_config["task"])
         notes.append(
-            f"NOT exactly: the environments of {about['task']!r} cannot be stored ({engine}), so "
+            f"NOT exactly: the environments of {str(task)!r} cannot be stored ({task.engine}), so "
             "new episodes start here"
         )
-    notes += _other_versions(stored.get("versions", {}), about["versions"])
+    notes += _other_versions(stored.get("versions", {}), run_config["versions"])
     return marks, notes
 
 
@@ -127,25 +128,25 @@ def _read(paths: list[Path], config_hash: str, loop: Any) -> tuple[Marks, bool]:
             if damaged := file.testzip():
                 raise ValueError(f"{damaged} does not match its checksum")
         with np.load(path) as arrays:  # refuses pickles
-            about = json.loads(arrays["about"].tobytes())
-            if about["schema"] != SCHEMA:
-                raise ValueError(f"its schema is {about['schema']}, not {SCHEMA}")
-            if about["config_hash"] != config_hash:
+            header = json.loads(arrays["about"].tobytes())
+            if header["schema"] != SCHEMA:
+                raise ValueError(f"its schema is {header['schema']}, not {SCHEMA}")
+            if header["config_hash"] != config_hash:
                 raise ValueError("it belongs to a run with other settings")
-            marks = Marks(**about["marks"])
+            marks = Marks(**header["marks"])
             return marks, loop.load(arrays)
     except READ_ERRORS as error:
         reason = one_line(error) or type(error).__name__
         raise UsageError(f"cannot go on from {str(path)!r}: {reason}{advice}") from error
 
 
-def _read_about(folder: Path) -> dict[str, Any]:
+def _read_run_config(folder: Path) -> dict[str, Any]:
     path = folder / "config.json"
     try:
-        about = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(about, dict) or not isinstance(about["config"], dict):
+        run_config = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(run_config, dict) or not isinstance(run_config["config"], dict):
             raise ValueError("it describes no run")
-        return about
+        return run_config
     except FileNotFoundError:
         raise UsageError(
             f"{str(folder)!r} holds no run to resume (no config.json): start one with the same "
@@ -155,9 +156,9 @@ def _read_about(folder: Path) -> dict[str, Any]:
         raise UsageError(f"{str(path)!r} cannot be read: {error}") from error
 
 
-def _require_same(folder: Path, stored: Mapping[str, Any], about: Mapping[str, Any]) -> None:
-    pairs = [(name, stored.get(name), about[name]) for name in RUN_SETTINGS]
-    pairs += [(k, stored["config"].get(k), v) for k, v in about["config"].items()]
+def _require_same(folder: Path, stored: Mapping[str, Any], run_config: Mapping[str, Any]) -> None:
+    pairs = [(name, stored.get(name), run_config[name]) for name in RUN_SETTINGS]
+    pairs += [(k, stored["config"].get(k), v) for k, v in run_config["config"].items()]
     others = [f"{name} {was} (here {now})" for name, was, now in pairs if was != now]
     if others:
         raise UsageError(

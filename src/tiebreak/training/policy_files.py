@@ -61,9 +61,9 @@ def save_policy(
     name: str = POLICY, **more: Any,
 ) -> Path:  # fmt: skip
     """Write a policy; `more` (task, framework, seed, …) goes into its metadata."""
-    about = {"schema": 1, "algorithm": algorithm, "spec": dataclasses.asdict(spec), **more}
-    about["config"] = configs.to_dict(config)
-    weights.save(folder / name, arrays, about)
+    metadata = {"schema": 1, "algorithm": algorithm, "spec": dataclasses.asdict(spec), **more}
+    metadata["config"] = configs.to_dict(config)
+    weights.save(folder / name, arrays, metadata)
     return folder / name
 
 
@@ -77,17 +77,17 @@ def load_policy(where: str | Path) -> Policy:
         path /= POLICY
     if not path.is_file():
         raise _no_policy(Path(where))
-    arrays, about = weights.load(path)
-    algorithm = about.get("algorithm") if isinstance(about, dict) else None
+    arrays, metadata = weights.load(path)
+    algorithm = metadata.get("algorithm") if isinstance(metadata, dict) else None
     if algorithm not in registry.ALGORITHMS:
         raise UsageError(f"{str(path)!r} holds no policy of an algorithm known here: {algorithm!r}")
     try:
-        spec = EnvSpec.make(**about["spec"])
-        config = configs.from_dict(registry.config_module(algorithm).Config, about["config"])
+        spec = EnvSpec.make(**metadata["spec"])
+        config = configs.from_dict(registry.config_module(algorithm).Config, metadata["config"])
     except (KeyError, TypeError, ValueError) as error:
         raise UsageError(f"the description in {str(path)!r} cannot be read: {error}") from error
     _check_arrays(path, arrays, registry.data_module(algorithm).initial_weights(spec, config, 0))
-    return Policy(arrays, algorithm, spec, config, about)
+    return Policy(arrays, algorithm, spec, config, metadata)
 
 
 def _no_policy(where: Path) -> UsageError:

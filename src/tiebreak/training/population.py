@@ -90,7 +90,7 @@ class PopulationSession(Session):
         settings = self._population.settings
         if settings[0]:
             groups = by_settings(settings, returns)
-            summary["by_settings"] = [{**own, **_prefixed(numbers)} for own, numbers in groups]
+            summary["by_settings"] = [{**group, **_prefixed(numbers)} for group, numbers in groups]
         return summary
 
 
@@ -105,11 +105,11 @@ def by_settings(
 ) -> list[tuple[Mapping[str, float], dict[str, float]]]:
     """Return each combination of settings with `across_agents` of its agents, the best first."""
     groups = []
-    for i, own in enumerate(settings):
-        if own in settings[:i]:
+    for i, combination in enumerate(settings):
+        if combination in settings[:i]:
             continue
-        of_group = [r for s, r in zip(settings, returns, strict=True) if s == own]
-        groups.append((own, across_agents(of_group)))
+        of_group = [r for s, r in zip(settings, returns, strict=True) if s == combination]
+        groups.append((combination, across_agents(of_group)))
     return sorted(groups, key=lambda group: -group[1]["iqm"])
 
 

@@ -77,11 +77,13 @@ def task_notes(algorithm: str, task: str, config: Any) -> list[str]:
     return [f"as this task's reference has it: {', '.join(in_use)}"] if in_use else []
 
 
-def memory_notes(about: Mapping[str, Any]) -> list[str]:
+def memory_notes(run_config: Mapping[str, Any]) -> list[str]:
     """Return a line with the memory that a fused loop takes; [] for a host loop."""
-    if "memory" not in about:
+    if "memory" not in run_config:
         return []
-    agent, working, total = (about["memory"][f"{x}_bytes"] for x in ("agent", "working", "total"))
+    agent, working, total = (
+        run_config["memory"][f"{x}_bytes"] for x in ("agent", "working", "total")
+    )
     return [
         f"takes {total / 2**20:,.0f} MiB: for each agent {agent / 2**20:,.1f} of weights, "
         f"optimizer, environments, replay, and {working / 2**20:,.1f} of random numbers and rollout"

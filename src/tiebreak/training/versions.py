@@ -36,5 +36,9 @@ def versions(packages: Iterable[str]) -> dict[str, str]:
 def run_versions(framework: str, engine: str) -> dict[str, str]:
     """Return every version that a training run depends on, Python and Tiebreak included."""
     row, env = registry.FRAMEWORKS[framework], registry.ENGINES[engine]
-    found = versions(sorted({*row.packages, *env.packages, *env.simulators, *_BESIDE}))
-    return {"tiebreak": tiebreak.__version__, "python": platform.python_version(), **found}
+    packages = {*row.packages, *env.packages, *env.simulators, *_BESIDE}
+    return {
+        "tiebreak": tiebreak.__version__,
+        "python": platform.python_version(),
+        **versions(sorted(packages)),
+    }
