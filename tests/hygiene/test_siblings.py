@@ -11,9 +11,6 @@ from hygiene import tree
 from tiebreak import registry
 
 JAX_SIBLINGS = ("linen", "nnx", "equinox")
-MOVING = {"LayerNormMLP", "TORSOS", "make_torso"}
-"""Names of networks that torch does not have yet in this order."""
-
 OWN = {"nnx": {"Statistic"}}
 """Public names that one framework has alone: NNX types its state by classes of variables."""
 
@@ -167,9 +164,9 @@ def networks(framework: str) -> list[str]:
     """Return the public names of a framework's networks; in JAX, all names before AgentDef."""
     if framework not in JAX_SIBLINGS:
         path = tree.SRC / "frameworks" / framework / "networks.py"
-        return [name for name in public(tree.top_level_names(path)) if name not in MOVING]
+        return public(tree.top_level_names(path))
     names = public(tree.top_level_names(tree.SRC / "frameworks" / "jax" / f"{framework}.py"))
-    return [name for name in names[: names.index("AgentDef")] if name not in MOVING]
+    return names[: names.index("AgentDef")]
 
 
 def plumbing(framework: str) -> list[str]:
