@@ -67,17 +67,17 @@ def time_calls(
     call: Callable[[], Any],
     n: int,
     sync: Callable[[Any], None],
-    held: Callable[[], Any],
+    state: Callable[[], Any],
     clock: Clock,
 ) -> float:
     """Return seconds of `n` calls, from idle until all that they returned is computed.
 
-    `sync` waits for a tree of arrays, `held()` returns the state that the calls leave behind. Every
-    output is waited for, not only the last: independent calls may finish in any order. The harness
+    `sync` waits for a tree of arrays, `state()` returns what calls leave behind. Every output is
+    waited for, not only the last: independent calls may finish in any order. The harness
     synchronises, never the code under test: JAX returns before it has computed.
     """
-    sync(held())
+    sync(state())
     start = clock.now_ns()
     outputs = [call() for _ in range(n)]
-    sync((outputs, held()))
+    sync((outputs, state()))
     return (clock.now_ns() - start) / 1e9

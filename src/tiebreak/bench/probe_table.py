@@ -13,7 +13,7 @@ class ProbeRow(NamedTuple):
     """One row of PROBES."""
 
     measures: str
-    """What a call does."""
+    """Work of a call, for help texts."""
     unit: str
     """Unit of its results."""
     builder: str

@@ -24,7 +24,7 @@ Record = dict[str, Any]
 
 
 class Result(TypedDict):
-    """What a worker measured of one cell: these fields of a record of kind visit."""
+    """Measurement of one cell: the fields of a record of kind visit that a worker fills."""
 
     status: str
     """One of STATUSES."""

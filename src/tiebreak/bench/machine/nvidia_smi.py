@@ -26,7 +26,7 @@ COUNTERS = ("sw_power_cap", "sw_thermal_slowdown", "hw_thermal_slowdown", "hw_po
 """Reasons for low clocks whose durations newer drivers count, in microseconds since loading."""
 
 THROTTLE_MASK = 0x4 | 0x8 | 0x20 | 0x40 | 0x80
-"""The same reasons as bits of the current mask, which all drivers have (NVML's constants)."""
+"""Bits of these reasons in the mask of current ones, which all drivers report (NVML)."""
 
 
 def describe() -> dict[str, Any]:

@@ -116,7 +116,7 @@ class Worker:
 
     @property
     def is_over(self) -> bool:
-        """Whether it has ended, should have ended, or has to be ended."""
+        """Return True if the process has ended, should have ended, or has to be ended."""
         late = self._last is not None and self._timer.elapsed_s() > self._last_s + END_S
         return has_ended(self.process) or late or self._received_bytes > RESULT_BYTES
 

@@ -103,20 +103,20 @@ def update(subject: Any) -> Probe:
     pair = registry.sample_batch(subject.cell.algorithm, subject.spec, config, rng)
     batch, draws = (type(part)(*map(subject.runtime.asarray, part)) for part in pair)
     floats = [array for array in pair[0] if array.dtype.kind == "f"]
-    state, updates = [agent.init(subject.seed)], config.updates_per_step
+    agent_state, updates = [agent.init(subject.seed)], config.updates_per_step
 
     def call() -> Any:
-        state[0], metrics = agent.step(state[0], batch, draws)
+        agent_state[0], metrics = agent.step(agent_state[0], batch, draws)
         return metrics
 
     return Probe(
         unit="gradient steps",
         units_per_call=updates,
         call=call,
-        held=lambda: state[0],
+        state=lambda: agent_state[0],
         expected={"updates": updates},
-        counted=lambda: {"updates": int(agent.dump(state[0])["adam/count"])},
-        weights=lambda: agent.dump(state[0]),
+        counted=lambda: {"updates": int(agent.dump(agent_state[0])["adam/count"])},
+        weights=lambda: agent.dump(agent_state[0]),
         learns=True,
         numbers=lambda metrics: _numbers(subject, metrics),
         inputs=lambda: floats,
@@ -175,7 +175,7 @@ def _learning(subject: Any, loop: Any, iterations: int) -> Probe:
         unit="env steps",
         units_per_call=steps,
         call=call,
-        held=lambda: loop.state,
+        state=lambda: loop.state,
         expected={"env_steps": steps, "updates": updates, "optimizer_steps": updates},
         counted=counted,
         weights=lambda: loop.agent.dump(loop.state),

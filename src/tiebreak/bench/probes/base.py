@@ -18,7 +18,7 @@ class Probe:
     units_per_call: int
     call: Callable[[], Any]
     """Do the work. The result may still be computing when it returns."""
-    held: Callable[[], Any] = tuple
+    state: Callable[[], Any] = tuple
     """Return the state that calls leave behind; it is waited for together with their results."""
     expected: Mapping[str, int] = field(default_factory=dict)
     """Work of one call, e.g. `{"env_steps": 64, "updates": 4}`."""
@@ -39,7 +39,7 @@ class Probe:
 
 
 class Subject(Protocol):
-    """What one run measures: built from a job, it provides the probes of the job's cells.
+    """Code under measurement in one run: built from a job, it provides the probes of its cells.
 
     Optional methods: `lock() -> context manager` in which retracing is an error, and
     `fallbacks() -> {flag: count}` of compiled code that ran uncompiled.

@@ -99,7 +99,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Effort:
-    """How much one run measures; set by a scale of a suite. All times in seconds."""
+    """Amount of measuring in one run, set by a scale of a suite. All times in seconds."""
 
     sample_s: float = 0.4
     """Least duration of a sample: calls are repeated until it is reached. Filling JAX's pipeline
@@ -124,7 +124,7 @@ class Effort:
 
 @dataclass(frozen=True)
 class Scale:
-    """How much of a suite is run. Times in seconds."""
+    """Amount of measuring of a suite. All times in seconds."""
 
     blocks: int = 10
     """Runs of each cell."""

@@ -114,7 +114,7 @@ def measure(
     result = empty_result("ok", "")
     probe = subject.probe(name)
     work = Work(probe)
-    timed = Timed(work.call, probe.held, subject.sync)
+    timed = Timed(work.call, probe.state, subject.sync)
     result["unit"] = probe.unit
     result["phases_s"]["proof"] = timer.elapsed_s()
 

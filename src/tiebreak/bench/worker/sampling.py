@@ -17,10 +17,10 @@ from tiebreak.bench.worker.turns import RUNNING_S, Turns
 from tiebreak.stats.sample_flags import noise
 
 SETTLE_S, WINDOW_S, QUIET, WATCH_S = 0.04, 0.02, 0.05, 1.0
-"""How `still_running` detects work that the clock missed. The process first gets 40 ms, in which
-OpenMP's threads stop spinning. It is idle when it used less than 5 % of a CPU in two windows of
-20 ms. If that does not happen within 1 s, or after 30 ms of CPU time, work is still running. See
-docs/decisions/0013."""
+"""Limits by which `still_running` finds work that the clock missed. The process first gets 40 ms,
+in which OpenMP's threads stop spinning. It is idle when it used less than 5 % of a CPU in two
+windows of 20 ms. If that does not happen within 1 s, or after 30 ms of CPU time, work is still
+running. See docs/decisions/0013."""
 
 COLD_S = 1.0
 """Other workers used the CPU caches since this run's last turn, so that the first call is slower by
@@ -32,13 +32,13 @@ class Timed:
     """A callable to be timed together with what synchronises it."""
 
     call: Callable[[], Any]
-    held: Callable[[], Any]
+    state: Callable[[], Any]
     sync: Callable[[Any], None]
     clock: Clock = field(default_factory=Clock)
 
     def seconds(self, n: int = 1) -> float:
         """Return seconds of `n` calls."""
-        return time_calls(self.call, n, self.sync, self.held, self.clock)
+        return time_calls(self.call, n, self.sync, self.state, self.clock)
 
 
 @dataclass

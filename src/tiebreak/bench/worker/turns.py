@@ -56,7 +56,7 @@ class Turns:
 
     @property
     def shared(self) -> bool:
-        """Whether other runs use the machine between two samples."""
+        """Return True if other runs use the machine between two samples."""
         return self._answer is not None
 
     def next(self, enough: bool, spent: bool = False) -> bool:

@@ -71,7 +71,7 @@ class Descent(Subject):
             "gradient steps",
             1,
             self.call,
-            held=lambda: self.weights,
+            state=lambda: self.weights,
             expected={"updates": 1},
             counted=lambda: {"updates": self.updates},
             weights=lambda: {"w": self.runtime.to_numpy(self.weights)},
