@@ -10,8 +10,8 @@ from types import SimpleNamespace
 import pytest
 
 from tiebreak import cli, registry
-from tiebreak.commands import checks, doctor, probe
-from tiebreak.commands.checks import findings
+from tiebreak.commands import doctor, framework_info, machine_checks
+from tiebreak.commands.machine_checks import findings
 from tiebreak.core import cxx_compiler
 
 LIBRARIES = ("jax", "torch", "tensorflow", "flax", "equinox", "gymnasium", "gymnax")
@@ -121,11 +121,11 @@ TROUBLE = {
 
 @pytest.fixture
 def _clean(monkeypatch):
-    for name in checks.TIMING_VARIABLES:
+    for name in machine_checks.TIMING_VARIABLES:
         monkeypatch.delenv(name, raising=False)
     room = SimpleNamespace(free=1 << 40)
-    monkeypatch.setattr(checks.shutil, "disk_usage", lambda path: room)
-    monkeypatch.setattr(checks.os, "sched_getaffinity", lambda pid: {0, 1}, raising=False)
+    monkeypatch.setattr(machine_checks.shutil, "disk_usage", lambda path: room)
+    monkeypatch.setattr(machine_checks.os, "sched_getaffinity", lambda pid: {0, 1}, raising=False)
 
 
 @pytest.mark.usefixtures("_clean")
@@ -160,11 +160,11 @@ SEEN = {"devices": ["cpu"], "threads": "2", "matmul_precision": "highest", "blas
 
 def test_doctor_shows_what_is_there_and_names_what_does_not_start(capsys, monkeypatch):
     answers = {"nnx": {"error": "ImportError: no jaxlib [cuda]"}}
-    monkeypatch.setattr(probe, "ask", lambda name: answers.get(name, SEEN))
+    monkeypatch.setattr(framework_info, "run_in_subprocess", lambda name: answers.get(name, SEEN))
     monkeypatch.setattr(
         registry, "missing_packages", lambda names: [n for n in names if n == "torch"]
     )
-    monkeypatch.setattr(doctor.checks, "findings", list)
+    monkeypatch.setattr(doctor.machine_checks, "findings", list)
     monkeypatch.setattr(doctor.contention, "CONTENDED", {"steal": 2.0, "others": 2.0})
     captured = run(capsys, "doctor", "--json", status=1)
     found = json.loads(captured.out)
@@ -177,21 +177,23 @@ def test_doctor_shows_what_is_there_and_names_what_does_not_start(capsys, monkey
 
 
 def test_a_missing_compiler_is_one_finding(capsys, monkeypatch):
-    monkeypatch.setattr(probe, "ask", lambda name: SEEN)
+    monkeypatch.setattr(framework_info, "run_in_subprocess", lambda name: SEEN)
     monkeypatch.setattr(cxx_compiler, "find", lambda: None)
     found = json.loads(run(capsys, "doctor", "--json").out)["findings"]
     assert [f["remedy"] for f in found if "no C++ compiler" in f["what"]]
 
 
 def test_a_framework_that_crashes_is_told_by_its_last_line(monkeypatch):
-    assert probe.ask("jakks")["error"].startswith("tiebreak.core.errors.UsageError: unknown frame")
+    assert framework_info.run_in_subprocess("jakks")["error"].startswith(
+        "tiebreak.core.errors.UsageError: unknown frame"
+    )
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("framework", registry.FRAMEWORKS)
 def test_each_framework_says_what_it_sees(framework):
     pytest.importorskip(registry.FRAMEWORKS[framework].packages[0])
-    found = probe.ask(framework)
+    found = framework_info.run_in_subprocess(framework)
     assert "error" not in found, found
     assert found.keys() == SEEN.keys()
     assert any("cpu" in device.lower() for device in found["devices"])

@@ -131,7 +131,7 @@ WRONG = {
     "--dry-run needs a suite: ": ("--dry-run",),
     "--out needs a suite: ": ("--out", "x"),
     "leave the suite out": ("quick", "--example"),
-    "unknown row of the self-test 'leek'": ("self-test", "--only", "leek"),
+    "unknown check of the self-test 'leek'": ("self-test", "--only", "leek"),
     "unknown suite 'selftest'; did you mean": ("selftest",),
     "cannot read suite 'none.toml'": ("none.toml",),
 }

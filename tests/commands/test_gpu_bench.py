@@ -33,7 +33,7 @@ def test_without_a_gpu_it_says_why_it_does_nothing(tmp_path):
 def test_it_runs_suites_that_there_are_and_is_documented():
     (named,) = re.findall(r"^GPU_SUITES := (.*)$", MAKEFILE, re.MULTILINE)
     assert set(named.split()) <= set(suite.names())
-    assert "make gpu-bench" in (tree.ROOT / "README.md").read_text(encoding="utf-8")
+    assert "make gpu-bench" in (tree.ROOT / "docs" / "training.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,7 @@ def test_doctor_names_those_that_do_not_see_the_gpu_that_is_here():
         "nnx": {"devices": ["cpu:0 cpu"]},
         "linen": {"error": "does not start"},
     }
-    (found,) = doctor._unseen(["NVIDIA H100, 81559"], seen)
+    (found,) = doctor._unused_gpus(["NVIDIA H100, 81559"], seen)
     assert found.what.endswith("these see no GPU: tensorflow, nnx")
-    assert doctor._unseen([], seen) == []
-    assert doctor._unseen(["NVIDIA H100, 81559"], {"torch": seen["torch"]}) == []
+    assert doctor._unused_gpus([], seen) == []
+    assert doctor._unused_gpus(["NVIDIA H100, 81559"], {"torch": seen["torch"]}) == []

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import pytest
 
-from tiebreak.core.text import duration, nan_to_null, one_line
+from tiebreak.core.text import duration, nan_to_null, one_line, plural
 
 
 @pytest.mark.parametrize(
@@ -36,3 +36,7 @@ def test_nan_and_infinities_become_null_at_any_depth():
 
 def test_an_error_of_several_lines_becomes_one():
     assert one_line(ValueError("the first\n  and the second")) == "the first and the second"
+
+
+def test_a_noun_goes_with_its_count():
+    assert [plural(n, "block") for n in (0, 1, 2)] == ["0 blocks", "1 block", "2 blocks"]

@@ -48,7 +48,11 @@ ALSO = {
     "envs/bridge.py": {"jax"},
     "envs/device_keys.py": {"jax"},
     "bench/probes/env.py": {"jax"},  # in a worker only: a device engine without an agent
-    "commands/probe.py": {"jax", "tensorflow", "torch"},  # one each, in a process of its own
+    "commands/framework_info.py": {
+        "jax",
+        "tensorflow",
+        "torch",
+    },  # one each, in a process of its own
     "selftest/workloads/toy_model.py": {"jax", "torch"},  # in a worker only, as are the next
     "selftest/workloads/cheating_workloads.py": JAX | {"flax", "torch"},
 }

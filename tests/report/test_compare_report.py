@@ -93,7 +93,7 @@ def test_a_flagged_cell_fails_nothing_but_is_known_to_be_unknown(compared):
     status, out, _ = compared(run("a"), flagged, "--fail-over", "3%")
     assert status == 0
     assert "linen jit · fused: no verdict: flagged in B: noisy" in out
-    found = regression_limit.gate(compare(run("a"), flagged), 0.5)
+    found = regression_limit.check_limit(compare(run("a"), flagged), 0.5)
     assert [p.a.label for p in found.blind] == ["linen jit"]
 
 
@@ -116,7 +116,8 @@ def test_a_terminal_of_80_columns_shows_everything():
         file = io.StringIO()
         console = Console(file=file, width=80, force_terminal=True, color_system=None)
         found = compare(a, b)
-        print_compared(found, ("before", "after"), regression_limit.gate(found, 0.03), console)
+        check = regression_limit.check_limit(found, 0.03)
+        print_compared(found, ("before", "after"), check, console)
         text = file.getvalue()
         assert max(map(len, text.splitlines())) <= 80
         assert "…" not in text
@@ -151,7 +152,7 @@ def test_json_holds_everything_and_only_finite_numbers(compared):
     ("text", "share"), [("3%", 0.03), ("0.03", 0.03), ("3 %", 0.03), ("2.5%", 0.025)]
 )
 def test_a_limit_is_a_percentage_or_a_share(text, share):
-    assert regression_limit.parse(text) == pytest.approx(share)
+    assert regression_limit.parse_limit(text) == pytest.approx(share)
 
 
 @pytest.mark.parametrize(
@@ -159,7 +160,7 @@ def test_a_limit_is_a_percentage_or_a_share(text, share):
 )
 def test_what_is_no_limit_is_refused(text):
     with pytest.raises(UsageError, match="--fail-over takes a percentage such as 3%"):
-        regression_limit.parse(text)
+        regression_limit.parse_limit(text)
 
 
 def test_damaged_records_are_left_out_and_counted(compared, tmp_path, capsys):

@@ -51,30 +51,30 @@ def printed(records, elsewhere=()):
 
 
 def test_a_breakdown_has_the_shares_of_a_full_step_side_by_side():
-    (sheet,) = cross_tables.side_by_side(summarize(measured()))
-    assert sheet.title == "breakdown · dqn · gymnax/CartPole-v1 · num_envs 2"
-    assert sheet.heads == ("cell", "full step", "forward", "collect", "update", "rest")
+    (table,) = cross_tables.cross_tables(summarize(measured()))
+    assert table.title == "breakdown · dqn · gymnax/CartPole-v1 · num_envs 2"
+    assert table.headings == ("cell", "full step", "forward", "collect", "update", "rest")
     # Acting for 4 environment steps: 80 µs; collecting them: 200 µs; one update: 600 µs.
     rest = ("1.60 ms", "80.0 µs (5 %)", "200 µs (12 %)", "600 µs (38 %)", "800 µs (50 %)")
-    assert sorted(sheet.rows) == [("linen jit · fused", *rest), ("nnx split · fused", *rest)]
+    assert sorted(table.rows) == [("linen jit · fused", *rest), ("nnx split · fused", *rest)]
     assert "linen jit · fused 1.60 ms 80.0 µs (5 %)" in printed(measured())
 
 
 def test_parts_that_take_longer_than_the_whole_have_a_sign():
-    (sheet,) = cross_tables.side_by_side(summarize(measured({**SECONDS, "update": 3e-3})))
-    assert sheet.rows[0][-1] == "-1.60 ms (-100 %)"
+    (table,) = cross_tables.cross_tables(summarize(measured({**SECONDS, "update": 3e-3})))
+    assert table.rows[0][-1] == "-1.60 ms (-100 %)"
 
 
 def test_what_lacks_a_part_is_no_breakdown():
     parts = {k: v for k, v in SECONDS.items() if k != "update"}
-    assert cross_tables.side_by_side(summarize(measured(parts))) == []
+    assert cross_tables.cross_tables(summarize(measured(parts))) == []
 
 
 def test_interact_is_held_against_the_slower_of_its_parts():
     race = "ppo · gymnasium/HalfCheetah-v4 · {} · num_envs 16"
     seconds = {"env": 1e-4, "forward": 1e-5, "interact": 1.25e-4}
-    (sheet,) = cross_tables.side_by_side(summarize(measured(seconds, race)))
-    assert sorted(sheet.rows) == [
+    (table,) = cross_tables.cross_tables(summarize(measured(seconds, race)))
+    assert sorted(table.rows) == [
         ("linen jit", "10.0k", "100k", "8.00k", "80 %"),
         ("nnx split", "10.0k", "100k", "8.00k", "80 %"),
     ]
@@ -96,13 +96,13 @@ def test_a_published_table_stands_beside_ours_and_says_whose_it_is():
     assert "Full step 1.25 ± 0.5 1.6 linen jit · fused" in text
     assert "\n 1.6 nnx split · fused" in text
     assert "On Mars 2 – not measured in this run" in text
-    assert f"Measured on: a GPU. Two calls. {published.ELSEWHERE}" in text.replace("\n", " ")
+    assert f"Measured on: a GPU. Two calls. {published.CAVEAT}" in text.replace("\n", " ")
 
 
 def test_a_source_without_numbers_is_named():
     text = printed(measured(), [{**TABLE, "values": []}])
-    assert published.NOTHING in text
-    assert published.ELSEWHERE not in text
+    assert published.NO_NUMBERS in text
+    assert published.CAVEAT not in text
 
 
 def test_published_ratios_stand_beside_geometric_means():
@@ -114,8 +114,8 @@ def test_published_ratios_stand_beside_geometric_means():
         group = f"ppo · gymnax/{task} · train · num_envs 32"
         speeds = {"torch compile": 1.0, "torch eager": 0.5, "linen jit": factor}
         records += synthetic.race(speeds, blocks=3, noise=0.0001, group=group)
-    (sheet,) = published.sheets(summarize(records), [table])
-    ((what, theirs, ours, where),) = sheet.rows
+    (table,) = published.cross_tables(summarize(records), [table])
+    ((what, theirs, ours, where),) = table.rows
     assert (what, theirs, where) == ("Torch → Linen", "5.88", "linen jit, 2 races")
     assert 3.9 < float(ours.removesuffix("×")) < 4.1
 
@@ -124,15 +124,15 @@ def test_s_per_1000_updates_are_ours_times_a_thousand():
     value = {"what": "DQN, JAX", "value": 3, "plus_minus": None, "over": "",
              "where": {"probe": ["update"], "label": ["linen jit"]}}  # fmt: skip
     table = {**TABLE, "unit": "s per 1000 updates", "values": [value]}
-    (sheet,) = published.sheets(summarize(measured()), [table])
-    assert sheet.rows == (("DQN, JAX", "3", "0.6", "linen jit"),)
+    (table,) = published.cross_tables(summarize(measured()), [table])
+    assert table.rows == (("DQN, JAX", "3", "0.6", "linen jit"),)
 
 
 def test_the_page_has_all_of_it_escaped(tmp_path):
     evil = {**TABLE, "source": "<script>alert(1)</script>"}
     found = page(tmp_path, measured(), published=[evil])
     for part in ("breakdown · dqn", "200 µs (12 %)", "published · <script>alert(1)</script>",
-                 "Full step", "1.25 ± 0.5", published.ELSEWHERE,
+                 "Full step", "1.25 ± 0.5", published.CAVEAT,
                  "seconds per 1000 training steps (batch 128)"):  # fmt: skip
         assert part in found.text, part
     assert "alert(1)" not in "".join(found.scripts)
@@ -140,7 +140,7 @@ def test_the_page_has_all_of_it_escaped(tmp_path):
 
 def test_json_has_what_stands_side_by_side():
     found = tables.sheets_json(summarize(measured()), [TABLE])
-    assert [sheet["title"] for sheet in found] == [
+    assert [table["title"] for table in found] == [
         "breakdown · dqn · gymnax/CartPole-v1 · num_envs 2", "published · somebody",
     ]  # fmt: skip
     assert found[0]["rows"][0][1] == "1.60 ms"

@@ -10,14 +10,14 @@ from report.test_html import page
 from stats import synthetic
 
 import tiebreak
-from tiebreak.report import flags, phrases
+from tiebreak.report import flags
 from tiebreak.stats.ratios import summarize
 
 SET = (
     ("bench/**/*.py", r'fail\(\s*result, "([a-z_]+)"', "nan"),
     ("bench/**/*.py", r'flags"?\]?\["([a-z_]+)"\]', "contended"),
     ("bench/worker/sampling.py", r'out\["([a-z_]+)"\] = ', "too_short"),
-    ("stats/sample_flags.py", r'out\["([a-z_]+)"\] = ', "noisy"),
+    ("stats/sample_flags.py", r'flags\["([a-z_]+)"\] = ', "noisy"),
     ("bench/**/*.py", r'flags"?\]? = \{\*\*[^}]*"([a-z_]+)": ', "clock_mismatch"),
 )
 """How flags are set: where, the pattern, and one that it must find."""
@@ -60,12 +60,12 @@ def test_values_are_written_in_their_unit(name, value, expected):
 
 
 def test_a_glossary_holds_what_is_asked_for_in_the_order_of_the_table():
-    assert [n for n, _ in phrases.glossary({"crash", "noisy", "of_tomorrow"})] == [
+    assert [n for n, _ in flags.glossary({"crash", "noisy", "of_tomorrow"})] == [
         "noisy", "crash", "of_tomorrow",
     ]  # fmt: skip
-    assert phrases.glossary({"of_tomorrow"})[0][1] == "a flag that this version does not know"
+    assert flags.glossary({"of_tomorrow"})[0][1] == "a flag that this version does not know"
     records = synthetic.typical()
-    assert flags.names(summarize(records)) == {"noisy", "recompiled"}
+    assert flags.flag_names(summarize(records)) == {"noisy", "recompiled"}
 
 
 def test_the_page_explains_its_own_flags_beside_them_and_all_below(tmp_path):

@@ -63,7 +63,7 @@ def test_everything_that_a_reader_needs_is_there(tmp_path):
         "nnx split · fused is among the fastest: 3.00× [2.98, 3.02] as fast as torch compile",
         "3.43 µs", "292k", "412 MB", "10 of 10 planned blocks", "seed 7", "tiebreak run quick",
         "0.1.0, commit 0123abcd", "2026-01-02T03:04:00Z to 2026-01-02T03:04:09Z",
-        "implementations proved equal", "4.0e-12", "equinox was not checked: not installed",
+        "implementations verified equal", "4.0e-12", "equinox was not checked: not installed",
         "Some CPU @ 2.4 GHz", "jax 0.10.2, torch 2.13.0", "f" * 16, "130 of 140 visits finished",
         "crash: worker ended by signal 9", "noisy 8.1 % (3 of 10 visits)", "canary, numpy",
         hashlib.sha256((tmp_path / "quick-run" / "records.jsonl").read_bytes()).hexdigest(),
@@ -121,7 +121,7 @@ def test_red_is_red(tmp_path):
     records = [*synthetic.race(blocks=2), synthetic.certificate(green=False)]
     found = page(tmp_path, records)
     assert "✗ implementations differ" in found.text
-    assert "proved equal" not in found.text
+    assert "verified equal" not in found.text
     failed = [a for tag, a in found.elements if tag == "td" and a.get("class") == "fail"]
     assert [a["title"] for a in failed] == ["compile, discrete, obs 5, act 3, hidden 17-9"]
 

@@ -13,7 +13,7 @@ from tiebreak.bench.manager.store import read_records
 from tiebreak.bench.record import STATUSES, empty_result
 from tiebreak.bench.suite import suite
 from tiebreak.report.flags import FLAGS
-from tiebreak.selftest.checks import ROWS
+from tiebreak.selftest.checks import CHECKS
 from tiebreak.stats.visits import PHASES
 from tiebreak.verify.compare import BOUNDS
 
@@ -31,7 +31,7 @@ MODULES = {
     "turns": "tiebreak.bench.worker.turns",
     "manager": "tiebreak.bench.manager.manager",
     "intervals": "tiebreak.stats.intervals",
-    "noise": "tiebreak.stats.sample_flags",
+    "sample_flags": "tiebreak.stats.sample_flags",
     "summaries": "tiebreak.stats.summaries",
     "compare": "tiebreak.stats.compare",
     "verify": "tiebreak.verify.compare",
@@ -97,7 +97,7 @@ def test_every_flag_has_its_line(flag):
 
 
 def test_every_row_of_the_self_test_has_its_line():
-    missing = [row.name for row in ROWS if f"| `{row.name}` |" not in TEXT]
+    missing = [check.name for check in CHECKS if f"| `{check.name}` |" not in TEXT]
     assert not missing
 
 

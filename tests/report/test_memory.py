@@ -11,7 +11,7 @@ from rich.console import Console
 from stats import synthetic
 
 from tiebreak.report import charts, memory, tables
-from tiebreak.report.memory_chart import memory_chart
+from tiebreak.report.charts import memory_chart
 from tiebreak.stats.ratios import summarize
 
 
@@ -19,10 +19,18 @@ def test_the_leak_probe_says_who_keeps_what():
     (group,) = summarize(synthetic.leaking())
     assert memory.leaks(group) == (
         "nnx split keeps 1.31 MB per rebuilt agent; "
-        "linen jit and torch eager keep nothing that shows."
+        "linen jit and torch eager keep nothing that can be measured."
     )
-    assert [memory.kept(cell, True) for cell in group.cells] == ["nothing", "nothing", "1.31 MB"]
-    assert [memory.kept(cell, False) for cell in group.cells] == ["unknown", "unknown", "1.31 MB"]
+    assert [memory.kept_per_call(cell, True) for cell in group.cells] == [
+        "nothing",
+        "nothing",
+        "1.31 MB",
+    ]
+    assert [memory.kept_per_call(cell, False) for cell in group.cells] == [
+        "unknown",
+        "unknown",
+        "1.31 MB",
+    ]
 
 
 def test_nothing_is_claimed_of_too_few_calls(tmp_path):
@@ -32,9 +40,12 @@ def test_nothing_is_claimed_of_too_few_calls(tmp_path):
         memory.leaks(group)
         == "Too few calls to judge linen jit and torch eager: no growth was seen."
     )
-    assert memory.leaks(group, judged=True) == "linen jit and torch eager keep nothing that shows."
     assert (
-        "linen jit and torch eager keep nothing that shows."
+        memory.leaks(group, judged=True)
+        == "linen jit and torch eager keep nothing that can be measured."
+    )
+    assert (
+        "linen jit and torch eager keep nothing that can be measured."
         in page(tmp_path / "many", records).text
     )
     for r in records:
@@ -49,8 +60,8 @@ def test_other_probes_and_older_records_make_no_claim():
         (group,) = summarize(records)
         assert memory.leaks(group) == ""
     (old,) = summarize(synthetic.race(blocks=2))
-    assert {memory.kept(cell, True) for cell in old.cells} == {"–"}
-    assert not memory.measured(old)
+    assert {memory.kept_per_call(cell, True) for cell in old.cells} == {"–"}
+    assert not memory.has_more_than_peak(old)
 
 
 def test_the_one_visit_with_a_series_tells():
@@ -60,7 +71,8 @@ def test_the_one_visit_with_a_series_tells():
         r["flags"] = {}
     (group,) = summarize(records)
     assert (
-        memory.leaks(group, True) == "linen jit, torch eager and nnx split keep nothing that shows."
+        memory.leaks(group, True)
+        == "linen jit, torch eager and nnx split keep nothing that can be measured."
     )
     flagged[0]["flags"] = {"memory_growing": 1.0}
     (group,) = summarize(records)
@@ -73,7 +85,7 @@ def test_a_series_is_the_median_rise_over_the_finished_visits():
     for r, series in zip(records, readings, strict=True):
         r["memory"] = {"series_bytes": series, "source": "rss"}
     records[3]["status"] = "failed"
-    ((key, found),) = memory.series(records).items()
+    ((key, found),) = memory.memory_series(records).items()
     assert key == (records[0]["group"], "f" * 16, records[0]["cell_id"])
     assert found == memory.Series([0.0, 30.0], "rss", judged=False)
 
@@ -100,7 +112,7 @@ def test_the_chart_keeps_quiet_cells_flat_and_tells_two_of_a_color_apart():
     two = {"torch eager": 1.0, "torch compile": 2.0}
     records = synthetic.remembering(synthetic.race(two, blocks=2), {})
     (group,) = summarize(records)
-    found = memory.series(records)
+    found = memory.memory_series(records)
     key = (group.group, group.fingerprint)
     spec = memory_chart([(cell, found[(*key, cell.cell_id)]) for cell in group.cells])
     low, high = spec["encoding"]["y"]["scale"]["domain"]

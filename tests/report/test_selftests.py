@@ -1,4 +1,4 @@
-"""The stopwatch's own tests on the page, and what a race says of the machine's stopwatch."""
+"""Self-test of the stopwatch on the page, and what a race says of the machine's stopwatch."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from stats import synthetic
 
 from tiebreak.report import selftests
 from tiebreak.report.html import write_report
-from tiebreak.selftest.checks import ROWS
+from tiebreak.selftest.checks import CHECKS
 
-NAMES = [row.name for row in ROWS]
+NAMES = [check.name for check in CHECKS]
 
 
 def every_row(**outcomes: bool | None) -> list[dict]:
@@ -32,18 +32,18 @@ def test_a_folder_of_tests_alone_is_a_page(tmp_path):
     folder = synthetic.self_test(tmp_path / "self-test", every_row(hog=False, traps=None))
     text = text_of(folder)
     for part in (
-        "Can the stopwatch be trusted?", "The stopwatch's own tests", "the title of kills",
+        "Can the stopwatch be trusted?", "Self-test of the stopwatch", "the title of kills",
         "3.6 to 6.5 % called different", "coverage: 48 of 1000 called different",
-        f"{len(NAMES) - 2} tests of the stopwatch passed", "1 test of the stopwatch failed",
-        "1 test of the stopwatch skipped", "false different 0.048",
-        "by noise high (1, 2), low 0.0471", "12.5 s", f"{len(NAMES)} tests, SHA-256",
+        f"{len(NAMES) - 2} checks of the stopwatch passed", "1 check of the stopwatch failed",
+        "1 check of the stopwatch skipped", "false different 0.048",
+        "by noise high (1, 2), low 0.0471", "12.5 s", f"{len(NAMES)} checks, SHA-256",
     ):  # fmt: skip
         assert part in text, part
     found = Page(write_report([folder], tmp_path / "page.html"))
     ended = [a["class"] for tag, a in found.elements if tag == "span" and "class" in a]
     assert ended.count("badge good") == len(NAMES) - 2
     assert ended.count("badge bad") == ended.count("badge warn") == 1
-    for part in ("Which framework", "In one sentence", "certificate", "own tests were not run"):
+    for part in ("Which framework", "In one sentence", "certificate", "own checks were not run"):
         assert part not in text, part
     assert found.data == []
 
@@ -53,7 +53,7 @@ def test_a_small_scale_is_said_to_prove_less(tmp_path):
         scale: text_of(synthetic.self_test(tmp_path / scale / "s", every_row(), scale=scale))
         for scale in ("smoke", "quick", "full")
     }
-    assert "only show that the tests run" in shown["smoke"]
+    assert "only show that the checks run" in shown["smoke"]
     assert "At scale quick the counts are smaller" in shown["quick"]
     assert "At scale" not in shown["full"]
 
@@ -63,7 +63,7 @@ def test_a_small_scale_is_said_to_prove_less(tmp_path):
     [
         ({}, "✓ stopwatch tested on this machine"),
         ({"hog": False}, "✗ stopwatch failed on this machine: hog"),
-        ({"traps": None}, "stopwatch: 12 of 13 tests passed on this machine"),
+        ({"traps": None}, "stopwatch: 12 of 13 checks passed on this machine"),
     ],
 )
 def test_a_race_names_the_self_test_that_is_given(tmp_path, changes, expected):
@@ -73,9 +73,9 @@ def test_a_race_names_the_self_test_that_is_given(tmp_path, changes, expected):
     text = text_of(race, tested)
     assert expected in text
     assert "stopwatch not tested" not in text
-    assert "The stopwatch's own tests" in text
+    assert "Self-test of the stopwatch" in text
     assert "Which framework is fastest? 2 runs side by side" in text
-    assert "of its own tests passed on this hardware" in text
+    assert "of its own checks passed on this hardware" in text
 
 
 def test_a_self_test_lying_beside_is_found_and_broken_folders_are_not(tmp_path):
@@ -88,8 +88,8 @@ def test_a_self_test_lying_beside_is_found_and_broken_folders_are_not(tmp_path):
     synthetic.self_test(tmp_path / "tested", every_row())
     text = text_of(race)
     assert "✓ stopwatch tested on this machine" in text
-    assert "13 of 13 of its own tests passed on this hardware (scale full;" in text
-    assert "The stopwatch's own tests" not in text
+    assert "13 of 13 of its own checks passed on this hardware (scale full;" in text
+    assert "Self-test of the stopwatch" not in text
 
 
 def test_the_hardware_decides_and_not_what_is_installed(tmp_path):
@@ -105,8 +105,8 @@ def test_the_hardware_decides_and_not_what_is_installed(tmp_path):
         assert ("✓ stopwatch tested on this machine" in text_of(folder)) is tested
 
 
-def found(**changes) -> selftests.Row:
-    (row,) = selftests.rows([synthetic.machine(), synthetic.selftest(**changes)], "folder")
+def found(**changes) -> selftests.CheckResult:
+    (row,) = selftests.check_results([synthetic.machine(), synthetic.selftest(**changes)], "folder")
     return row
 
 
@@ -114,7 +114,7 @@ def test_the_latest_outcome_of_a_test_counts():
     old, new = "2026-01-01T00:00:00Z", "2026-01-03T00:00:00Z"
     rows = [found(row="hog", passed=True, at=new), found(row="hog", passed=False, at=old)]
     for order in (rows, rows[::-1]):
-        known = selftests.tested(["f" * 16], order)
+        known = selftests.machine_test(["f" * 16], order)
         assert known
         assert known.passed == 1
         assert not known.failed
@@ -123,7 +123,7 @@ def test_the_latest_outcome_of_a_test_counts():
 
 def test_what_failed_elsewhere_is_no_matter_here():
     elsewhere = found(row="kills", passed=False)._replace(hardware="other")
-    known = selftests.tested(["f" * 16], [elsewhere, found(row="hog")])
+    known = selftests.machine_test(["f" * 16], [elsewhere, found(row="hog")])
     assert known
     assert not known.failed
     assert "kills" in known.missing
@@ -131,11 +131,11 @@ def test_what_failed_elsewhere_is_no_matter_here():
 
 def test_what_is_not_known_is_not_claimed():
     rows = [found(scale="smoke")]
-    assert selftests.tested(["f" * 16], rows) is None
-    assert selftests.tested([], [found()]) is None
-    assert selftests.tested(["f" * 16, "e" * 16], [found()]) is None
-    partly = selftests.tested(["f" * 16], [found(row="hog")])
-    assert selftests.badge(partly) == ("warn", "stopwatch: 1 of 13 tests passed on this machine")
+    assert selftests.machine_test(["f" * 16], rows) is None
+    assert selftests.machine_test([], [found()]) is None
+    assert selftests.machine_test(["f" * 16, "e" * 16], [found()]) is None
+    partly = selftests.machine_test(["f" * 16], [found(row="hog")])
+    assert selftests.badge(partly) == ("warn", "stopwatch: 1 of 13 checks passed on this machine")
 
 
 def test_everything_in_a_row_is_escaped(tmp_path):

@@ -13,19 +13,21 @@ import pytest
 
 from tiebreak.bench.manager.store import RECORDS
 from tiebreak.bench.record import seal
-from tiebreak.selftest.checks import Context
+from tiebreak.selftest.base import Context
 from tiebreak.selftest.mechanics import (
     concurrent_writers,
     corrupt_records,
     faults,
     killed_manager,
     leaks,
+    original_run,
     process_tracking,
     traps,
     unwritable,
 )
 
-pytestmark = pytest.mark.skipif(bool(process_tracking.watched()), reason=process_tracking.watched())
+UNTRACKABLE = process_tracking.why_untrackable()
+pytestmark = pytest.mark.skipif(bool(UNTRACKABLE), reason=UNTRACKABLE)
 
 
 @pytest.fixture
@@ -36,7 +38,7 @@ def ctx(tmp_path):
 @pytest.fixture(scope="module")
 def original(tmp_path_factory):
     """One real run, whose copies are damaged."""
-    return corrupt_records.Original(tmp_path_factory.mktemp("damage") / "original", 3)
+    return original_run.OriginalRun(tmp_path_factory.mktemp("damage") / "original", 3)
 
 
 def wrong(cases):
@@ -85,7 +87,7 @@ def test_a_marked_process_is_found_wherever_it_went_and_ended(tmp_path):
         assert process.stdout
         process.stdout.readline()
         assert set(marked.alive()) == {process.pid}
-        assert set(marked.outliving(0.1)) == {process.pid}
+        assert set(marked.survivors(0.1)) == {process.pid}
     assert process.wait() == -signal.SIGKILL
     assert marked.alive() == {}
     assert not marked.folder.exists()
@@ -93,21 +95,21 @@ def test_a_marked_process_is_found_wherever_it_went_and_ended(tmp_path):
 
 def test_a_killed_manager_loses_nothing_that_was_finished(ctx):
     with killed_manager.Race(ctx.folder / "race", 5) as race:
-        seconds = race.go_on(None)
+        seconds = race.run(None)
         whole = race.judge()
-        assert not any(whole[name] for name in killed_manager.WRONG)
+        assert not any(whole[name] for name in killed_manager.ERRORS)
         assert race.sessions[0].after.keys() == race.planned() == set(race.sessions[0].started)
     with killed_manager.Race(ctx.folder / "killed", 6) as race:
-        race.go_on(0.7 * seconds)
-        race.go_on(None)
+        race.run(0.7 * seconds)
+        race.run(None)
         judged = race.judge()
-    assert not any(judged[name] for name in killed_manager.WRONG), judged
+    assert not any(judged[name] for name in killed_manager.ERRORS), judged
 
 
 def test_what_a_kill_may_not_do_is_seen(ctx):
     """The same folder, told otherwise: a visit was lost, done again, not done, left running."""
     with killed_manager.Race(ctx.folder / "race", 5) as race:
-        race.go_on(None)
+        race.run(None)
         [good] = race.sessions
     key, *others = good.after
     for name, session in {
@@ -119,15 +121,15 @@ def test_what_a_kill_may_not_do_is_seen(ctx):
         "survivors": good._replace(survivors=["python"]),
     }.items():
         race.sessions = [session]
-        assert [n for n in killed_manager.WRONG if race.judge()[n]] == [name]
+        assert [n for n in killed_manager.ERRORS if race.judge()[n]] == [name]
     records = race.out / RECORDS
     lines = records.read_bytes().splitlines(keepends=True)
     visit = next(line for line in lines if json.loads(line)["kind"] == "visit")
     race.sessions = [good]
     records.write_bytes(b"".join(line for line in lines if line != visit))
-    assert {n for n in killed_manager.WRONG if race.judge()[n]} == {"lost", "missing"}
+    assert {n for n in killed_manager.ERRORS if race.judge()[n]} == {"lost", "missing"}
     records.write_bytes(b"".join([*lines, visit, b"{}\n"]))
-    assert {n for n in killed_manager.WRONG if race.judge()[n]} == {"twice", "corrupt"}
+    assert {n for n in killed_manager.ERRORS if race.judge()[n]} == {"twice", "corrupt"}
 
 
 def test_cut_flipped_newer_and_strange_lines(original):
@@ -148,11 +150,11 @@ def test_a_full_disk_and_a_read_only_folder(original):
 
 
 def test_a_record_that_was_never_written_is_seen(original):
-    assert original.strange(original.records) == ""
+    assert original.unknown_record(original.records) == ""
     forged = json.loads(seal({**original.records[0], "kind": "visit"}))
-    assert "never written" in original.strange([*original.records, forged])
-    assert "never written" in original.strange([*original.records, original.records[0]])
-    assert "never written" in original.strange([{**original.records[0], "at": "now"}])
+    assert "never written" in original.unknown_record([*original.records, forged])
+    assert "never written" in original.unknown_record([*original.records, original.records[0]])
+    assert "never written" in original.unknown_record([{**original.records[0], "at": "now"}])
 
 
 def test_writers_lose_nothing(ctx):
@@ -233,7 +235,7 @@ def test_leaks_that_are_missed_and_false_alarms_are_seen():
 
 def test_rows_leave_no_process_and_no_environment_behind(ctx):
     before = os.environ.get("PYTHONPATH")
-    with process_tracking.Marked(ctx.folder) as marked, marked.here():
+    with process_tracking.Marked(ctx.folder) as marked, marked.mark_children():
         assert str(marked.folder) in os.environ["PYTHONPATH"]
     assert os.environ.get("PYTHONPATH") == before
     assert not list(Path(ctx.folder).iterdir())

@@ -12,23 +12,23 @@ from bench import fakes
 from tiebreak.bench.probes.base import Probe
 from tiebreak.bench.probes.subject import AgentSubject
 from tiebreak.bench.suite.plan import Cell, Job
-from tiebreak.selftest.checks import Context
-from tiebreak.selftest.real import cpu_hog, real, real_slowdown, timing
-from tiebreak.selftest.simulated import simulate
+from tiebreak.selftest.base import Context
+from tiebreak.selftest.real import cpu_hog, races, real_slowdown, timing
+from tiebreak.selftest.simulated import simulator
 from tiebreak.selftest.workloads import planted_work
 
-TINY = replace(real.EFFORT, sample_s=0.002, samples=3, steady_s=0.0, silent_calls=1, warmup_s=0.0)
+TINY = replace(races.EFFORT, sample_s=0.002, samples=3, steady_s=0.0, silent_calls=1, warmup_s=0.0)
 
 
 @pytest.fixture(autouse=True)
 def _sleeping(monkeypatch):
     """Real processes, real clocks; only the work is a fake one."""
     monkeypatch.setenv("PYTHONPATH", fakes.python_path())
-    monkeypatch.setattr(real, "SUBJECT", "selftest.sleepers:make_subject")
-    monkeypatch.setattr(real, "frameworks", lambda: ["torch"])
+    monkeypatch.setattr(races, "SUBJECT", "selftest.sleepers:make_subject")
+    monkeypatch.setattr(races, "frameworks", lambda: ["torch"])
     for module, name in ((timing, "LINEAR"), (cpu_hog, "EFFORT")):
         monkeypatch.setattr(module, name, replace(TINY, most_calls=1))
-    monkeypatch.setattr(real.race, "__defaults__", (TINY,))
+    monkeypatch.setattr(races.race, "__defaults__", (TINY,))
 
 
 @pytest.fixture
@@ -45,17 +45,17 @@ def test_two_names_of_one_cell_are_paired(ctx, monkeypatch):
     assert counts["visits"] == 2 * 2 * counts["pairs"]
     assert "failures" not in counts, counts
     assert {pair["blocks"] for pair in outcome.raw["pairs"]} == {2}
-    monkeypatch.setattr(real, "run_plan", None)  # what is complete is not run again
+    monkeypatch.setattr(races, "run_plan", None)  # what is complete is not run again
     assert timing.real_aa(ctx).measured == counts
 
 
 def test_a_run_that_was_cut_short_is_made_again(ctx):
-    cells = real.cells("torch", ["forward"], ["a", "b"])
-    first = real.race(ctx, "run", cells, 1)
+    cells = races.cells("torch", ["forward"], ["a", "b"])
+    first = races.race(ctx, "run", cells, 1)
     records = ctx.folder / "run" / "records.jsonl"
     records.write_bytes(b"".join(records.read_bytes().splitlines(keepends=True)[:2]))
-    again = real.race(ctx, "run", cells, 1)
-    assert len(real.visits(again)) == len(real.visits(first)) == 2
+    again = races.race(ctx, "run", cells, 1)
+    assert len(races.visits(again)) == len(races.visits(first)) == 2
     assert first[0]["run_id"] != again[0]["run_id"]
 
 
@@ -70,7 +70,7 @@ def test_a_visit_that_fails_fails_the_row(ctx, monkeypatch):
 def test_planted_work_reaches_the_summary(ctx, monkeypatch):
     monkeypatch.setattr(real_slowdown, "FACTORS", ("x1.00", "x1.50"))
     monkeypatch.setattr(real_slowdown, "PROBES", ("", "forward x20"))
-    outcome = real_slowdown.measured(ctx)
+    outcome = real_slowdown.real_slowdown(ctx)
     (found,) = outcome.raw["real"]
     assert found["factor"] == 1.5
     assert found["ratio"] == pytest.approx(1 / 1.5, rel=0.2)
@@ -85,13 +85,13 @@ def test_both_clocks_are_read_in_every_visit_of_every_row(ctx):
 
 
 def test_without_a_framework_rows_are_skipped(ctx, monkeypatch):
-    monkeypatch.setattr(real, "frameworks", list)
+    monkeypatch.setattr(races, "frameworks", list)
     rows = (
         timing.real_aa,
         timing.linearity,
         timing.second_clock,
         cpu_hog.hog,
-        real_slowdown.measured,
+        real_slowdown.real_slowdown,
     )
     assert [row(ctx).passed for row in rows] == [None] * 5
 
@@ -123,18 +123,18 @@ def test_planted_work_is_counted_and_not_confessed(monkeypatch, label, calls):
 
 
 def test_eighteen_of_two_hundred():
-    assert real.surprising(200, 0.05) == 18
-    assert real.surprising(20, 0.05) == 4
+    assert races.most_by_chance(200, 0.05) == 18
+    assert races.most_by_chance(20, 0.05) == 4
 
 
 def test_pairs_of_different_programs_are_called_different():
     rng = np.random.default_rng(0)
-    order = simulate.orders(0, 1, 10)
-    machine = simulate.LEVELS["quiet"]
+    order = simulator.orders(0, 1, 10)
+    machine = simulator.LEVELS["quiet"]
     for effect, different in ((0.0, False), (0.2, True)):
-        a, b = simulate.race(rng, machine, order, effect)
+        a, b = simulator.race(rng, machine, order, effect)
         records = [{**r, "cell": {**r["cell"], "label": timing.NAMES[r["cell"]["label"] == "B"]}}
-                   for r in simulate.records(a[0], b[0])]  # fmt: skip
+                   for r in simulator.records(a[0], b[0])]  # fmt: skip
         (pair,) = timing.judged_pairs(records)
         assert pair["different"] is different
 
@@ -143,14 +143,14 @@ UNITS = (100, 200, 400, 800)
 
 
 def test_a_line_is_a_line():
-    fit = timing.line(UNITS, [0.01 * n for n in UNITS])
+    fit = timing.fit_line(UNITS, [0.01 * n for n in UNITS])
     assert fit["residual"] == pytest.approx(0, abs=1e-9)
     assert fit["intercept"] == pytest.approx(0, abs=1e-9)
-    constant = timing.line(UNITS, [0.01 * n + 0.03 for n in UNITS])  # a clock that starts early
+    constant = timing.fit_line(UNITS, [0.01 * n + 0.03 for n in UNITS])  # a clock that starts early
     assert constant["intercept_s"] == pytest.approx(0.03)
     assert constant["intercept"] == pytest.approx(0.03 / 0.4)
     assert constant["residual"] < timing.RESIDUAL
-    part = timing.line(UNITS, [0.01 * min(n, 600) for n in UNITS])  # not all of it waited for
+    part = timing.fit_line(UNITS, [0.01 * min(n, 600) for n in UNITS])  # not all of it waited for
     assert part["residual"] > timing.RESIDUAL
 
 
@@ -168,15 +168,15 @@ def mixed(seconds, calls, start_s=0.0):
 def test_a_machine_that_drifts_bends_no_line(calls):
     slow = mixed(lambda k: 1e-3 * (1 + 0.5 * (k // 8)), calls)  # each round at another speed
     late = mixed(lambda k: 1e-3 * 1.001**k, calls)  # ever slower, within a round too
-    fit = timing.fitted([slow, late])
+    fit = timing.fit_visits([slow, late])
     assert fit["residual"] == pytest.approx(0, abs=1e-5)
     assert fit["intercept"] == pytest.approx(0, abs=1e-4)
-    early = timing.fitted([mixed(lambda k: 1e-3, calls, start_s=0.003)])
+    early = timing.fit_visits([mixed(lambda k: 1e-3, calls, start_s=0.003)])
     assert early["intercept_s"] == pytest.approx(0.003, rel=0.01)
 
 
 def test_no_round_no_line():
-    assert timing.fitted([]) == {}
+    assert timing.fit_visits([]) == {}
 
 
 def test_each_turn_does_its_own_amount_and_proves_it():
@@ -211,14 +211,14 @@ def flagged(visits, contended, unfinished=0):
 
 def test_the_rule_of_hogs():
     fine = {"idle": flagged(20, 1), "hog": flagged(12, 12), "pinned-hog": flagged(12, 11)}
-    assert cpu_hog.judged(fine)
+    assert cpu_hog.is_passed(fine)
     for change in (
         {"idle": flagged(20, 2)},
         {"idle": flagged(20, 0, 1)},
         {"hog": flagged(12, 11)},
         {"hog": flagged(12, 0, 12)},
     ):
-        assert not cpu_hog.judged({**fine, **change}), change
+        assert not cpu_hog.is_passed({**fine, **change}), change
 
 
 def test_a_hog_computes_and_ends_with_its_block(monkeypatch):
@@ -240,5 +240,5 @@ def test_a_hog_computes_and_ends_with_its_block(monkeypatch):
 def test_counted_as_noticed_is_only_what_finished_and_was_flagged():
     ok = {"kind": "visit", "status": "ok", "flags": {"contended": 0.4}}
     records = [ok, {**ok, "flags": {}}, {**ok, "status": "timeout"}, {"kind": "canary"}]
-    found = cpu_hog.noticed(records)
+    found = cpu_hog.count_flagged(records)
     assert (found["visits"], found["contended"], found["unfinished"]) == (3, 1, 1)

@@ -1,4 +1,4 @@
-"""The self-test as a run: rows recorded as they end, resumed, interrupted, shown."""
+"""The self-test as a run: checks recorded as they end, resumed, interrupted, shown."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from tiebreak.bench.manager import store
 from tiebreak.bench.manager.manager import Interrupted
 from tiebreak.core.errors import UsageError
 from tiebreak.selftest import show
-from tiebreak.selftest.checks import ROWS, Context, Outcome, Row
+from tiebreak.selftest.base import Context, Outcome
+from tiebreak.selftest.checks import CHECKS, Check
 from tiebreak.selftest.run import run
 
 NAMES = [
@@ -21,8 +22,8 @@ NAMES = [
 ]  # fmt: skip
 
 
-def row(name, function):
-    return Row(name, f"the title of {name}", "its rule", function, real=False, seconds=(1, 60, 600))
+def check(name, function):
+    return Check(name, f"the title of {name}", "its rule", function, seconds=(1, 60, 600))
 
 
 def fine(ctx):
@@ -36,26 +37,31 @@ def fails(ctx):
 
 
 def breaks(ctx):
-    raise ValueError("this row\nis broken")
+    raise ValueError("this check\nis broken")
 
 
 def skips(ctx):
     return Outcome(None, {}, "torch is not installed")
 
 
-FAKES = (row("fine", fine), row("fails", fails), row("breaks", breaks), row("skips", skips))
+FAKES = (
+    check("fine", fine),
+    check("fails", fails),
+    check("breaks", breaks),
+    check("skips", skips),
+)
 
 
-def rows_of(folder):
+def checks_of(folder):
     return [r for r in store.read_records(folder) if r["kind"] == "selftest"]
 
 
 @pytest.fixture
 def folder(tmp_path):
-    return run(tmp_path / "out", "smoke", progress=False, rows=FAKES)
+    return run(tmp_path / "out", "smoke", progress=False, checks=FAKES)
 
 
-def test_every_row_has_a_record_whatever_happens(folder):
+def test_every_check_has_a_record_whatever_happens(folder):
     first, *others = store.read_records(folder)
     assert first["kind"] == "machine"
     assert [(r["row"], r["passed"]) for r in others] == [
@@ -69,10 +75,10 @@ def test_every_row_has_a_record_whatever_happens(folder):
     assert good["rule"] == "its rule"
     assert good["scale"] == "smoke"
     assert good["seconds"] >= 0
-    assert broken["detail"] == "the row itself broke: ValueError: this row is broken"
+    assert broken["detail"] == "the check itself broke: ValueError: this check is broken"
 
 
-def test_files_of_rows_are_kept_and_empty_folders_are_not(folder):
+def test_files_of_checks_are_kept_and_empty_folders_are_not(folder):
     assert (folder / "fine" / "raw.txt").read_text() == "kept"
     assert "in breaks" in (folder / "breaks" / "error.txt").read_text()
     assert not (folder / "fails").exists()
@@ -80,15 +86,15 @@ def test_files_of_rows_are_kept_and_empty_folders_are_not(folder):
     assert (suite["suite"], suite["scale"], suite["cells"]) == ("self-test", "smoke", [])
 
 
-def test_rows_may_be_chosen_by_name(tmp_path):
-    folder = run(tmp_path / "out", "smoke", ["skips", "fine"], progress=False, rows=FAKES)
-    assert [r["row"] for r in rows_of(folder)] == ["fine", "skips"]
+def test_checks_may_be_chosen_by_name(tmp_path):
+    folder = run(tmp_path / "out", "smoke", ["skips", "fine"], progress=False, checks=FAKES)
+    assert [r["row"] for r in checks_of(folder)] == ["fine", "skips"]
 
 
-def test_resume_runs_the_rows_that_are_missing(tmp_path):
-    folder = run(tmp_path / "out", "smoke", ["fails"], progress=False, rows=FAKES)
-    run(folder, resume=True, progress=False, rows=FAKES)
-    assert [r["row"] for r in rows_of(folder)] == ["fails", "fine", "breaks", "skips"]
+def test_resume_runs_the_checks_that_are_missing(tmp_path):
+    folder = run(tmp_path / "out", "smoke", ["fails"], progress=False, checks=FAKES)
+    run(folder, resume=True, progress=False, checks=FAKES)
+    assert [r["row"] for r in checks_of(folder)] == ["fails", "fine", "breaks", "skips"]
 
 
 def test_an_interrupt_keeps_what_is_done_and_seeds_stay(tmp_path):
@@ -100,70 +106,69 @@ def test_an_interrupt_keeps_what_is_done_and_seeds_stay(tmp_path):
             raise KeyboardInterrupt
         return fine(ctx)
 
-    rows = (FAKES[0], row("once", once), FAKES[1])
+    checks = (FAKES[0], check("once", once), FAKES[1])
     out = tmp_path / "out"
-    with pytest.raises(Interrupted, match=r"1 rows are kept.*self-test --out .*out --resume"):
-        run(out, "smoke", progress=False, rows=rows)
-    assert [r["row"] for r in rows_of(out)] == ["fine"]
-    run(out, resume=True, progress=False, rows=rows)
-    assert [r["row"] for r in rows_of(out)] == ["fine", "once", "fails"]
+    with pytest.raises(Interrupted, match=r"1 check stored.*self-test --out .*out --resume"):
+        run(out, "smoke", progress=False, checks=checks)
+    assert [r["row"] for r in checks_of(out)] == ["fine"]
+    run(out, resume=True, progress=False, checks=checks)
+    assert [r["row"] for r in checks_of(out)] == ["fine", "once", "fails"]
     assert seeds[0] == seeds[1]
 
 
 def test_wrong_use_is_one_line_and_leaves_nothing(tmp_path, folder):
     out = tmp_path / "new"
-    with pytest.raises(UsageError, match="unknown row of the self-test 'fin'; did you mean"):
-        run(out, "smoke", ["fin"], progress=False, rows=FAKES)
+    with pytest.raises(UsageError, match="unknown check of the self-test 'fin'; did you mean"):
+        run(out, "smoke", ["fin"], progress=False, checks=FAKES)
     with pytest.raises(UsageError, match="unknown scale 'fast'"):
-        run(out, "fast", progress=False, rows=FAKES)
+        run(out, "fast", progress=False, checks=FAKES)
     assert not out.exists()
     with pytest.raises(UsageError, match="holds results already"):
-        run(folder, "smoke", progress=False, rows=FAKES)
+        run(folder, "smoke", progress=False, checks=FAKES)
     with pytest.raises(UsageError, match="holds another run"):
-        run(folder, "full", resume=True, progress=False, rows=FAKES)
+        run(folder, "full", resume=True, progress=False, checks=FAKES)
     with pytest.raises(UsageError, match="--resume needs the folder"):
-        run(None, resume=True, progress=False, rows=FAKES)
+        run(None, resume=True, progress=False, checks=FAKES)
 
 
 def test_progress_says_what_runs_and_how_it_ended(tmp_path, capsys):
-    run(tmp_path / "out", "quick", progress=True, rows=FAKES)
+    run(tmp_path / "out", "quick", progress=True, checks=FAKES)
     said = capsys.readouterr().err
-    assert "4 rows, scale quick, about 4 min on a quiet machine" in said
+    assert "4 checks, scale quick, about 4 min on a quiet machine" in said
     assert "[1/4] fine: half way" in said
     assert "[2/4] fails: FAILED in" in said
 
 
 def test_the_table_names_what_failed(folder):
     out = io.StringIO()
-    show.print_rows(store.read_records(folder), Console(file=out, width=60))
+    show.print_checks(store.read_records(folder), Console(file=out, width=60))
     text = out.getvalue()
     assert "5 of 100" in text
-    assert "1 rows passed, 2 failed (fails, breaks), 1 skipped (skips)" in text
-    assert [line.partition(":")[0] for line in show.failures(rows_of(folder))] == [
+    assert "1 check passed, 2 failed (fails, breaks), 1 skipped (skips)" in text
+    assert [line.partition(":")[0] for line in show.failures(checks_of(folder))] == [
         "fails",
         "breaks",
     ]
 
 
-def test_the_table_has_every_row_of_the_protocol():
-    assert sorted(r.name for r in ROWS) == sorted(NAMES)
-    assert sum(r.seconds[2] for r in ROWS) <= 4800
+def test_the_table_has_every_check_of_the_protocol():
+    assert sorted(c.name for c in CHECKS) == sorted(NAMES)
+    assert sum(c.seconds[2] for c in CHECKS) <= 4800
 
 
-@pytest.mark.parametrize("row", ROWS, ids=[r.name for r in ROWS])
-def test_every_row_leads_to_a_function(row):
-    module, function = row.run
-    code = f"from tiebreak.selftest.{module} import {function}"
-    result = tree.run_python(code)
+@pytest.mark.parametrize("check", CHECKS, ids=[check.name for check in CHECKS])
+def test_every_check_leads_to_a_function_and_loads_no_framework(check):
+    code = f"import sys; from tiebreak.selftest.checks import CHECKS; c = {check.name!r}\n"
+    code += "assert callable(next(x for x in CHECKS if x.name == c).run.load())\n"
+    code += f"loaded = {set(tree.LIBRARIES)} & {{m.partition('.')[0] for m in sys.modules}}\n"
+    result = tree.run_python(code + "assert not loaded, loaded")
     assert result.returncode == 0, result.stderr
 
 
-def test_the_managers_side_of_the_rows_loads_no_framework():
-    modules = [f"tiebreak.selftest.{p.stem}" for p in tree.files(tree.SRC / "selftest")]
-    modules = [m for m in modules if not m.endswith(("__init__", "subjects"))]
-    code = f"import importlib, sys\nfor m in {modules}: importlib.import_module(m)\n"
-    code += f"found = {set(tree.LIBRARIES)} & {{m.partition('.')[0] for m in sys.modules}}\n"
-    result = tree.run_python(code + "assert not found, found")
+def test_listing_checks_does_not_load_the_manager():
+    code = "import sys, tiebreak.selftest.checks\n"
+    code += "assert 'tiebreak.bench.manager.manager' not in sys.modules"
+    result = tree.run_python(code)
     assert result.returncode == 0, result.stderr
 
 

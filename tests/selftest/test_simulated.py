@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from tiebreak.selftest.checks import Context
-from tiebreak.selftest.simulated import false_alarms, planted, simulate
-from tiebreak.selftest.simulated.simulate import LEVELS
+from tiebreak.selftest.base import Context
+from tiebreak.selftest.simulated import false_alarms, simulator, slowdown
+from tiebreak.selftest.simulated.simulator import LEVELS
 from tiebreak.stats import intervals
 
 SUITES = 1500
@@ -26,7 +26,7 @@ class Small(Context):
 
 @pytest.fixture(scope="module")
 def order():
-    return simulate.orders(3, 100)
+    return simulator.orders(3, 100)
 
 
 @pytest.fixture
@@ -51,14 +51,14 @@ def test_the_pooled_control_fails_at_every_level(level):
 
 
 def test_without_interleaving_identical_programs_are_called_different():
-    visits = simulate.log_times(np.random.default_rng(0), LEVELS["usual"], 300, 100)
-    d = simulate.differences(visits[:, :50], visits[:, 50:])
+    visits = simulator.log_times(np.random.default_rng(0), LEVELS["usual"], 300, 100)
+    d = simulator.differences(visits[:, :50], visits[:, 50:])
     assert false_alarms.false_alarms(d)["fixed"] > 0.3
 
 
 def test_without_mirrored_blocks_a_warming_machine_tells_programs_apart(ctx, monkeypatch):
-    schedules = simulate.orders
-    monkeypatch.setattr(simulate, "orders", lambda *a: np.ones_like(schedules(*a)))
+    schedules = simulator.orders
+    monkeypatch.setattr(simulator, "orders", lambda *a: np.ones_like(schedules(*a)))
     outcome = false_alarms.simulated_aa(ctx)
     assert outcome.passed is False
     assert outcome.measured["usual"]["staged"] > 0.1
@@ -66,21 +66,21 @@ def test_without_mirrored_blocks_a_warming_machine_tells_programs_apart(ctx, mon
 
 def test_stopping_at_the_first_significant_stage_fails(ctx, monkeypatch):
     def lucky(d):
-        judged = simulate.fixed(d, 10)
-        for blocks in simulate.STAGES[1:]:
-            more, keep = simulate.fixed(d, blocks), simulate.different(judged.t)
+        judged = simulator.fixed(d, 10)
+        for blocks in simulator.STAGES[1:]:
+            more, keep = simulator.fixed(d, blocks), simulator.different(judged.t)
             t = (np.where(keep, old, new) for new, old in zip(more.t, judged.t, strict=True))
-            judged = simulate.Judged(judged.blocks, intervals.Interval(*t))
+            judged = simulator.Judged(judged.blocks, intervals.Interval(*t))
         return judged
 
-    monkeypatch.setattr(simulate, "staged", lucky)
+    monkeypatch.setattr(simulator, "staged", lucky)
     outcome = false_alarms.simulated_aa(ctx)
     assert outcome.passed is False
     assert min(outcome.measured[level]["staged"] for level in LEVELS) > 0.08
 
 
 def test_a_summary_that_says_something_else_fails(ctx, monkeypatch):
-    monkeypatch.setattr(simulate, "differences", lambda a, b, turns: a.mean(-1) - b.mean(-1))
+    monkeypatch.setattr(simulator, "differences", lambda a, b, turns: a.mean(-1) - b.mean(-1))
     outcome = false_alarms.simulated_aa(ctx)
     assert outcome.passed is False
     assert "summaries differ" in outcome.detail
@@ -107,32 +107,32 @@ def test_what_intervals_cannot_hold_is_told(ctx):
     outcome = false_alarms.coverage(ctx)
     for covered in outcome.measured["limits"].values():
         assert covered["10"] < 0.9
-    assert "what it cannot hold" in outcome.detail
+    assert "known limits" in outcome.detail
 
 
 def test_stages_end_where_the_interval_is_narrow(order):
-    quiet, rough = (simulate.staged(raced(level, order)) for level in ("quiet", "rough"))
-    assert np.median(quiet.blocks) == simulate.STAGES[0]
-    assert set(rough.blocks) == {simulate.STAGES[-1]}
-    usual = simulate.staged(raced("usual", order))
-    narrow = simulate.half_width(usual.t) <= simulate.HALF_WIDTH
-    assert (narrow | (usual.blocks == simulate.STAGES[-1])).all()
+    quiet, rough = (simulator.staged(raced(level, order)) for level in ("quiet", "rough"))
+    assert np.median(quiet.blocks) == simulator.STAGES[0]
+    assert set(rough.blocks) == {simulator.STAGES[-1]}
+    usual = simulator.staged(raced("usual", order))
+    narrow = simulator.half_width(usual.t) <= simulator.HALF_WIDTH
+    assert (narrow | (usual.blocks == simulator.STAGES[-1])).all()
 
 
 def test_turns_make_a_machine_usable_that_is_not(order, monkeypatch):
     """The worst machine of all, with the fewest blocks; visits one after the other see nothing."""
-    in_turns = simulate.staged(raced("turns", order))
+    in_turns = simulator.staged(raced("turns", order))
     assert np.median(in_turns.blocks) <= 20
     monkeypatch.setitem(LEVELS, "turns", LEVELS["turns"]._replace(turns=False))
-    one_by_one = simulate.staged(raced("turns", order))
+    one_by_one = simulator.staged(raced("turns", order))
     assert np.median(one_by_one.t.sd) > 10 * np.median(in_turns.t.sd)
 
 
 def test_neighbours_are_what_is_compared(order):
     """Medians of each cell's own samples would see the machine's states, not the programs."""
     machine = LEVELS["turns"]
-    a, b = simulate.race(np.random.default_rng(0), machine, order)
-    apart, beside = simulate.differences(a, b), simulate.differences(a, b, turns=True)
+    a, b = simulator.race(np.random.default_rng(0), machine, order)
+    apart, beside = simulator.differences(a, b), simulator.differences(a, b, turns=True)
     assert apart.std() > 1.5 * beside.std()
 
 
@@ -142,51 +142,51 @@ def test_blocks_are_the_managers_own(order):
 
 
 def test_planted_work_is_seen(order):
-    found = planted.planted(np.random.default_rng(5), LEVELS["usual"], order, SUITES)
+    found = slowdown.planted(np.random.default_rng(5), LEVELS["usual"], order, SUITES)
     for effect in ("5%", "10%", "20%"):
-        assert found[effect]["covered"] >= planted.COVERED
+        assert found[effect]["covered"] >= slowdown.COVERED
         assert found[effect]["seen_of_visible"] >= 0.99
         assert found[effect]["wrong_sign"] == 0
 
 
 def test_a_ratio_the_wrong_way_round_is_caught(order):
-    answers = planted.answers(raced("usual", order) + math.log1p(0.1), 0.1)
+    answers = slowdown.answers(raced("usual", order) + math.log1p(0.1), 0.1)
     assert answers["wrong_sign"] > 0.99 * SUITES
     assert answers["covered"] == 0
 
 
 @pytest.mark.parametrize("blocks", [4, 10])
 def test_the_printed_effect_is_the_tools_own(order, blocks):
-    result = simulate.fixed(raced("usual", order)[:30], blocks)
+    result = simulator.fixed(raced("usual", order)[:30], blocks)
     wanted = [intervals.detectable(float(sd), blocks) for sd in result.t.sd]
-    assert planted.printed(result) == pytest.approx(wanted, rel=0.01)
+    assert slowdown.printed(result) == pytest.approx(wanted, rel=0.01)
 
 
 FINE = {"covered": 0.95, "seen": 0.9, "wrong_sign": 0, "visible": 9000, "seen_of_visible": 0.9}
 
 
 def level(at_printed=0.81, **changed):
-    effects = {f"{effect:.0%}": dict(FINE) for effect in planted.EFFECTS}
+    effects = {f"{effect:.0%}": dict(FINE) for effect in slowdown.EFFECTS}
     effects["10%"] |= changed
-    return effects | {f"at the printed effect, {name}": at_printed for name in planted.DESIGNS}
+    return effects | {f"at the printed effect, {name}": at_printed for name in slowdown.DESIGNS}
 
 
 def test_planted_work_is_judged_by_the_worst_level():
-    assert planted.judged([level(), level()], 10_000)[0]
-    assert planted.judged([level(at_printed=0.795)], 10_000)[0]  # within two standard errors
+    assert slowdown.judge([level(), level()], 10_000)[0]
+    assert slowdown.judge([level(at_printed=0.795)], 10_000)[0]  # within two standard errors
     wrong = [
         {"at_printed": 0.78}, {"covered": 0.92}, {"wrong_sign": 10}, {"seen_of_visible": 0.79},
     ]  # fmt: skip
     for change in wrong:
-        assert not planted.judged([level(), level(**change)], 10_000)[0], change
+        assert not slowdown.judge([level(), level(**change)], 10_000)[0], change
 
 
 def test_a_wrong_sign_below_five_percent_is_chance():
     one = level()
     one["2%"] = {**FINE, "wrong_sign": 3, "visible": 0, "seen_of_visible": None}
-    assert planted.judged([one], 10_000)[0]
+    assert slowdown.judge([one], 10_000)[0]
 
 
 def test_four_in_five_see_the_printed_effect(order):
-    found = planted.planted(np.random.default_rng(5), LEVELS["usual"], order, SUITES)
-    assert found["at the printed effect, 4 blocks"] >= planted.least(SUITES)
+    found = slowdown.planted(np.random.default_rng(5), LEVELS["usual"], order, SUITES)
+    assert found["at the printed effect, 4 blocks"] >= slowdown.least_share(SUITES)

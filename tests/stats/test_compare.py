@@ -10,14 +10,14 @@ from stats import synthetic
 
 from tiebreak.core.errors import UsageError
 from tiebreak.stats import compare as comparing
-from tiebreak.stats.compare import REFERENCE, Compared, Pair, compare
+from tiebreak.stats.compare import REFERENCE, CellPair, FolderComparison, compare
 
 
-def by_label(compared: Compared) -> dict[str, Pair]:
+def by_label(compared: FolderComparison) -> dict[str, CellPair]:
     return {p.a.label: p for p in compared.pairs}
 
 
-def verdicts(compared: Compared) -> dict[str, str]:
+def verdicts(compared: FolderComparison) -> dict[str, str]:
     return {p.a.label: p.change.verdict if p.change else "" for p in compared.pairs}
 
 

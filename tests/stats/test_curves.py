@@ -14,7 +14,7 @@ def test_normalised_auc_by_hand():
 
 
 def test_a_broken_curve_is_refused():
-    with pytest.raises(ValueError, match="rising"):
+    with pytest.raises(ValueError, match="increasing"):
         curves.normalised_auc([0, 0], [1, 2], 0, 1)
     with pytest.raises(ValueError, match="exceed"):
         curves.normalised_auc([0, 1], [1, 2], 1, 1)

@@ -126,7 +126,8 @@ def test_what_is_visible_through_an_allowance_is_seen_four_times_in_five():
     rng, allowance, seen = np.random.default_rng(8), 0.03, 0
     for _ in range(PRINTED):
         first = intervals.welch(*rng.normal(0, 0.02, (2, 10)), allowance)
-        effect = math.log1p(intervals.visible(first.error, first.freedom, 3, allowance))
+        detectable = intervals.detectable_from_error(first.error, first.freedom, 3, allowance)
+        effect = math.log1p(detectable)
         for _ in range(SUITES // PRINTED):
             a, b = rng.normal(0, 0.02, (2, 10))
             found = intervals.welch(a, b + effect, allowance)

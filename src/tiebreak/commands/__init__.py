@@ -1,4 +1,4 @@
-"""The commands, one file each: `parser()` says what it takes, `run(args)` returns the status.
+"""The commands, one module each: `parser()` returns its parser, `run(args)` the exit status.
 
-They are thin: what a command does lives in training, verify, bench and report.
+They are thin: the work is done in training, verify, bench, selftest and report.
 """

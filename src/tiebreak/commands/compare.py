@@ -1,4 +1,4 @@
-"""`tiebreak compare`."""
+"""`tiebreak compare`: two results folders, cell by cell."""
 
 from __future__ import annotations
 
@@ -7,26 +7,29 @@ import sys
 from typing import Any
 
 from tiebreak.commands.options import Failure, Parser, print_json
+from tiebreak.core.text import plural
 
 
 def parser() -> Parser:
-    """What `tiebreak compare` takes."""
+    """Return the parser of `tiebreak compare`."""
     out = Parser(
         "compare",
-        "Compare two folders of results, cell by cell: two commits, library versions, machines.\n"
-        "Runs on the same hardware get a ratio and a verdict; others stand side by side.",
+        "Compare two results folders, cell by cell: two commits, library versions or machines.\n"
+        "On the same hardware each cell gets a ratio and a verdict; else values are listed only.",
         [
             "tiebreak compare results/before results/after",
             "tiebreak compare results/before results/after --fail-over 3%",
             "tiebreak compare results/torch-2.12 results/torch-2.13 --relative-to linen",
         ],
     )
-    out.add_argument("baseline", metavar="A", help="folder of `tiebreak run`: what was before")
-    out.add_argument("candidate", metavar="B", help="folder of `tiebreak run`: what is new")
+    out.add_argument("baseline", metavar="A", help="results folder of `tiebreak run`: the baseline")
+    out.add_argument(
+        "candidate", metavar="B", help="results folder of `tiebreak run`: the candidate"
+    )
     out.add_argument(
         "--relative-to",
         metavar="CELL",
-        help="label or framework that the change does not concern: take all speeds relative to its",
+        help="label or framework of a cell that did not change: take all speeds relative to it",
     )
     out.add_argument(
         "--fail-over",
@@ -38,31 +41,32 @@ def parser() -> Parser:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the comparison; status 1 when --fail-over is given and something is worse."""
+    """Print the comparison; raise Failure if a cell fails the limit of --fail-over."""
     from tiebreak.report.compare_json import to_json
     from tiebreak.report.compare_tables import failure, print_compared
     from tiebreak.stats import regression_limit
     from tiebreak.stats.compare import compare
 
-    limit = None if args.fail_over is None else regression_limit.parse(args.fail_over)
+    limit = None if args.fail_over is None else regression_limit.parse_limit(args.fail_over)
     folders = (args.baseline, args.candidate)
-    compared = compare(*(_records(folder) for folder in folders), relative_to=args.relative_to)
-    result = None if limit is None else regression_limit.gate(compared, limit)
+    compared = compare(
+        _records(args.baseline), _records(args.candidate), relative_to=args.relative_to
+    )
+    check = None if limit is None else regression_limit.check_limit(compared, limit)
     if args.json:
-        print_json(to_json(compared, folders, result))
+        print_json(to_json(compared, folders, check))
     else:
         from rich.console import Console
 
-        print_compared(compared, folders, result, Console())
-    if result and not result.passed:
-        raise Failure(failure(result))
+        print_compared(compared, folders, check, Console())
+    if check and not check.passed:
+        raise Failure(failure(check))
     return 0
 
 
 def _records(folder: str) -> list[dict[str, Any]]:
-    """A folder's intact records; what is left out is said on stderr, where it harms no JSON."""
+    """Read a folder's intact records; report left-out ones on stderr, so that JSON stays valid."""
     from tiebreak.bench.manager.store import read_log
-    from tiebreak.report.phrases import plural
 
     log = read_log(folder)
     if lost := len(log.corrupt) + log.newer:

@@ -1,4 +1,4 @@
-"""`tiebreak list`: reads the registry and package metadata; imports no framework."""
+"""`tiebreak list`: read the registry and package metadata; import no framework."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from tiebreak.training.versions import versions
 
 
 def parser() -> Parser:
-    """What `tiebreak list` takes."""
+    """Return the parser of `tiebreak list`."""
     out = Parser(
         "list",
-        "What is implemented, what is installed here, and how to install what is not.",
+        "List what is implemented, what is installed here, and how to install what is missing.",
         [
             "tiebreak list",
             "tiebreak list --tasks",
@@ -30,7 +30,7 @@ def parser() -> Parser:
         nargs="?",
         const="",
         metavar="ENGINE",
-        help=f"the names of the tasks of one engine ({', '.join(registry.ENGINES)}) or of all",
+        help=f"list the tasks of one engine ({', '.join(registry.ENGINES)}) or of all installed",
     )
     out.add_json()
     return out
@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def collect() -> dict[str, Any]:
-    """Everything that `list` shows."""
+    """Return everything that `list` shows."""
     frameworks = {
         name: {
             **_installed(row.packages, row.extra),
@@ -81,70 +81,67 @@ def collect() -> dict[str, Any]:
 
 
 def _installed(packages: tuple[str, ...], extra: str) -> dict[str, Any]:
-    absent = registry.missing_packages(packages)
+    missing = registry.missing_packages(packages)
     return {
-        "installed": not absent,
+        "installed": not missing,
         "versions": versions(packages),
-        "missing": absent,
-        "install": registry.install_command(extra) if absent else None,
+        "missing": missing,
+        "install": registry.install_command(extra) if missing else None,
     }
 
 
 def tasks(engine: str = "") -> list[str]:
-    """Names of an engine's tasks, or of those of every installed engine; imports the engine."""
+    """Return the names of an engine's tasks, or of all installed engines'. Imports the engines."""
     if engine and engine not in registry.ENGINES:
         raise unknown("engine", engine, registry.ENGINES)
-    wanted = (
-        [engine]
-        if engine
-        else [
-            name
-            for name, row in registry.ENGINES.items()
-            if not registry.missing_packages(row.packages)
-        ]
-    )
+    engines = [engine] if engine else _installed_engines()
     names = []
-    for name in wanted:
+    for name in engines:
         row = registry.ENGINES[name]
         registry.require_packages(f"engine {name!r}", row.packages, row.extra)
         names += [f"{name}/{task}" for task in registry.load(row.module).tasks()]
     return names
 
 
-def install_commands(found: dict[str, Any]) -> list[str]:
-    """One line for each framework and engine that is missing."""
-    rows = {**found["frameworks"], **found.get("engines", {})}
+def _installed_engines() -> list[str]:
+    rows = registry.ENGINES.items()
+    return [name for name, row in rows if not registry.missing_packages(row.packages)]
+
+
+def install_commands(overview: dict[str, Any]) -> list[str]:
+    """Return one line for each framework and engine that is not installed: how to install it."""
+    rows = {**overview["frameworks"], **overview.get("engines", {})}
     return [f"{name}: {row['install']}" for name, row in rows.items() if row.get("install")]
 
 
-def _print(found: dict[str, Any]) -> None:
+def _print(overview: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
     console = Console()
-    table = Table("framework", "here", "modes (the default in brackets)", title="frameworks")
-    for name, row in found["frameworks"].items():
+    table = Table("framework", "installed", "modes (the default in brackets)", title="frameworks")
+    for name, row in overview["frameworks"].items():
         modes = [f"[{m}]" if m == row["default_mode"] else m for m in row["modes"]]
-        table.add_row(name, _here(row), _plain(" ".join(modes)))
+        table.add_row(name, _versions(row), _plain(" ".join(modes)))
     console.print(table)
-    table = Table("algorithm", *found["frameworks"], title="algorithms")
-    for name, having in found["algorithms"].items():
-        table.add_row(name, *("yes" if f in having else "–" for f in found["frameworks"]))
+    table = Table("algorithm", *overview["frameworks"], title="algorithms")
+    for name, implemented in overview["algorithms"].items():
+        table.add_row(name, *("yes" if f in implemented else "–" for f in overview["frameworks"]))
     console.print(table)
-    table = Table("engine", "here", "runs on", "tasks, for example", title="engines")
-    for name, row in found["engines"].items():
-        table.add_row(name, _here(row), row["kind"], "\n".join(row["examples"]))
+    table = Table("engine", "installed", "runs on", "example tasks", title="engines")
+    for name, row in overview["engines"].items():
+        table.add_row(name, _versions(row), row["kind"], "\n".join(row["examples"]))
     console.print(table)
-    for command in install_commands(found):
-        print(command)  # not through the console, which would break it at the screen's edge
+    for command in install_commands(overview):
+        print(command)  # the console would break the line at the edge of the screen
     table = Table("suite", "what it is (tiebreak run SUITE)", title="suites")
-    for name, about in found["suites"].items():
-        table.add_row(name, _plain(about))
+    for name, description in overview["suites"].items():
+        table.add_row(name, _plain(description))
     console.print(table)
     console.print("All tasks: tiebreak list --tasks. Train: tiebreak train --help.")
 
 
-def _here(row: dict[str, Any]) -> Any:
+def _versions(row: dict[str, Any]) -> Any:
     if not row["installed"]:
         return _plain("not installed")
     return _plain("\n".join(f"{package} {number}" for package, number in row["versions"].items()))

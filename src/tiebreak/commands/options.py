@@ -1,4 +1,4 @@
-"""What all commands share: parsing that fails in one line, and output for machines."""
+"""Shared by all commands: a parser whose errors are one line, and JSON output."""
 
 from __future__ import annotations
 
@@ -12,47 +12,47 @@ from tiebreak.core.errors import UsageError, unknown
 
 
 class Failure(Exception):
-    """The command ran and something failed, as the message says: status 1."""
+    """Raised by a command that ran, and found or had a failure: exit status 1."""
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser that raises UsageError, and knows the nearest valid option."""
+    """An argument parser that raises UsageError and suggests the nearest valid option."""
 
-    def __init__(self, name: str, about: str, examples: Sequence[str]):
+    def __init__(self, name: str, description: str, examples: Sequence[str]):
         lines = "\n".join(f"  {example}" for example in examples)
         super().__init__(
             prog=f"tiebreak {name}",
-            description=about,
+            description=description,
             epilog=f"examples:\n{lines}",
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,  # `--s` must not change its meaning when an option is added
         )
 
     def parse(self, argv: Sequence[str]) -> argparse.Namespace:
-        """Parse everything; a misspelt option is named before anything that it leaves missing."""
+        """Parse the arguments; report a misspelt option before arguments that are missing."""
         for word in argv:
             if word == "--":
                 break
             option = word.partition("=")[0]
             if option.startswith("--") and option not in self._option_string_actions:
-                named = [o for o in self._option_string_actions if o.startswith("--")]
-                raise unknown("option", option, named)
+                valid = [o for o in self._option_string_actions if o.startswith("--")]
+                raise unknown("option", option, valid)
         return self.parse_args(argv)
 
     def error(self, message: str) -> NoReturn:
-        """argparse's way out: no usage dump, no exit."""
+        """Raise UsageError, where argparse would print the usage and exit."""
         raise UsageError(f"{message} (see `{self.prog} --help`)")
 
     def add_json(self) -> None:
-        """`--json`, for commands that print a table."""
+        """Add `--json`, for commands that print a table."""
         self.add_argument("--json", action="store_true", help="print JSON instead of a table")
 
 
 def print_json(value: Any) -> None:
-    """One JSON document on stdout; NaN and infinity, which JSON has not, are refused."""
+    """Print one JSON document; raise ValueError for NaN and infinities."""
     print(json.dumps(value, indent=2, allow_nan=False, default=str))
 
 
 def quoted(path: object) -> str:
-    """A path as it can be pasted into a shell."""
+    """Return a path quoted for a shell."""
     return shlex.quote(str(path))

@@ -1,4 +1,4 @@
-"""`tiebreak report`."""
+"""`tiebreak report`: one HTML page about results folders."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from tiebreak.commands.options import Parser
 
 
 def parser() -> Parser:
-    """What `tiebreak report` takes."""
+    """Return the parser of `tiebreak report`."""
     out = Parser(
         "report",
-        "Write one HTML page, readable offline, about one or several folders of results: races,\n"
-        "leak probes and self-tests. Folders stand side by side and are never pooled. A self-test\n"
-        "that is given, or lies next to a folder, is named in the race's headline.",
+        "Write one HTML page, readable offline, about one or several results folders. Folders are\n"
+        "shown one after the other and never pooled. A self-test of the same machine is named\n"
+        "with a benchmark if its folder is given, or lies next to the benchmark's.",
         [
             "tiebreak report bench-results/quick-20260101-120000",
             "tiebreak report results/laptop results/server -o both.html",
@@ -22,15 +22,21 @@ def parser() -> Parser:
             "tiebreak report results/quick --reference linen",
         ],
     )
-    out.add_argument("directories", nargs="+", metavar="DIR", help="folders of `tiebreak run`")
     out.add_argument(
-        "-o", "--output", default="report.html", metavar="FILE", help="the page; else report.html"
+        "directories", nargs="+", metavar="DIR", help="results folders of `tiebreak run`"
+    )
+    out.add_argument(
+        "-o",
+        "--output",
+        default="report.html",
+        metavar="FILE",
+        help="where to write the page; default: report.html",
     )
     out.add_argument(
         "--reference",
         metavar="LABEL",
-        help="a cell's label or a framework: what ratios are given against; else torch, or where "
-        "it is absent the first by label",
+        help="label or framework of the cell that ratios are relative to; default: torch, or the "
+        "first by label",
     )
     return out
 

@@ -40,7 +40,7 @@ def parser() -> Parser:
     )
     out.add_argument("--dry-run", action="store_true", help="show cells, runs and time; run none")
     out.add_argument("--seed", metavar="N", type=int, help="repeat the order of an earlier run")
-    out.add_argument("--only", metavar="ROW[,ROW]", help=f"rows of {SELF_TEST}")
+    out.add_argument("--only", metavar="CHECK[,CHECK]", help=f"checks of {SELF_TEST}")
     out.add_argument("--example", action="store_true", help="print a suite file to begin with")
     out.add_json()
     return out
@@ -140,17 +140,17 @@ def _run_self_test(args: argparse.Namespace) -> None:
 
     from tiebreak.bench.manager.store import read_records
     from tiebreak.report.html import write_report
-    from tiebreak.selftest.run import run as run_rows
-    from tiebreak.selftest.show import failures, print_rows
+    from tiebreak.selftest.run import run as run_checks
+    from tiebreak.selftest.show import failures, print_checks
 
     only = [name.strip() for name in args.only.split(",")] if args.only else None
-    folder = run_rows(args.out, args.scale, only, args.resume)
+    folder = run_checks(args.out, args.scale, only, args.resume)
     rows = [r for r in read_records(folder) if r["kind"] == "selftest"]
     report = write_report([folder], folder / "report.html")
     if args.json:
         print_json({"results": folder, "report": report, "rows": rows})
     else:
-        print_rows(rows, Console())
+        print_checks(rows, Console())
         print(f"report: {report}")
     _fail(failures(rows))
 

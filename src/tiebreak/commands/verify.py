@@ -1,4 +1,4 @@
-"""`tiebreak verify`."""
+"""`tiebreak verify`: prove that the frameworks compute the same numbers."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from tiebreak.core.errors import UsageError
 
 
 def parser() -> Parser:
-    """What `tiebreak verify` takes."""
+    """Return the parser of `tiebreak verify`."""
     out = Parser(
         "verify",
-        "Prove that the frameworks compute the same numbers: each in its own process against a\n"
-        "float64 oracle. Status 1 unless everything is within its bound.",
+        "Prove that the frameworks compute the same numbers: each runs in its own process and is\n"
+        "compared with a float64 oracle. Exits with 1 unless all errors are within their bounds.",
         [
             "tiebreak verify",
             "tiebreak verify --algorithm ppo --framework torch --framework nnx",
@@ -28,7 +28,7 @@ def parser() -> Parser:
             f"--{name}",
             action="append",
             metavar="NAME",
-            help=f"{', '.join(table)}; may be repeated; else all",
+            help=f"{', '.join(table)}; may be repeated; default: all",
         )
     out.add_argument(
         "--quick", action="store_true", help="fewer cases, a minute instead of several"
@@ -39,7 +39,7 @@ def parser() -> Parser:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Certify, print, and say by the status whether it is green."""
+    """Verify and print the certificate; raise Failure unless every check passed."""
     for name in args.algorithm or ():
         registry.algorithm(name)
     for name in args.framework or ():
@@ -70,12 +70,12 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _worst(certificate: dict[str, Any]) -> str:
-    bad = [row for row in certificate["rows"] if not row["ok"]]
-    if not bad:
+    failed = [row for row in certificate["rows"] if not row["ok"]]
+    if not failed:
         return "not verified: no framework could be checked (`tiebreak list` says what is missing)"
-    row = max(bad, key=lambda r: r["worst"] / r["bound"] if r["bound"] else 0.0)
+    row = max(failed, key=lambda r: r["worst"] / r["bound"] if r["bound"] else 0.0)
     return (
-        f"not the same numbers: {len(bad)} of {len(certificate['rows'])} checks failed, worst "
+        f"not the same numbers: {len(failed)} of {len(certificate['rows'])} checks failed, worst "
         f"{row['framework']} {row['mode']} {row['precision']} {row['rung']} {row['quantity']}: "
         f"{row['worst']:.1e}, bound {row['bound']:.1e} ({row['case']})"
     )

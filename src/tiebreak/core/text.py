@@ -1,4 +1,4 @@
-"""Values as text and JSON: durations for people, errors in one line, NaN as null."""
+"""Values as text and JSON: durations and counts for people, errors in one line, NaN as null."""
 
 from __future__ import annotations
 
@@ -17,6 +17,11 @@ def duration(seconds: float) -> str:
     if minutes < 90:
         return f"{minutes} min"
     return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def plural(count: int, noun: str) -> str:
+    """Return a count with its noun: `1 block`, `3 blocks`."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def one_line(value: Any) -> str:

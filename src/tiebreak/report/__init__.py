@@ -1,8 +1,10 @@
-"""What a run says, for people: tables in the terminal and one self-contained HTML page.
+"""Show results to people: tables in the terminal and one self-contained HTML page.
 
-`numbers` writes figures, `flags` explains flags, and `words` says what was found, for both;
-`tables` prints. For the page `contents` reads a folder (with `proof`, `schedule`, `memory` and
-`selftests` for its parts), `charts` and `memory_chart` draw, and `html` fills `templates/`.
-`compare_tables` and `compare_json` show two folders against each other. Everything is made from
-summaries (stats) and records; nothing is measured here.
+formatting.py         numbers as text; flags.py explains flags; phrases.py words findings
+tables.py             one folder in the terminal; compare_tables.py and compare_json.py: two folders
+cross_tables.py       tables across groups; published.py puts others' values beside ours
+page_data.py          reads a folder for the page; memory.py, selftests.py, certificate_table.py
+charts.py, html.py    draw charts and fill templates/
+
+Everything is made from summaries (stats) and records; nothing is measured here.
 """

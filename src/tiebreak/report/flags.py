@@ -1,19 +1,21 @@
-"""What each flag means, in one line: the one table behind every list and legend of flags."""
+"""The meaning of each flag: the one table behind every list and legend of flags."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-from tiebreak.report.formatting import duration, share, size
+from tiebreak.report.formatting import measured_time, share, size
 from tiebreak.stats.summaries import CellSummary, GroupSummary
 
 
 class Meaning(NamedTuple):
-    """One flag: what its value is (a key of VALUES), and what happened, in plain words."""
+    """Meaning of one flag."""
 
     value: str
+    """Kind of its value: a key of VALUES, or empty."""
     text: str
+    """What happened."""
 
 
 FLAGS = {
@@ -45,14 +47,14 @@ FLAGS = {
 VALUES = {
     "share": share,
     "per call": lambda value: f"{size(value)} per call",
-    "seconds": lambda value: duration(abs(value)),
+    "seconds": lambda value: measured_time(abs(value)),
     "CPUs": lambda value: f"{value:.2g} CPUs",
 }
-"""How a flag's measured value is written, by its kind; all others as they are."""
+"""Formats of measured values by kind; others are shown as they are."""
 
 
-def flags(summary: CellSummary) -> str:
-    """`recompiled 2, noisy 12.0 % (3 of 5 visits)`."""
+def describe_flags(summary: CellSummary) -> str:
+    """Return the flags of a cell: `recompiled 2, noisy 12.0 % (3 of 5 visits)`."""
     return ", ".join(
         f.name
         + flag_value(f.name, f.value)
@@ -62,7 +64,7 @@ def flags(summary: CellSummary) -> str:
 
 
 def flag_value(name: str, value: Any) -> str:
-    """A flag's measured value, with a space before it; nothing for a bare True."""
+    """Return a flag's measured value with a space before it; nothing for a bare True."""
     if value is True or value in (None, ""):
         return ""
     written = VALUES.get(FLAGS[name].value) if name in FLAGS else None
@@ -72,17 +74,18 @@ def flag_value(name: str, value: Any) -> str:
 
 
 def meaning(name: str) -> str:
-    """What a flag says; of one from a later version only that."""
+    """Return what a flag means; of an unknown flag, that it is unknown."""
     return FLAGS[name].text if name in FLAGS else "a flag that this version does not know"
 
 
 def glossary(names: Iterable[str]) -> list[tuple[str, str]]:
-    """(flag, meaning) of those named, in the order of the table, unknown ones last."""
-    found = set(names)
-    known = [name for name in FLAGS if name in found]
-    return [(name, meaning(name)) for name in [*known, *sorted(found - FLAGS.keys())]]
+    """Return (flag, meaning) of the named flags, in the order of the table, unknown ones last."""
+    wanted = set(names)
+    known = [name for name in FLAGS if name in wanted]
+    unknown = sorted(wanted - FLAGS.keys())
+    return [(name, meaning(name)) for name in known + unknown]
 
 
-def names(groups: Sequence[GroupSummary]) -> set[str]:
-    """The flags that any cell of these groups carries."""
+def flag_names(groups: Sequence[GroupSummary]) -> set[str]:
+    """Return the names of all flags of these groups' cells."""
     return {f.name for group in groups for cell in group.cells for f in cell.flags}

@@ -1,4 +1,4 @@
-"""Numbers as text: sizes, durations, ratios with their intervals. Nothing here knows a cell."""
+"""Numbers as text: times, sizes, shares, ratios with their intervals."""
 
 from __future__ import annotations
 
@@ -8,16 +8,18 @@ from collections.abc import Sequence
 from tiebreak.stats.summaries import Comparison
 
 DASH = "–"
+"""Stands in a table where there is no value."""
 
 
 def join(names: Sequence[str]) -> str:
-    """`a`, `a and b`, `a, b and c`."""
-    *most, last = names
-    return f"{', '.join(most)} and {last}" if most else last
+    """Return `a`, `a and b`, or `a, b and c`."""
+    if len(names) == 1:
+        return names[0]
+    return f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 def ratio(comparison: Comparison) -> str:
-    """`3.1× [2.8, 3.4]`, or `3.1×` for one block."""
+    """Return a ratio with its interval, `3.1× [2.8, 3.4]`; for one block `3.1×`."""
     low, high = comparison.low, comparison.high
     if low is None or high is None:
         return times(comparison.ratio)
@@ -25,8 +27,8 @@ def ratio(comparison: Comparison) -> str:
     return f"{comparison.ratio:.{digits}f}× [{_bound(low, digits)}, {_bound(high, digits)}]"
 
 
-def bootstrap(comparison: Comparison) -> str:
-    """`[2.8, 3.4]`."""
+def bootstrap_interval(comparison: Comparison) -> str:
+    """Return the bootstrap interval, `[2.8, 3.4]`."""
     low, high = comparison.bootstrap_low, comparison.bootstrap_high
     if low is None or high is None:
         return DASH
@@ -35,12 +37,12 @@ def bootstrap(comparison: Comparison) -> str:
 
 
 def times(value: float) -> str:
-    """`3.10×`."""
+    """Return a factor, `3.10×`."""
     return f"{value:.{_digits(value)}f}×"
 
 
 def _digits(value: float, low: float = 0.0, high: float = math.inf) -> int:
-    """Two decimals below 10, a third where the interval would vanish, none from 100."""
+    """Return the decimals: 2 below 10 (3 for a narrow interval), 1 below 100, else none."""
     if value >= 100:
         return 0
     if value >= 10:
@@ -54,28 +56,23 @@ def _bound(value: float, digits: int) -> str:
     return f"{value:.0f}" if value >= 100 else f"{value:.{digits}f}"
 
 
-def plural(count: int, noun: str) -> str:
-    """`1 block`, `3 blocks`."""
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
-
-
 def rate(per_s: float | None, unit: str = "") -> str:
-    """`149k env steps/s`."""
+    """Return a rate, `149k env steps/s`."""
     if per_s is None:
         return DASH
     return f"{si(per_s)} {unit}/s" if unit else f"{si(per_s)}/s"
 
 
 def si(value: float) -> str:
-    """Three significant digits with k, M, G: `149k`, `2.51k`, `86.0`."""
+    """Return three significant digits with k, M or G: `149k`, `2.51k`, `86.0`."""
     for factor, suffix in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if value >= 0.9995 * factor:
-            return f"{_three(value / factor)}{suffix}"
-    return _three(value)
+            return f"{_three_digits(value / factor)}{suffix}"
+    return _three_digits(value)
 
 
-def duration(seconds: float | None) -> str:
-    """`6.71 µs`, `2.40 s`, `7.5 min`."""
+def measured_time(seconds: float | None) -> str:
+    """Return a measured time with three significant digits: `6.71 µs`, `2.40 s`, `7.5 min`."""
     if seconds is None:
         return DASH
     for factor, suffix in ((3600.0, "h"), (60.0, "min")):
@@ -83,22 +80,22 @@ def duration(seconds: float | None) -> str:
             return f"{seconds / factor:.1f} {suffix}"
     for factor, suffix in ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs")):
         if seconds >= 0.9995 * factor:
-            return f"{_three(seconds / factor)} {suffix}"
-    return f"{_three(seconds / 1e-9)} ns"
+            return f"{_three_digits(seconds / factor)} {suffix}"
+    return f"{_three_digits(seconds / 1e-9)} ns"
 
 
 def size(count: float | None) -> str:
-    """`412 MB`, `1.20 GB`, `-3.1 kB`."""
+    """Return bytes as `412 MB`, `1.20 GB`, `-3.10 kB`."""
     if count is None:
         return DASH
     for factor, suffix in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
         if abs(count) >= 0.9995 * factor:
-            return f"{'-' if count < 0 else ''}{_three(abs(count) / factor)} {suffix}"
+            return f"{'-' if count < 0 else ''}{_three_digits(abs(count) / factor)} {suffix}"
     return f"{count:.0f} B"
 
 
 def share(value: float | None) -> str:
-    """A fraction as a percentage: `4.2 %`; large ones as a factor: `12×`."""
+    """Return a fraction as a percentage, `4.2 %`, and a large one as a factor, `12×`."""
     if value is None:
         return DASH
     if value >= 999:
@@ -106,7 +103,7 @@ def share(value: float | None) -> str:
     return f"{value + 1:.0f}×" if value >= 9 else f"{100 * value:.1f} %"
 
 
-def _three(value: float) -> str:
-    return (
-        f"{value:.0f}" if value >= 99.95 else f"{value:.1f}" if value >= 9.995 else f"{value:.2f}"
-    )
+def _three_digits(value: float) -> str:
+    if value >= 99.95:
+        return f"{value:.0f}"
+    return f"{value:.1f}" if value >= 9.995 else f"{value:.2f}"

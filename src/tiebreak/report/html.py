@@ -1,4 +1,4 @@
-"""Results folders -> one HTML page that needs no network and can run no script but its own."""
+"""Render results folders as one HTML page that needs no network and runs no other scripts."""
 
 from __future__ import annotations
 
@@ -11,9 +11,18 @@ from typing import Any
 
 from tiebreak.core.errors import UsageError
 from tiebreak.core.files import write_atomic
-from tiebreak.report import charts, cross_tables, flags, memory, phrases, published, selftests
-from tiebreak.report.memory_chart import memory_chart
-from tiebreak.report.page_data import Run, read_runs
+from tiebreak.core.text import plural
+from tiebreak.report import (
+    charts,
+    cross_tables,
+    flags,
+    formatting,
+    memory,
+    phrases,
+    published,
+    selftests,
+)
+from tiebreak.report.page_data import PageData, read_folders
 from tiebreak.stats.summaries import GroupSummary
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -27,27 +36,28 @@ for (const place of document.querySelectorAll('[data-chart]')) {
     .catch((error) => { place.textContent = 'This chart could not be drawn: ' + error.message; });
 }
 """
+"""The page's own script."""
 
 
 def write_report(dirs: Sequence[Path], out: Path, reference: str | None = None) -> Path:
-    """Write the page for one or several results folders, side by side and never pooled.
+    """Write the page for one or several results folders, one after the other and never pooled.
 
-    reference: label or framework of the cell that ratios are given against, else torch's.
-    Raises UsageError for a folder without results, or an `out` that cannot be written.
+    reference: label or framework of the cell that ratios are relative to; by default torch's.
+    Raises UsageError for a folder without results, or if `out` cannot be written.
     """
     if not dirs:
         raise UsageError("a report needs at least one results folder: tiebreak report DIR")
-    text = render(read_runs([Path(folder) for folder in dirs], reference))
+    page = render(read_folders([Path(folder) for folder in dirs], reference))
     out = Path(out)
     try:
-        write_atomic(out, text)
+        write_atomic(out, page)
     except OSError as error:
         raise UsageError(f"cannot write the report to {str(out)!r}: {error.strerror}") from error
     return out
 
 
-def render(runs: Sequence[Run]) -> str:
-    """The page as text."""
+def render(folders: Sequence[PageData]) -> str:
+    """Return the page as text."""
     import jinja2
 
     environment = jinja2.Environment(
@@ -59,71 +69,76 @@ def render(runs: Sequence[Run]) -> str:
     )
     scripts = [charts.script(), DRAW]
     return environment.get_template("report.html.j2").render(
-        runs=[_view(run, number) for number, run in enumerate(runs)],
+        runs=[_run_view(data, number) for number, data in enumerate(folders)],
         style=(TEMPLATES / "report.css").read_text(encoding="utf-8"),
         scripts=scripts,
-        policy=" ".join(f"'sha256-{_hash(script)}'" for script in scripts),
-        words=phrases,
+        policy=" ".join(f"'sha256-{_sha256(script)}'" for script in scripts),
+        phrases=phrases,
+        formats=formatting,
         memory=memory,
-        all_flags=phrases.glossary(flags.FLAGS),
+        plural=plural,
+        describe_flags=flags.describe_flags,
+        all_flags=flags.glossary(flags.FLAGS),
         colors=charts.COLORS,
         phases=charts.PHASE_COLORS,
     )
 
 
-def _view(run: Run, number: int) -> dict[str, Any]:
-    """A run with its charts, whose ids are unique on the page."""
-    shown = [group for group in run.groups if not phrases.absent(group)] or run.groups
-    titles = zip(shown, phrases.titles(shown), strict=True)
+def _run_view(data: PageData, number: int) -> dict[str, Any]:
+    """Return a folder with its charts, whose ids are unique on the page."""
+    shown = [group for group in data.groups if not phrases.why_absent(group)] or data.groups
+    titles = phrases.titles(shown)
     groups = [
-        _group(run, group, title, f"run{number}-group{index}")
-        for index, (group, title) in enumerate(titles)
+        _group_view(data, group, title, f"run{number}-group{index}")
+        for index, (group, title) in enumerate(zip(shown, titles, strict=True))
     ]
-    compared = [g for g in run.groups if g.reference]
-    overview = _embedded(charts.overview_chart(compared)) if len(compared) > 1 else ""
-    frameworks = {c.cell["framework"] for g in compared for c in g.cells}
+    compared = [group for group in data.groups if group.reference]
+    frameworks = {cell.cell["framework"] for group in compared for cell in group.cells}
+    tables = cross_tables.cross_tables(data.groups)
+    tables += published.cross_tables(data.groups, data.suite.get("published", []))
     return {
         "id": f"run{number}",
-        "run": run,
+        "run": data,
         "groups": groups,
-        "not_here": phrases.not_here(run.groups),
-        "sheets": [
-            *cross_tables.side_by_side(run.groups),
-            *published.sheets(run.groups, run.suite.get("published", [])),
-        ],
-        "overview": overview,
-        "stopwatch": selftests.badge(run.tested),
-        "account": selftests.account(run.tested),
-        "glossary": phrases.glossary(flags.names(run.groups)),
-        "legend": [(f, color) for f, color in charts.COLORS.items() if f in frameworks],
+        "absent_groups": phrases.absent_groups(data.groups),
+        "cross_tables": tables,
+        "overview": _embed(charts.overview_chart(compared)) if len(compared) > 1 else "",
+        "stopwatch": selftests.badge(data.machine_test),
+        "stopwatch_details": selftests.describe(data.machine_test),
+        "glossary": flags.glossary(flags.flag_names(data.groups)),
+        "legend": [(name, color) for name, color in charts.COLORS.items() if name in frameworks],
     }
 
 
-def _group(run: Run, group: GroupSummary, title: str, where: str) -> dict[str, Any]:
-    """A group with its charts and what its cells do with memory."""
-    keys = [(cell, (group.group, group.fingerprint, cell.cell_id)) for cell in group.cells]
-    lines = [(cell, run.memory[key]) for cell, key in keys if key in run.memory]
+def _group_view(data: PageData, group: GroupSummary, title: str, html_id: str) -> dict[str, Any]:
+    """Return a group with its charts and its memory."""
+    series = []
+    for cell in group.cells:
+        key = (group.group, group.fingerprint, cell.cell_id)
+        if key in data.memory:
+            series.append((cell, data.memory[key]))
+    all_judged = bool(series) and all(one.judged for _, one in series)
     return {
-        "id": where,
+        "id": html_id,
         "title": title,
         "summary": group,
         "per_thousand": cross_tables.per_thousand(group),
-        "ratio": _embedded(charts.ratio_chart(group)) if group.reference else "",
-        "phases": _embedded(charts.phase_chart(group)) if group.reference else "",
-        "memory": _embedded(memory_chart(lines)) if lines else "",
-        "sources": memory.sources(lines),
-        "judged": {cell.cell_id for cell, series in lines if series.judged},
-        "leaks": memory.leaks(group, bool(lines) and all(series.judged for _, series in lines)),
+        "ratio": _embed(charts.ratio_chart(group)) if group.reference else "",
+        "phases": _embed(charts.phase_chart(group)) if group.reference else "",
+        "memory": _embed(charts.memory_chart(series)) if series else "",
+        "sources": memory.sources(series),
+        "judged": {cell.cell_id for cell, one in series if one.judged},
+        "leaks": memory.leaks(group, all_judged),
     }
 
 
-def _embedded(spec: dict[str, Any]) -> str:
-    """A chart as JSON that cannot end the element it stands in."""
+def _embed(spec: dict[str, Any]) -> str:
+    """Return a chart as JSON that cannot close the HTML element it is in."""
     text = json.dumps(spec, allow_nan=False)
     for character in "<>&":
         text = text.replace(character, f"\\u{ord(character):04x}")
     return text
 
 
-def _hash(script: str) -> str:
+def _sha256(script: str) -> str:
     return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()

@@ -1,4 +1,4 @@
-"""What memory does: peak, live, and what every call keeps, as text and as lines to draw."""
+"""Memory of a group's cells: peak, live, and what every call keeps, as text and as series."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tiebreak.report.phrases import name
 from tiebreak.stats.summaries import CellSummary, GroupSummary
 
 REBUILD = "rebuild"
-"""The probe that builds an agent anew in every call: what is kept then is a leak."""
+"""The probe that builds an agent anew in every call: memory kept then is a leak."""
 
 SOURCES = {
     "library": "the library's own count",
@@ -21,47 +21,49 @@ SOURCES = {
 }
 
 Key = tuple[str, str, str]
-"""Group, fingerprint, cell."""
+"""(group, fingerprint, cell_id)."""
 
 
 class Series(NamedTuple):
-    """A cell's memory, call by call."""
+    """Memory of a cell, call by call."""
 
     rise_bytes: list[float]
-    """Above the first reading: the median over its finished visits."""
+    """[calls] bytes above the first reading, median over finished visits."""
     source: str
-    """What was read: the library's own count, the heap or the whole process (rss)."""
+    """What was read: `library`, `heap` or `rss` (see SOURCES)."""
     judged: bool
-    """Whether there were calls enough to tell growth from chance."""
+    """True if there were enough calls to tell growth from chance."""
 
 
-def series(records: Iterable[Mapping[str, Any]]) -> dict[Key, Series]:
-    """The memory series of every cell that has one."""
-    found: dict[Key, list[Mapping[str, Any]]] = {}
+def memory_series(records: Iterable[Mapping[str, Any]]) -> dict[Key, Series]:
+    """Return the memory series of every cell that has one."""
+    readings: dict[Key, list[Mapping[str, Any]]] = {}
     for r in records:
         if r["kind"] == "visit" and r["status"] == "ok" and r["memory"].get("series_bytes"):
             key = (r["group"], r["fingerprint"], r["cell_id"])
-            found.setdefault(key, []).append(r["memory"])
-    return {key: _median(visits) for key, visits in found.items()}
+            readings.setdefault(key, []).append(r["memory"])
+    return {key: _median_series(visits) for key, visits in readings.items()}
 
 
-def _median(visits: Sequence[Mapping[str, Any]]) -> Series:
-    readings = [np.asarray(visit["series_bytes"], np.float64) for visit in visits]
-    shortest = min(map(len, readings))
-    rises = np.stack([values[:shortest] - values[0] for values in readings])
+def _median_series(visits: Sequence[Mapping[str, Any]]) -> Series:
+    series = [np.asarray(visit["series_bytes"], np.float64) for visit in visits]
+    shortest = min(map(len, series))
+    rises = np.stack([values[:shortest] - values[0] for values in series])
     sources = dict.fromkeys(str(visit.get("source", "")) for visit in visits)
-    rise = [float(x) for x in np.median(rises, axis=0)]
-    judged = all("growth_low_bytes_per_call" in visit for visit in visits)
-    return Series(rise, " / ".join(filter(None, sources)), judged)
+    return Series(
+        rise_bytes=[float(x) for x in np.median(rises, axis=0)],
+        source=" / ".join(filter(None, sources)),
+        judged=all("growth_low_bytes_per_call" in visit for visit in visits),
+    )
 
 
 def grows(cell: CellSummary) -> bool:
-    """Whether its memory rises by more than chance: the series is taken in the first block only."""
+    """Return True if the cell's memory rises by more than chance explains."""
     return any(f.name == "memory_growing" for f in cell.flags)
 
 
-def kept(cell: CellSummary, judged: bool) -> str:
-    """What a call keeps: `1.31 MB`, `nothing`, or, where calls were too few to tell, `unknown`."""
+def kept_per_call(cell: CellSummary, judged: bool) -> str:
+    """Return what a call keeps: `1.31 MB`, `nothing`, or `unknown` if there were too few calls."""
     if cell.slope_bytes_per_call is None:
         return DASH
     if grows(cell):
@@ -70,34 +72,37 @@ def kept(cell: CellSummary, judged: bool) -> str:
 
 
 def leaks(group: GroupSummary, judged: bool = False) -> str:
-    """`nnx split keeps 1.31 MB per rebuilt agent; linen jit keeps nothing that shows.`
+    """Say which agents leak: `nnx split keeps 1.31 MB per rebuilt agent; linen jit keeps nothing`.
 
-    judged: there were calls enough to say the latter; where one leak was told there were. Empty for
-    groups of other probes, and where no series was taken.
+    Empty unless the group rebuilds agents and a memory series was taken.
+
+    judged: True if there were enough calls to say that nothing is kept.
     """
-    known = [c for c in group.cells if c.slope_bytes_per_call is not None]
-    if not known or known[0].cell.get("probe") != REBUILD:
+    measured = [c for c in group.cells if c.slope_bytes_per_call is not None]
+    if not measured or measured[0].cell.get("probe") != REBUILD:
         return ""
-    leaking = sorted(filter(grows, known), key=lambda c: -(c.slope_bytes_per_call or 0.0))
-    tight = [name(c) for c in known if c not in leaking]
+    leaking = sorted(filter(grows, measured), key=lambda c: -(c.slope_bytes_per_call or 0.0))
+    tight = [name(c) for c in measured if c not in leaking]
     if not leaking and not judged:
         return f"Too few calls to judge {join(tight)}: no growth was seen."
+
     parts = [f"{name(c)} keeps {size(c.slope_bytes_per_call)} per rebuilt agent" for c in leaking]
     if tight:
-        parts.append(f"{join(tight)} {'keeps' if len(tight) == 1 else 'keep'} nothing that shows")
+        verb = "keeps" if len(tight) == 1 else "keep"
+        parts.append(f"{join(tight)} {verb} nothing that can be measured")
     return f"{'; '.join(parts)}."
 
 
-def measured(group: GroupSummary) -> bool:
-    """Whether there is more to show than the peak."""
+def has_more_than_peak(group: GroupSummary) -> bool:
+    """Return True if any cell has live memory or a memory series."""
     return any(c.live_bytes is not None or c.slope_bytes_per_call is not None for c in group.cells)
 
 
-def sources(lines: Iterable[tuple[CellSummary, Series]]) -> str:
-    """`the library's own count (linen jit); the process's resident size (torch eager)`."""
-    found: dict[str, list[str]] = {}
-    for cell, series in lines:
-        found.setdefault(SOURCES.get(series.source, series.source), []).append(name(cell))
-    if len(found) == 1:
-        return next(iter(found))
-    return "; ".join(f"{source or 'unknown'} ({join(names)})" for source, names in found.items())
+def sources(series: Iterable[tuple[CellSummary, Series]]) -> str:
+    """Say what was read: `the library's own count (linen jit); the process's resident size (…)`."""
+    cells: dict[str, list[str]] = {}
+    for cell, one in series:
+        cells.setdefault(SOURCES.get(one.source, one.source), []).append(name(cell))
+    if len(cells) == 1:
+        return next(iter(cells))
+    return "; ".join(f"{source or 'unknown'} ({join(names)})" for source, names in cells.items())

@@ -1,106 +1,117 @@
-"""One results folder, read into what the page shows."""
+"""Read one results folder into what its page shows."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from tiebreak.bench.manager.store import RECORDS, Log, read_log, read_suite
 from tiebreak.core.errors import UsageError
-from tiebreak.report import phrases, schedule, selftests
-from tiebreak.report.certificate_table import Proof, read_proof
-from tiebreak.report.memory import Key, Series, series
-from tiebreak.report.selftests import Row, Tested
+from tiebreak.core.text import plural
+from tiebreak.report import phrases, selftests
+from tiebreak.report.certificate_table import CertificateTable, certificate_table
+from tiebreak.report.flags import describe_flags
+from tiebreak.report.formatting import DASH, measured_time, share, size
+from tiebreak.report.memory import Key, Series, memory_series
+from tiebreak.report.selftests import CheckResult, MachineTest
 from tiebreak.stats.ratios import summarize
 from tiebreak.stats.summaries import CellSummary, GroupSummary
 
+Facts = list[tuple[str, str]]
+"""(name, value) as text."""
+
 
 @dataclass(frozen=True)
-class Run:
-    """Everything the page says about one folder."""
+class PageData:
+    """Everything that the page shows of one folder."""
 
     name: str
     suite: dict[str, Any]
+    """Content of suite.json."""
     groups: list[GroupSummary]
-    machines: list[tuple[str, list[tuple[str, str]]]]
-    """Fingerprint, and its facts as text."""
+    machines: list[tuple[str, Facts]]
+    """(fingerprint, facts) of each machine."""
     machine_title: str
-    proof: Proof | None
+    certificate: CertificateTable | None
     failures: list[tuple[str, str, str]]
-    """Group, cell, reason; planned cells that were never visited included."""
+    """(group, cell, reason); includes planned cells that were never visited."""
     flags: list[tuple[str, str, str]]
+    """(group, cell, flags) of flagged cells."""
     visits: int
-    """Of those for which everything was there."""
+    """Number of visits for which everything was installed."""
     finished: int
+    """Number of finished visits."""
     first_at: str
     last_at: str
-    schedule: list[tuple[str, str]]
-    """Blocks, stages and canaries, as lines of text."""
+    schedule: Facts
+    """Blocks, stages and canaries."""
     memory: dict[Key, Series]
-    tests: list[Row]
-    """The stopwatch's own tests, where this is a self-test."""
+    checks: list[CheckResult]
+    """Results of the self-test, if the folder is one."""
     hardware: set[str]
-    """What stands for the machines, whatever is installed on them."""
-    tested: Tested | None
-    """What self-tests on this hardware say; see `read_runs`."""
+    """Digests of the machines' hardware, whatever is installed on them."""
+    machine_test: MachineTest | None
+    """What self-tests on this hardware say; see `read_folders`."""
     damaged: int
+    """Number of damaged or newer lines that were left out."""
     sha256: str
-    """Of records.jsonl."""
+    """Digest of records.jsonl."""
     records_name: str = RECORDS
 
 
-def read_runs(folders: Sequence[Path], reference: str | None = None) -> list[Run]:
-    """Folders as the page shows them; self-tests among or beside them speak for the others.
+def read_folders(folders: Sequence[Path], reference: str | None = None) -> list[PageData]:
+    """Read folders; self-tests among them or next to them count for all with the same hardware.
 
     reference: label or framework of the cell that others are compared with, where it is present.
-    Raises UsageError for a folder that a report cannot be made of.
+    Raises UsageError for a folder that has nothing to report.
     """
-    runs = [_read(folder, reference) for folder in folders]
-    found = [row for folder in folders for row in selftests.beside(folder)]
-    found += [row for run in runs for row in run.tests]
-    return [replace(run, tested=selftests.tested(run.hardware, found)) for run in runs]
+    pages = [_read(folder, reference) for folder in folders]
+    results = [result for folder in folders for result in selftests.results_next_to(folder)]
+    results += [result for page in pages for result in page.checks]
+    return [
+        replace(page, machine_test=selftests.machine_test(page.hardware, results)) for page in pages
+    ]
 
 
-def _read(folder: Path, reference: str | None) -> Run:
+def _read(folder: Path, reference: str | None) -> PageData:
     log = _log(folder)
-    visits = [r for r in log.records if r["kind"] == "visit"]
-    tests = selftests.rows(log.records, folder.resolve().name)
     suite = read_suite(folder)
     groups = summarize(log.records, reference)
+    cells = [(group.group, cell) for group in groups for cell in group.cells]
+    visits = [r for r in log.records if r["kind"] == "visit"]
+    checks = selftests.check_results(log.records, folder.resolve().name)
+    times = sorted([*(r["started_at"] for r in visits), *(check.at for check in checks)])
     machines = {r["fingerprint"]: r["machine"] for r in log.records if r["kind"] == "machine"}
-    proofs = [r["certificate"] for r in log.records if r["kind"] == "certificate"]
-    cells = [(g.group, c) for g in groups for c in g.cells]
-    failures = [(g, phrases.name(c), phrases.failure(f)) for g, c in cells for f in c.failures]
-    times = sorted([*(r["started_at"] for r in visits), *(row.at for row in tests)])
-    return Run(
+    certificates = [r["certificate"] for r in log.records if r["kind"] == "certificate"]
+    return PageData(
         name=folder.resolve().name,
         suite=suite,
         groups=groups,
-        machines=[(mark, _facts(machine)) for mark, machine in machines.items()],
-        machine_title=_title(list(machines.values())),
-        proof=read_proof(proofs[-1]) if proofs else None,
-        failures=failures + _never_visited(suite, cells),
-        flags=[(g, phrases.name(c), phrases.flags(c)) for g, c in cells if c.flags],
+        machines=[(mark, _machine_facts(machine)) for mark, machine in machines.items()],
+        machine_title=_machine_title(list(machines.values())),
+        certificate=certificate_table(certificates[-1]) if certificates else None,
+        failures=_failures(cells) + _never_visited(suite, cells),
+        flags=[(group, phrases.name(c), describe_flags(c)) for group, c in cells if c.flags],
         visits=sum(r["status"] != "missing" for r in visits),
-        finished=sum(c.visits for _, c in cells),
+        finished=sum(cell.visits for _, cell in cells),
         first_at=times[0],
         last_at=times[-1],
-        schedule=schedule.lines(suite, groups, log.records),
-        memory=series(log.records),
-        tests=tests,
-        hardware=set(selftests.hardware(log.records).values()),
-        tested=None,
+        schedule=schedule(suite, groups, log.records),
+        memory=memory_series(log.records),
+        checks=checks,
+        hardware=set(selftests.hardware_by_fingerprint(log.records).values()),
+        machine_test=None,
         damaged=len(log.corrupt) + log.newer,
         sha256=hashlib.sha256((folder / RECORDS).read_bytes()).hexdigest(),
     )
 
 
 def _log(folder: Path) -> Log:
-    """The records of a folder that has something to report."""
+    """Read the records of a folder that has something to report."""
     if not (folder / RECORDS).exists() and (folder / "metrics.jsonl").exists():
         raise UsageError(
             f"{str(folder)!r} is a training run; a report is made from a results folder "
@@ -110,45 +121,100 @@ def _log(folder: Path) -> Log:
     if not any(r["kind"] in ("visit", "selftest") for r in log.records):
         raise UsageError(
             f"{str(folder)!r} holds no visit yet: nothing to report "
-            "(tiebreak run SUITE --out DIR --resume goes on)"
+            "(tiebreak run SUITE --out DIR --resume continues it)"
         )
     return log
 
 
-def _never_visited(
-    suite: dict[str, Any], cells: Sequence[tuple[str, CellSummary]]
-) -> list[tuple[str, str, str]]:
-    seen = {c.cell_id for _, c in cells}
-    labels = {c.get("cell_id", c.get("id")): c.get("label") for c in suite["cells"]}
+def _failures(cells: Sequence[tuple[str, CellSummary]]) -> list[tuple[str, str, str]]:
     return [
-        (group, str(labels.get(cell) or cell), "missing: planned, but never visited")
-        for group, ids in suite.get("groups", {}).items()
-        for cell in ids
-        if cell not in seen
+        (group, phrases.name(cell), phrases.failure(failure))
+        for group, cell in cells
+        for failure in cell.failures
     ]
 
 
-def _title(machines: Sequence[dict]) -> str:
-    names = dict.fromkeys(
-        f"{m.get('cpu', 'unknown CPU')} · {phrases.plural(m['cores'], 'core')}"
-        if isinstance(m.get("cores"), int)
-        else str(m.get("cpu", "unknown CPU"))
-        for m in machines
-    )
-    return " / ".join(names) or "unknown machine"
+def _never_visited(
+    suite: Mapping[str, Any], cells: Sequence[tuple[str, CellSummary]]
+) -> list[tuple[str, str, str]]:
+    visited = {cell.cell_id for _, cell in cells}
+    labels = {c.get("cell_id", c.get("id")): c.get("label") for c in suite["cells"]}
+    return [
+        (group, str(labels.get(cell_id) or cell_id), "missing: planned, but never visited")
+        for group, cell_ids in suite.get("groups", {}).items()
+        for cell_id in cell_ids
+        if cell_id not in visited
+    ]
 
 
-def _facts(machine: dict) -> list[tuple[str, str]]:
-    """A machine record as lines of text, nested values in their JSON form."""
+def _machine_title(machines: Sequence[Mapping[str, Any]]) -> str:
+    titles = []
+    for machine in machines:
+        cpu = str(machine.get("cpu", "unknown CPU"))
+        cores = machine.get("cores")
+        titles.append(f"{cpu} · {plural(cores, 'core')}" if isinstance(cores, int) else cpu)
+    return " / ".join(dict.fromkeys(titles)) or "unknown machine"
+
+
+def _machine_facts(machine: Mapping[str, Any]) -> Facts:
     facts = []
     for key, value in machine.items():
         if key.endswith("_bytes") and isinstance(value, int):
-            facts.append((key.removesuffix("_bytes"), phrases.size(value)))
-        elif isinstance(value, dict) and all(
-            not isinstance(v, (dict, list)) for v in value.values()
-        ):
-            facts.append((key, ", ".join(f"{k} {v}" for k, v in value.items()) or phrases.DASH))
+            name, text = key.removesuffix("_bytes"), size(value)
         else:
-            text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-            facts.append((key, text or phrases.DASH))
-    return [(key.replace("_", " "), text) for key, text in facts]
+            name, text = key, _as_text(value)
+        facts.append((name.replace("_", " "), text))
+    return facts
+
+
+def _as_text(value: Any) -> str:
+    """Return a flat mapping as a list, other nested values as JSON."""
+    if isinstance(value, dict) and not any(isinstance(v, (dict, list)) for v in value.values()):
+        return ", ".join(f"{k} {v}" for k, v in value.items()) or DASH
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return text or DASH
+
+
+def schedule(
+    suite: Mapping[str, Any], groups: Sequence[GroupSummary], records: Sequence[Mapping[str, Any]]
+) -> Facts:
+    """Return how a run was laid out in time: blocks, stages, canaries; empty without visits."""
+    blocks = {(r["run_id"], r["block"]) for r in records if r["kind"] == "visit"}
+    if not blocks:
+        return []
+    planned = suite.get("blocks_planned", "unknown")
+    seed = suite.get("seed", "unknown")
+    facts = [
+        ("schedule", f"{len(blocks)} of {planned} planned blocks, order drawn from seed {seed}")
+    ]
+    settings = suite.get("settings") or {}
+    if stages := settings.get("stages"):
+        facts.append(("stages", _stages(stages, settings.get("half_width"))))
+    if len({group.blocks for group in groups}) > 1:
+        titles = phrases.titles(groups)
+        counts = [f"{t}: {group.blocks}" for t, group in zip(titles, groups, strict=True)]
+        facts.append(("blocks", "; ".join(counts)))
+    return facts + _canary_ranges(records)
+
+
+def _stages(stages: Sequence[int], half_width: float | None) -> str:
+    steps = ", ".join(map(str, stages))
+    width = f"±{share(half_width)}" if half_width else "requested"
+    return f"{steps} blocks: the next stage runs while an interval is wider than {width}"
+
+
+def _canary_ranges(records: Sequence[Mapping[str, Any]]) -> Facts:
+    """Return the range of each canary over the run: how much the machine itself changed."""
+    values: dict[str, list[float]] = {}
+    for r in records:
+        if r["kind"] == "canary":
+            for name, seconds in r["values_s"].items():
+                values.setdefault(name, []).append(seconds)
+    note = "(a fixed piece of work before and after each block; nothing is rescaled by it)"
+    return [
+        (
+            f"canary, {name.replace('_', ' ')}",
+            f"{measured_time(min(seconds))} to {measured_time(max(seconds))} {note}",
+        )
+        for name, seconds in values.items()
+    ]

@@ -1,7 +1,4 @@
-"""Findings in words: the same text in the terminal and on the page.
-
-Whoever writes numbers, too, finds the functions of `numbers` and `flags` here.
-"""
+"""Findings as text: the same phrases in the terminal and on the page."""
 
 from __future__ import annotations
 
@@ -10,44 +7,27 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tiebreak.bench.probe_table import PROBES
+from tiebreak.core.text import plural
 from tiebreak.registry import ENGINES, FRAMEWORKS
-from tiebreak.report.flags import flag_value, flags, glossary, meaning
-from tiebreak.report.formatting import (
-    DASH,
-    bootstrap,
-    duration,
-    join,
-    plural,
-    rate,
-    ratio,
-    share,
-    si,
-    size,
-    times,
-)
+from tiebreak.report.formatting import DASH, join, rate, ratio, share
 from tiebreak.stats.summaries import DRIFT, CellSummary, Comparison, Failure, GroupSummary
 
-__all__ = [
-    "DASH", "absent", "bootstrap", "confidence", "duration", "failure", "flag_value", "flags",
-    "glossary", "headline", "join", "meaning", "name", "not_here", "plural", "rate", "ratio",
-    "share", "si", "size", "times", "titles", "unrest", "verdict",
-]  # fmt: skip
 MISSING = "missing: "
-"""How the reason begins for which a visit was not made: what it needs is not here."""
+"""Prefix of a failure's reason if a package or device that the cell needs is not here."""
 
 
 def name(summary: CellSummary) -> str:
-    """`nnx split · fused`: the cell's label and, where it matters, how it is driven."""
-    driven = _loop(summary.cell)
-    if not driven or driven in summary.label:
+    """Return the cell's label and, where it matters, how its loop runs: `nnx split · fused`."""
+    loop = _loop(summary.cell)
+    if not loop or loop in summary.label:
         return summary.label
-    return f"{summary.label} · {driven}"
+    return f"{summary.label} · {loop}"
 
 
 def _loop(cell: Mapping[str, Any]) -> str:
-    """`fused`, `host`, or `bridge` (a device engine shown to another library).
+    """Return `fused`, `host`, or `bridge` (a device engine used by another array library).
 
-    Nothing on host engines, where there is but one way.
+    Empty for host engines, which have only one kind of loop.
     """
     engine = ENGINES.get(str(cell.get("task")).partition("/")[0])
     probe = PROBES.get(str(cell.get("probe")))
@@ -56,27 +36,28 @@ def _loop(cell: Mapping[str, Any]) -> str:
     if engine.kind == "host":
         return ""
     framework = FRAMEWORKS.get(cell["framework"])
-    foreign = framework and framework.runtime != "jax"
-    return "bridge" if foreign and cell["loop"] == "host" else str(cell["loop"])
+    other_library = framework and framework.runtime != "jax"
+    return "bridge" if other_library and cell["loop"] == "host" else str(cell["loop"])
 
 
 def headline(group: GroupSummary) -> str:
-    """Who is fastest in a group, and how sure that is. Flagged cells are never named."""
+    """Say who is fastest in a group, and how sure that is. Never names a flagged cell."""
     leader = group.find(group.leader)
     if leader is None:
-        return f"No headline: {_why_none(group)}."
+        return f"No headline: {_why_no_leader(group)}."
     rivals = [c for c in group.cells if c.versus_leader]
     if not rivals:
         return f"{name(leader)}: {rate(leader.units_per_s, group.unit)}; nothing to compare with."
+
     rival = next((c for c in rivals if c.cell_id == group.reference), rivals[0])
-    told = [c for c in rivals if _verdict(c) == "SLOWER"]
-    others = [c for c in rivals if c not in told and c is not rival]
-    claim = _claim(_seen_from_leader(rival), rival, alone=len(told) == len(rivals))
-    return f"{name(leader)} {claim}{_ties(others)}{_left_out(group)}."
+    slower = [c for c in rivals if _verdict_versus_leader(c) == "SLOWER"]
+    undecided = [c for c in rivals if c not in slower and c is not rival]
+    claim = _claim(_leader_versus(rival), rival, alone=len(slower) == len(rivals))
+    return f"{name(leader)} {claim}{_ties(undecided)}{_scope(group)}."
 
 
-def absent(group: GroupSummary) -> str:
-    """What all cells of a group need and this machine does not have; empty where one could run."""
+def why_absent(group: GroupSummary) -> str:
+    """Return what all cells of a group need and this machine lacks; empty if any could run."""
     reasons = {f.reason for c in group.cells for f in c.failures}
     if any(c.visits for c in group.cells) or len(reasons) != 1:
         return ""
@@ -84,123 +65,132 @@ def absent(group: GroupSummary) -> str:
     return reason.removeprefix(MISSING) if reason.startswith(MISSING) else ""
 
 
-def not_here(groups: Sequence[GroupSummary]) -> list[str]:
-    """A line for every reason why groups could not run here at all."""
-    reasons = Counter(filter(None, map(absent, groups)))
+def absent_groups(groups: Sequence[GroupSummary]) -> list[str]:
+    """Return a line for every reason why groups could not run here at all."""
+    reasons = Counter(filter(None, map(why_absent, groups)))
     return [f"{plural(n, 'group')} could not run here: {why}" for why, n in reasons.items()]
 
 
-def _why_none(group: GroupSummary) -> str:
-    found = sorted({f.name for c in group.cells for f in c.flags})
-    if not found:
+def _why_no_leader(group: GroupSummary) -> str:
+    flags = sorted({f.name for c in group.cells for f in c.flags})
+    if not flags:
         return "no cell finished"
-    _, clean = _finished(group)
+    clean = [c for c in _finished(group) if not c.flags]
     which = f"but {name(clean[0])}" if clean else "that finished"
-    return f"every cell {which} is flagged ({', '.join(found)})"
+    return f"every cell {which} is flagged ({', '.join(flags)})"
 
 
-def _left_out(group: GroupSummary) -> str:
-    """Whom a claim is not about."""
-    finished, clean = _finished(group)
+def _scope(group: GroupSummary) -> str:
+    """Say that flagged cells are left out of a claim, if there are any."""
+    finished = _finished(group)
+    clean = [c for c in finished if not c.flags]
     if len(clean) == len(finished):
         return ""
     return f" (of the {len(clean)} cells without a flag; {len(finished)} finished)"
 
 
-def _finished(group: GroupSummary) -> tuple[list[CellSummary], list[CellSummary]]:
-    """The cells that finished, and those of them without a flag."""
-    finished = [c for c in group.cells if c.seconds_per_unit]
-    return finished, [c for c in finished if not c.flags]
+def _finished(group: GroupSummary) -> list[CellSummary]:
+    return [c for c in group.cells if c.seconds_per_unit]
 
 
-def _seen_from_leader(rival: CellSummary) -> Comparison:
+def _leader_versus(rival: CellSummary) -> Comparison:
     assert rival.versus_leader is not None
     return rival.versus_leader.inverted()
 
 
-def _claim(found: Comparison, rival: CellSummary, alone: bool) -> str:
-    """What is said of the leader, no stronger than what was found against one rival allows."""
-    factor = f"{ratio(found)} as fast as {name(rival)}"
-    if found.verdict == "FASTER":
+def _claim(comparison: Comparison, rival: CellSummary, alone: bool) -> str:
+    """Describe the leader's lead over one rival, no stronger than the verdict allows.
+
+    alone: True if all other cells are slower.
+    """
+    factor = f"{ratio(comparison)} as fast as {name(rival)}"
+    if comparison.verdict == "FASTER":
         return f"is {'' if alone else 'among the '}fastest: {factor}"
-    if found.verdict == "SAME":
+    if comparison.verdict == "SAME":
         return f"and {name(rival)} are equally fast within 2 %"
-    if found.ratio < 1:  # medians of neighbours' ratios are not transitive (docs/decisions/0030)
-        return f"came out first against the reference, but {factor} beside it"
-    if found.low is not None and found.low > 1:
-        return (
-            f"came out first, {factor}, which {plural(found.blocks, 'block')} do not make certain"
-        )
-    return f"came out first, {factor}, but the two are not told apart"
+    if comparison.ratio < 1:  # medians of paired ratios are not transitive (docs/decisions/0030)
+        return f"came out first against the reference, but is {factor} when compared directly"
+    if comparison.low is not None and comparison.low > 1:
+        blocks = plural(comparison.blocks, "block")
+        return f"came out first, {factor}, which {blocks} do not make certain"
+    return f"came out first, {factor}, but the difference is not certain"
 
 
 def _ties(others: Sequence[CellSummary]) -> str:
-    """`; linen jit: the same within 2 %; equinox flat: not told apart`."""
-    parts = ""
-    for verdict, words in (("SAME", "the same within 2 %"), ("AMBIGUOUS", "not told apart")):
-        names = [name(c) for c in others if _verdict(c) == verdict]
+    """Return `; linen jit: the same within 2 %; equinox flat: no certain difference`."""
+    text = ""
+    phrases = {"SAME": "the same within 2 %", "AMBIGUOUS": "no certain difference"}
+    for verdict, phrase in phrases.items():
+        names = [name(c) for c in others if _verdict_versus_leader(c) == verdict]
         if names:
-            parts += f"; {join(names)}: {words}"
-    return parts
+            text += f"; {join(names)}: {phrase}"
+    return text
 
 
-def _verdict(summary: CellSummary) -> str:
+def _verdict_versus_leader(summary: CellSummary) -> str:
     return summary.versus_leader.verdict if summary.versus_leader else ""
 
 
 def titles(groups: Sequence[GroupSummary]) -> list[str]:
-    """Names of groups without the parts that all share; with the machine, if there are several."""
+    """Return the names of groups without the parts that all of them share.
+
+    The machine's fingerprint is added if there are several.
+    """
     several = len({g.fingerprint for g in groups}) > 1
-    marks = [f" · machine {g.fingerprint[:6]}" if several else "" for g in groups]
-    parts = [(g.group + mark).split(" · ") for g, mark in zip(groups, marks, strict=True)]
+    parts = []
+    for group in groups:
+        machine = f" · machine {group.fingerprint[:6]}" if several else ""
+        parts.append((group.group + machine).split(" · "))
     shared = set.intersection(*map(set, parts)) if len(parts) > 1 else set()
     return [" · ".join(p for p in own if p not in shared) or " · ".join(own) for own in parts]
 
 
 def verdict(summary: CellSummary, group: GroupSummary) -> str:
-    """The verdict against the reference."""
+    """Return the verdict against the reference."""
     if summary.cell_id == group.reference:
         return "reference"
     return summary.comparison.verdict if summary.comparison else DASH
 
 
 def confidence(group: GroupSummary) -> str:
-    """How many blocks there are, how sure they make, and how small a difference would show."""
+    """Return the number of blocks, the width of the intervals, and the detectable difference."""
     blocks = plural(group.blocks, "block")
-    seen = [c.comparison.detectable for c in group.cells if c.comparison]
-    known = [x for x in seen if x is not None]
-    if not known and group.blocks > 1:
+    values = [c.comparison.detectable for c in group.cells if c.comparison]
+    detectable = [x for x in values if x is not None]
+    if not detectable and group.blocks > 1:
         return f"{blocks}, but no two in which a cell and the reference finished: no interval"
-    if not known:
+    if not detectable:
         return f"{blocks}: no interval and no verdict without a second one"
     width = f"; intervals within ±{share(group.half_width)}" if group.half_width else ""
     return (
-        f"{blocks}{width}; a difference of {share(max(known))} "
+        f"{blocks}{width}; a difference of {share(max(detectable))} "
         "would have been seen four times in five"
     )
 
 
-def unrest(group: GroupSummary) -> str:
-    """What the canaries saw, where it is worth a line; empty where they were quiet or absent."""
+def drift(group: GroupSummary) -> str:
+    """Say how much canaries changed within a block; empty if little, or if there are none."""
     if group.drift is None or group.drift <= DRIFT:
         return ""
-    moved = f"a canary moved by {share(group.drift)} within a block"
-    return f"drift: {moved}; ratios carry that, absolute values do not"
+    return (
+        f"drift: a canary changed by {share(group.drift)} within a block; ratios paired within "
+        "blocks survive that, absolute values do not"
+    )
 
 
-def failure(found: Failure) -> str:
-    """`crash: worker ended by signal 9 (blocks 0, 3–9)`."""
-    word = "block" if len(found.blocks) == 1 else "blocks"
-    return f"{found.reason} ({word} {_ranges(found.blocks)})"
+def failure(failure: Failure) -> str:
+    """Return `crash: worker ended by signal 9 (blocks 0, 3–9)`."""
+    word = "block" if len(failure.blocks) == 1 else "blocks"
+    return f"{failure.reason} ({word} {_ranges(failure.blocks)})"
 
 
 def _ranges(numbers: Sequence[int]) -> str:
-    """`0, 3–9`: rising numbers, three and more in a row as one range."""
-    runs: list[list[int]] = []
+    """Return increasing numbers with three and more in a row as a range: `0, 3–9`."""
+    rows: list[list[int]] = []
     for number in numbers:
-        if runs and number == runs[-1][-1] + 1:
-            runs[-1].append(number)
+        if rows and number == rows[-1][-1] + 1:
+            rows[-1].append(number)
         else:
-            runs.append([number])
-    parts = [f"{r[0]}–{r[-1]}" if len(r) > 2 else ", ".join(map(str, r)) for r in runs]
+            rows.append([number])
+    parts = [f"{r[0]}–{r[-1]}" if len(r) > 2 else ", ".join(map(str, r)) for r in rows]
     return ", ".join(parts)

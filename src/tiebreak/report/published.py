@@ -1,4 +1,4 @@
-"""Tables of others beside ours: their values as they were published, ours brought to their unit.
+"""Published values of others beside ours, ours converted to their unit.
 
 They come from other hardware and other code. Nothing is computed from them.
 """
@@ -10,32 +10,39 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from tiebreak.bench.suite.published import belongs
+from tiebreak.core.text import plural
 from tiebreak.report import phrases
-from tiebreak.report.cross_tables import Sheet
+from tiebreak.report.cross_tables import CrossTable
+from tiebreak.report.formatting import DASH, times
 from tiebreak.stats.summaries import CellSummary, GroupSummary
 
-ELSEWHERE = "Published values are of other hardware and other code: shown, never pooled."
-NOTHING = "The source publishes no numbers."
+CAVEAT = "Published values are of other hardware and other code: shown, never pooled."
+NO_NUMBERS = "The source publishes no numbers."
+
+Measured = tuple[str, str]
+"""(our value, the cell it is of), as text."""
 
 
-def sheets(groups: Sequence[GroupSummary], tables: Sequence[Mapping[str, Any]]) -> list[Sheet]:
-    """Every published table with what was measured here beside it."""
-    return [_sheet(groups, table) for table in tables]
+def cross_tables(
+    groups: Sequence[GroupSummary], tables: Sequence[Mapping[str, Any]]
+) -> list[CrossTable]:
+    """Build every published table with what was measured here beside it."""
+    return [_cross_table(groups, table) for table in tables]
 
 
-def _sheet(groups: Sequence[GroupSummary], table: Mapping[str, Any]) -> Sheet:
+def _cross_table(groups: Sequence[GroupSummary], table: Mapping[str, Any]) -> CrossTable:
+    measure = _BY_UNIT[table["unit"]]
     rows: list[tuple[str, ...]] = []
     for value in table["values"]:
-        found = _OURS[table["unit"]](groups, value)
-        first = value["what"], _number(value)
-        for index, ours in enumerate(found or [(phrases.DASH, "not measured in this run")]):
-            rows.append((*(first if index == 0 else ("", "")), *ours))
-    about = [f"Measured on: {table['machine']}.", table["note"], ELSEWHERE if rows else NOTHING]
-    return Sheet(
-        f"published · {table['source']}",
-        " ".join(part for part in about if part),
-        ("what", f"published, {table['unit']}", "ours, here", "our cell"),
-        tuple(rows),
+        ours = measure(groups, value) or [(DASH, "not measured in this run")]
+        rows.append((value["what"], _number(value), *ours[0]))
+        rows.extend(("", "", *other) for other in ours[1:])
+    notes = [f"Measured on: {table['machine']}.", table["note"], CAVEAT if rows else NO_NUMBERS]
+    return CrossTable(
+        title=f"published · {table['source']}",
+        note=" ".join(filter(None, notes)),
+        headings=("what", f"published, {table['unit']}", "ours, here", "our cell"),
+        rows=tuple(rows),
     )
 
 
@@ -44,28 +51,30 @@ def _number(value: Mapping[str, Any]) -> str:
     return f"{value['value']:g}{spread}"
 
 
-def _timed(seconds: Callable[[CellSummary], float | None]) -> Callable[..., list[tuple[str, str]]]:
-    """Ours are times or rates, of every cell that a value belongs to."""
+def _each_cell(convert: Callable[[CellSummary], float | None]) -> Callable[..., list[Measured]]:
+    """Return a function that converts every cell which a published value belongs to."""
 
-    def ours(groups: Sequence[GroupSummary], value: Mapping[str, Any]) -> list[tuple[str, str]]:
-        return [
-            (_three(here), _where(cell))
-            for group in groups
-            for cell in group.cells
-            if belongs(cell.cell, value["where"]) and (here := seconds(cell)) is not None
-        ]
+    def measured(groups: Sequence[GroupSummary], value: Mapping[str, Any]) -> list[Measured]:
+        values = []
+        for group in groups:
+            for cell in group.cells:
+                number = convert(cell) if belongs(cell.cell, value["where"]) else None
+                if number is not None:
+                    values.append((_three_digits(number), _cell_name(cell)))
+        return values
 
-    return ours
+    return measured
 
 
-def _per_thousand(cell: CellSummary) -> float | None:
+def _per_thousand_s(cell: CellSummary) -> float | None:
     return None if cell.seconds_per_unit is None else 1000 * cell.seconds_per_unit
 
 
 def _per_call_ms(cell: CellSummary) -> float | None:
     units = cell.per_call.get("units")
-    known = units is not None and cell.seconds_per_unit is not None
-    return 1000 * units * cell.seconds_per_unit if known else None  # type: ignore[operator]
+    if units is None or cell.seconds_per_unit is None:
+        return None
+    return 1000 * units * cell.seconds_per_unit
 
 
 def _calls_per_s(cell: CellSummary) -> float | None:
@@ -73,8 +82,8 @@ def _calls_per_s(cell: CellSummary) -> float | None:
     return 1000 / call_ms if call_ms else None
 
 
-def _ratios(groups: Sequence[GroupSummary], value: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Ours are geometric means over groups of how much faster cells are than a framework."""
+def _speedups(groups: Sequence[GroupSummary], value: Mapping[str, Any]) -> list[Measured]:
+    """Return geometric means over groups of each cell's speed relative to a framework's best."""
     logs: dict[str, list[float]] = {}
     for group in groups:
         others = [c for c in group.cells if c.cell["framework"] == value["over"]]
@@ -83,28 +92,25 @@ def _ratios(groups: Sequence[GroupSummary], value: Mapping[str, Any]) -> list[tu
             if best and cell.seconds_per_unit and belongs(cell.cell, value["where"]):
                 logs.setdefault(cell.label, []).append(math.log(best / cell.seconds_per_unit))
     return [
-        (
-            phrases.times(math.exp(sum(each) / len(each))),
-            f"{label}, {phrases.plural(len(each), 'race')}",
-        )
-        for label, each in logs.items()
+        (times(math.exp(sum(values) / len(values))), f"{label}, {plural(len(values), 'race')}")
+        for label, values in logs.items()
     ]
 
 
-def _three(number: float) -> str:
+def _three_digits(number: float) -> str:
     return f"{number:.3g}" if number < 100 else f"{number:.0f}"
 
 
-def _where(cell: CellSummary) -> str:
-    """Our cell; with the name of its race, if it has one."""
+def _cell_name(cell: CellSummary) -> str:
+    """Return our cell's name, and that of its race if it has one."""
     race = cell.cell.get("race")
     return f"{phrases.name(cell)} · {race}" if race else phrases.name(cell)
 
 
-_OURS = {
-    "s per 1000 updates": _timed(_per_thousand),
-    "ms per call": _timed(_per_call_ms),
-    "calls per s": _timed(_calls_per_s),
-    "times as fast": _ratios,
+_BY_UNIT = {
+    "s per 1000 updates": _each_cell(_per_thousand_s),
+    "ms per call": _each_cell(_per_call_ms),
+    "calls per s": _each_cell(_calls_per_s),
+    "times as fast": _speedups,
 }
-"""Unit of a published table -> what of ours stands beside a value: (number, our cell) of each."""
+"""Unit of a published table, and the function that measures ours."""

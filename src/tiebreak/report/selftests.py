@@ -1,7 +1,7 @@
-"""The stopwatch's own tests in a report: their rows, and whether this machine has been tested.
+"""Self-tests in a report: their checks, and whether a machine's stopwatch has been tested.
 
 A self-test is a results folder with records of kind "selftest" (`tiebreak run self-test`). It says
-something about a bench run if it was made on the same hardware.
+something about a benchmark run that was made on the same hardware.
 """
 
 from __future__ import annotations
@@ -13,42 +13,44 @@ from typing import Any, NamedTuple
 
 from tiebreak.bench.manager.store import RECORDS, SUITE, read_records
 from tiebreak.core.errors import UsageError
-from tiebreak.selftest.checks import ROWS
+from tiebreak.selftest.checks import CHECKS
 
-OUTCOMES = {True: "passed", False: "failed", None: "skipped"}
+RESULTS = {True: "passed", False: "failed", None: "skipped"}
 
 
-class Row(NamedTuple):
-    """The latest outcome of one of the tests."""
+class CheckResult(NamedTuple):
+    """Latest result of one check."""
 
-    row: str
+    name: str
     title: str
     rule: str
     passed: bool | None
-    """None: skipped."""
+    """None if it was skipped."""
     detail: str
     measured: list[tuple[str, str]]
+    """(name, value) of the numbers that the rule is about, as text."""
     seconds: float | None
     scale: str
     at: str
     hardware: str
-    """Of the machine: its digest, or its fingerprint where an early record has none."""
+    """Digest of the machine's hardware, or its fingerprint if an early record has no digest."""
     folder: str
 
     @property
-    def outcome(self) -> str:
+    def result(self) -> str:
         """passed, failed or skipped."""
-        return OUTCOMES[self.passed]
+        return RESULTS[self.passed]
 
 
-class Tested(NamedTuple):
-    """What the self-tests on some hardware say together: per test the latest outcome."""
+class MachineTest(NamedTuple):
+    """The latest result of every check on some hardware."""
 
     passed: int
+    """Number of checks that passed."""
     failed: list[str]
     skipped: list[str]
     missing: list[str]
-    """Tests that nobody has run there."""
+    """Checks that were never run there."""
     scales: list[str]
     folders: list[str]
     first_at: str
@@ -56,37 +58,39 @@ class Tested(NamedTuple):
 
     @property
     def total(self) -> int:
-        """All the tests that there are."""
+        """Number of all checks."""
         return self.passed + len(self.failed) + len(self.skipped) + len(self.missing)
 
 
-def hardware(records: Iterable[Mapping[str, Any]]) -> dict[str, str]:
-    """Fingerprint -> what stands for the hardware alone, whatever is installed on it."""
-    machines = (r for r in records if r["kind"] == "machine")
-    return {r["fingerprint"]: _digest(r) for r in machines}
+def hardware_by_fingerprint(records: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """Return the digest of the hardware alone, whatever is installed, for each fingerprint."""
+    return {r["fingerprint"]: _hardware(r) for r in records if r["kind"] == "machine"}
 
 
-def _digest(record: Mapping[str, Any]) -> str:
-    found = record["machine"].get("hardware")
-    return found if isinstance(found, str) and found else str(record["fingerprint"])
+def _hardware(record: Mapping[str, Any]) -> str:
+    digest = record["machine"].get("hardware")
+    return digest if isinstance(digest, str) and digest else str(record["fingerprint"])
 
 
-def rows(records: Sequence[Mapping[str, Any]], folder: str) -> list[Row]:
-    """The tests of a folder, each with its latest record, in the order of first appearance."""
-    where = hardware(records)
-    found = {r["row"]: r for r in records if r["kind"] == "selftest"}
-    on = {row: where.get(r["fingerprint"], str(r["fingerprint"])) for row, r in found.items()}
-    return [_row(r, on[row], folder) for row, r in found.items()]
+def check_results(records: Sequence[Mapping[str, Any]], folder: str) -> list[CheckResult]:
+    """Return the latest result of each check in a folder, in the order of first appearance."""
+    hardware = hardware_by_fingerprint(records)
+    latest = {r["row"]: r for r in records if r["kind"] == "selftest"}
+    return [
+        _check_result(r, hardware.get(r["fingerprint"], str(r["fingerprint"])), folder)
+        for r in latest.values()
+    ]
 
 
-def _row(record: Mapping[str, Any], hardware: str, folder: str) -> Row:
-    return Row(
-        row=str(record["row"]),
+def _check_result(record: Mapping[str, Any], hardware: str, folder: str) -> CheckResult:
+    measured = record["measured"].items()
+    return CheckResult(
+        name=str(record["row"]),
         title=str(record["title"]),
         rule=str(record["rule"]),
         passed=record["passed"] if record["passed"] in (True, False) else None,
         detail=str(record["detail"]),
-        measured=[(k.replace("_", " "), _written(v)) for k, v in record["measured"].items()],
+        measured=[(key.replace("_", " "), _as_text(value)) for key, value in measured],
         seconds=record.get("seconds"),
         scale=str(record.get("scale", "")),
         at=str(record.get("at", "")),
@@ -95,58 +99,66 @@ def _row(record: Mapping[str, Any], hardware: str, folder: str) -> Row:
     )
 
 
-def _written(value: Any) -> str:
-    """A measured value in one line: four significant digits, nested values in parentheses."""
+def _as_text(value: Any) -> str:
+    """Return a measured value in one line, nested values in parentheses."""
     if isinstance(value, float):
         return f"{value:.4g}"
     if isinstance(value, Mapping):
-        return ", ".join(f"{k} {_nested(v)}" for k, v in value.items())
+        return ", ".join(f"{k} {_in_parentheses(v)}" for k, v in value.items())
     if isinstance(value, (list, tuple)):
-        return ", ".join(map(_nested, value))
+        return ", ".join(map(_in_parentheses, value))
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def _nested(value: Any) -> str:
-    inner = isinstance(value, (Mapping, list, tuple))
-    return f"({_written(value)})" if inner else _written(value)
+def _in_parentheses(value: Any) -> str:
+    is_nested = isinstance(value, (Mapping, list, tuple))
+    return f"({_as_text(value)})" if is_nested else _as_text(value)
 
 
-def beside(folder: Path) -> Iterator[Row]:
-    """The tests in self-test folders next to a results folder; what is unreadable says nothing.
+def results_next_to(folder: Path) -> Iterator[CheckResult]:
+    """Yield the results of self-test folders next to a results folder; skip unreadable ones.
 
-    So `tiebreak run quick` knows of the `tiebreak run self-test` before it.
+    So a report of `tiebreak run quick` knows of a `tiebreak run self-test` before it.
     """
     try:
         suites = sorted(folder.resolve().parent.glob(f"*/{SUITE}"))
     except OSError:
         return
-    for suite in suites:
+    for file in suites:
         try:
-            about = json.loads(suite.read_text(encoding="utf-8"))
-            if about["suite"] == "self-test" and (suite.parent / RECORDS).is_file():
-                yield from rows(read_records(suite.parent), suite.parent.name)
+            suite = json.loads(file.read_text(encoding="utf-8"))
+            if suite["suite"] == "self-test" and (file.parent / RECORDS).is_file():
+                yield from check_results(read_records(file.parent), file.parent.name)
         except (OSError, ValueError, KeyError, TypeError, AttributeError, UsageError):
             continue
 
 
-def tested(digests: Iterable[str], found: Iterable[Row]) -> Tested | None:
-    """What is known of the stopwatch on all of this hardware; None where one was never tested.
+def machine_test(hardware: Iterable[str], results: Iterable[CheckResult]) -> MachineTest | None:
+    """Summarize what is known of the stopwatch on all of this hardware.
 
-    Scale smoke only shows that the tests run, so it counts for nothing.
+    Results at scale smoke do not count: they only show that the checks run.
+
+    Args:
+      hardware: digests of the machines' hardware.
+      results: results of any hardware.
+
+    Returns:
+      None if one of the machines was never tested.
     """
-    on, here = set(digests), [r for r in found if r.scale != "smoke"]
-    if not on or not on <= {r.hardware for r in here}:
+    digests = set(hardware)
+    results = [r for r in results if r.scale != "smoke"]
+    if not digests or not digests <= {r.hardware for r in results}:
         return None
-    here = sorted((r for r in here if r.hardware in on), key=lambda r: r.at)
-    latest = {(r.hardware, r.row): r for r in here}.values()
-    names = {r.row for r in latest}
-    bad = {r.row for r in latest if r.passed is False}
-    idle = {r.row for r in latest if r.passed is None} - bad
-    return Tested(
-        passed=len(names - bad - idle),
-        failed=sorted(bad),
-        skipped=sorted(idle),
-        missing=[row.name for row in ROWS if row.name not in names],
+    results = sorted((r for r in results if r.hardware in digests), key=lambda r: r.at)
+    latest = {(r.hardware, r.name): r for r in results}.values()
+    names = {r.name for r in latest}
+    failed = {r.name for r in latest if r.passed is False}
+    skipped = {r.name for r in latest if r.passed is None} - failed
+    return MachineTest(
+        passed=len(names - failed - skipped),
+        failed=sorted(failed),
+        skipped=sorted(skipped),
+        missing=[check.name for check in CHECKS if check.name not in names],
         scales=sorted({r.scale for r in latest}),
         folders=sorted({r.folder for r in latest}),
         first_at=min(r.at for r in latest),
@@ -154,27 +166,32 @@ def tested(digests: Iterable[str], found: Iterable[Row]) -> Tested | None:
     )
 
 
-def badge(known: Tested | None) -> tuple[str, str]:
-    """(good, bad or warn; in a few words) whether the stopwatch was tested on this machine."""
-    if known is None:
+def badge(test: MachineTest | None) -> tuple[str, str]:
+    """Return (good, bad or warn; a few words) on whether the stopwatch was tested here."""
+    if test is None:
         return "warn", "stopwatch not tested on this machine: tiebreak run self-test"
-    if known.failed:
-        return "bad", f"✗ stopwatch failed on this machine: {', '.join(known.failed)}"
-    if known.passed < known.total:
-        return "warn", f"stopwatch: {known.passed} of {known.total} tests passed on this machine"
+    if test.failed:
+        return "bad", f"✗ stopwatch failed on this machine: {', '.join(test.failed)}"
+    if test.passed < test.total:
+        return "warn", f"stopwatch: {test.passed} of {test.total} checks passed on this machine"
     return "good", "✓ stopwatch tested on this machine"
 
 
-def account(known: Tested | None) -> str:
-    """The same in full: which tests ended how, when, at which scale, and where that is stored."""
-    if known is None:
+def describe(test: MachineTest | None) -> str:
+    """Return which checks passed, failed or are missing; when, at which scale, and where stored."""
+    if test is None:
         return (
-            "its own tests were not run on this hardware, or their results are neither beside "
+            "its own checks were not run on this hardware, or their results are neither next to "
             "these nor given: tiebreak run self-test"
         )
-    parts = [f"{known.passed} of {known.total} of its own tests passed on this hardware"]
-    named = (("failed", known.failed), ("skipped", known.skipped), ("never run", known.missing))
-    parts += [f"{word}: {', '.join(names)}" for word, names in named if names]
-    when = f"{known.first_at} to {known.last_at}"
-    where = f"scale {', '.join(known.scales)}; {when}; {', '.join(known.folders)}"
-    return f"{'; '.join(parts)} ({where})"
+    parts = [f"{test.passed} of {test.total} of its own checks passed on this hardware"]
+    for word, names in (
+        ("failed", test.failed),
+        ("skipped", test.skipped),
+        ("never run", test.missing),
+    ):
+        if names:
+            parts.append(f"{word}: {', '.join(names)}")
+    dates = f"{test.first_at} to {test.last_at}"
+    origin = f"scale {', '.join(test.scales)}; {dates}; {', '.join(test.folders)}"
+    return f"{'; '.join(parts)} ({origin})"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
@@ -12,86 +12,112 @@ from rich.table import Table
 from rich.text import Text
 
 from tiebreak.core.text import nan_to_null
-from tiebreak.report import cross_tables, flags, memory, phrases, published
-from tiebreak.report.cross_tables import Sheet
+from tiebreak.report import cross_tables, memory, phrases, published
+from tiebreak.report.cross_tables import CrossTable
+from tiebreak.report.flags import describe_flags, flag_names, glossary
+from tiebreak.report.formatting import DASH, measured_time, ratio, si, size
 from tiebreak.stats.summaries import CellSummary, GroupSummary
 
 STYLES = {"FASTER": "green", "SLOWER": "red", "SAME": "cyan", "reference": "dim"}
 PLAIN_WIDTH = 100
+"""Width of a table that is written to a file."""
 
 
 def print_summary(
-    summaries: Sequence[GroupSummary], console: Console, elsewhere: Sequence[dict[str, Any]] = ()
+    summaries: Sequence[GroupSummary],
+    console: Console,
+    published_tables: Sequence[Mapping[str, Any]] = (),
 ) -> None:
-    """A table, a headline and notes for every group; what flags mean. Plain when no terminal.
+    """Print a table, a headline and notes for every group, then cross tables and flag meanings.
 
-    Behind them what stands side by side; `elsewhere`: the tables that others have published.
+    Plain text of full width if the console is not a terminal: a file must lose nothing.
+
+    published_tables: values that others have published, from the suite.
     """
     width = console.width
     if not console.is_terminal:
-        console.width = max(width, PLAIN_WIDTH)  # nobody's screen: a file must lose nothing
+        console.width = max(width, PLAIN_WIDTH)
     try:
-        several = len({s.fingerprint for s in summaries}) > 1
-        for summary in [s for s in summaries if not phrases.absent(s)]:
-            machine = f" · machine {summary.fingerprint}" if several else ""
-            console.print(Text(summary.group + machine, style="bold"))
-            console.print(_table(summary, console.width))
-            for line in _notes(summary):
-                console.print(line)
-            console.print()
-        for line in phrases.not_here(summaries):
+        several_machines = len({s.fingerprint for s in summaries}) > 1
+        for summary in summaries:
+            if not phrases.why_absent(summary):
+                _print_group(summary, console, several_machines)
+        for line in phrases.absent_groups(summaries):
             console.print(Text(f"✗ {line}\n"))
-        for sheet in _sheets(summaries, elsewhere):
-            _print_sheet(sheet, console)
-        for flag, meaning in phrases.glossary(flags.names(summaries)):
+        for table in _cross_tables(summaries, published_tables):
+            _print_cross_table(table, console)
+        for flag, meaning in glossary(flag_names(summaries)):
             console.print(Text(f"⚑ {flag}: {meaning}", style="dim"))
     finally:
         console.width = width
 
 
+def _print_group(group: GroupSummary, console: Console, several_machines: bool) -> None:
+    machine = f" · machine {group.fingerprint}" if several_machines else ""
+    console.print(Text(group.group + machine, style="bold"))
+    console.print(_table(group, console.width))
+    for line in _notes(group):
+        console.print(line)
+    console.print()
+
+
 def sheets_json(
-    summaries: Sequence[GroupSummary], elsewhere: Sequence[dict[str, Any]]
+    summaries: Sequence[GroupSummary], published_tables: Sequence[Mapping[str, Any]]
 ) -> list[dict[str, Any]]:
-    """What stands side by side, as JSON-ready values: text, as it is printed."""
-    return [nan_to_null(sheet._asdict()) for sheet in _sheets(summaries, elsewhere)]
+    """Return the cross tables as JSON-ready text."""
+    return [
+        {
+            "title": table.title,
+            "about": table.note,
+            "heads": list(table.headings),
+            "rows": [list(row) for row in table.rows],
+        }
+        for table in _cross_tables(summaries, published_tables)
+    ]
 
 
-def _sheets(summaries: Sequence[GroupSummary], elsewhere: Sequence[dict[str, Any]]) -> list[Sheet]:
-    return [*cross_tables.side_by_side(summaries), *published.sheets(summaries, elsewhere)]
+def _cross_tables(
+    summaries: Sequence[GroupSummary], published_tables: Sequence[Mapping[str, Any]]
+) -> list[CrossTable]:
+    ours = cross_tables.cross_tables(summaries)
+    return ours + published.cross_tables(summaries, published_tables)
 
 
-def _print_sheet(sheet: Sheet, console: Console) -> None:
-    console.print(Text(sheet.title, style="bold"))
-    if sheet.rows:
+def _print_cross_table(cross: CrossTable, console: Console) -> None:
+    console.print(Text(cross.title, style="bold"))
+    if cross.rows:
         table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
-        for index, head in enumerate(sheet.heads):
-            numeric = index and any(row[index][:1].isdigit() for row in sheet.rows)
-            table.add_column(head, justify="right" if numeric else "left", overflow="fold")
-        for row in sheet.rows:
+        for index, heading in enumerate(cross.headings):
+            numeric = index > 0 and any(row[index][:1].isdigit() for row in cross.rows)
+            table.add_column(heading, justify="right" if numeric else "left", overflow="fold")
+        for row in cross.rows:
             table.add_row(*map(Text, row))
         console.print(table)
-    console.print(Text(sheet.about, style="dim"))
+    console.print(Text(cross.note, style="dim"))
     console.print()
 
 
 def to_json(summaries: Sequence[GroupSummary]) -> list[dict[str, Any]]:
-    """Summaries as JSON-ready values, each with its headline; what is not finite becomes None."""
+    """Return summaries as JSON-ready values, each with its headline."""
     return [
-        {**nan_to_null(dataclasses.asdict(s)), "headline": phrases.headline(s)} for s in summaries
+        {**nan_to_null(dataclasses.asdict(summary)), "headline": phrases.headline(summary)}
+        for summary in summaries
     ]
 
 
 def _table(group: GroupSummary, width: int) -> Table:
-    """In full, or, on a narrow terminal, closer together and without the time per unit."""
+    """Build a group's table; on a narrow terminal closer together and without time per unit."""
     full = width >= PLAIN_WIDTH
     table = Table(box=SIMPLE_HEAD, padding=(0, int(full), 0, 0), pad_edge=False, show_edge=full)
     table.add_column("#", justify="right", style="dim")
     table.add_column("cell", min_width=16, overflow="fold")
-    per_s = f"{group.unit}/s".replace(" ", "\n", 1)
-    heads = (per_s, "time per\nunit", "ratio [95 %]", "verdict", "first\ncall", "peak\nmemory")
-    for head in heads if full else (heads[0], *heads[2:]):
-        justify = "left" if head == "verdict" else "right"
-        table.add_column(head, justify=justify, no_wrap=True)
+    rate = f"{group.unit}/s".replace(" ", "\n", 1)
+    headings = [rate, "time per\nunit", "ratio [95 %]", "verdict", "first\ncall", "peak\nmemory"]
+    if not full:
+        headings.remove("time per\nunit")
+    for heading in headings:
+        justify = "left" if heading == "verdict" else "right"
+        table.add_column(heading, justify=justify, no_wrap=True)
     for rank, summary in enumerate(group.cells, 1):
         row = _row(rank, summary, group)
         table.add_row(*(row if full else row[:3] + row[4:]))
@@ -102,40 +128,36 @@ def _row(rank: int, summary: CellSummary, group: GroupSummary) -> list[Text]:
     name = Text(phrases.name(summary), style="bold" if summary.cell_id == group.leader else "")
     if summary.flags:
         name.append("\u00a0⚑", style="yellow")
-    verdict = phrases.verdict(summary, group)
     if summary.cell_id == group.reference:
-        ratio = "1"
+        relative = "1"
     else:
-        ratio = phrases.ratio(summary.comparison) if summary.comparison else phrases.DASH
+        relative = ratio(summary.comparison) if summary.comparison else DASH
+    verdict = phrases.verdict(summary, group)
     return [
-        Text(str(rank) if summary.visits else phrases.DASH),
+        Text(str(rank) if summary.visits else DASH),
         name,
-        Text(phrases.si(summary.units_per_s) if summary.units_per_s else phrases.DASH),
-        Text(phrases.duration(summary.seconds_per_unit)),
-        Text(ratio),
+        Text(si(summary.units_per_s) if summary.units_per_s else DASH),
+        Text(measured_time(summary.seconds_per_unit)),
+        Text(relative),
         Text(verdict, style=STYLES.get(verdict, "yellow")),
-        Text(phrases.duration(summary.phases_s.get("first_call"))),
-        Text(phrases.size(summary.memory_bytes) + (" ↗" if memory.grows(summary) else "")),
+        Text(measured_time(summary.phases_s.get("first_call"))),
+        Text(size(summary.memory_bytes) + (" ↗" if memory.grows(summary) else "")),
     ]
 
 
-def _notes(group: GroupSummary) -> list[Text]:
-    """Headline, power, unrest, flags and failures."""
-    notes = [
-        Text(f"→ {phrases.headline(group)}", style="bold"),
-        Text(f"  {phrases.confidence(group)}", style="dim"),
-    ]
-    if thousand := cross_tables.per_thousand(group):
-        notes.append(Text(f"  {thousand}"))
+def _notes(group: GroupSummary) -> Iterator[Text]:
+    """Yield leaks, headline, confidence, drift, flags and failures."""
     if leaks := memory.leaks(group):
-        notes.insert(0, Text(f"→ {leaks}", style="bold"))
-    if unrest := phrases.unrest(group):
-        notes.append(Text(f"  ⚑ {unrest}", style="yellow"))
+        yield Text(f"→ {leaks}", style="bold")
+    yield Text(f"→ {phrases.headline(group)}", style="bold")
+    yield Text(f"  {phrases.confidence(group)}", style="dim")
+    if per_thousand := cross_tables.per_thousand(group):
+        yield Text(f"  {per_thousand}")
+    if drift := phrases.drift(group):
+        yield Text(f"  ⚑ {drift}", style="yellow")
     for summary in group.cells:
+        name = phrases.name(summary)
         if summary.flags:
-            text = f"  ⚑ {phrases.name(summary)}: {phrases.flags(summary)}"
-            notes.append(Text(text, style="yellow"))
+            yield Text(f"  ⚑ {name}: {describe_flags(summary)}", style="yellow")
         for failure in summary.failures:
-            text = f"  ✗ {phrases.name(summary)}: {phrases.failure(failure)}"
-            notes.append(Text(text, style="red"))
-    return notes
+            yield Text(f"  ✗ {name}: {phrases.failure(failure)}", style="red")

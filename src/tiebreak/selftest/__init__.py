@@ -1,11 +1,12 @@
-"""The stopwatch's own tests: `tiebreak run self-test` measures the measuring, and keeps the proof.
+"""The benchmark harness tests itself: `tiebreak run self-test`.
 
-rows.py        the table of rows: what is tested, and when it passes
-run.py         runs rows, stores one record each;  show.py  prints them
-simulate.py, false_alarms.py, planted.py    rows judged on a simulated machine
-timing.py, real_slowdown.py, hogs.py        rows of real visits through the ordinary manager
-subjects.py    what those visits measure: the real thing, made slower by a known share
+checks.py     the table of checks: what each one tests, and when it passes
+base.py       what a check receives (Context) and returns (Outcome)
+run.py        runs checks and stores one record each; show.py prints them
+simulated/    statistics on a simulated machine, thousands of benchmark runs at once
+real/         timing of real worker processes, through the ordinary manager
+mechanics/    crashes, kills, damaged files, concurrent writers, cheating and leaking workloads
+workloads/    what the workers of these checks measure
 
-Every row uses the stopwatch's own code: its manager, worker, store and statistics. The rows of
-traps, leaks, faults, kills, damage and writers are in the files of these names.
+Checks use the harness's own code: its manager, worker, store and statistics.
 """

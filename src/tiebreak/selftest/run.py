@@ -1,6 +1,6 @@
-"""Runs the self-test: row after row, one record stored for each the moment it is known.
+"""Run the self-test: one check after the other, one record stored as soon as each has ended.
 
-A row that raises has failed, with its reason; Ctrl-C keeps the rows that are done.
+A check that raises has failed, and its record says why. Ctrl-C keeps the checks that are done.
 """
 
 from __future__ import annotations
@@ -20,13 +20,14 @@ from tiebreak.bench.record import one_line
 from tiebreak.core.errors import UsageError, unknown
 from tiebreak.core.files import write_atomic, write_json
 from tiebreak.core.seeding import derive
-from tiebreak.core.text import duration, nan_to_null
-from tiebreak.selftest.checks import ROWS, SCALES, Context, Outcome, Row
+from tiebreak.core.text import duration, nan_to_null, plural
+from tiebreak.selftest.base import SCALES, Context, Outcome
+from tiebreak.selftest.checks import CHECKS, Check
 from tiebreak.selftest.show import mark
 
 SUITE = "self-test"
 SCALE = "quick"
-"""What a run is that names no scale: minutes, not the hour of the published one."""
+"""Default scale: takes minutes, where the published one takes an hour."""
 
 
 def run(
@@ -36,125 +37,151 @@ def run(
     resume: bool = False,
     progress: bool = True,
     *,
-    rows: Sequence[Row] = ROWS,
+    checks: Sequence[Check] = CHECKS,
 ) -> Path:
-    """Run all rows, or those named in `only`, and return the results folder.
+    """Run all checks, or those named in `only`, and return the results folder.
 
-    Raises UsageError before anything runs, and Interrupted on Ctrl-C. Tests give their own `rows`.
+    Raises UsageError before anything runs, and Interrupted on Ctrl-C. Tests pass their own
+    `checks`.
     """
-    chosen = _choose(rows, only)
-    folder, about = _prepare(out, scale, resume)
+    chosen = _choose(checks, only)
+    folder, suite = _prepare(out, scale, resume)
     with store.hold(folder):
         done = {r["row"] for r in store.read_records(folder) if r["kind"] == "selftest"}
-        session = Session(folder, about, progress)
+        session = Session(folder, suite, progress)
         try:
-            session.everything([row for row in chosen if row.name not in done])
+            session.run_checks([check for check in chosen if check.name not in done])
         except KeyboardInterrupt:
-            named = f" --only {','.join(only)}" if only else ""
+            only_option = f" --only {','.join(only)}" if only else ""
             raise Interrupted(
-                f"interrupted; {len(done) + session.finished} rows are kept, go on with: "
-                f"tiebreak run {SUITE} --out {folder} --resume{named}"
+                f"interrupted; {plural(len(done) + session.finished, 'check')} stored; continue "
+                f"with: tiebreak run {SUITE} --out {folder} --resume{only_option}"
             ) from None
         finally:
             session.store.close()
     return folder
 
 
-def _choose(rows: Sequence[Row], only: Sequence[str] | None) -> list[Row]:
-    names = [row.name for row in rows]
+def _choose(checks: Sequence[Check], only: Sequence[str] | None) -> list[Check]:
+    names = [check.name for check in checks]
     for name in only or ():
         if name not in names:
-            raise unknown("row of the self-test", name, names)
-    return [row for row in rows if not only or row.name in only]
+            raise unknown("check of the self-test", name, names)
+    return [check for check in checks if not only or check.name in only]
 
 
 def _prepare(out: Path | None, scale: str | None, resume: bool) -> tuple[Path, dict[str, Any]]:
-    """The results folder and its suite.json, made or found."""
+    """Return the results folder and the content of its suite.json, new or (resume) existing."""
     if scale is not None and scale not in SCALES:
         raise unknown("scale", scale, SCALES)
     if resume:
-        if out is None:
-            raise UsageError("--resume needs the folder to go on with: --out DIR")
-        there = store.read_suite(out)
-        if there.get("suite") != SUITE or scale not in (None, there.get("scale")):
-            raise UsageError(f"{out} holds another run (suite {there.get('suite')}, scale "
-                             f"{there.get('scale')}); use another --out")  # fmt: skip
-        return Path(out), there
+        return _existing(out, scale)
     folder = Path(out) if out else Path(RESULTS) / f"{SUITE}-{stamp()}"
     store.check_name(folder.name)
     if (folder / store.RECORDS).exists() or (folder / store.SUITE).exists():
         raise UsageError(f"{folder} holds results already: add --resume, or use another --out")
     scale = scale or SCALE
-    about = {
-        "suite": SUITE, "scale": scale, "seed": secrets.randbelow(2**31), "cells": [],
-        "version": __version__, "commit": commit(), "created_at": utc_now(),
+    suite = {
+        "suite": SUITE,
+        "scale": scale,
+        "seed": secrets.randbelow(2**31),
+        "cells": [],
+        "version": __version__,
+        "commit": commit(),
+        "created_at": utc_now(),
         "run_id": secrets.token_hex(8),
         "command": f"tiebreak run {SUITE} --scale {scale} --out {folder}",
-    }  # fmt: skip
+    }
     store.Store(folder).close()
-    write_json(folder / store.SUITE, about)
-    return folder, about
+    write_json(folder / store.SUITE, suite)
+    return folder, suite
+
+
+def _existing(out: Path | None, scale: str | None) -> tuple[Path, dict[str, Any]]:
+    if out is None:
+        raise UsageError("--resume needs the folder to continue in: --out DIR")
+    suite = store.read_suite(out)
+    if suite.get("suite") != SUITE or scale not in (None, suite.get("scale")):
+        raise UsageError(
+            f"{out} holds another run (suite {suite.get('suite')}, scale {suite.get('scale')}); "
+            "use another --out"
+        )
+    return Path(out), suite
 
 
 class Session:
-    """A results folder being filled with rows."""
+    """One process that fills a results folder with checks."""
 
-    def __init__(self, folder: Path, about: Mapping[str, Any], progress: bool):
+    def __init__(self, folder: Path, suite: Mapping[str, Any], progress: bool):
         from rich.console import Console
 
-        self.folder, self.about, self.timer = folder, about, Timer()
+        self.folder = folder
+        self.suite = suite
+        self.timer = Timer()
         self.console = Console(stderr=True, quiet=not progress, soft_wrap=True, highlight=False)
         self.store = store.Store(folder)
         self.fingerprint, self.machine = fingerprint()
         self.finished = 0
 
-    def everything(self, rows: Sequence[Row]) -> None:
-        """The machine, then each row."""
+    def run_checks(self, checks: Sequence[Check]) -> None:
+        """Record the machine, then run the checks in turn."""
         self._append("machine", machine=self.machine)
-        self.say(f"{len(rows)} rows, scale {self.about['scale']}{_expected(rows, self.about)}")
-        for number, row in enumerate(rows, 1):
-            self._row(row, f"[{number}/{len(rows)}] {row.name}")
+        scale = self.suite["scale"]
+        self.say(f"{plural(len(checks), 'check')}, scale {scale}{_expected(checks, scale)}")
+        for number, check in enumerate(checks, 1):
+            self._run_check(check, f"[{number}/{len(checks)}] {check.name}")
 
     def say(self, text: str) -> None:
-        """One line of progress, with the time since the start."""
+        """Print one line of progress, with the time since the start."""
         minutes, seconds = divmod(round(self.timer.elapsed_s()), 60)
         self.console.print(f"{minutes:3d}:{seconds:02d} {text}", markup=False)
 
-    def _row(self, row: Row, name: str) -> None:
-        self.say(f"{name}: {row.title}{_expected([row], self.about)}")
+    def _run_check(self, check: Check, name: str) -> None:
+        self.say(f"{name}: {check.title}{_expected([check], self.suite['scale'])}")
         timer = Timer()
-        outcome = self._outcome(row, lambda text: self.say(f"{name}: {text}"))
+        outcome = self._outcome(check, lambda text: self.say(f"{name}: {text}"))
         seconds = timer.elapsed_s()
         self._append(
-            "selftest", row=row.name, title=row.title, rule=row.rule, seconds=round(seconds, 3),
-            **nan_to_null(outcome._asdict()),
-        )  # fmt: skip
+            "selftest",
+            row=check.name,
+            title=check.title,
+            rule=check.rule,
+            seconds=round(seconds, 3),
+            **nan_to_null(outcome),
+        )
         self.finished += 1
         self.say(f"{name}: {mark(outcome.passed)} in {duration(seconds)}: {outcome.detail}")
 
-    def _outcome(self, row: Row, say: Callable[[str], None]) -> Outcome:
-        folder = self.folder / row.name
+    def _outcome(self, check: Check, say: Callable[[str], None]) -> Outcome:
+        folder = self.folder / check.name
         folder.mkdir(exist_ok=True)
-        scale, seed = self.about["scale"], derive(self.about["seed"], row.name)
+        seed = derive(self.suite["seed"], check.name)
         try:
-            return row.run(Context(folder, scale, seed, say))
-        except Exception as error:  # the other rows go on; what happened lies beside the records
+            return check.run(Context(folder, self.suite["scale"], seed, say))
+        except Exception as error:  # a broken check must not stop the others
             write_atomic(folder / "error.txt", "".join(traceback.format_exception(error)))
             reason = one_line(f"{type(error).__name__}: {error}")
-            return Outcome(False, {}, f"the row itself broke: {reason}")
+            return Outcome(False, {}, f"the check itself broke: {reason}")
         finally:
             if not any(folder.iterdir()):
                 folder.rmdir()
 
     def _append(self, kind: str, **content: Any) -> None:
-        about = {key: self.about[key] for key in ("run_id", "suite", "scale")}
-        where = {"fingerprint": self.fingerprint, "at": utc_now()}
-        self.store.append({"kind": kind, **about, **where, **content})
+        record = {
+            "kind": kind,
+            "run_id": self.suite["run_id"],
+            "suite": self.suite["suite"],
+            "scale": self.suite["scale"],
+            "fingerprint": self.fingerprint,
+            "at": utc_now(),
+        }
+        self.store.append({**record, **content})
 
 
-def _expected(rows: Sequence[Row], about: Mapping[str, Any]) -> str:
-    """What the rows take together, going by the table; nothing where it does not know."""
-    each = [row.seconds[SCALES.index(about["scale"])] for row in rows]
-    if not any(each):
+def _expected(checks: Sequence[Check], scale: str) -> str:
+    """Return the estimated time of the checks as the end of a line; empty if unknown."""
+    seconds = [check.seconds[SCALES.index(scale)] for check in checks]
+    if not any(seconds):
         return ""
-    return f", {'about' if all(each) else 'at least'} {duration(sum(each))} on a quiet machine"
+    word = "about" if all(seconds) else "at least"
+    return f", {word} {duration(sum(seconds))} on a quiet machine"

@@ -1,62 +1,66 @@
-"""The self-test's rows as a table for a terminal, and what of them failed."""
+"""Results of the self-test as a table for the terminal."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from tiebreak.core.text import duration
+from tiebreak.core.text import duration, plural
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+Record = Mapping[str, Any]
 
 MARKS = {True: "passed", False: "FAILED", None: "skipped"}
 STYLES = {True: "green", False: "bold red", None: "yellow"}
 PLAIN_WIDTH = 100
 
 
-def print_rows(records: Iterable[Mapping[str, Any]], console: Console) -> None:
-    """A table of the records of kind selftest: row, rule, what was measured, whether it passed."""
+def print_checks(records: Iterable[Record], console: Console) -> None:
+    """Print a table of the self-test's records: name, rule, measurement, result, time taken."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
     from rich.text import Text
 
-    rows = [r for r in records if r.get("kind") == "selftest"]
+    checks = [r for r in records if r.get("kind") == "selftest"]
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    for head in ("row", "passes when", "measured", "", "took"):
-        table.add_column(head, justify="right" if head == "took" else "left", overflow="fold")
-    for r in rows:
-        passed = Text(mark(r["passed"]), style=STYLES[r["passed"]])
-        took = duration(r["seconds"])
-        table.add_row(Text(r["row"]), Text(r["rule"]), Text(r["detail"]), passed, took)
+    for heading in ("check", "passes when", "measured", "", "took"):
+        justify = "right" if heading == "took" else "left"
+        table.add_column(heading, justify=justify, overflow="fold")
+    for r in checks:
+        result = Text(mark(r["passed"]), style=STYLES[r["passed"]])
+        table.add_row(
+            Text(r["row"]), Text(r["rule"]), Text(r["detail"]), result, duration(r["seconds"])
+        )
     width = console.width
     if not console.is_terminal:
-        console.width = max(width, PLAIN_WIDTH)  # nobody's screen: a file must lose nothing
+        console.width = max(width, PLAIN_WIDTH)  # in a file, nothing may be cut off
     try:
         console.print(table)
-        console.print(Text(summary(rows)))
+        console.print(Text(summary(checks)))
     finally:
         console.width = width
 
 
-def summary(rows: Iterable[Mapping[str, Any]]) -> str:
-    """How many rows ended how, e.g. `11 rows passed, 1 failed (hog), 1 skipped (traps)`."""
-    ended: dict[bool | None, list[str]] = {True: [], False: [], None: []}
-    for r in rows:
-        ended[r["passed"]].append(r["row"])
-    parts = [f"{len(ended[True])} rows passed"]
+def summary(checks: Iterable[Record]) -> str:
+    """Return the counts of results: `11 checks passed, 1 failed (hog), 1 skipped (traps)`."""
+    names: dict[bool | None, list[str]] = {True: [], False: [], None: []}
+    for r in checks:
+        names[r["passed"]].append(r["row"])
+    parts = [f"{plural(len(names[True]), 'check')} passed"]
     for passed, word in ((False, "failed"), (None, "skipped")):
-        if ended[passed]:
-            parts.append(f"{len(ended[passed])} {word} ({', '.join(ended[passed])})")
+        if names[passed]:
+            parts.append(f"{len(names[passed])} {word} ({', '.join(names[passed])})")
     return ", ".join(parts)
 
 
-def failures(records: Iterable[Mapping[str, Any]]) -> list[str]:
-    """One line for each row that failed, as `row: detail`."""
-    rows = (r for r in records if r.get("kind") == "selftest")
-    return [f"{r['row']}: {r['detail']}" for r in rows if r["passed"] is False]
+def failures(records: Iterable[Record]) -> list[str]:
+    """Return one line for each failed check: `name: detail`."""
+    checks = (r for r in records if r.get("kind") == "selftest")
+    return [f"{r['row']}: {r['detail']}" for r in checks if r["passed"] is False]
 
 
 def mark(passed: bool | None) -> str:
-    """passed, FAILED or skipped."""
+    """Return passed, FAILED or skipped."""
     return MARKS[passed]

@@ -1,8 +1,15 @@
-"""From bench records to statements: ratios paired by block, verdicts, and learning results.
+"""Turn benchmark records into statements: paired ratios, verdicts, and learning results.
 
-`visits` reduces records, `neighbours` knows those that took turns, `noise` flags what scatters,
-`intervals` is the arithmetic on plain arrays, `ratios` makes all of it into `summaries`; `curves`
-reduces learning curves. `compare` sets one folder against another, with `sides`, `machines` and
-`canaries` for what is known of each, and `gate` for a limit. Nothing here prints, imports a
-framework, or pools iterations.
+visits.py             group and reduce the records of runs, cell by cell
+sample_flags.py       flag samples that scatter, step or have a heavy tail
+interleaved_pairs.py  compare runs whose samples were taken in turns, round by round
+intervals.py          Student's t, Welch's t, bootstrap, Holm, verdicts, power: on plain arrays
+ratios.py             all of the above, as one summary per group (summaries.py)
+machine_drift.py      how much the machine changed, from its canaries
+compare.py            two results folders: a baseline and a candidate
+result_set.py         one of these folders; hardware_diff.py compares their machines
+regression_limit.py   does any cell slow down by more than a limit?
+curves.py             learning curves: interquartile means over seeds
+
+Nothing here prints, imports a framework, or pools iterations of different processes.
 """

@@ -1,9 +1,9 @@
-"""Two results folders, cell by cell: a baseline A and a candidate B (docs/decisions/0018).
+"""Compare two results folders cell by cell: a baseline A and a candidate B (docs/decisions/0018).
 
 The two were measured at different times: their blocks are not interleaved, and no pair of visits
-shares the machine's luck. So their visits are two independent samples, and each interval is widened
-by what may set the runs apart as a whole, going by the canaries. A cell's speed relative to another
-cell is paired within each run, and only then compared.
+met the machine in the same state. So the visits of A and B are two independent samples, and each
+interval is widened by how much the machine itself may have changed, estimated from its canaries. If
+speeds are taken relative to another cell, they are paired within each run, and only then compared.
 """
 
 from __future__ import annotations
@@ -15,22 +15,22 @@ from typing import NamedTuple
 
 from tiebreak.core.errors import UsageError
 from tiebreak.stats import hardware_diff, intervals, machine_drift, result_set, visits
-from tiebreak.stats.result_set import Side
+from tiebreak.stats.result_set import ResultSet
 from tiebreak.stats.summaries import CellSummary, Comparison
 
-UNSEEN = 0.01
-"""How far two runs of the same program may lie apart though no canary moved. A starting value: runs
-of one commit, repeated on a machine, show what it is there."""
-COMMON = 0.5
-"""The share of the machine's move by which two cells may be moved differently. A starting value."""
+HIDDEN_SHIFT = 0.01
+"""How much two runs of the same program may differ though no canary changed. A starting value:
+repeated runs of one commit show what it is on a machine."""
+UNSHARED = 0.5
+"""Share of the machine's shift by which two cells may be affected differently. A starting value."""
+MAX_SHIFT = 0.1
+"""Above this shift of the machine, no cell gets a verdict by itself. A starting value."""
 REFERENCE = "reference"
-"""What stands as a pair's `why` if the others' speeds are relative to its own."""
-TOO_FAR = 0.1
-"""A move of the machine from which on no cell is judged alone. A starting value."""
+"""`CellPair.why` of the cell that others' speeds are relative to."""
 
 
 @dataclass(frozen=True)
-class Pair:
+class CellPair:
     """One cell in both folders."""
 
     cell_id: str
@@ -38,198 +38,259 @@ class Pair:
     a: CellSummary
     b: CellSummary
     change: Comparison | None
-    """B's speed by A's: 0.95 is slower. Not paired by block, so without bootstrap and sd."""
+    """Speed of B relative to A: 0.95 is slower. Not paired by block: no bootstrap and no sd."""
     why: str
-    """Why no verdict was to be had; empty where one was."""
+    """Why there is no verdict; empty if there is one."""
 
     @property
     def slowdown(self) -> float | None:
-        """How much more time B takes, as a share; negative if less."""
+        """Additional time of B as a share of A's; negative if B is faster."""
         return 1 / self.change.ratio - 1 if self.change else None
 
     @property
     def broke(self) -> bool:
-        """Whether it worked in A and not once in B."""
+        """True if it finished in A and not once in B."""
         return bool(self.a.visits and not self.b.visits)
 
 
 @dataclass(frozen=True)
-class Compared:
-    """Everything that is said of two folders."""
+class FolderComparison:
+    """Comparison of two folders."""
 
-    a: Side
-    b: Side
+    a: ResultSet
+    b: ResultSet
     same_hardware: bool
-    differences: tuple[hardware_diff.Fact, ...]
+    differences: tuple[hardware_diff.FactDiff, ...]
     relative_to: str | None
+    """Label or framework that speeds are relative to."""
     shift: machine_drift.Shift | None
-    """Of the machine between the runs; None where canaries cannot tell."""
+    """Shift of the machine between the runs; None if canaries cannot tell."""
     allowance: float
-    """By what each interval is widened at both ends: a logarithm."""
+    """By how much each interval is widened at both ends; a logarithm."""
     obstacle: str
-    """Why no cell could get a verdict; empty where cells could."""
-    pairs: tuple[Pair, ...]
+    """Why no cell can get a verdict; empty if cells can."""
+    pairs: tuple[CellPair, ...]
     only_a: tuple[tuple[str, str], ...]
-    """Group and label of the cells that B does not have."""
+    """(group, label) of the cells that B does not have."""
     only_b: tuple[tuple[str, str], ...]
+    """(group, label) of the cells that A does not have."""
 
     @property
-    def judged(self) -> list[Pair]:
-        """Those for which a verdict was to be had."""
-        return [p for p in self.pairs if p.change and not p.why]
+    def judged(self) -> list[CellPair]:
+        """Pairs that have a verdict."""
+        return [pair for pair in self.pairs if pair.change and not pair.why]
 
 
-def compare(a: Sequence[dict], b: Sequence[dict], relative_to: str | None = None) -> Compared:
-    """All records of the baseline and of the candidate -> what may be said of their cells.
+def compare(
+    records_a: Sequence[dict], records_b: Sequence[dict], relative_to: str | None = None
+) -> FolderComparison:
+    """Compare all records of a baseline with all records of a candidate.
 
-    relative_to: label or framework of the cell to whose speed, in the same group and run, the
-    others' is taken: one that the change does not concern. Raises UsageError for a name that no
-    cell has, for two copies of one run, and where no cell is in both.
+    Args:
+      records_a: records of the baseline.
+      records_b: records of the candidate.
+      relative_to: label or framework of a cell that the change does not concern. All speeds are
+        taken relative to it, within the same group and run.
+
+    Raises UsageError for a name that no cell has, for two copies of one run, and if no cell is in
+    both folders.
     """
-    one, other = result_set.side(a), result_set.side(b)
-    if one.runs & other.runs:
+    a = result_set.from_records(records_a)
+    b = result_set.from_records(records_b)
+    common = _common_cells(a, b)
+    same_hardware = hardware_diff.same_hardware(a.machine, b.machine)
+    shift = machine_drift.shift(*result_set.comparable_canaries(a, b))
+    allowance = _allowance(shift, relative=relative_to is not None)
+    obstacle = _obstacle(same_hardware, shift, relative=relative_to is not None)
+    samples = _samples(a, b, common, relative_to)
+    samples = [s._replace(why=s.why or obstacle) for s in samples]
+    return FolderComparison(
+        a=a,
+        b=b,
+        same_hardware=same_hardware,
+        differences=tuple(result_set.differences(a, b, common)),
+        relative_to=relative_to,
+        shift=shift,
+        allowance=allowance,
+        obstacle=obstacle,
+        pairs=tuple(_judge(a, b, samples, allowance, same_hardware)),
+        only_a=_cells_without(a, b),
+        only_b=_cells_without(b, a),
+    )
+
+
+def _common_cells(a: ResultSet, b: ResultSet) -> list[str]:
+    """Return the cell_ids that are in both; raise UsageError if the two cannot be compared."""
+    if a.runs & b.runs:
         raise UsageError(
             "both folders hold the same run: there is nothing to compare; measure the candidate "
             "with `tiebreak run`, into a folder of its own"
         )
-    common = [i for i in one.cells if i in other.cells]
+    common = [i for i in a.cells if i in b.cells]
     if not common:
         raise UsageError(
-            f"no cell is in both folders: {one.example!r} is in A, {other.example!r} in B; run the "
+            f"no cell is in both folders: {a.example!r} is in A, {b.example!r} in B; run the "
             "same suite for both"
         )
-    same = hardware_diff.same_hardware(one.machine, other.machine)
-    moved = machine_drift.shift(*result_set.comparable_canaries(one, other))
-    allowance = _allowance(moved, relative=relative_to is not None)
-    obstacle = "" if relative_to else _unrest(moved)
-    if not same:
-        obstacle = "measured on different hardware"
-    cells = _cells(one, other, common, relative_to)
-    cells = [c._replace(why=c.why or obstacle) for c in cells]
-    return Compared(
-        a=one,
-        b=other,
-        same_hardware=same,
-        differences=tuple(result_set.differences(one, other, common)),
-        relative_to=relative_to,
-        shift=moved,
-        allowance=allowance,
-        obstacle=obstacle,
-        pairs=tuple(_judged(one, other, cells, allowance, same)),
-        only_a=_without(one, other),
-        only_b=_without(other, one),
-    )
+    return common
 
 
-def _without(one: Side, other: Side) -> tuple[tuple[str, str], ...]:
+def _cells_without(one: ResultSet, other: ResultSet) -> tuple[tuple[str, str], ...]:
+    """Return (group, label) of the cells of `one` that `other` does not have."""
     return tuple((one.groups[i], c.label) for i, c in one.cells.items() if i not in other.cells)
 
 
-def _allowance(moved: machine_drift.Shift | None, relative: bool) -> float:
-    bound = TOO_FAR if moved is None else moved.bound
-    return UNSEEN + bound * (COMMON if relative else 1.0)
+def _allowance(shift: machine_drift.Shift | None, relative: bool) -> float:
+    bound = MAX_SHIFT if shift is None else shift.bound
+    return HIDDEN_SHIFT + bound * (UNSHARED if relative else 1.0)
 
 
-def _unrest(moved: machine_drift.Shift | None) -> str:
-    if moved is None:
+def _obstacle(same_hardware: bool, shift: machine_drift.Shift | None, relative: bool) -> str:
+    """Return why no cell can get a verdict, or an empty text."""
+    if not same_hardware:
+        return "measured on different hardware"
+    if relative:
+        return ""
+    if shift is None:
         return "no canary tells whether the machine is as it was"
-    return "the machine changed too much between the runs" if moved.largest > TOO_FAR else ""
+    if shift.largest > MAX_SHIFT:
+        return "the machine changed too much between the runs"
+    return ""
 
 
-class _Cell(NamedTuple):
-    """A cell of both sides as two samples: one logarithm of speed per visit."""
+class _Samples(NamedTuple):
+    """A cell as two samples: one logarithm of speed per visit."""
 
     cell_id: str
     a: list[float]
     b: list[float]
     why: str
+    """Why there can be no verdict; empty if there can be."""
 
 
-def _cells(a: Side, b: Side, common: Sequence[str], relative_to: str | None) -> list[_Cell]:
-    base = result_set.references(a, common, relative_to) if relative_to is not None else {}
-    out = []
+def _samples(
+    a: ResultSet, b: ResultSet, common: Sequence[str], relative_to: str | None
+) -> list[_Samples]:
+    if relative_to is None:
+        return [_cell_samples(a, b, i, reference=None) for i in common]
+
+    reference = result_set.references(a, common, relative_to)
+    samples = []
     for i in common:
-        against = base.get(a.groups[i])
-        if relative_to is not None and against in (None, i):
-            why = REFERENCE if against else f"no {relative_to} in its group"
-            out.append(_Cell(i, [], [], _unfinished(a, b, i) or why))
-            continue
-        one, other = (_logs(s.rows[i], s.rows[against] if against else None) for s in (a, b))
-        why = _unfinished(a, b, i) or _flagged(a, b, i, against)
-        if not why and min(len(one), len(other)) < 2:
-            why = f"fewer than two visits {'in blocks of the reference' if against else 'a side'}"
-        out.append(_Cell(i, one, other, why))
-    return out
+        reference_id = reference.get(a.groups[i])
+        if reference_id is None:
+            why = _unfinished(a, b, i) or f"no {relative_to} in its group"
+            samples.append(_Samples(i, a=[], b=[], why=why))
+        elif reference_id == i:
+            samples.append(_Samples(i, a=[], b=[], why=_unfinished(a, b, i) or REFERENCE))
+        else:
+            samples.append(_cell_samples(a, b, i, reference_id))
+    return samples
 
 
-def _logs(rows: Sequence[dict], reference: Sequence[dict] | None) -> list[float]:
-    """Of speed per visit; relative to the reference's in the same block, if there is one."""
-    found = visits.timed(rows)
+def _cell_samples(a: ResultSet, b: ResultSet, cell_id: str, reference: str | None) -> _Samples:
+    logs_a = _log_speeds(a, cell_id, reference)
+    logs_b = _log_speeds(b, cell_id, reference)
+    why = _unfinished(a, b, cell_id) or _flagged(a, b, cell_id, reference)
+    if not why and min(len(logs_a), len(logs_b)) < 2:
+        where = "in blocks of the reference" if reference else "a side"
+        why = f"fewer than two visits {where}"
+    return _Samples(cell_id, logs_a, logs_b, why)
+
+
+def _log_speeds(results: ResultSet, cell_id: str, reference: str | None) -> list[float]:
+    """Return the logarithm of speed of each visit, or of each that the reference shares a block.
+
+    With a reference, the speed is relative to that of the reference in the same block.
+    """
+    finished = visits.finished_visits(results.records[cell_id])
     if reference is None:
-        return [-math.log(v.value_s) for v in found.values()]
-    base = visits.timed(reference)
-    return [math.log(base[k].value_s / v.value_s) for k, v in found.items() if k in base]
-
-
-def _unfinished(a: Side, b: Side, cell_id: str) -> str:
-    lacking = [name for name, s in (("A", a), ("B", b)) if not s.cells[cell_id].visits]
-    return f"no visit finished in {' and '.join(lacking)}" if lacking else ""
-
-
-def _flagged(a: Side, b: Side, cell_id: str, reference: str | None) -> str:
-    for i, whose in ((cell_id, ""), (reference, "reference ")):
-        for name, s in (("A", a), ("B", b)):
-            flags = s.cells[i].flags if i else ()
-            if flags:
-                return f"{whose}flagged in {name}: {', '.join(f.name for f in flags)}"
-    return ""
-
-
-def _judged(a: Side, b: Side, cells: Sequence[_Cell], allowance: float, same: bool) -> list[Pair]:
-    """Verdicts; all of them are one family, because one question is asked of a whole folder."""
-    found = {
-        c.cell_id: intervals.welch(c.a, c.b, allowance)
-        for c in cells
-        if same and min(len(c.a), len(c.b)) > 1
-    }
-    asked = [c.cell_id for c in cells if c.cell_id in found and not c.why]
-    adjusted = intervals.holm([found[i].p for i in asked], len(asked))
-    p_holm = dict(zip(asked, adjusted, strict=True))
+        return [-math.log(visit.value_s) for visit in finished.values()]
+    base = visits.finished_visits(results.records[reference])
     return [
-        Pair(
-            cell_id=c.cell_id,
-            group=a.groups[c.cell_id],
-            a=a.cells[c.cell_id],
-            b=b.cells[c.cell_id],
-            change=_change(c, found.get(c.cell_id), p_holm.get(c.cell_id), len(asked), allowance),
-            why=c.why,
-        )
-        for c in cells
+        math.log(base[block].value_s / visit.value_s)
+        for block, visit in finished.items()
+        if block in base
     ]
 
 
+def _unfinished(a: ResultSet, b: ResultSet, cell_id: str) -> str:
+    sides = [name for name, side in (("A", a), ("B", b)) if not side.cells[cell_id].visits]
+    return f"no visit finished in {' and '.join(sides)}" if sides else ""
+
+
+def _flagged(a: ResultSet, b: ResultSet, cell_id: str, reference: str | None) -> str:
+    for i, prefix in ((cell_id, ""), (reference, "reference ")):
+        for name, side in (("A", a), ("B", b)):
+            flags = side.cells[i].flags if i else ()
+            if flags:
+                return f"{prefix}flagged in {name}: {', '.join(f.name for f in flags)}"
+    return ""
+
+
+def _judge(
+    a: ResultSet,
+    b: ResultSet,
+    samples: Sequence[_Samples],
+    allowance: float,
+    same_hardware: bool,
+) -> list[CellPair]:
+    """Give verdicts; all cells are one family, because one question is asked of a whole folder."""
+    differences = {
+        s.cell_id: intervals.welch(s.a, s.b, allowance)
+        for s in samples
+        if same_hardware and min(len(s.a), len(s.b)) > 1
+    }
+    tested = [s.cell_id for s in samples if s.cell_id in differences and not s.why]
+    adjusted = intervals.holm([differences[i].p for i in tested], len(tested))
+    p_holm = dict(zip(tested, adjusted, strict=True))
+    pairs = []
+    for s in samples:
+        difference = differences.get(s.cell_id)
+        change = None
+        if difference is not None:
+            change = _change(
+                difference,
+                blocks=min(len(s.a), len(s.b)),
+                p_holm=p_holm.get(s.cell_id),
+                family=len(tested),
+                allowance=allowance,
+            )
+        pairs.append(
+            CellPair(
+                cell_id=s.cell_id,
+                group=a.groups[s.cell_id],
+                a=a.cells[s.cell_id],
+                b=b.cells[s.cell_id],
+                change=change,
+                why=s.why,
+            )
+        )
+    return pairs
+
+
 def _change(
-    cell: _Cell,
-    found: intervals.Difference | None,
+    difference: intervals.Difference,
+    blocks: int,
     p_holm: float | None,
     family: int,
     allowance: float,
-) -> Comparison | None:
-    if found is None:
-        return None
-    seen = intervals.visible(found.error, found.freedom, max(1, family), allowance)
+) -> Comparison:
+    verdict: intervals.Verdict = "AMBIGUOUS"
+    if p_holm is not None:
+        verdict = intervals.verdict(difference.mean, difference.low, difference.high, p_holm)
     return Comparison(
-        blocks=min(len(cell.a), len(cell.b)),
-        ratio=intervals.exp(found.mean),
-        low=intervals.exp(found.low),
-        high=intervals.exp(found.high),
+        blocks=blocks,
+        ratio=intervals.exp(difference.mean),
+        low=intervals.exp(difference.low),
+        high=intervals.exp(difference.high),
         bootstrap_low=None,
         bootstrap_high=None,
         sd=None,
-        p=found.p,
+        p=difference.p,
         p_holm=p_holm,
-        detectable=seen,
-        verdict="AMBIGUOUS"
-        if p_holm is None
-        else intervals.verdict(found.mean, found.low, found.high, p_holm),
+        detectable=intervals.detectable_from_error(
+            difference.error, difference.freedom, max(1, family), allowance
+        ),
+        verdict=verdict,
     )

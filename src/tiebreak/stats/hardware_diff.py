@@ -1,4 +1,4 @@
-"""Machine records of two runs: whether the hardware is the same, and which facts differ."""
+"""Compare the machine records of two results folders."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from tiebreak.core.config import digest
 Machine = Mapping[str, Any]
 
 HARDWARE = ("cpu", "cores", "memory_bytes", "kernel", "gpus", "host_hash")
-"""What makes the hardware, where a record (schema 1) does not say so itself."""
+"""Fields that identify the hardware in records of schema 1, which have no digest of it."""
 
-NO_DIFFERENCE = ("hardware", "load_average", "canary")
-"""What differs between any two runs, or repeats what other facts say."""
+IGNORED = ("hardware", "load_average", "canary")
+"""Fields that differ between any two runs, or repeat others."""
 
 
-class Fact(NamedTuple):
-    """One thing in which two runs differ, as text; empty where one of them lacks it."""
+class FactDiff(NamedTuple):
+    """One fact that differs, as text; empty on the side that does not have it."""
 
     name: str
     a: str
@@ -25,34 +25,37 @@ class Fact(NamedTuple):
 
 
 def same_hardware(a: Machine, b: Machine) -> bool:
-    """Whether two runs were made on the same machine, whatever was installed on it."""
+    """Return True if both were measured on the same hardware, with whatever software."""
     if not a or not b:
         return False
     if a.get("hardware") and b.get("hardware"):
         return a["hardware"] == b["hardware"]
-    return _hardware(a) == _hardware(b)
+    return _hardware_digest(a) == _hardware_digest(b)
 
 
-def _hardware(machine: Machine) -> str:
+def _hardware_digest(machine: Machine) -> str:
     return digest({name: machine.get(name) for name in HARDWARE})
 
 
-def differences(a: Machine, b: Machine) -> list[Fact]:
-    """The facts that differ, nested ones by their own name (`torch`, not `packages.torch`)."""
-    one, other = _flat(a), _flat(b)
-    names = dict.fromkeys((*one, *other))
-    pairs = [Fact(name, one.get(name, ""), other.get(name, "")) for name in names]
-    return [fact for fact in pairs if fact.a != fact.b]
+def differences(a: Machine, b: Machine) -> list[FactDiff]:
+    """Return the facts that differ; nested ones by their last name (`torch`, not `packages.torch`).
+
+    Also compares other nested mappings, such as the settings that workers report.
+    """
+    flat_a, flat_b = _flatten(a), _flatten(b)
+    names = dict.fromkeys((*flat_a, *flat_b))
+    diffs = [FactDiff(name, flat_a.get(name, ""), flat_b.get(name, "")) for name in names]
+    return [diff for diff in diffs if diff.a != diff.b]
 
 
-def _flat(values: Machine) -> dict[str, str]:
-    out: dict[str, str] = {}
+def _flatten(values: Machine) -> dict[str, str]:
+    flat: dict[str, str] = {}
     for key, value in values.items():
-        if key in NO_DIFFERENCE:
+        if key in IGNORED:
             continue
         if isinstance(value, Mapping):
-            out |= _flat(value)
+            flat |= _flatten(value)
         else:
-            listed = value if isinstance(value, (list, tuple)) else [value]
-            out[key] = ", ".join(str(v) for v in listed if v is not None)
-    return out
+            items = value if isinstance(value, (list, tuple)) else [value]
+            flat[key] = ", ".join(str(item) for item in items if item is not None)
+    return flat

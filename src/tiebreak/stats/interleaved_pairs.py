@@ -1,7 +1,8 @@
-"""Visits that took turns: what two of them say of each other, and what is one's own noise.
+"""Compare runs whose samples were taken in turns.
 
-The samples of one round are neighbours in time, and met the machine in the same state
-(docs/decisions/0030).
+Samples of the same round were taken one right after the other, in the same state of the machine
+(docs/decisions/0030). So two runs are compared round by round, and what all cells of a round have
+in common is the machine's doing, not a cell's.
 """
 
 from __future__ import annotations
@@ -11,18 +12,21 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from tiebreak.stats.sample_flags import noise
-from tiebreak.stats.visits import Visit, finished
+from tiebreak.stats.sample_flags import sample_flags
+from tiebreak.stats.visits import Visit, is_finished
 
-Part = Mapping[str, Sequence[dict]]
-"""The records of a group, by cell."""
+GroupRecords = Mapping[str, Sequence[dict]]
+"""The records of one group by cell_id."""
 
 
-def beside(other: Visit, this: Visit) -> tuple[np.ndarray, np.ndarray]:
-    """Samples of two visits, whose medians are to be compared.
+def paired_samples(other: Visit, this: Visit) -> tuple[np.ndarray, np.ndarray]:
+    """Return samples of `other` and `this` such that the ratio of their medians compares the two.
 
-    Where they took turns, each sample is divided by its neighbour first (and the others are ones):
-    the machine was the same for both, whatever it was in other rounds.
+    If they were interleaved, each sample of `other` is divided by that of `this` in the same
+    round, and the samples of `this` become ones. Otherwise both are returned as they are.
+
+    Returns:
+      Two arrays of positive times (or ratios of times).
     """
     if not this.turns or this.turns != other.turns:
         return other.samples, this.samples
@@ -30,33 +34,46 @@ def beside(other: Visit, this: Visit) -> tuple[np.ndarray, np.ndarray]:
     return other.samples[:rounds] / this.samples[:rounds], np.ones(rounds)
 
 
-def with_noise(part: Part) -> dict[str, list[dict]]:
-    """The same records; those that took turns with the flags of what they do not have in common."""
-    sets: dict[tuple, list[dict]] = defaultdict(list)
-    for rows in part.values():
-        for r in rows:
-            if r.get("turns") and finished(r):
-                sets[r["run_id"], r["block"], r["turns"]].append(r)
-    found = {
-        (r["run_id"], r["block"], r["cell_id"]): noise(own)
-        for rows in sets.values()
-        for r, own in zip(rows, _own([r["samples_s"] for r in rows]), strict=True)
-    }
-    return {cell: [_flagged(r, found) for r in rows] for cell, rows in part.items()}
+def add_sample_flags(group: GroupRecords) -> dict[str, list[dict]]:
+    """Return the records, the interleaved ones with flags for how their own samples scatter.
+
+    A worker cannot raise these flags: it does not see what the other cells did in the same round.
+    """
+    interleaved: dict[tuple, list[dict]] = defaultdict(list)
+    for records in group.values():
+        for record in records:
+            if record.get("turns") and is_finished(record):
+                interleaved[record["run_id"], record["block"], record["turns"]].append(record)
+
+    flags: dict[tuple, dict[str, float]] = {}
+    for records in interleaved.values():
+        steady = _without_machine_state([r["samples_s"] for r in records])
+        for record, samples in zip(records, steady, strict=True):
+            flags[_key(record)] = sample_flags(samples)
+    return {cell: [_with_flags(r, flags) for r in records] for cell, records in group.items()}
 
 
-def _own(samples: Sequence[Sequence[float]]) -> list[list[float]]:
-    """What each cell's samples would have been on a steady machine: the median of what all cells
-    did in a round is the machine's doing. Of one cell alone nothing is known to be.
+def _without_machine_state(samples: Sequence[Sequence[float]]) -> list[list[float]]:
+    """Estimate the samples of each cell on a steady machine.
+
+    The state of the machine in a round is the median over cells of how far each cell's sample is
+    above its own median (logarithms). With one cell only, nothing can be told apart.
+
+    Args:
+      samples: seconds, one sequence per cell.
     """
     if len(samples) == 1:
         return [list(samples[0])]
     rounds = min(map(len, samples))
     logs = np.log([row[:rounds] for row in samples])
-    common = np.median(logs - np.median(logs, axis=1, keepdims=True), axis=0)
-    return np.exp(logs - common).tolist()
+    state = np.median(logs - np.median(logs, axis=1, keepdims=True), axis=0)
+    return np.exp(logs - state).tolist()
 
 
-def _flagged(record: dict, found: Mapping[tuple, dict[str, float]]) -> dict:
-    own = found.get((record["run_id"], record["block"], record["cell_id"]))
-    return {**record, "flags": {**record["flags"], **own}} if own else record
+def _key(record: Mapping) -> tuple[str, int, str]:
+    return record["run_id"], record["block"], record["cell_id"]
+
+
+def _with_flags(record: dict, flags: Mapping[tuple, dict[str, float]]) -> dict:
+    added = flags.get(_key(record))
+    return {**record, "flags": {**record["flags"], **added}} if added else record

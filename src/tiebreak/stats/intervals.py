@@ -1,8 +1,8 @@
-"""The arithmetic behind a ratio: t interval over blocks, bootstrap, Holm, verdict, power.
+"""Arithmetic behind a ratio: t interval over blocks, bootstrap, Holm's correction, verdict, power.
 
-Everything works on d, the difference of logarithms of two cells within one block. exp(mean d) is
-a ratio of speeds. Blocks, never iterations, are the unit of replication (PROTOCOL: iterations of
-one process share its luck, so pooling them calls identical programs different).
+Everything works on d, the difference of the logarithms of two cells' times within one block;
+exp(mean d) is a ratio of speeds. Blocks are the unit of replication, never iterations: iterations
+of one process share its luck, and pooling them calls identical programs different.
 """
 
 from __future__ import annotations
@@ -16,83 +16,109 @@ import numpy as np
 Verdict = Literal["FASTER", "SLOWER", "SAME", "AMBIGUOUS"]
 
 LEVEL = 0.05
-"""How often identical programs may be called different, over the whole family."""
+"""Family-wise error rate: how often identical programs may be called different."""
 MARGIN = math.log(1.02)
-"""Differences below 2 % are not worth a verdict, and inside 2 % is SAME."""
+"""Differences below 2 % get no verdict FASTER or SLOWER; inside 2 % is SAME."""
 POWER = 0.8
-"""Chance of a verdict at the effect that is printed as detectable."""
+"""Probability of a verdict at the effect that is printed as detectable."""
 AIM = POWER + 0.02
-"""What is aimed at: bursts on a machine cost up to 1.5 % with few blocks (docs/decisions/0019)."""
+"""Power that is aimed at: bursts on a machine cost up to 1.5 % with few blocks
+(docs/decisions/0019)."""
 QUANTILES = (np.arange(40) + 0.5) / 40
-"""At which the unknown ratio of an estimated error to the true one is averaged over."""
+"""Quantiles of the unknown ratio of the estimated error to the true one, averaged over."""
 
 
 class Interval(NamedTuple):
-    """Mean of d over the last axis, with what t says about it. NaN where one block says nothing."""
+    """Mean of d with Student's interval. Only the mean is a number for a single block."""
 
     mean: np.ndarray
     low: np.ndarray
     high: np.ndarray
     p: np.ndarray
-    """Two-sided, for a mean of zero."""
+    """Two-sided p-value for a true mean of zero."""
     sd: np.ndarray
+    """Standard deviation between blocks."""
 
 
 def t_interval(d: np.ndarray, level: float = LEVEL) -> Interval:
-    """Student's 1 - level interval over the last axis (blocks) of d [..., blocks]."""
+    """Compute Student's interval for the mean over blocks.
+
+    mean ± t(1 - level/2, n - 1) · sd / sqrt(n)
+
+    Args:
+      d: [..., blocks] differences of logarithms.
+      level: 1 - nominal coverage.
+
+    Returns:
+      Arrays of shape [...]; NaN, but for the mean, if there is only one block.
+    """
     from scipy import special
 
     d = np.asarray(d, np.float64)
     n = d.shape[-1]
     mean = d.mean(-1)
     if n < 2:
-        nothing = np.full_like(mean, np.nan)
-        return Interval(mean, nothing, nothing, nothing, nothing)
+        nan = np.full_like(mean, np.nan)
+        return Interval(mean, low=nan, high=nan, p=nan, sd=nan)
+
     sd = d.std(-1, ddof=1)
     error = sd / math.sqrt(n)
     half = special.stdtrit(n - 1, 1 - level / 2) * error
     with np.errstate(divide="ignore", invalid="ignore"):
         t = np.where(error > 0, np.abs(mean) / error, np.where(mean == 0, 0.0, np.inf))
-    return Interval(mean, mean - half, mean + half, 2 * special.stdtr(n - 1, -t), sd)
+    p = 2 * special.stdtr(n - 1, -t)
+    return Interval(mean, low=mean - half, high=mean + half, p=p, sd=sd)
 
 
 class Difference(NamedTuple):
-    """Mean of one sample less that of another, with what Welch's t says about it."""
+    """Difference of the means of two samples, with Welch's interval."""
 
     mean: float
     low: float
     high: float
     p: float
-    """Two-sided, for a true difference no larger than the allowance."""
+    """Two-sided p-value for a true difference no larger than the allowance."""
     error: float
-    """Standard error of the mean."""
+    """Standard error of the difference."""
     freedom: float
-    """Degrees of it, after Welch and Satterthwaite."""
+    """Degrees of freedom, after Welch and Satterthwaite."""
 
 
 def welch(
     a: Sequence[float], b: Sequence[float], allowance: float = 0.0, level: float = LEVEL
 ) -> Difference:
-    """mean b - mean a of two independent samples whose variances need not be equal.
+    """Compute Welch's interval for mean b - mean a of two independent samples.
 
-    allowance: a systematic error of unknown sign, which no replication within a sample can show;
-    it widens the interval at both ends. Raises ValueError below two values a side (Welch 1947).
+    difference ± (t(1 - level/2, freedom) · sqrt(var a / n_a + var b / n_b) + allowance)
+
+    Args:
+      a: first sample; its variance need not equal that of b.
+      b: second sample.
+      allowance: bound of a systematic error of unknown sign, which no replication within a
+        sample can show; it widens the interval at both ends.
+      level: 1 - nominal coverage.
+
+    Raises ValueError for fewer than two values a side. (Welch 1947, "The generalization of
+    'Student's' problem when several different population variances are involved".)
     """
     from scipy import special
 
-    x, y = (np.asarray(v, np.float64) for v in (a, b))
+    x = np.asarray(a, np.float64)
+    y = np.asarray(b, np.float64)
     if min(len(x), len(y)) < 2:
         raise ValueError(f"two values a side are needed, got {len(x)} and {len(y)}")
-    parts = np.array([v.var(ddof=1) / len(v) for v in (x, y)])
-    mean, error = float(y.mean() - x.mean()), math.sqrt(parts.sum())
+
+    variances = np.array([v.var(ddof=1) / len(v) for v in (x, y)])
+    mean = float(y.mean() - x.mean())
+    error = math.sqrt(variances.sum())
     freedom = len(x) + len(y) - 2.0
     if error > 0:
-        freedom = parts.sum() ** 2 / (parts**2 / [len(x) - 1, len(y) - 1]).sum()
+        freedom = variances.sum() ** 2 / (variances**2 / [len(x) - 1, len(y) - 1]).sum()
     half = float(special.stdtrit(freedom, 1 - level / 2)) * error + allowance
     excess = max(0.0, abs(mean) - allowance)
     t = excess / error if error > 0 else math.inf if excess > 0 else 0.0
     p = 2 * float(special.stdtr(freedom, -t))
-    return Difference(mean, mean - half, mean + half, p, error, float(freedom))
+    return Difference(mean, mean - half, mean + half, p=p, error=error, freedom=float(freedom))
 
 
 def bootstrap(
@@ -102,39 +128,68 @@ def bootstrap(
     level: float = LEVEL,
     resamples: int = 2000,
 ) -> tuple[float, float]:
-    """Percentile interval of mean(ln median a - ln median b): blocks drawn, then samples in them.
+    """Compute a percentile interval of mean(ln median a - ln median b) by a two-level bootstrap.
 
-    a, b: seconds per unit, one array of samples per block, in the same order of blocks.
+    Blocks are resampled, then samples within each block.
+
+    Args:
+      a: one array of samples (seconds per unit) for each block.
+      b: the same for the other cell, in the same order of blocks.
+      seed: seed of the resampling.
+      level: 1 - nominal coverage.
+      resamples: number of resampled means.
+
+    Returns:
+      The low and high end, as logarithms.
     """
     rng = np.random.default_rng(seed)
     d = np.stack([_log_medians(x, rng) - _log_medians(y, rng) for x, y in zip(a, b, strict=True)])
     blocks, pool = d.shape
-    drawn = rng.integers(blocks, size=(resamples, blocks))
-    means = d[drawn, rng.integers(pool, size=drawn.shape)].mean(-1)
+    block_index = rng.integers(blocks, size=(resamples, blocks))
+    sample_index = rng.integers(pool, size=block_index.shape)
+    means = d[block_index, sample_index].mean(-1)
     low, high = np.quantile(means, [level / 2, 1 - level / 2])
     return float(low), float(high)
 
 
 def _log_medians(samples: np.ndarray, rng: np.random.Generator, pool: int = 200) -> np.ndarray:
-    """`pool` logarithms of medians of resampled `samples`."""
-    drawn = rng.integers(len(samples), size=(pool, len(samples)))
-    return np.log(np.median(samples[drawn], axis=-1))
+    """Return [pool] logarithms of the medians of resampled samples."""
+    index = rng.integers(len(samples), size=(pool, len(samples)))
+    return np.log(np.median(samples[index], axis=-1))
 
 
 def holm(p: Sequence[float], family: int) -> list[float]:
-    """Holm's adjusted p-values within a declared family of at least len(p) comparisons."""
+    """Compute Holm's adjusted p-values.
+
+    The k-th smallest p (k from 0) becomes the running maximum of min(1, (family - k) · p).
+
+    Args:
+      p: p-values of the comparisons that were made.
+      family: size of the declared family; at least len(p).
+
+    (Holm 1979, "A simple sequentially rejective multiple test procedure".)
+    """
     order = np.argsort(p, kind="stable")
-    adjusted, running = np.empty(len(p)), 0.0
+    adjusted = np.empty(len(p))
+    largest = 0.0
     for rank, index in enumerate(order):
-        running = max(running, min(1.0, (family - rank) * p[index]))
-        adjusted[index] = running
+        largest = max(largest, min(1.0, (family - rank) * p[index]))
+        adjusted[index] = largest
     return [float(value) for value in adjusted]
 
 
 def verdict(mean: float, low: float, high: float, p: float, level: float = LEVEL) -> Verdict:
-    """What may be said; starts from AMBIGUOUS, and a NaN anywhere leaves it there.
+    """Decide what may be said of a comparison; AMBIGUOUS unless there is evidence.
 
-    p is already adjusted for the family. FASTER means a positive mean of ln other - ln this.
+    SAME: the whole interval is inside the margin. FASTER or SLOWER: the interval excludes 0, p is
+    significant, and the estimate is outside the margin. NaN anywhere leaves AMBIGUOUS.
+
+    Args:
+      mean: mean of ln other - ln this; positive if this cell is faster.
+      low: low end of the interval.
+      high: high end of the interval.
+      p: p-value, already adjusted for the family.
+      level: level of significance.
     """
     if low >= -MARGIN and high <= MARGIN:
         return "SAME"
@@ -145,37 +200,60 @@ def verdict(mean: float, low: float, high: float, p: float, level: float = LEVEL
 
 
 def detectable(sd: float, blocks: int, family: int = 1) -> float:
-    """The smallest true effect that gets a verdict in 80 % of runs like this; 0.05 means 5 %.
+    """Return the smallest true effect that gets a verdict in 80 % of runs like this one.
 
-    For the strictest step of Holm, so the printed figure is not optimistic. NaN for one block.
+    Computed for the strictest step of Holm's procedure, so that it is not optimistic.
+
+    Args:
+      sd: standard deviation of d between blocks.
+      blocks: number of blocks.
+      family: number of comparisons in the family.
+
+    Returns:
+      A relative effect: 0.05 is 5 %. NaN for one block.
     """
     if blocks < 2:
         return math.nan
-    return visible(sd / math.sqrt(blocks), blocks - 1, family)
+    return detectable_from_error(sd / math.sqrt(blocks), blocks - 1, family)
 
 
-def visible(error: float, freedom: float, family: int = 1, allowance: float = 0.0) -> float:
-    """`detectable` for a mean with this standard error, degrees of freedom and allowance.
+def detectable_from_error(
+    error: float, freedom: float, family: int = 1, allowance: float = 0.0
+) -> float:
+    """Return the detectable effect for a mean with this standard error.
 
-    A promise about the *next* run: the true error is as uncertain as `freedom` makes it, the next
-    run will estimate it anew, and it has to clear the margin and the interval at once.
+    It is a promise about the next run: the true error is as uncertain as `freedom` makes it, the
+    next run will estimate it again, and the effect has to exceed both the margin and the interval.
+
+    Args:
+      error: estimated standard error of the mean.
+      freedom: its degrees of freedom.
+      family: number of comparisons in the family.
+      allowance: systematic error by which each interval is widened; a logarithm.
+
+    Returns:
+      A relative effect: 0.05 is 5 %.
     """
     from scipy import special
 
-    u = np.sqrt(special.chdtri(freedom, 1 - QUANTILES) / freedom)  # estimated / true error
-    true = error / u[:, None]
-    critical = special.stdtrit(freedom, 1 - LEVEL / family / 2)
-    needed = np.maximum(MARGIN, allowance + critical * true * u)
     if error == 0:
         return exp(max(MARGIN, allowance)) - 1
+    estimated_to_true = np.sqrt(special.chdtri(freedom, 1 - QUANTILES) / freedom)
+    true = error / estimated_to_true[:, None]
+    critical = special.stdtrit(freedom, 1 - LEVEL / family / 2)
+    needed = np.maximum(MARGIN, allowance + critical * true * estimated_to_true)
+
     low, high = 0.0, float(needed.max() + 4 * true.max())
-    for _ in range(50):
+    for _ in range(50):  # bisection
         effect = (low + high) / 2
-        enough = special.ndtr((effect - needed) / true).mean() >= AIM
-        low, high = (low, effect) if enough else (effect, high)
+        power = special.ndtr((effect - needed) / true).mean()
+        if power >= AIM:
+            high = effect
+        else:
+            low = effect
     return exp(high) - 1
 
 
 def exp(value: float) -> float:
-    """e to the value; infinite where a float has no room for it."""
+    """Return e to the value; infinity where a float overflows."""
     return math.exp(value) if value < 700 else math.inf

@@ -1,4 +1,4 @@
-"""Whether a candidate may pass: what got slower by more than a limit, what broke, what is open."""
+"""Check a comparison of two folders against a limit: `tiebreak compare --fail-over`."""
 
 from __future__ import annotations
 
@@ -6,29 +6,30 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from tiebreak.core.errors import UsageError
-from tiebreak.stats.compare import Compared, Pair
+from tiebreak.stats.compare import CellPair, FolderComparison
 from tiebreak.stats.intervals import MARGIN
 
 
-class Gate(NamedTuple):
-    """What a limit says of a comparison. A cell that broke is in no other list."""
+class LimitCheck(NamedTuple):
+    """Result of a check. A cell that broke is in no other list."""
 
     limit: float
-    slower: Sequence[Pair]
-    """Verdict SLOWER, and by more than the limit as far as the estimate goes."""
-    broke: Sequence[Pair]
-    """Worked in A and not once in B; a package that B lacks is no excuse."""
-    blind: Sequence[Pair]
-    """Those in which a slowdown of the limit's size would have been missed."""
+    """Largest slowdown that is accepted: 0.03 is 3 %."""
+    slower: Sequence[CellPair]
+    """Verdict SLOWER, with an estimate above the limit."""
+    broke: Sequence[CellPair]
+    """Worked in A and not once in B, even if only because B lacks a package."""
+    blind: Sequence[CellPair]
+    """A slowdown of the limit's size might have been missed."""
 
     @property
     def passed(self) -> bool:
-        """Whether nothing is known to be worse."""
+        """True if no cell is known to be slower than the limit or broken."""
         return not self.slower and not self.broke
 
 
-def parse(text: str) -> float:
-    """`3%` or `0.03` -> 0.03; UsageError for anything that is no share from 2 % to 100 %."""
+def parse_limit(text: str) -> float:
+    """Parse `3%` or `0.03` as 0.03; raise UsageError unless it is between 2 % and 100 %."""
     number, percent, rest = text.strip().partition("%")
     try:
         limit = float(number) / (100 if percent else 1)
@@ -42,14 +43,20 @@ def parse(text: str) -> float:
     return limit
 
 
-def gate(compared: Compared, limit: float) -> Gate:
-    """Sort the cells that are in both folders."""
-    broke = [p for p in compared.pairs if p.broke]
-    slower = [p for p in compared.judged if _slower(p) and (p.slowdown or 0) > limit]
-    rest = [p for p in compared.pairs if p.a.visits and p not in broke and p not in slower]
-    seeing = [p for p in compared.judged if p.change and (p.change.detectable or 1) <= limit]
-    return Gate(limit, slower, broke, [p for p in rest if p not in seeing])
+def check_limit(compared: FolderComparison, limit: float) -> LimitCheck:
+    """Sort the cells that are in both folders by what the limit says of them."""
+    broke = [pair for pair in compared.pairs if pair.broke]
+    slower = [pair for pair in compared.judged if _is_slower(pair) and (pair.slowdown or 0) > limit]
+    sensitive = [
+        pair for pair in compared.judged if pair.change and (pair.change.detectable or 1) <= limit
+    ]
+    blind = [
+        pair
+        for pair in compared.pairs
+        if pair.a.visits and pair not in broke and pair not in slower and pair not in sensitive
+    ]
+    return LimitCheck(limit, slower=slower, broke=broke, blind=blind)
 
 
-def _slower(pair: Pair) -> bool:
+def _is_slower(pair: CellPair) -> bool:
     return pair.change is not None and pair.change.verdict == "SLOWER"

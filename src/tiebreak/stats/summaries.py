@@ -1,4 +1,4 @@
-"""What is known about a cell and a group after a run: data only, for tables, charts and JSON."""
+"""Summaries of cells and groups: data only, for tables, charts and JSON."""
 
 from __future__ import annotations
 
@@ -10,55 +10,63 @@ from typing import Any, NamedTuple
 from tiebreak.stats.intervals import Verdict
 
 DRIFT = 0.2
-"""A canary's move within a block, as a share, from which on a group is said to drift. A starting
-value. It is a note: pairs of a mirrored block survive a drift, absolute values do not."""
+"""A group is reported as drifting if a canary changes by more than this share within a block. A
+starting value. It is a note only: ratios of a mirrored block survive drift, absolute values do
+not."""
 
 
 class Flag(NamedTuple):
-    """One reason to distrust a cell, with its worst measured value and how many visits had it."""
+    """A reason to distrust a cell."""
 
     name: str
     value: Any
+    """Worst measured value."""
     visits: int
+    """Number of visits that had it."""
 
 
 class Failure(NamedTuple):
-    """Why visits did not finish, and in which blocks."""
+    """A reason why visits of a cell did not finish."""
 
     reason: str
     blocks: tuple[int, ...]
+    """Numbers of the blocks."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """One cell's speed against another's, paired by block: ratio 2.0 is half the time per unit.
+    """Speed of one cell relative to another, paired by block.
 
-    Numbers are None where one block says nothing.
+    Everything but `blocks`, `ratio` and `verdict` is None for a single block.
     """
 
     blocks: int
+    """Number of blocks that both cells finished."""
     ratio: float
+    """Ratio of speeds: 2.0 is half the time per unit."""
     low: float | None
+    """Low end of Student's interval of the ratio."""
     high: float | None
     bootstrap_low: float | None
     bootstrap_high: float | None
     sd: float | None
-    """Of the difference of logarithms, between blocks."""
+    """Standard deviation between blocks of the difference of logarithms."""
     p: float | None
     p_holm: float | None
+    """p-value after Holm's correction."""
     detectable: float | None
-    """Smallest true effect that such a run would see four times in five; 0.05 is 5 %."""
+    """Smallest true effect that such a run detects four times in five; 0.05 is 5 %."""
     verdict: Verdict
 
     @property
     def half_width(self) -> float | None:
-        """Of the interval, on the logarithm: 0.015 is ±1.5 %."""
+        """Half the width of the interval of the log ratio: 0.015 is ±1.5 %."""
         if self.low is None or self.high is None:
             return None
         return math.log(self.high / self.low) / 2 if self.low > 0 else math.inf
 
     def inverted(self) -> Comparison:
-        """The same comparison seen from the other cell."""
+        """Return the comparison of the other cell with this one."""
         swapped: dict[Verdict, Verdict] = {"FASTER": "SLOWER", "SLOWER": "FASTER"}
         return replace(
             self,
@@ -73,55 +81,57 @@ class Comparison:
 
 @dataclass(frozen=True)
 class CellSummary:
-    """One cell of a group. Numbers are None where no visit finished."""
+    """Summary of one cell of a group. Numbers are None if no visit finished."""
 
     cell_id: str
     label: str
     cell: Mapping[str, Any]
+    """Fields of the cell, and `unit`."""
     visits: int
-    """Finished ones."""
+    """Number of finished visits."""
     seconds_per_unit: float | None
-    """Median of the visits' medians."""
+    """Median over visits of their medians."""
     units_per_s: float | None
-    """Median of the visits' mean throughput."""
+    """Median over visits of their mean throughput."""
     phases_s: Mapping[str, float]
-    """Medians of the visits' phases."""
+    """Median over visits of each phase's wall time."""
     memory_bytes: int | None
-    """Largest peak of a visit."""
+    """Largest peak resident size of a visit."""
     live_bytes: int | None
-    """What the library held at the end: median of the visits. None where it does not tell."""
+    """Median over visits of the memory the library holds at the end; None if it does not tell."""
     slope_bytes_per_call: float | None
-    """Growth of memory per call: median of the visits. None where no series was taken."""
+    """Median over visits of memory growth per call; None without a memory series."""
     per_call: Mapping[str, float]
-    """What one call does: its units (`units`), and the work that was counted, by name."""
+    """Work of one call: `units`, and the counted `env_steps` and `updates`."""
     flags: tuple[Flag, ...]
     failures: tuple[Failure, ...]
     comparison: Comparison | None = None
-    """Against the group's reference; None for the reference itself."""
+    """Comparison with the group's reference; None for the reference itself."""
     versus_leader: Comparison | None = None
-    """Against the group's leader; None for the leader and for flagged cells."""
+    """Comparison with the group's leader; None for the leader and for flagged cells."""
 
 
 @dataclass(frozen=True)
 class GroupSummary:
-    """Cells that may be compared, fastest first, measured on one machine."""
+    """Summary of comparable cells measured on one machine, fastest first."""
 
     group: str
     fingerprint: str
     unit: str
     blocks: int
+    """Number of blocks in which any cell finished."""
     reference: str | None
-    """Its cell_id; None where nothing finished."""
+    """cell_id of the reference; None if no cell finished."""
     leader: str | None
-    """cell_id of the fastest cell without flags: the only kind that a headline may name."""
+    """cell_id of the fastest cell without flags, which the headline names."""
     drift: float | None
-    """Largest move of a canary within one of the group's blocks, as a share; None without any."""
+    """Largest relative change of a canary within a block of the group; None without canaries."""
     half_width: float | None
-    """Largest half-width of the intervals against the reference: 0.015 is ±1.5 %."""
+    """Largest half-width of the intervals of comparisons with the reference: 0.015 is ±1.5 %."""
     cells: tuple[CellSummary, ...]
 
     def find(self, cell_id: str | None) -> CellSummary | None:
-        """The cell with this id."""
+        """Return the cell with this id, or None."""
         return next((c for c in self.cells if c.cell_id == cell_id), None)
 
 

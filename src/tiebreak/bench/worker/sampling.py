@@ -14,7 +14,7 @@ from typing import Any
 from tiebreak.bench.clock import Clock, time_calls
 from tiebreak.bench.suite.plan import Effort
 from tiebreak.bench.worker.turns import RUNNING_S, Turns
-from tiebreak.stats.sample_flags import noise
+from tiebreak.stats.sample_flags import sample_flags
 
 SETTLE_S, WINDOW_S, QUIET, WATCH_S = 0.04, 0.02, 0.05, 1.0
 """Limits by which `still_running` finds work that the clock missed. The process first gets 40 ms,
@@ -133,7 +133,7 @@ def flags(samples: list[float], effort: Effort, shared: bool = False) -> dict[st
     Where runs are interleaved (`shared`), noise is what a cell does not have in common with the
     others, which is computed from all records: stats/interleaved_pairs.py.
     """
-    measured = {} if shared else noise(samples)
+    measured = {} if shared else sample_flags(samples)
     if len(samples) < effort.samples:
         measured["too_short"] = float(len(samples))
         return measured

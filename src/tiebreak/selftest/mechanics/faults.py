@@ -1,4 +1,4 @@
-"""Workers that fail in every way: each is recorded with its reason, and nobody else suffers."""
+"""Check `faults`: workers fail in every way; each failure is recorded, no other cell suffers."""
 
 from __future__ import annotations
 
@@ -14,24 +14,25 @@ from tiebreak.bench.manager.store import read_records
 from tiebreak.bench.manager.worker_process import LOG_BYTES
 from tiebreak.bench.record import Record
 from tiebreak.bench.suite.plan import Cell, Effort, Plan, Scale
-from tiebreak.selftest.checks import Context, Outcome
-from tiebreak.selftest.mechanics.process_tracking import Marked, watched
+from tiebreak.selftest.base import Context, Outcome
+from tiebreak.selftest.mechanics.process_tracking import Marked, why_untrackable
 
 SUBJECT = "tiebreak.selftest.workloads.crashing_workloads:make_subject"
 BRIEF = Effort(
     sample_s=0.001, samples=3, steady_s=0.001, warmup_s=0.01, silent_calls=2, memory_calls=0
 )
 FINE = ("fine", "also fine")
+"""Labels of cells without a fault."""
 TIMEOUT_S = 15.0
-"""For visits of a few hundredths of a second; a worker starts in less, even on a busy machine."""
+"""Time limit of a visit that takes some hundredths of a second, on a busy machine."""
 
 
 class Expected(NamedTuple):
-    """How a fault has to be recorded."""
+    """How a fault must be recorded."""
 
     status: str
     reason: str
-    """What the error says, or where the visit is in order the field `fault`."""
+    """Text of the error or, if the visit succeeds, of the field `fault`; empty if there is none."""
     flag: str = ""
 
 
@@ -51,18 +52,18 @@ EXPECTED = {
 
 
 def faults(ctx: Context) -> Outcome:
-    """One race of every fault with two rows that do their work."""
-    if reason := watched() or lacking():
+    """Run every fault in one race with two cells that do their work."""
+    if reason := why_untrackable() or why_unavailable():
         return Outcome(None, {}, reason)
     return check(ctx.folder, tuple(EXPECTED), ctx.count(1, 1, 4), ctx.seed)
 
 
 def check(folder: Path, labels: tuple[str, ...], blocks: int, seed: int) -> Outcome:
-    """The row for some of the faults, over some blocks."""
+    """Run some of the faults in some blocks, and check their records."""
     planned = plan((*FINE, *labels), blocks, seed)
-    with Marked(folder) as marked, marked.here():
+    with Marked(folder) as marked, marked.mark_children():
         manager.run_plan(planned, folder / "race", subject=SUBJECT, progress=False)
-        survivors = marked.outliving()
+        survivors = marked.survivors()
     records = [r for r in read_records(folder / "race") if r["kind"] == "visit"]
     wrong = [f"{r['cell']['label']}: {why}" for r in records if (why := misrecorded(r))]
     keys = {(r["block"], r["cell_id"]) for r in records}
@@ -81,21 +82,25 @@ def check(folder: Path, labels: tuple[str, ...], blocks: int, seed: int) -> Outc
         "survivors": len(survivors),
         "largest_log_bytes": max(logs, default=0),
     }
-    bad = [measured[k] for k in ("recorded_wrongly", "missing", "repeated", "survivors")]
-    passed = not any(bad) and measured["largest_log_bytes"] <= LOG_BYTES
-    raw = {"recorded_wrongly": wrong, "survivors": list(survivors.values()), "seen": seen(records)}
+    errors = [measured[k] for k in ("recorded_wrongly", "missing", "repeated", "survivors")]
+    passed = not any(errors) and measured["largest_log_bytes"] <= LOG_BYTES
+    raw = {
+        "recorded_wrongly": wrong,
+        "survivors": list(survivors.values()),
+        "seen": latest_by_label(records),
+    }
     return Outcome(passed, measured, _detail(measured, wrong, survivors), raw)
 
 
 def misrecorded(record: Record) -> str:
-    """What a record says that it should not; empty if it says the right thing."""
+    """Return what is wrong with a record; empty if it is as expected."""
     label = record["cell"]["label"]
     status, reason, flag = EXPECTED.get(label, Expected("ok", ""))
-    said = record["error"] or record.get("fault", "")
+    actual = record["error"] or record.get("fault", "")
     if record["status"] != status:
-        return f"has status {record['status']!r}, not {status!r} ({said})"
-    if reason not in said or bool(reason) != bool(said):
-        return f"says {said!r}, not {reason!r}"
+        return f"has status {record['status']!r}, not {status!r} ({actual})"
+    if reason not in actual or bool(reason) != bool(actual):
+        return f"says {actual!r}, not {reason!r}"
     if flag and flag not in record["flags"]:
         return f"is not flagged {flag!r}"
     if status == "ok" and not record["value_s"]:
@@ -103,8 +108,8 @@ def misrecorded(record: Record) -> str:
     return ""
 
 
-def seen(records: list[Record]) -> dict[str, dict[str, Any]]:
-    """Label -> what its last record says."""
+def latest_by_label(records: list[Record]) -> dict[str, dict[str, Any]]:
+    """Return status, error, fault and flags of the last record of each label."""
     kept = ("status", "error", "fault", "flags")
     return {r["cell"]["label"]: {k: r[k] for k in kept if k in r} for r in records}
 
@@ -119,14 +124,14 @@ def _detail(measured: Mapping[str, int], wrong: list[str], survivors: Mapping[in
 
 
 def plan(labels: tuple[str, ...], blocks: int, seed: int) -> Plan:
-    """A race of rows that need no framework."""
+    """Return a race of cells that need no framework."""
     first = Cell("ppo", "numpy", "", "gymnasium/CartPole-v1", "host", "env")
     cells = tuple(replace(first, label=label) for label in labels)
     settings = Scale(blocks=blocks, certificate=False, timeout_s=TIMEOUT_S, effort=BRIEF)
     return Plan("faults", "full", seed, settings, cells)
 
 
-def lacking() -> str:
-    """What these rows need and this machine lacks; empty if nothing."""
-    absent = registry.missing_packages(required_packages(plan(FINE[:1], 1, 0).cells[0]))
-    return f"needs {', '.join(absent)}, not installed here" if absent else ""
+def why_unavailable() -> str:
+    """Return which packages of these checks are not installed; empty if all are."""
+    missing = registry.missing_packages(required_packages(plan(FINE[:1], 1, 0).cells[0]))
+    return f"needs {', '.join(missing)}, not installed here" if missing else ""

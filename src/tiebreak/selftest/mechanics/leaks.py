@@ -1,4 +1,4 @@
-"""A planted leak is flagged within 50 calls, and agents that are let go are not."""
+"""Check `leak`: a planted leak is flagged within 50 calls, and work without one is not."""
 
 from __future__ import annotations
 
@@ -7,12 +7,21 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from tiebreak.bench.record import Record
-from tiebreak.selftest.checks import Context, Outcome
-from tiebreak.selftest.mechanics.traps import BRIEF, HONEST, MODES, Pair, cells, name, race, there
+from tiebreak.selftest.base import Context, Outcome
+from tiebreak.selftest.mechanics.traps import (
+    BRIEF,
+    HONEST,
+    MODES,
+    Pair,
+    cells,
+    installed,
+    name,
+    race,
+)
 from tiebreak.selftest.workloads.toy_model import ROWS, WIDTH
 
 UNITS = 50
-"""Calls of the memory series."""
+"""Calls in the memory series."""
 
 PLANTED: tuple[Pair, ...] = (
     ("nnx", "rebuilds agents with a closure"),
@@ -25,32 +34,33 @@ CONTROL: tuple[Pair, ...] = (
     *((framework, HONEST) for framework in MODES),
 )
 ARRAY_BYTES = 4 * ROWS * WIDTH
-"""What one call leaves behind: an output that is kept, or the weights of an agent, or more."""
+"""Bytes that one call of a leak keeps at least: an output, or the weights of an agent."""
 
 
 def leak(ctx: Context) -> Outcome:
-    """Leaks and the same work without them, in one race."""
+    """Run leaks, and the same work without them, in one race."""
     if ctx.scale == "smoke":
         return check(ctx, PLANTED[:1], CONTROL[:1], 1)
     return check(ctx, PLANTED, CONTROL, ctx.count(1, 2, 5))
 
 
 def check(ctx: Context, planted: Sequence[Pair], control: Sequence[Pair], blocks: int) -> Outcome:
-    """The row for these leaks, so many visits of each.
+    """Run these leaks and controls in `blocks` runs of one block each, and judge their records.
 
-    The memory series is taken in a run's first block only, so each visit is in a run of its own.
+    The memory series is taken in the first block of a run only.
     """
     effort = replace(BRIEF, memory_calls=UNITS)
-    of = cells([*planted, *control], modes={**MODES, "nnx": "jit"})
+    measured_cells = cells([*planted, *control], modes={**MODES, "nnx": "jit"})
     records: list[Record] = []
     for i in range(blocks):
-        ctx.say(f"run {i + 1} of {blocks}: {len(of)} visits")
-        records += there(race(ctx, f"leaks-{i + 1}", of, 1, effort=effort))
+        ctx.say(f"run {i + 1} of {blocks}: {len(measured_cells)} visits")
+        run = race(ctx, f"leaks-{i + 1}", measured_cells, blocks=1, effort=effort)
+        records += installed(run)
     return judge(records, planted)
 
 
 def judge(records: list[Record], planted: Sequence[Pair]) -> Outcome:
-    """What the records say, of which those of `planted` leak."""
+    """Judge the records; the pairs in `planted` must be flagged, the others must not."""
     leaks = [r for r in records if (r["cell"]["framework"], r["cell"]["label"]) in planted]
     clean = [r for r in records if r not in leaks]
     missed = [name(r) for r in leaks if "memory_growing" not in r["flags"]]
@@ -72,8 +82,9 @@ def judge(records: list[Record], planted: Sequence[Pair]) -> Outcome:
         f"{len(leaks) - len(missed)} of {len(leaks)} leaks flagged by {UNITS} units, "
         f"control {len(wrong)} of {len(clean)}"
     )
-    for words, names in (("not flagged", missed), ("flagged", wrong)):
-        detail += f"; {words}: {', '.join(sorted(set(names)))}" if names else ""
+    for verdict, names in (("not flagged", missed), ("flagged", wrong)):
+        if names:
+            detail += f"; {verdict}: {', '.join(sorted(set(names)))}"
     raw: dict[str, list[list[int]]] = {}
     for r in records:
         raw.setdefault(name(r), []).append(_series(r))
@@ -82,15 +93,15 @@ def judge(records: list[Record], planted: Sequence[Pair]) -> Outcome:
 
 
 def slopes(records: list[Record]) -> dict[str, float]:
-    """Cell -> the median over its visits."""
-    found: dict[str, list[float]] = {}
+    """Return the median slope over the visits of each cell, bytes per call."""
+    by_cell: dict[str, list[float]] = {}
     for record in records:
         if "slope_bytes_per_call" in record["memory"]:
-            found.setdefault(name(record), []).append(record["memory"]["slope_bytes_per_call"])
-    return {cell: round(statistics.median(values)) for cell, values in found.items()}
+            by_cell.setdefault(name(record), []).append(record["memory"]["slope_bytes_per_call"])
+    return {cell: round(statistics.median(values)) for cell, values in by_cell.items()}
 
 
 def _series(record: Record) -> list[int]:
-    """Bytes above the first reading."""
+    """Return bytes above the first reading."""
     series = record["memory"].get("series_bytes", [])
     return [value - series[0] for value in series]

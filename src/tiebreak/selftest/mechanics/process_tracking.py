@@ -1,8 +1,8 @@
-"""Processes that a row starts: marked, so that whatever outlives it is found, and ended.
+"""Track the processes that a check starts, so that survivors are found and ended.
 
-The mark is a folder with a name of its own on PYTHONPATH. A worker inherits that from its manager
-and hands it to its children, whatever session they move to; /proc shows it. Subjects leave their
-notes in the same folder: a witness that needs nothing of the store. All of it goes when it ends.
+Processes are marked by a folder with a unique name on PYTHONPATH. A worker inherits it from its
+manager and passes it on to its children, whatever session they move to; /proc shows it. Workloads
+write notes into the same folder: evidence that is independent of the store.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from tiebreak.selftest.workloads.crashing_workloads import MARK, NOTES
 PROC = Path("/proc")
 
 
-def watched() -> str:
-    """Why processes cannot be watched here; empty where they can."""
+def why_untrackable() -> str:
+    """Return why processes cannot be tracked here; empty if they can."""
     return "" if (PROC / "self" / "environ").exists() else "needs /proc, as Linux has it"
 
 
 class Marked:
-    """A mark, and what carries it. As a context it ends all of that, come what may."""
+    """A mark and the processes that carry it; as a context manager, ends them all."""
 
     def __init__(self, folder: Path):
         self.folder = folder.resolve() / f"{MARK}{secrets.token_hex(8)}"
@@ -45,29 +45,32 @@ class Marked:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def path(self) -> str:
-        """PYTHONPATH for marked processes: this package, the mark, what was there."""
-        here = Path(tiebreak.__file__).resolve().parents[1]
-        entries = [str(here), str(self.folder), os.environ.get("PYTHONPATH", "")]
+        """Return PYTHONPATH for marked processes: this package, the mark, and its present value."""
+        package = Path(tiebreak.__file__).resolve().parents[1]
+        entries = [str(package), str(self.folder), os.environ.get("PYTHONPATH", "")]
         return os.pathsep.join(filter(None, entries))
 
     def environment(self) -> dict[str, str]:
-        """What a marked process is started with; its temporary files lie with the mark."""
+        """Return the environment of a marked process; its temporary files are with the mark."""
         return {**os.environ, "PYTHONPATH": self.path(), "TMPDIR": str(self.folder / "tmp")}
 
     def start(
         self, call: str, *arguments: object, stdout: Any = None, stderr: Any = None
     ) -> subprocess.Popen[bytes]:
-        """`module:function` on strings, in a marked process of its own."""
+        """Call `module:function` with strings as arguments, in a marked process of its own."""
         module, _, function = call.partition(":")
         code = f"import sys; from {module} import {function}; {function}(*sys.argv[1:])"
         return subprocess.Popen(
             [sys.executable, "-c", code, *map(str, arguments)],
-            env=self.environment(), stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr,
-        )  # fmt: skip
+            env=self.environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=stdout,
+            stderr=stderr,
+        )
 
     @contextlib.contextmanager
-    def here(self) -> Iterator[None]:
-        """Whatever this process starts inside is marked: for a manager that runs in it."""
+    def mark_children(self) -> Iterator[None]:
+        """Mark every process that this one starts in the context, for a manager that runs in it."""
         before = os.environ.get("PYTHONPATH")
         os.environ["PYTHONPATH"] = self.path()
         try:
@@ -79,20 +82,20 @@ class Marked:
                 os.environ["PYTHONPATH"] = before
 
     def alive(self) -> dict[int, str]:
-        """Number -> command of every marked process that still runs, this one aside."""
-        found = {}
-        sought = str(self.folder).encode()
+        """Return {pid: command} of every marked process that still runs, except this one."""
+        running = {}
+        mark = str(self.folder).encode()
         for entry in PROC.iterdir():
             if not entry.name.isdigit() or int(entry.name) == os.getpid():
                 continue
             with contextlib.suppress(OSError):  # another user's, or gone meanwhile
-                if sought in (entry / "environ").read_bytes():
+                if mark in (entry / "environ").read_bytes():
                     command = (entry / "cmdline").read_bytes().replace(b"\0", b" ")
-                    found[int(entry.name)] = command.decode(errors="replace").strip()[:200]
-        return found
+                    running[int(entry.name)] = command.decode(errors="replace").strip()[:200]
+        return running
 
-    def outliving(self, patience_s: float = 5.0) -> dict[int, str]:
-        """What still runs after a while: an ending takes a moment, a survivor does not."""
+    def survivors(self, patience_s: float = 5.0) -> dict[int, str]:
+        """Return what still runs after a while: processes need a moment to end."""
         for _ in range(int(patience_s / 0.1)):
             if not self.alive():
                 return {}
@@ -100,7 +103,7 @@ class Marked:
         return self.alive()
 
     def end(self) -> None:
-        """End all that carries the mark."""
+        """Kill every marked process."""
         for _ in range(50):
             if not (alive := self.alive()):
                 return
@@ -110,6 +113,6 @@ class Marked:
             nap(0.1)
 
     def notes(self) -> list[str]:
-        """What marked subjects have noted so far, line by line."""
+        """Return the lines that marked workloads have noted so far."""
         file = self.folder / NOTES
         return file.read_text(encoding="utf-8").splitlines() if file.exists() else []

@@ -1,7 +1,7 @@
-"""Folders that cannot be written: a full disk, and one that is read-only.
+"""Cases of the check `damage`: a full disk, and a read-only folder.
 
-Neither needs root. A disk is full to a process whose files may not grow (RLIMIT_FSIZE): the write
-is cut short or refused, as on a full file system. Root may write anywhere, so it becomes nobody.
+Neither needs root. To a process whose files may not grow (RLIMIT_FSIZE) the disk is full: a write
+is cut short or refused. Root may write anywhere, so the process becomes user nobody.
 """
 
 from __future__ import annotations
@@ -15,42 +15,41 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tiebreak.bench.manager.store import RECORDS, Store, read_log
 from tiebreak.bench.record import one_line, seal
 from tiebreak.core.errors import UsageError
 from tiebreak.selftest.mechanics import killed_manager
+from tiebreak.selftest.mechanics.original_run import OriginalRun
 from tiebreak.selftest.mechanics.process_tracking import Marked
-
-if TYPE_CHECKING:
-    from tiebreak.selftest.mechanics.corrupt_records import Original
 
 MODULE = "tiebreak.selftest.mechanics.unwritable"
 SKIPPED = "not tried: "
+"""Prefix of a case that could not be run."""
 NOBODY = 65534
-CLEAR = ("No space left", "File too large", "cannot write")
-"""What an error has to say, among other things."""
+EXPLANATIONS = ("No space left", "File too large", "cannot write")
+"""An error must contain one of these."""
 EXTRA = {"kind": "damage", "text": "x" * 200}
 
 
-def full(run: Original) -> Iterator[str]:
-    """No space for a record, for part of one, for all but its last byte; then for a whole run."""
+def full(run: OriginalRun) -> Iterator[str]:
+    """Leave no space for a record, for part of one, for all but its last byte; then for a run."""
     data = b"".join(run.lines)
     for room in (0, 1, 100, len(seal(EXTRA)) - 1):
         folder = run.with_records(data)
-        code, said = _child(run, "append_limited", folder, len(data) + room)
-        if code != 2 or not any(words in said for words in CLEAR):
-            yield f"room for {room} bytes: status {code}, {said}"
+        code, output = _child(run, "append_limited", folder, len(data) + room)
+        if code != 2 or not any(text in output for text in EXPLANATIONS):
+            yield f"room for {room} bytes: status {code}, {output}"
         elif (folder / RECORDS).read_bytes() != data:
-            yield f"room for {room} bytes: the file is another afterwards"
+            yield f"room for {room} bytes: the file was changed"
         else:
             yield _writable_again(folder, len(run.records))
-    yield _full_run(run, _after_a_visit(run))
+    yield _full_run(run, _room_for_one_visit(run))
 
 
-def _after_a_visit(run: Original) -> int:
-    """Bytes that a run outgrows, after its first records: how long one is differs between runs."""
+def _room_for_one_visit(run: OriginalRun) -> int:
+    """Return the bytes of a run's first records and 4/3 of a visit: lengths vary between runs."""
     lines = zip(run.records, run.lines, strict=True)
     visits = [len(line) for record, line in lines if record["kind"] == "visit"]
     before = next(i for i, record in enumerate(run.records) if record["kind"] == "visit")
@@ -66,13 +65,13 @@ def _writable_again(folder: Path, count: int) -> str:
     return "" if right else f"{len(log.records)} records, with space again"
 
 
-def _full_run(run: Original, limit: int) -> str:
-    """A run whose disk fills up says so in one line, and goes on when there is space."""
+def _full_run(run: OriginalRun, limit: int) -> str:
+    """Fill up the disk of a run: it must report that in one line, and resume with space again."""
     shutil.rmtree(run.copy, ignore_errors=True)
-    code, said = _child(run, "run_limited", run.suite, run.copy, run.seed, limit)
+    code, output = _child(run, "run_limited", run.suite, run.copy, run.seed, limit)
     before = read_log(run.copy)
-    if code != 2 or "Traceback" in said:
-        return f"a run on a full disk: status {code}, {said}"
+    if code != 2 or "Traceback" in output:
+        return f"a run on a full disk: status {code}, {output}"
     if before.corrupt or not 0 < len(before.records) < len(run.records):
         return f"a run on a full disk: {len(before.records)} records, {len(before.corrupt)} bad"
     run.run(run.copy, resume=True)
@@ -83,57 +82,57 @@ def _full_run(run: Original, limit: int) -> str:
     return "" if right else f"resumed after a full disk: {len(keys)} visits of {visits}"
 
 
-def read_only(run: Original) -> Iterator[str]:
-    """A folder without permission to write: it reads, and writing is refused in one line."""
-    open_to_all = Path(tempfile.mkdtemp(prefix="tiebreak-"))
-    open_to_all.chmod(0o755)
-    folder = open_to_all / "results"
+def read_only(run: OriginalRun) -> Iterator[str]:
+    """Remove write permission: reading must work, and writing be refused in one line."""
+    parent = Path(tempfile.mkdtemp(prefix="tiebreak-"))
+    parent.chmod(0o755)
+    folder = parent / "results"
     try:
         shutil.copytree(run.folder, folder)
         for path in (*folder.iterdir(), folder):
             path.chmod(0o555 if path.is_dir() else 0o444)
-        code, said = _child(run, "look_only", folder)
+        code, output = _child(run, "read_then_write", folder)
         if code == 3:
-            yield SKIPPED + said
+            yield SKIPPED + output
         else:
-            yield _judge_read_only(code, said, len(run.records))
+            yield _judge_read_only(code, output, len(run.records))
     finally:
         folder.chmod(0o755)
-        shutil.rmtree(open_to_all)
+        shutil.rmtree(parent)
 
 
-def _judge_read_only(code: int, said: str, count: int) -> str:
+def _judge_read_only(code: int, output: str, count: int) -> str:
     try:
-        found: dict[str, Any] = json.loads(said)
+        result: dict[str, Any] = json.loads(output)
     except ValueError:
-        return f"status {code}: {said}"
-    if found["records"] != count:
-        return f"{found['records']} of {count} records could be read"
-    wrong = [text for text in found["refused"] if "cannot write results to" not in text]
-    return f"not refused: {wrong}" if wrong or len(found["refused"]) != 2 else ""
+        return f"status {code}: {output}"
+    if result["records"] != count:
+        return f"{result['records']} of {count} records could be read"
+    wrong = [text for text in result["refused"] if "cannot write results to" not in text]
+    return f"not refused: {wrong}" if wrong or len(result["refused"]) != 2 else ""
 
 
 def append_limited(folder: str, limit: str) -> None:
-    """In a process of its own: append one record to a file that must not exceed `limit` bytes."""
+    """Append a record to a file that must not exceed `limit` bytes; in a process of its own."""
     store = Store(folder)
     _limit(int(limit))
     try:
         store.append(EXTRA)
     except OSError as error:
-        _give_up(str(error))
+        _exit_with(str(error))
 
 
 def run_limited(suite: str, folder: str, seed: str, limit: str) -> None:
-    """In a process of its own: a run on a disk with so much space for each file."""
+    """Run a suite on a disk with `limit` bytes for each file; in a process of its own."""
     _limit(int(limit))
     try:
         killed_manager.drive(suite, folder, seed, "")
     except (UsageError, OSError) as error:
-        _give_up(str(error))
+        _exit_with(str(error))
 
 
-def look_only(folder: str) -> None:
-    """In a process of its own, as nobody if it was root's: read, then try to write."""
+def read_then_write(folder: str) -> None:
+    """Read a folder, then try to write; in a process of its own, as nobody instead of root."""
     if os.geteuid() == 0:
         try:
             os.setgroups([])
@@ -156,15 +155,19 @@ def _limit(size: int) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
 
 
-def _give_up(reason: str) -> None:
+def _exit_with(reason: str) -> None:
     print(reason)
     raise SystemExit(2)
 
 
-def _child(run: Original, function: str, *arguments: object) -> tuple[int, str]:
-    """(status, what it said in one line) of a function in a process of its own."""
+def _child(run: OriginalRun, function: str, *arguments: object) -> tuple[int, str]:
+    """Call a function in a process of its own; return its status, and its output in one line."""
     with Marked(run.folder.parent) as marked:
-        call, pipe = f"{MODULE}:{function}", subprocess.PIPE
-        process = marked.start(call, *arguments, stdout=pipe, stderr=subprocess.STDOUT)
-        said, _ = process.communicate()
-    return process.returncode, one_line(said.decode(errors="replace"), 2000)
+        process = marked.start(
+            f"{MODULE}:{function}",
+            *arguments,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+        output, _ = process.communicate()
+    return process.returncode, one_line(output.decode(errors="replace"), 2000)

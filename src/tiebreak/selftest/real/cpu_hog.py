@@ -1,4 +1,4 @@
-"""The row `hog`: a busy process beside a visit has to be noticed, and its absence too."""
+"""Check `hog`: visits are flagged as contended beside a busy process, and only then."""
 
 from __future__ import annotations
 
@@ -12,15 +12,18 @@ from typing import Any
 
 from tiebreak.bench.machine.contention import affinity
 from tiebreak.bench.record import Record
-from tiebreak.selftest.checks import Context, Outcome
-from tiebreak.selftest.real import real
+from tiebreak.selftest.base import Context, Outcome
+from tiebreak.selftest.real import races
 
-NOTICED, FALSE = 0.95, 0.05
+NOTICED = 0.95
+"""Least share of visits beside a hog that are flagged as contended."""
+FALSE_ALARMS = 0.05
+"""Largest share of other visits that are flagged."""
 PROBE = "update"
 CPUS_PER_HOG = 8
-"""One hog on two cores is hard to miss; on 64 it would be no disturbance."""
-EFFORT = replace(real.EFFORT, steady_s=0.5)
-"""Contention is read in hundredths of a second: half a second resolves 1 % on two cores."""
+"""One hog for this many CPUs: on two it is hard to miss, on 64 it would not disturb."""
+EFFORT = replace(races.EFFORT, steady_s=0.5)
+"""Contention is counted in hundredths of a second: half a second resolves 1 % on two cores."""
 BUSY = """
 import os
 if hasattr(os, "sched_setaffinity"):
@@ -29,51 +32,54 @@ while os.getppid() == {parent}:
     for _ in range(100_000):
         pass
 """
-"""Ends with the process that started it, however that ends."""
+"""Code of a hog; it ends with the process that started it, however that ends."""
 
 
 def hog(ctx: Context) -> Outcome:
-    """Visits alone, beside hogs that run where they like, and beside one that stays on a core."""
-    if not (installed := real.frameworks()):
+    """Measure visits alone, beside hogs on any CPU, and beside one that is pinned to a CPU."""
+    if not (installed := races.frameworks()):
         return Outcome(None, {}, "neither torch nor jax is installed")
-    cells = tuple(real.cell(framework, PROBE, "") for framework in installed)
+    cells = tuple(races.cell(framework, PROBE, "") for framework in installed)
     counts: dict[str, Any] = {}
-    for name, beside in company().items():
-        blocks = ctx.count(1, 2, 6) if beside else ctx.count(1, 3, 10)
+    for name, hogs in hog_cpus().items():
+        blocks = ctx.count(1, 2, 6) if hogs else ctx.count(1, 3, 10)
         ctx.say(f"{name}: {blocks} visits of each of {', '.join(installed)}")
         with contextlib.ExitStack() as stack:
-            for cpus in beside:
+            for cpus in hogs:
                 stack.enter_context(busy(cpus))
-            counts[name] = noticed(real.race(ctx, name, cells, blocks, EFFORT))
-    passed = judged(counts)
+            counts[name] = count_flagged(races.race(ctx, name, cells, blocks, EFFORT))
+    passed = is_passed(counts)
     detail = "; ".join(
-        f"{name}: {found['contended']} of {found['visits']} flagged"
-        + (f", {found['unfinished']} unfinished" if found["unfinished"] else "")
-        for name, found in counts.items()
+        f"{name}: {count['contended']} of {count['visits']} flagged"
+        + (f", {count['unfinished']} unfinished" if count["unfinished"] else "")
+        for name, count in counts.items()
     )
     return Outcome(passed, counts, detail)
 
 
-def judged(counts: Mapping[str, Mapping[str, int]]) -> bool:
-    """The rule; visits beside hogs of either kind count together."""
-    idle, beside = counts["idle"], [found for name, found in counts.items() if name != "idle"]
-    missed = sum(found["visits"] - found["contended"] for found in beside)
-    few = missed <= (1 - NOTICED) * sum(found["visits"] for found in beside)
-    return few and idle["contended"] <= FALSE * idle["visits"] and not idle["unfinished"]
+def is_passed(counts: Mapping[str, Mapping[str, int]]) -> bool:
+    """Apply the rule; visits beside hogs of either kind count together."""
+    idle = counts["idle"]
+    beside_hogs = [count for name, count in counts.items() if name != "idle"]
+    missed = sum(count["visits"] - count["contended"] for count in beside_hogs)
+    few_missed = missed <= (1 - NOTICED) * sum(count["visits"] for count in beside_hogs)
+    return (
+        few_missed and idle["contended"] <= FALSE_ALARMS * idle["visits"] and not idle["unfinished"]
+    )
 
 
-def company() -> dict[str, list[list[int]]]:
-    """What runs beside the visits: for each hog, the CPUs that it may use."""
+def hog_cpus() -> dict[str, list[list[int]]]:
+    """Return for each condition a list of hogs, and for each hog the CPUs that it may use."""
     cpus = affinity()
-    out = {"idle": [], "hog": [cpus] * max(1, len(cpus) // CPUS_PER_HOG)}
+    conditions = {"idle": [], "hog": [cpus] * max(1, len(cpus) // CPUS_PER_HOG)}
     if hasattr(os, "sched_setaffinity") and len(cpus) > 1:
-        out["pinned-hog"] = [cpus[:1]]
-    return out
+        conditions["pinned-hog"] = [cpus[:1]]
+    return conditions
 
 
 @contextlib.contextmanager
 def busy(cpus: Sequence[int]) -> Iterator[None]:
-    """A process that computes for as long as this lasts."""
+    """Run a hog on these CPUs while the context lasts."""
     code = BUSY.format(parent=os.getpid(), cpus=list(cpus))
     process = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.DEVNULL)
     try:
@@ -83,14 +89,14 @@ def busy(cpus: Sequence[int]) -> Iterator[None]:
         process.wait()
 
 
-def noticed(records: Iterable[Record]) -> dict[str, Any]:
-    """Visits, those flagged as contended, and those that did not finish, which count as missed."""
-    found = real.visits(records)
-    good = [r for r in found if r["status"] == "ok"]
-    shares = [r["flags"]["contended"] for r in good if "contended" in r["flags"]]
+def count_flagged(records: Iterable[Record]) -> dict[str, Any]:
+    """Count visits, those flagged as contended, and unfinished ones, which count as missed."""
+    visits = races.visits(records)
+    finished = [r for r in visits if r["status"] == "ok"]
+    shares = [r["flags"]["contended"] for r in finished if "contended" in r["flags"]]
     return {
-        "visits": len(found),
+        "visits": len(visits),
         "contended": len(shares),
-        "unfinished": len(found) - len(good),
+        "unfinished": len(visits) - len(finished),
         "least_share": min(shares, default=None),
     }

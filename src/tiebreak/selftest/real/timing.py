@@ -1,4 +1,4 @@
-"""Rows of real visits: the same cell under two names, N to 8N units of work, the second clock."""
+"""Checks with real visits: `real-aa`, `linearity` and `second-clock`."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ import numpy as np
 from tiebreak.bench.manager.store import RECORDS, read_records
 from tiebreak.bench.record import Record
 from tiebreak.bench.suite.plan import Effort
-from tiebreak.selftest.checks import Context, Outcome
-from tiebreak.selftest.real import real
+from tiebreak.selftest.base import Context, Outcome
+from tiebreak.selftest.real import races
 from tiebreak.selftest.workloads.planted_work import amounts
 from tiebreak.stats.ratios import summarize
 
-NOTHING = Outcome(None, {}, "neither torch nor jax is installed")
+SKIPPED = Outcome(None, {}, "neither torch nor jax is installed")
 
 AA_PROBES = {
     "torch": ("forward", "interact", "update", "train", "rebuild"),
-    "linen": ("forward", "interact", "update", "train"),  # where to rebuild is to compile
+    "linen": ("forward", "interact", "update", "train"),  # rebuilding would compile
 }
 AA_BLOCKS = 4
 PAIRS = 200
@@ -29,22 +29,22 @@ NAMES = ("one name", "another name")
 LEVEL = 0.05
 
 SMALLEST = {"torch": 20, "linen": 130}
-"""N, updates in the smallest sample: some 25 ms of them on two cores. What a sample costs whatever
-it holds would drown in the noise of longer ones; it is judged against those that are taken."""
+"""Updates in the smallest sample, about 25 ms on two cores. A constant cost per sample would drown
+in the noise of longer ones; it is judged relative to the samples of ordinary visits."""
 TIMES = (1, 2, 4, 8)
 RESIDUAL, INTERCEPT = 0.02, 0.01
 SHORTEST_S = Effort().sample_s
 ROUNDS = 100
-LINEAR = replace(real.EFFORT, samples=2 * len(TIMES) * ROUNDS, longest_s=120.0, most_calls=1)
+LINEAR = replace(races.EFFORT, samples=2 * len(TIMES) * ROUNDS, longest_s=120.0, most_calls=1)
 
 CLOCK_PROBES = ("forward", "update")
 CLOCK_SHARE, CLOCK_S = 0.005, 0.001
 
 
 def real_aa(ctx: Context) -> Outcome:
-    """Pairs of one cell under two names: each run, of eight processes, gives one for each probe."""
-    if not (installed := real.frameworks()):
-        return NOTHING
+    """Compare a cell with itself under two names; a run of 8 processes gives a pair per probe."""
+    if not (installed := races.frameworks()):
+        return SKIPPED
     framework = installed[0]
     probes = AA_PROBES[framework]
     runs = ctx.count(1, 3, math.ceil(PAIRS / len(probes)))
@@ -52,42 +52,48 @@ def real_aa(ctx: Context) -> Outcome:
     records: list[Record] = []
     for i in range(runs):
         ctx.say(f"run {i + 1} of {runs}: {framework}, {len(probes)} pairs")
-        records += real.race(ctx, f"run-{i + 1:02d}", real.cells(framework, probes, NAMES), blocks)
+        records += races.race(
+            ctx, f"run-{i + 1:02d}", races.cells(framework, probes, NAMES), blocks
+        )
     pairs = judged_pairs(records)
     different = sum(pair["different"] for pair in pairs)
-    allowed = real.surprising(len(pairs), LEVEL)
+    allowed = races.most_by_chance(len(pairs), LEVEL)
     verdicts = sum(pair["verdict"] in ("FASTER", "SLOWER") for pair in pairs)
     counts = {"pairs": len(pairs), "different": different, "allowed": allowed}
-    counts |= {"verdicts": verdicts, **real.disturbance(records)}
+    counts |= {"verdicts": verdicts, **races.disturbance(records)}
     passed = len(pairs) == runs * len(probes) and different <= allowed
     detail = (
         f"{different} of {len(pairs)} called different (at most {allowed}), {verdicts} by verdict; "
-        f"the {len(probes)} pairs of a run share its processes; {real.told(counts)}"
+        f"the {len(probes)} pairs of a run share its processes; "
+        f"{races.describe_disturbance(counts)}"
     )
-    passed = passed and not real.failures(records)
+    passed = passed and not races.failures(records)
     return Outcome(passed, counts, detail, {"pairs": pairs})
 
 
 def judged_pairs(records: Iterable[Record]) -> list[dict[str, Any]]:
-    """What the tool's summary says of each pair of names, run by run."""
-    records, out = list(records), []
+    """Return what the summary says of each pair of names, for each run."""
+    records = list(records)
+    pairs = []
     for run_id in dict.fromkeys(r["run_id"] for r in records):
         for group in summarize([r for r in records if r["run_id"] == run_id], NAMES[0]):
-            found = next((c.comparison for c in group.cells if c.comparison), None)
-            if found is None or found.low is None or found.high is None:
+            comparison = next((c.comparison for c in group.cells if c.comparison), None)
+            if comparison is None or comparison.low is None or comparison.high is None:
                 continue
-            out.append({
-                "run": run_id, "group": group.group, "blocks": found.blocks, "ratio": found.ratio,
-                "low": found.low, "high": found.high, "p": found.p, "verdict": found.verdict,
-                "detectable": found.detectable, "different": not found.low <= 1 <= found.high,
+            pairs.append({
+                "run": run_id, "group": group.group, "blocks": comparison.blocks,
+                "ratio": comparison.ratio, "low": comparison.low, "high": comparison.high,
+                "p": comparison.p, "verdict": comparison.verdict,
+                "detectable": comparison.detectable,
+                "different": not comparison.low <= 1 <= comparison.high,
             })  # fmt: skip
-    return out
+    return pairs
 
 
 def linearity(ctx: Context) -> Outcome:
-    """Samples of N, 2N, 4N and 8N units, one after the other in every process, mirrored."""
-    if not (installed := real.frameworks()):
-        return NOTHING
+    """Measure N, 2N, 4N and 8N units of work in turn in every process; fit a line."""
+    if not (installed := races.frameworks()):
+        return SKIPPED
     blocks = ctx.count(1, 1, 4)
     effort = replace(LINEAR, samples=ctx.count(16, LINEAR.samples, LINEAR.samples))
     records: list[Record] = []
@@ -95,10 +101,10 @@ def linearity(ctx: Context) -> Outcome:
     for framework in installed:
         ctx.say(f"{framework}: {blocks} visits")
         probe = "update of " + ", ".join(str(SMALLEST[framework] * times) for times in TIMES)
-        found = real.race(ctx, framework, real.cells(framework, [probe], [""]), blocks, effort)
-        fits[framework] = fitted(found)
-        records += found
-    good = [
+        visits = races.race(ctx, framework, races.cells(framework, [probe], [""]), blocks, effort)
+        fits[framework] = fit_visits(visits)
+        records += visits
+    fits_are_good = [
         bool(fit) and fit["residual"] <= RESIDUAL and fit["intercept"] <= INTERCEPT
         for fit in fits.values()
     ]
@@ -109,43 +115,52 @@ def linearity(ctx: Context) -> Outcome:
         else f"{name}: no visit finished"
         for name, fit in fits.items()
     )
-    counts = real.disturbance(records)
-    passed = all(good) and not real.failures(records)
-    return Outcome(passed, {**fits, **counts}, f"{shown}; {real.told(counts)}")
+    counts = races.disturbance(records)
+    passed = all(fits_are_good) and not races.failures(records)
+    return Outcome(passed, {**fits, **counts}, f"{shown}; {races.describe_disturbance(counts)}")
 
 
-def fitted(records: Iterable[Record]) -> dict[str, float]:
-    """`line` through the median of each amount of work, over all rounds; {} without any.
+def fit_visits(records: Iterable[Record]) -> dict[str, float]:
+    """Fit a line through the median time of each amount of work, over all rounds.
 
-    A round is the eight samples of N, 2N, 4N, 8N, 8N, 4N, 2N and N, some tenths of a second. What a
-    round is slower, on the whole, is taken out before the median: a machine drifts by more than
-    the bound between one second and the next.
+    A round is the eight samples of N, 2N, 4N, 8N, 8N, 4N, 2N and N units, some tenths of a second.
+    The mean of each round is removed before the median, because a machine drifts by more than the
+    bound from one second to the next. Returns {} without any round.
     """
-    done = [r for r in real.visits(records) if r["status"] == "ok"]
+    done = [r for r in races.visits(records) if r["status"] == "ok"]
     logs = [np.log(round_) for r in done for round_ in rounds(r)]
     if not logs:
         return {}
-    own = np.array(logs) - np.mean(logs, axis=1, keepdims=True)
-    seconds = np.exp(np.median(own, axis=0) + np.median(np.mean(logs, axis=1)))
+    relative = np.array(logs) - np.mean(logs, axis=1, keepdims=True)
+    seconds = np.exp(np.median(relative, axis=0) + np.median(np.mean(logs, axis=1)))
     turns = amounts(done[0]["cell"]["probe"])[: len(TIMES)]
-    return {**line(turns, seconds), "rounds": len(logs)}
+    return {**fit_line(turns, seconds), "rounds": len(logs)}
 
 
 def rounds(record: Record) -> np.ndarray:
-    """A visit's samples as [rounds, amounts], seconds: the mean of an amount's two samples."""
-    turns, samples = len(amounts(record["cell"]["probe"])), np.array(record["samples_s"])
-    skipped = -(record["work"]["calls"] - len(samples)) % turns  # the rest of warm-up's last round
+    """Return [rounds, amounts] seconds: the mean of the two samples of each amount."""
+    turns = len(amounts(record["cell"]["probe"]))
+    samples = np.array(record["samples_s"])
+    skipped = (
+        -(record["work"]["calls"] - len(samples)) % turns
+    )  # completes the last round of the warm-up
     samples = samples[skipped:]
     whole = samples[: len(samples) // turns * turns].reshape(-1, turns)
     return (whole + whole[:, ::-1])[:, : turns // 2] / 2
 
 
-def line(units: Sequence[float], seconds: Sequence[float] | np.ndarray) -> dict[str, float]:
-    """Least squares of seconds = a + b · units on relative residuals.
+def fit_line(units: Sequence[float], seconds: Sequence[float] | np.ndarray) -> dict[str, float]:
+    """Fit seconds = a + b · units by least squares on relative residuals.
 
-    A sample of 8N is eight times as noisy as one of N: each is weighed by what it lasts. The
-    intercept a is given in seconds, and as a share of the shortest sample that is taken, without
-    its sign.
+    A sample of 8N units is eight times as noisy as one of N, hence relative residuals.
+
+    Args:
+      units: amounts of work.
+      seconds: time of each amount.
+
+    Returns:
+      `residual`, the largest relative residual; `intercept_s`, a; and `intercept`, |a| as a share
+      of the shortest sample of ordinary visits.
     """
     x, y = np.asarray(units, np.float64), np.asarray(seconds, np.float64)
     design = np.stack([np.ones_like(x), x], axis=1)
@@ -155,15 +170,17 @@ def line(units: Sequence[float], seconds: Sequence[float] | np.ndarray) -> dict[
 
 
 def second_clock(ctx: Context) -> Outcome:
-    """The steady phase by the worker's clock and by the kernel's, in every visit of every row."""
-    if not (installed := real.frameworks()):
-        return NOTHING
+    """Compare the steady phase by the worker's and by the kernel's clock, in all quiet checks."""
+    if not (installed := races.frameworks()):
+        return SKIPPED
     blocks = ctx.count(1, 2, 10)
     for framework in installed:
         ctx.say(f"{framework}: {blocks} visits")
-        real.race(ctx, framework, real.cells(framework, CLOCK_PROBES, [""]), blocks)
-    files = [f for f in ctx.folder.parent.glob(f"*/*/{RECORDS}") if f.parent.parent.name in ROWS]
-    visits = [r for file in sorted(files) for r in real.visits(read_records(file))]
+        races.race(ctx, framework, races.cells(framework, CLOCK_PROBES, [""]), blocks)
+    files = [
+        f for f in ctx.folder.parent.glob(f"*/*/{RECORDS}") if f.parent.parent.name in QUIET_CHECKS
+    ]
+    visits = [r for file in sorted(files) for r in races.visits(read_records(file))]
     gaps = [gap for r in visits if r["status"] == "ok" and (gap := clock_gap(r)) is not None]
     timed = sum(r["status"] == "ok" for r in visits)
     over = sum(gap["excess_s"] > 0 for gap in gaps)
@@ -181,12 +198,12 @@ def second_clock(ctx: Context) -> Outcome:
     return Outcome(bool(gaps) and not over and len(gaps) == timed, counts, detail)
 
 
-ROWS = ("linearity", "real-aa", "second-clock", "slowdown")
-"""Whose visits are undisturbed: a hog may take the CPU between telling and timing."""
+QUIET_CHECKS = ("linearity", "real-aa", "second-clock", "slowdown")
+"""Checks whose visits are undisturbed: a hog may take the CPU between the two clocks' readings."""
 
 
 def clock_gap(record: Record) -> dict[str, Any] | None:
-    """How far the two clocks are apart, and by how much that is more than allowed."""
+    """Return the gap between the clocks, and its excess over the allowance; None if unknown."""
     steady, parent = record["phases_s"].get("steady"), record.get("parent_steady_s")
     if steady is None or parent is None:
         return None

@@ -1,8 +1,8 @@
-"""Simulated rows: how often identical programs are called different, and intervals hold the truth.
+"""Simulated checks: how often identical programs are called different, and intervals are right.
 
-Both are asked of the paired, mirrored design as the tool runs it, in turns and not, with a fixed
-number of blocks and with the rule that adds blocks until the interval is narrow. Each comes with
-controls that must miss the mark, so that passing means something.
+Both use the paired, mirrored design of the tool, interleaved and not, with a fixed number of blocks
+and with the rule that adds blocks until the interval is narrow. Each has controls that must fail,
+so that passing means something.
 """
 
 from __future__ import annotations
@@ -13,37 +13,40 @@ from typing import Any
 import numpy as np
 
 from tiebreak.bench.manager import pending
-from tiebreak.selftest.checks import Context, Outcome
-from tiebreak.selftest.simulated import simulate
-from tiebreak.selftest.simulated.simulate import STAGES, Machine, share
+from tiebreak.selftest.base import Context, Outcome
+from tiebreak.selftest.simulated import simulator
+from tiebreak.selftest.simulated.simulator import STAGES, Machine, share
 from tiebreak.stats import intervals
 from tiebreak.stats.ratios import summarize
 
 FALSE_ALARMS = (0.036, 0.065)
+"""Accepted share of suites of identical programs that are called different."""
 POOLED = 0.30
+"""Least share with pooled samples, the control."""
 COVERED = (0.93, 0.97)
+"""Accepted share of intervals that contain the truth."""
 SCHEDULES = 500
-"""Drawn by the manager's own Plan, and used in turn."""
+"""Schedules drawn by the manager's own Plan, and reused in turn."""
 WHOLE = 10
-"""Suites of each level that also go the whole way, from records to the summary."""
+"""Suites of each level that are also summarized from records."""
 
 NOISES = {
     "normal": Machine(drift=0.03, luck=0.03, jitter=0.025),
     "skewed": Machine(drift=0.03, luck=0.03, jitter=0.025, skewed=True),
     "autocorrelated": Machine(drift=0.04, luck=0.03, jitter=0.025, memory=0.8),
-    "in turns": simulate.LEVELS["turns"],
+    "in turns": simulator.LEVELS["turns"],
 }
 TRUTH = math.log(1.1)
-"""How much more work B does, where intervals are asked for the truth."""
+"""ln(work of B / work of A) in the check of coverage."""
 
 
 def simulated_aa(ctx: Context) -> Outcome:
-    """A against itself, at three noise levels."""
+    """Race a program against itself at several noise levels; count verdicts of a difference."""
     suites = ctx.count(4000, 4000, 20_000)
     rng, order = _prepared(ctx, suites)
     measured: dict[str, Any] = {"suites": suites}
     broken = 0
-    for name, machine in simulate.LEVELS.items():
+    for name, machine in simulator.LEVELS.items():
         ctx.say(f"{suites} suites, {name} machine")
         d, kept = _raced(rng, machine, order, suites, 0.0)
         measured[name] = false_alarms(d) | {"pooled": pooled(rng, machine, suites // 4)}
@@ -51,7 +54,7 @@ def simulated_aa(ctx: Context) -> Outcome:
         broken += sum(not _same_as_summary(d[i], *kept[i], turns) for i in range(WHOLE))
     measured["summaries_that_differ"] = broken
     low, high = FALSE_ALARMS
-    levels = [measured[name] for name in simulate.LEVELS]
+    levels = [measured[name] for name in simulator.LEVELS]
     rates = [level[design] for level in levels for design in ("fixed", "staged")]
     control = min(level["pooled"] for level in levels)
     passed = all(low <= rate <= high for rate in rates) and control > POOLED and not broken
@@ -64,20 +67,23 @@ def simulated_aa(ctx: Context) -> Outcome:
 
 
 def false_alarms(d: np.ndarray) -> dict[str, float]:
-    """Shares of suites of identical programs [suites, blocks] that are called different."""
-    ten, staged = simulate.fixed(d, STAGES[0]), simulate.staged(d)
+    """Return the shares of suites of identical programs that are called different.
+
+    d: [suites, blocks] differences of logarithms.
+    """
+    ten, staged = simulator.fixed(d, STAGES[0]), simulator.staged(d)
     return {
-        "fixed": share(simulate.different(ten.t)),
-        "staged": share(simulate.different(staged.t)),
-        "verdicts": share(simulate.verdicts(staged.t) != 0),
+        "fixed": share(simulator.different(ten.t)),
+        "staged": share(simulator.different(staged.t)),
+        "verdicts": share(simulator.verdicts(staged.t) != 0),
         "blocks": round(float(staged.blocks.mean()), 1),
     }
 
 
 def pooled(rng: np.random.Generator, machine: Machine, suites: int) -> float:
-    """The control: AAAA BBBB, ten processes each, Student's test on all samples."""
+    """Return the share of false alarms without blocks: AAAA BBBB, Student's test on all samples."""
     visits = STAGES[0]
-    times = simulate.log_times(rng, machine, suites, 2 * visits).reshape(suites, 2, -1)
+    times = simulator.log_times(rng, machine, suites, 2 * visits).reshape(suites, 2, -1)
     n = times.shape[-1]
     error = np.sqrt(times.var(axis=-1, ddof=1).sum(axis=-1) / n)
     gap = np.abs(times[:, 0].mean(axis=-1) - times[:, 1].mean(axis=-1))
@@ -85,7 +91,7 @@ def pooled(rng: np.random.Generator, machine: Machine, suites: int) -> float:
 
 
 def coverage(ctx: Context) -> Outcome:
-    """How many intervals hold the true ratio, by noise and number of blocks."""
+    """Count intervals that contain the true ratio, by kind of noise and number of blocks."""
     suites = ctx.count(4000, 4000, 20_000)
     rng, order = _prepared(ctx, suites)
     measured: dict[str, Any] = {"suites": suites}
@@ -99,62 +105,66 @@ def coverage(ctx: Context) -> Outcome:
     passed = all(low <= value <= high for values in judged.values() for value in values)
     shown = "; ".join(f"{name} {_range(values)}" for name, values in judged.items())
     worst = {name: min(values.values()) for name, values in measured["limits"].items()}
-    told = ", ".join(f"{name} {value:.0%}" for name, value in worst.items())
-    return Outcome(passed, measured, f"{shown}; what it cannot hold: {told}")
+    limits = ", ".join(f"{name} {value:.0%}" for name, value in worst.items())
+    return Outcome(passed, measured, f"{shown}; known limits: {limits}")
 
 
 def covered(d: np.ndarray, truth: float) -> dict[str, float]:
-    """Shares of intervals that hold `truth`, by number of blocks: the tool's, and fewer."""
-    out = {}
+    """Return the share of intervals that contain `truth`, by number of blocks."""
+    shares = {}
     for blocks in (3, 5, *STAGES):
-        t = simulate.fixed(d, blocks).t
-        out[str(blocks)] = share((t.low <= truth) & (truth <= t.high))
-    return out
+        t = simulator.fixed(d, blocks).t
+        shares[str(blocks)] = share((t.low <= truth) & (truth <= t.high))
+    return shares
 
 
 def _limits(rng: np.random.Generator, suites: int) -> dict[str, dict[str, float]]:
-    """What pairing cannot cure, measured so that nobody need find out: no part of the rule."""
+    """Measure noise that pairing cannot remove; it is reported, but not part of the rule."""
     shape = (suites, STAGES[-1])
     skewed = np.log1p(0.03 * np.exp(rng.standard_normal(shape)))
     mean = float(np.log1p(0.03 * np.exp(rng.standard_normal(4_000_000))).mean())
-    own = simulate.remembering(rng, 0.3, shape)
+    state = simulator.autoregression(rng, 0.3, shape)
     return {
         "noise that skews one cell only": covered(skewed, mean),
-        "a state of one cell only": covered(own, 0.0),
+        "a state of one cell only": covered(state, 0.0),
     }
 
 
 def _prepared(ctx: Context, suites: int) -> tuple[np.random.Generator, np.ndarray]:
     rng = np.random.default_rng(ctx.seed)
-    return rng, simulate.orders(ctx.seed, min(suites, SCHEDULES))
+    return rng, simulator.orders(ctx.seed, min(suites, SCHEDULES))
 
 
 def _raced(
     rng: np.random.Generator, machine: Machine, order: np.ndarray, suites: int, effect: float
 ) -> tuple[np.ndarray, list[tuple[np.ndarray, np.ndarray]]]:
-    """d [suites, blocks], and the log times of the first few suites."""
+    """Return d [suites, blocks], and the log times of A and B of the first few suites."""
     d = np.empty((suites, order.shape[1]))
     kept: list[tuple[np.ndarray, np.ndarray]] = []
-    for part, orders in simulate.chunks(order, suites):
-        a, b = simulate.race(rng, machine, orders, effect)
-        d[part] = simulate.differences(a, b, machine.turns)
+    for part, orders in simulator.chunks(order, suites):
+        a, b = simulator.race(rng, machine, orders, effect)
+        d[part] = simulator.differences(a, b, machine.turns)
         kept += list(zip(a[:WHOLE], b[:WHOLE], strict=True)) if not kept else []
     return d, kept
 
 
 def _same_as_summary(d: np.ndarray, a: np.ndarray, b: np.ndarray, turns: bool) -> bool:
-    """Whether this suite's records, summarized, give the interval that d gives, and whether the
-    manager, shown them, would have stopped where `staged` did.
+    """Compare a suite's d with the tool on the suite's records.
+
+    Returns True if the summary of the records has the same interval, and the manager would have
+    stopped at the same number of blocks as `staged`.
     """
-    records, plan = simulate.records(a, b, turns), simulate.plan(0)
+    records = simulator.records(a, b, turns)
+    plan = simulator.plan(0)
     (group,) = summarize(records, reference="A")
-    found = next(c.comparison for c in group.cells if c.comparison)
+    summary = next(c.comparison for c in group.cells if c.comparison)
     t = intervals.t_interval(d)
-    wanted = (math.exp(t.mean), math.exp(t.low), math.exp(t.high), float(t.p))
-    given = (found.ratio, found.low or 0.0, found.high or 0.0, found.p or 0.0)
+    expected = (math.exp(t.mean), math.exp(t.low), math.exp(t.high), float(t.p))
+    actual = (summary.ratio, summary.low or 0.0, summary.high or 0.0, summary.p or 0.0)
     ends = (n for n in STAGES if n == STAGES[-1] or pending.narrow_groups(plan, records, n))
-    same_end = next(ends) == simulate.staged(d[None]).blocks[0]
-    return same_end and found.blocks == len(d) and bool(np.allclose(wanted, given, rtol=1e-9))
+    same_end = next(ends) == simulator.staged(d[None]).blocks[0]
+    same_interval = bool(np.allclose(expected, actual, rtol=1e-9))
+    return same_end and summary.blocks == len(d) and same_interval
 
 
 def _range(rates: list[float]) -> str:

@@ -1,7 +1,7 @@
-"""What the rows `traps` and `leak` measure: ways to cheat at small work, each with its own label.
+"""Workloads of the checks `traps` and `leak`: ways to measure the wrong thing, one per label.
 
-Workers import it. A cell's framework says in which library, its label which trap; any label that
-is none is measured honestly.
+Workers import it. A cell's framework selects the library, its label the workload; any other label
+is measured honestly.
 """
 
 from __future__ import annotations
@@ -20,75 +20,75 @@ from tiebreak.core.seeding import derive
 from tiebreak.selftest.workloads.toy_model import ROWS, WIDTH, Descent, Subject
 
 PERIOD = 7
-"""Calls between two changes of a shape or of a Python int: long enough for warm-up to end."""
+"""Calls between changes of a shape or of a Python int: enough for warm-up to end."""
 
 
 class Zeros(Descent):
-    """Multiplies by nothing, which some libraries do faster."""
+    """All inputs are zero, which some libraries compute faster."""
 
     def draw(self, rng: np.random.Generator) -> np.ndarray:
-        """All zeros."""
+        """Return zeros."""
         return np.zeros((ROWS, WIDTH), np.float32)
 
 
 class Constant(Descent):
-    """The same number everywhere."""
+    """All inputs are the same number."""
 
     def draw(self, rng: np.random.Generator) -> np.ndarray:
-        """All ones."""
+        """Return ones."""
         return np.ones((ROWS, WIDTH), np.float32)
 
 
 class Ignoring(Descent):
-    """Shows real inputs, and computes something that does not need them."""
+    """Declares real inputs, but computes with others."""
 
     def inputs(self) -> tuple[Any, Any]:
-        """Others than those it shows."""
+        """Return zeros instead of the declared inputs."""
         return self.runtime.asarray(0 * self.batch), self.runtime.asarray(0 * self.batch.T)
 
 
 class Growing(Descent):
-    """A batch that grows, as a replay buffer or an episode does: another program each time."""
+    """The batch grows, as a replay buffer or an episode does: each shape is another program."""
 
     def rows(self) -> int:
-        """Now and then one more."""
+        """Return the number of rows: one more every PERIOD calls."""
         return 2 + self.calls // PERIOD
 
     def inputs(self) -> tuple[Any, Any]:
-        """The first rows of the batch."""
+        """Return the first rows of the batch."""
         part = self.batch[: self.rows()]
         return self.runtime.asarray(part), self.runtime.asarray(part.T.copy())
 
 
 class AlwaysGrowing(Growing):
-    """Another program in every call: torch compiles eight and would run the ninth as it is."""
+    """Every call is another program: torch compiles eight and would run the ninth eagerly."""
 
     def rows(self) -> int:
-        """One more."""
+        """Return the number of rows: one more in every call."""
         return 2 + self.calls % (ROWS - 2)
 
 
 class Counting(Descent):
-    """A step count given as a Python int, which compilers take for a constant."""
+    """The step count is a Python int, which compilers treat as a constant."""
 
     static = True
 
     def factor(self) -> int:
-        """Now and then one more."""
+        """Return an int that grows by one every PERIOD calls."""
         return 1 + self.calls // PERIOD
 
 
 class Dead(Descent):
-    """The step does not return its weights: the compiler removes what only they need."""
+    """The step does not return its weights, so that the compiler removes their computation."""
 
     dead = True
 
 
 class Skipping(Descent):
-    """Every second call does nothing, and says so to nobody but the counter."""
+    """Every second call does nothing; only the counter of updates shows it."""
 
     def call(self) -> Any:
-        """A gradient step, or none."""
+        """Make a gradient step, or skip it."""
         if self.calls % 2:
             self.calls += 1
             return self.x[0]
@@ -96,19 +96,19 @@ class Skipping(Descent):
 
 
 class Keeping(Descent):
-    """A leak: every output is kept."""
+    """A leak: keeps every output."""
 
     def call(self) -> Any:
-        """A gradient step."""
+        """Make a gradient step."""
         self.kept.append(super().call())
         return self.kept[-1]
 
 
 class Caching(Descent):
-    """Leaves a compiled program on the disk, where Inductor does."""
+    """Writes a compiled program to the disk, where Inductor does."""
 
     def call(self) -> Any:
-        """A gradient step."""
+        """Make a gradient step."""
         if not self.calls:
             folder = Path(os.environ["TORCHINDUCTOR_CACHE_DIR"])
             folder.mkdir(parents=True, exist_ok=True)
@@ -117,43 +117,45 @@ class Caching(Descent):
 
 
 class Hungry(Descent):
-    """Asks for 64 TiB."""
+    """Allocates 64 TiB."""
 
     def build(self) -> None:
-        """What asks is compiled before warm-up is over: nothing may be traced afterwards."""
+        """Compile the allocation before warm-up ends: nothing may be traced afterwards."""
         super().build()
-        self.ask = HUNGER[self.runtime.name]()
+        self.allocate = ALLOCATORS[self.runtime.name]()
 
     def call(self) -> Any:
-        """A gradient step, at first."""
+        """Make a gradient step; at call PERIOD allocate."""
         if self.calls == PERIOD:
-            self.kept.append(self.ask())
+            self.kept.append(self.allocate())
         return super().call()
 
 
 class Slow(Subject):
-    """JAX returns before it has computed; the outputs are returned as well, so one can wait."""
+    """A slow JAX program: a call returns before it has computed, but its outputs can be awaited."""
 
     def build(self) -> None:
-        """A program of some hundredths of a second."""
+        """Compile a program that takes some hundredths of a second."""
         import jax
         import jax.numpy as jnp
 
-        body = lambda i, a: jnp.tanh(a @ a)  # noqa: E731
+        def body(i, a):
+            return jnp.tanh(a @ a)
+
         self.work = jax.jit(lambda x: jax.lax.fori_loop(0, 20, body, x))
         rng = np.random.default_rng(derive(self.seed, "slow"))
         self.x = self.runtime.asarray(rng.standard_normal((400, 400), dtype=np.float32))
 
     def probe(self, name: str) -> Probe:
-        """One program a call; its own length goes into the proof of work."""
+        """Return a probe of one program per call; its true time goes into the record of work."""
         return Probe("programs", 1, self.call, numbers=lambda out: {"program_s": self.program_s()})
 
     def call(self) -> Any:
-        """Start the program."""
+        """Start the program and return its outputs."""
         return self.work(self.x)
 
     def program_s(self) -> float:
-        """Seconds of one program when it is waited for: the least of five, measured here."""
+        """Return the seconds of one program that is awaited: the least of five."""
         self.sync((self.kept, self.work(self.x)))
         seconds = []
         for _ in range(5):
@@ -164,20 +166,20 @@ class Slow(Subject):
 
 
 class Hidden(Slow):
-    """The outputs are kept from the harness, which cannot wait for what it does not see."""
+    """Hides its outputs from the harness, which therefore cannot wait for them."""
 
     def call(self) -> None:
-        """Start the program."""
+        """Start the program and keep its outputs."""
         self.kept = [super().call()]
 
 
 class Rebuilt(Subject):
-    """Builds an NNX agent in every call, uses it once, drops it."""
+    """Builds an NNX agent in every call, uses it once and drops it."""
 
     enclosed = False
 
     def build(self) -> None:
-        """The class of the agents, and the function that uses them."""
+        """Define the class of the agents, and the function that uses them."""
         from flax import nnx
 
         enclosed = self.enclosed
@@ -195,38 +197,38 @@ class Rebuilt(Subject):
         self.x = self.runtime.asarray(rng.standard_normal((ROWS, WIDTH), dtype=np.float32))
 
     def probe(self, name: str) -> Probe:
-        """One agent a call."""
+        """Return a probe of one agent per call."""
         return Probe("agents", 1, lambda: self.use(self.agent(), self.x), compiles=True)
 
 
 class Enclosed(Rebuilt):
-    """The agent holds a closure over itself: the cache of nnx.jit keeps it, and all its weights."""
+    """A leak: the agent has a closure over itself, so that nnx.jit's cache keeps its weights."""
 
     enclosed = True
 
 
-def _hungry_jax() -> Callable[[], Any]:
+def _allocate_jax() -> Callable[[], Any]:
     import jax
     import jax.numpy as jnp
 
     return jax.jit(lambda: jnp.zeros(1 << 44, jnp.float32)).lower().compile()
 
 
-def _hungry_torch() -> Callable[[], Any]:
+def _allocate_torch() -> Callable[[], Any]:
     import torch
 
     return lambda: torch.zeros(1 << 44)
 
 
-def _hungry_tensorflow() -> Callable[[], Any]:
+def _allocate_tensorflow() -> Callable[[], Any]:
     from tiebreak.frameworks.tensorflow.runtime import tf
 
     return lambda: tf.zeros(1 << 44)
 
 
-HUNGER = {"jax": _hungry_jax, "torch": _hungry_torch, "tensorflow": _hungry_tensorflow}
+ALLOCATORS = {"jax": _allocate_jax, "torch": _allocate_torch, "tensorflow": _allocate_tensorflow}
 
-SUBJECTS = {
+WORKLOADS = {
     "hides its outputs": Hidden,
     "returns its outputs": Slow,
     "shape grows": Growing,
@@ -246,5 +248,5 @@ SUBJECTS = {
 
 
 def make_subject(job: Job) -> Subject:
-    """The subject of a visit: what its label says, or the honest one."""
-    return SUBJECTS.get(job.cells[0].label, Descent)(job)
+    """Return the workload of a visit: the one with its label, or the honest one."""
+    return WORKLOADS.get(job.cells[0].label, Descent)(job)

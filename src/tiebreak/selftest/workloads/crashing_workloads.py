@@ -1,7 +1,7 @@
-"""What the rows of faults, kills and damage measure: a subject without a framework that misbehaves.
+"""Workload of the checks `faults`, `kills` and `damage`: fails on demand, without a framework.
 
-Workers import it. A cell's label says what it does, in the middle of being measured; any label
-that is no fault's is measured in peace. Its visits take a few hundredths of a second.
+Workers import it. A cell's label selects the fault, which occurs during the measurement; any other
+label is measured normally. Its visits take some hundredths of a second.
 """
 
 from __future__ import annotations
@@ -22,20 +22,22 @@ from tiebreak.bench.clock import Timer
 from tiebreak.bench.probes.base import Probe
 from tiebreak.bench.suite.plan import Job
 
-MARK, NOTES = "mark-", "notes.txt"
-"""How the folder is called that marks processes (see children.py), and the notes in it."""
+MARK = "mark-"
+"""Prefix of the folder that marks processes; see process_tracking.py."""
+NOTES = "notes.txt"
+"""Name of the file of notes in it."""
 
-PATIENCE = 4
-"""Calls that go well."""
+FAULTLESS_CALLS = 4
+"""Calls before the fault."""
 
 
 def make_subject(job: Job) -> Subject:
-    """The subject of a visit."""
+    """Return the workload of a visit."""
     return Subject(job)
 
 
 class Subject:
-    """Counts its calls, and is always right about them."""
+    """Counts its calls; one call takes half a millisecond."""
 
     def __init__(self, job: Job):
         self.cell, self.threads, self.calls = job.cells[0], job.threads, 0
@@ -44,13 +46,13 @@ class Subject:
         _note(f"{job.seed} {self.cell.id}")
 
     def load(self) -> None:
-        """Nothing to import."""
+        """Do nothing: there is nothing to import."""
 
     def build(self) -> None:
-        """Nothing to build."""
+        """Do nothing: there is nothing to build."""
 
     def probe(self, name: str) -> Probe:
-        """Half a millisecond a call."""
+        """Return the only probe, whatever its name."""
         return Probe(
             "calls",
             1,
@@ -63,10 +65,13 @@ class Subject:
         )
 
     def call(self) -> float:
-        """One unit of work, or the fault; a worker whose manager was killed would stay for ever."""
+        """Do one unit of work, or the fault.
+
+        Hang if the manager was killed, as a worker would that nothing ends.
+        """
         if os.getppid() != self.parent:
             _hang(self)
-        if self.fault and self.calls == PATIENCE:
+        if self.fault and self.calls == FAULTLESS_CALLS:
             self.fault(self)
         self.calls += 1
         timer = Timer()
@@ -75,27 +80,27 @@ class Subject:
         return self.loss
 
     def sync(self, tree: Any) -> None:
-        """Everything is there when a call returns."""
+        """Do nothing: a call returns when it has finished."""
 
     def compile_count(self) -> int:
-        """Nothing compiles."""
+        """Return 0: nothing is compiled."""
         return 0
 
     def settings(self) -> dict[str, Any]:
-        """As asked for."""
+        """Return the requested settings."""
         return {"threads": self.threads, "precision": self.cell.precision}
 
     def memory(self) -> dict[str, int]:
-        """Nothing to add."""
+        """Return no reading."""
         return {}
 
     def close(self) -> None:
-        """The results are sent; what is sent `twice` says something else the second time."""
+        """Send a second, different result if the label says so; the first has been sent."""
         if self.cell.label == "sends twice":
             self.send('{"status": "failed", "error": "the second", "flags": {}}')
 
     def send(self, result: str, end: str = "}\n") -> None:
-        """A result of one's own, past the worker: its pipe is the second argument."""
+        """Write a result to the manager directly: the pipe's number is the second argument."""
         message = f'{{"cell_id": "{self.cell.id}", "result": {result}{end}'
         os.write(int(sys.argv[2]), message.encode())
 
@@ -106,7 +111,7 @@ def _exit(subject: Subject) -> None:
 
 
 def _exhaust_memory(subject: Subject) -> None:
-    """Take all that there is, below a limit that spares the machine."""
+    """Allocate up to a limit that is harmless to the machine."""
     pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
     limit = pages * resource.getpagesize() + (256 << 20)
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
@@ -122,12 +127,12 @@ def _hang(subject: Subject) -> None:
 
 
 def _leave_child(subject: Subject, own_session: bool = False) -> None:
-    """Leave behind what no SIGTERM ends; the visit itself is in order."""
+    """Leave a child that ignores SIGTERM; the visit itself succeeds."""
     code = "import signal as s; s.signal(s.SIGTERM, s.SIG_IGN); print(1, flush=True); s.pause()"
     options = {"stdout": subprocess.PIPE, "start_new_session": own_session}
     child = subprocess.Popen([sys.executable, "-c", code], **options)
     assert child.stdout
-    child.stdout.readline()  # it is deaf from here on
+    child.stdout.readline()  # it ignores SIGTERM from here on
 
 
 def _flood(subject: Subject) -> None:
@@ -141,7 +146,7 @@ def _diverge(subject: Subject) -> None:
 
 
 def _send_nan(subject: Subject) -> None:
-    """JSON has no NaN, but Python's reader takes it."""
+    """Send NaN, which is not JSON but is accepted by Python's reader."""
     subject.send('{"status": "ok", "flags": {}, "samples_s": [NaN], "value_s": NaN}')
     os._exit(0)
 
@@ -166,7 +171,7 @@ FAULTS: dict[str, Callable[[Subject], object]] = {
 
 
 def _note(text: str) -> None:
-    """One line into the mark's folder, if this process carries one."""
+    """Append a line to the notes in the mark's folder, if this process is marked."""
     for entry in sys.path:
         if Path(entry).name.startswith(MARK):
             with open(Path(entry) / NOTES, "ab", buffering=0) as file:

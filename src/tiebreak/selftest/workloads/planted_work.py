@@ -1,9 +1,9 @@
-"""What the self-test's real visits measure: the ordinary subject, a known number of times.
+"""Workload of real visits: an ordinary probe, repeated a known number of times per call.
 
-A cell says how often in its own words. The probe `update x200` does 200 times what `update` does in
-every call, and says so in its units. `update of 8, 16` does 8 times, then 16, 16, and 8 again. The
-label `x1.05` does 5 % more of the same work behind the back of the stopwatch: its units per call
-stay what they are, its counted work is what it is.
+The names of probes and labels say how often. The probe `update x200` makes 200 calls of `update` in
+each of its calls, and states that in its units. `update of 8, 16` makes 8 calls, then 16, 16, and 8
+again. The label `x1.05` makes 5 % more calls than it states: its units per call do not change, but
+its counted work does.
 """
 
 from __future__ import annotations
@@ -17,22 +17,23 @@ from tiebreak.bench.probes.base import Probe
 from tiebreak.bench.probes.subject import AgentSubject
 from tiebreak.bench.suite.plan import Job
 
-PROBE = re.compile(r"(\w+) x(\d+)")
+REPEATED = re.compile(r"(\w+) x(\d+)")
 MIXED = re.compile(r"(\w+) of (\d+(?:, \d+)*)")
-LABEL = re.compile(r"x(\d+\.\d+)")
+HIDDEN_FACTOR = re.compile(r"x(\d+\.\d+)")
 
 
 class Repeated(AgentSubject):
-    """A row's agent, environment and loop, each of whose calls is many."""
+    """An ordinary subject, each of whose calls is repeated."""
 
     def probe(self, name: str) -> Probe:
-        """`update x200`: the probe `update`, with 200 of its calls in one."""
+        """Return a probe that repeats an ordinary one: `update x200`, `update of 8, 16`."""
         if mixed := MIXED.fullmatch(name):
             return self._mixed(super().probe(mixed[1]), amounts(name))
-        found, planted = PROBE.fullmatch(name), LABEL.fullmatch(self.cell.label)
-        base, times = (found[1], int(found[2])) if found else (name, 1)
+        repeated = REPEATED.fullmatch(name)
+        base, times = (repeated[1], int(repeated[2])) if repeated else (name, 1)
+        hidden = HIDDEN_FACTOR.fullmatch(self.cell.label)
+        calls = round(times * float(hidden[1] if hidden else 1))
         once = super().probe(base)
-        calls = round(times * float(planted[1] if planted else 1))
         return replace(
             once,
             units_per_call=once.units_per_call * times,
@@ -42,8 +43,9 @@ class Repeated(AgentSubject):
         )
 
     def _mixed(self, once: Probe, turns: Sequence[int]) -> Probe:
-        """One call after the other does as much as its turn says; the count proves that it did."""
-        made, updates = [0], next(iter(once.expected))
+        """Return a probe whose calls do the amounts of `turns` in turn, and count them."""
+        made = [0]  # calls so far
+        updates = next(iter(once.expected))
         before = once.counted()[updates]
 
         def call() -> Any:
@@ -66,12 +68,12 @@ class Repeated(AgentSubject):
 
 
 def amounts(name: str) -> tuple[int, ...]:
-    """How often in each turn: `update of 8, 16` -> 8, 16, 16, 8, mirrored as blocks are."""
-    found = MIXED.fullmatch(name)
-    once = tuple(map(int, found[2].split(", "))) if found else ()
+    """Return the amounts of each turn, mirrored as blocks are: `update of 8, 16`: 8, 16, 16, 8."""
+    mixed = MIXED.fullmatch(name)
+    once = tuple(map(int, mixed[2].split(", "))) if mixed else ()
     return once + once[::-1]
 
 
 def make_subject(job: Job) -> Repeated:
-    """What the worker asks for."""
+    """Return the workload of a visit."""
     return Repeated(job)

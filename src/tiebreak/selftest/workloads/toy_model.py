@@ -1,7 +1,7 @@
-"""Gradient descent in three libraries, small and honest: what traps and leaks are planted in.
+"""Gradient descent on a toy model in three libraries; traps and leaks are variants of it.
 
-Workers import it. Compile counters, locks, memory and settings are the runtimes' own, as real
-subjects have them.
+Workers import it. Compile counters, locks, memory and settings come from the runtimes, as in real
+workloads.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ RATE, DECAY = 0.01, 0.1
 
 
 class Subject:
-    """What every subject here has of its runtime."""
+    """Base class: what every workload here takes from its runtime."""
 
     def __init__(self, job: Job):
         self.cell, self.seed, self.threads = job.cells[0], job.seed, job.threads
@@ -40,19 +40,19 @@ class Subject:
         self.fallbacks = self.runtime.fallbacks
 
     def close(self) -> None:
-        """Nothing to release."""
+        """Do nothing: there is nothing to release."""
 
 
 class Descent(Subject):
-    """Gradient steps on one matrix of weights, counted: honest."""
+    """Counted gradient steps on one matrix of weights, measured honestly."""
 
     dead = False
-    """Whether the compiled step keeps its new weights to itself."""
+    """True if the compiled step does not return its new weights."""
     static = False
-    """Whether the step's Python int is one to the compiler as well."""
+    """True if the compiler treats the step's Python int as a constant."""
 
     def build(self) -> None:
-        """Weights, a batch, and the compiled step."""
+        """Make weights, a batch, and the compiled step."""
         rng = np.random.default_rng(derive(self.seed, "descent"))
         self.calls, self.updates = 0, 0
         self.batch = self.draw(rng)
@@ -62,11 +62,11 @@ class Descent(Subject):
         self.step = COMPILERS[self.runtime.name](self)
 
     def draw(self, rng: np.random.Generator) -> np.ndarray:
-        """The batch."""
+        """Draw the batch."""
         return rng.standard_normal((ROWS, WIDTH), dtype=np.float32)
 
     def probe(self, name: str) -> Probe:
-        """One gradient step a call."""
+        """Return a probe of one gradient step per call."""
         return Probe(
             "gradient steps",
             1,
@@ -82,7 +82,7 @@ class Descent(Subject):
         )
 
     def call(self) -> Any:
-        """A gradient step, or what passes for one."""
+        """Make a gradient step and return its outputs."""
         self.calls += 1
         weights, out = self.step(self.weights, *self.inputs(), self.factor())
         self.updates += 1
@@ -91,24 +91,24 @@ class Descent(Subject):
         return out
 
     def inputs(self) -> tuple[Any, Any]:
-        """The batch and its transpose."""
+        """Return the batch and its transpose."""
         return self.x
 
     def varies(self) -> bool:
-        """Whether other inputs give other outputs: what does nothing with them does not."""
+        """Return True if other inputs give other outputs."""
         first = self.runtime.to_numpy(self.call())
         self.x = self.runtime.asarray(-self.batch), self.runtime.asarray(-self.batch.T.copy())
         return not np.array_equal(first, self.runtime.to_numpy(self.call()))
 
     def factor(self) -> int:
-        """A Python int that the step takes."""
+        """Return the Python int that the step takes."""
         return 1
 
 
 def descend(tanh: Callable, w: Any, x: Any, xt: Any, factor: int) -> tuple[Any, Any]:
-    """One step of descent on |tanh(x w)|², in whatever library: (weights, outputs).
+    """Make one step of gradient descent on |tanh(x w)|², in any library.
 
-    Weights decay, so that they change whatever the inputs are.
+    Weights decay, so that they change whatever the inputs are. Returns weights and outputs.
     """
     out = tanh(x @ w)
     slope = xt @ (out * (1 - out * out)) * factor
@@ -116,7 +116,7 @@ def descend(tanh: Callable, w: Any, x: Any, xt: Any, factor: int) -> tuple[Any, 
 
 
 class Step(NamedTuple):
-    """What a step returns."""
+    """Results of a step."""
 
     weights: Any
     out: Any

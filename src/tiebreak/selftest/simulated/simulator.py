@@ -1,8 +1,8 @@
-"""A virtual machine on which programs race: it drifts, each process has its luck, samples jitter.
+"""A simulated machine on which programs race, and the statistics of thousands of runs at once.
 
-Times are natural logarithms of seconds per unit. A *suite* is one run of two cells, A and B; arrays
-are [suites, blocks, samples], so that thousands of suites are judged at once by the very functions
-that judge real ones.
+The machine drifts, each process is faster or slower as a whole, and samples jitter. Times are
+natural logarithms of seconds per unit. A *suite* is one run of two cells, A and B. Arrays are
+[suites, blocks, samples], and are judged by the same functions as real runs.
 """
 
 from __future__ import annotations
@@ -19,36 +19,37 @@ from tiebreak.core.seeding import derive
 from tiebreak.stats import intervals
 
 SAMPLES = 20
-"""Of one visit."""
+"""Samples of one visit."""
 STAGES = (10, 20, 30, 50)
+"""Numbers of blocks at which the scale `full` may stop."""
 HALF_WIDTH = 0.015
-"""The stopping rule of the scale `full`."""
+"""It stops when the half-width of the interval is at most this."""
 CHUNK = 500
-"""Suites simulated at a time; 500 of 50 blocks take 8 MB."""
+"""Suites simulated at a time; 500 suites of 50 blocks take 8 MB."""
 
 
 class Machine(NamedTuple):
-    """How a virtual machine disturbs what it runs. Standard deviations of logarithms."""
+    """How a simulated machine disturbs what it runs; standard deviations are of logarithms."""
 
     drift: float
-    """What one visit moves the whole machine, for ever: a random walk."""
+    """Standard deviation of the machine's random walk, per visit."""
     luck: float
-    """Of a process: memory layout, hash seed, where its threads came to lie."""
+    """Standard deviation between processes: memory layout, hash seed, placement of threads."""
     jitter: float
-    """Of a sample."""
+    """Standard deviation of a sample."""
     warming: float = 0.0
-    """What one visit slows the whole machine down, always: the reason for mirrored blocks."""
+    """Slowdown of the machine per visit, always: the reason for mirrored blocks."""
     bursts: float = 0.0
-    """Chance that something else starts to run during a visit; it lasts 1.5 visits on average."""
+    """Probability that another program starts during a visit; it runs 1.5 visits on average."""
     burst: float = 0.0
-    """How much slower everything is meanwhile."""
+    """Slowdown while it runs."""
     memory: float = 0.0
-    """Not 0: no random walk, but a state that keeps this share of itself until the next visit, and
-    samples that resemble their neighbours just as much."""
+    """If not 0, state and samples are autoregressive with this coefficient, instead of a random
+    walk and independent samples."""
     skewed: bool = False
-    """Luck and jitter are lognormal shares of time that only ever add."""
+    """Luck and jitter are lognormal and only add time."""
     turns: bool = False
-    """Visits of a block sample in turns, as on a CPU; or one after the other, as on a GPU."""
+    """Visits of a block are interleaved, as on a CPU; otherwise they run in turn, as on a GPU."""
 
 
 LEVELS = {
@@ -59,20 +60,20 @@ LEVELS = {
         drift=0.1, luck=0.006, jitter=0.03, warming=0.02, bursts=0.2, burst=0.9, turns=True
     ),
 }
-"""Visits of one cell then scatter by about 1, 5 and 13 %: the least, the middle and the most of the
-published runs on two cores. In the last one the machine is far worse, as two cores with neighbours
-were on some days, and visits take turns."""
+"""Visits of one cell scatter by about 1, 5 and 13 % on the first three: the least, the median and
+the most of the published runs on two cores. The last one is far noisier, as shared hosts were on
+some days, and its visits are interleaved."""
 
 
 def orders(seed: int, suites: int, blocks: int = STAGES[-1]) -> np.ndarray:
-    """Whether A goes before B, [suites, blocks], as the manager's own schedule has it."""
+    """Return [suites, blocks] booleans: does A run before B, by the manager's own schedule?"""
     plans = (plan(derive(seed, "plan", i)) for i in range(suites))
-    firsts = [[p.block(k)[0][0].cells[0].label == "A" for k in range(blocks)] for p in plans]
-    return np.array(firsts)
+    a_first = [[p.block(k)[0][0].cells[0].label == "A" for k in range(blocks)] for p in plans]
+    return np.array(a_first)
 
 
 def plan(seed: int) -> Plan:
-    """The simulated suite as a real one would be planned."""
+    """Return the plan of a simulated suite, as a real one would be planned."""
     settings = Scale(blocks=STAGES[-1], stages=STAGES, half_width=HALF_WIDTH)
     return Plan("simulated", "full", seed, settings, tuple(_cell(label) for label in "AB"))
 
@@ -80,12 +81,22 @@ def plan(seed: int) -> Plan:
 def race(
     rng: np.random.Generator, machine: Machine, order: np.ndarray, effect: np.ndarray | float = 0.0
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Log times of A and of B, whose work is exp(`effect`) (one, or one per suite) as much."""
+    """Simulate races of A against B.
+
+    Args:
+      rng: random numbers.
+      machine: how the machine disturbs them.
+      order: [suites, blocks] booleans, True if A runs first.
+      effect: ln(work of B / work of A), one for all suites or [suites].
+
+    Returns:
+      Log times of A and of B, [suites, blocks, samples] each.
+    """
     suites, blocks = order.shape
     times = _states(rng, machine, suites, 2 * blocks).reshape(suites, blocks, 2, SAMPLES)
     if machine.turns:
         rounds = times.reshape(suites, blocks, SAMPLES, 2)
-        rounds[:, :, 1::2] = rounds[:, :, 1::2, ::-1].copy()  # each the other way round
+        rounds[:, :, 1::2] = rounds[:, :, 1::2, ::-1].copy()  # every second round runs in reverse
         times = np.moveaxis(rounds, -1, 2)
     times = times + _scatter(rng, machine, machine.luck, (suites, blocks, 2, 1))
     first, second = times[:, :, 0], times[:, :, 1]
@@ -95,17 +106,17 @@ def race(
 
 
 def log_times(rng: np.random.Generator, machine: Machine, suites: int, visits: int) -> np.ndarray:
-    """One program in fresh processes, one after the other: [suites, visits, samples]."""
+    """Simulate one program in fresh processes, one after the other: [suites, visits, samples]."""
     luck = _scatter(rng, machine, machine.luck, (suites, visits, 1))
     return _states(rng, machine, suites, visits) + luck
 
 
 def _states(rng: np.random.Generator, machine: Machine, suites: int, visits: int) -> np.ndarray:
-    """What the machine does to the samples of these visits, whichever process they are of."""
+    """Simulate the machine's effect on samples, whatever the process: [suites, visits, samples]."""
     shape = (suites, visits, SAMPLES)
     if machine.memory:
-        state = machine.drift * remembering(rng, machine.memory, (suites, visits))[..., None]
-        return state + machine.jitter * remembering(rng, machine.memory, shape)
+        state = machine.drift * autoregression(rng, machine.memory, (suites, visits))[..., None]
+        return state + machine.jitter * autoregression(rng, machine.memory, shape)
     step = machine.drift / math.sqrt(SAMPLES)
     walk = np.cumsum(
         rng.normal(machine.warming / SAMPLES, step, (suites, visits * SAMPLES)), axis=1
@@ -122,8 +133,11 @@ def _scatter(
     return np.log1p(size * np.exp(drawn)) if machine.skewed else size * drawn
 
 
-def remembering(rng: np.random.Generator, keep: float, shape: tuple[int, ...]) -> np.ndarray:
-    """A first-order autoregression along the last axis, with unit variance everywhere."""
+def autoregression(rng: np.random.Generator, keep: float, shape: tuple[int, ...]) -> np.ndarray:
+    """Draw a first-order autoregression along the last axis, with unit variance everywhere.
+
+    x[i] = keep · x[i - 1] + sqrt(1 - keep²) · noise[i]
+    """
     out = rng.standard_normal(shape)
     for i in range(1, shape[-1]):
         out[..., i] = keep * out[..., i - 1] + math.sqrt(1 - keep**2) * out[..., i]
@@ -131,7 +145,7 @@ def remembering(rng: np.random.Generator, keep: float, shape: tuple[int, ...]) -
 
 
 def _bursts(rng: np.random.Generator, chance: float, suites: int, visits: int) -> np.ndarray:
-    """1.0 while something else runs, [suites, visits * samples]."""
+    """Draw [suites, visits * samples]: 1.0 while another program runs."""
     suite, visit = np.nonzero(rng.random((suites, visits)) < chance)
     start = visit * SAMPLES + rng.integers(SAMPLES, size=len(visit))
     length = rng.geometric(1 / (1.5 * SAMPLES), size=len(visit))
@@ -142,14 +156,17 @@ def _bursts(rng: np.random.Generator, chance: float, suites: int, visits: int) -
 
 
 def chunks(order: np.ndarray, suites: int) -> Iterator[tuple[slice, np.ndarray]]:
-    """`suites` in parts that fit into memory, each with its schedules, which are used in turn."""
+    """Yield slices of suites that fit into memory, each with its schedules (reused in turn)."""
     for start in range(0, suites, CHUNK):
         part = slice(start, min(start + CHUNK, suites))
         yield part, order[np.arange(part.start, part.stop) % len(order)]
 
 
 def differences(a: np.ndarray, b: np.ndarray, turns: bool = False) -> np.ndarray:
-    """d = ln A - ln B by block, of medians in seconds; of neighbours' ratios if they took turns."""
+    """Return d = ln(time of A) - ln(time of B) by block, as the tool computes it.
+
+    Of the medians of samples or, if the visits were interleaved, of the median of their ratios.
+    """
     if turns:
         return np.log(np.median(np.exp(a - b), axis=-1))
     return np.log(np.median(np.exp(a), axis=-1)) - np.log(np.median(np.exp(b), axis=-1))
@@ -159,16 +176,17 @@ class Judged(NamedTuple):
     """What the tool says about each suite."""
 
     blocks: np.ndarray
+    """[suites] number of blocks used."""
     t: intervals.Interval
 
 
 def fixed(d: np.ndarray, blocks: int) -> Judged:
-    """The first `blocks` blocks of each suite."""
+    """Judge the first `blocks` blocks of each suite."""
     return Judged(np.full(len(d), blocks), intervals.t_interval(d[:, :blocks]))
 
 
 def staged(d: np.ndarray) -> Judged:
-    """As at the scale `full`: more blocks until the interval is narrow enough, or all are used."""
+    """Judge as at scale `full`: add blocks until the interval is narrow enough, or all are used."""
     judged = fixed(d, STAGES[0])
     for blocks in STAGES[1:]:
         wide = half_width(judged.t) > HALF_WIDTH
@@ -179,20 +197,20 @@ def staged(d: np.ndarray) -> Judged:
 
 
 def half_width(t: intervals.Interval) -> np.ndarray:
-    """Half the width of the interval, on the logarithm, as `Comparison.half_width`."""
+    """Return half the width of the log interval, as `Comparison.half_width`."""
     return (t.high - t.low) / 2
 
 
 def different(t: intervals.Interval) -> np.ndarray:
-    """Whether the interval excludes a ratio of 1."""
+    """Return whether the interval excludes a ratio of 1."""
     return (t.low > 0) | (t.high < 0)
 
 
 def verdicts(t: intervals.Interval) -> np.ndarray:
-    """-1 SLOWER, 1 FASTER, 0 neither, for B against A."""
-    names = {"FASTER": 1, "SLOWER": -1}
-    found = [names.get(intervals.verdict(*map(float, row)), 0) for row in zip(*t[:4], strict=True)]
-    return np.array(found)
+    """Return the verdict on B for each suite: -1 SLOWER, 1 FASTER, 0 neither."""
+    signs = {"FASTER": 1, "SLOWER": -1}
+    rows = zip(t.mean, t.low, t.high, t.p, strict=True)
+    return np.array([signs.get(intervals.verdict(*map(float, row)), 0) for row in rows])
 
 
 def _cell(label: str) -> Cell:
@@ -200,23 +218,31 @@ def _cell(label: str) -> Cell:
 
 
 def records(a: np.ndarray, b: np.ndarray, turns: bool = False) -> list[dict[str, Any]]:
-    """One suite ([blocks, samples]) as the records that a real run would have stored."""
-    out = []
+    """Return one suite, [blocks, samples] each, as the records that a real run would store."""
+    stored = []
     for label, times in zip("AB", (a, b), strict=True):
         cell = _cell(label)
-        about = {"kind": "visit", "run_id": "simulated", "fingerprint": "", "status": "ok"}
-        about |= {"cell_id": cell.id, "group": cell.group, "cell": {**vars(cell)}}
-        about |= {"units_per_sample": 1, "unit": "units"}
-        out += [
-            {
-                **empty_result("ok", ""), **about, "block": block,
-                "samples_s": np.exp(samples).tolist(), "turns": str(block) if turns else "",
-            }
-            for block, samples in enumerate(times)
-        ]  # fmt: skip
-    return out
+        for block, samples in enumerate(times):
+            stored.append(
+                {
+                    **empty_result("ok", ""),
+                    "kind": "visit",
+                    "run_id": "simulated",
+                    "fingerprint": "",
+                    "status": "ok",
+                    "cell_id": cell.id,
+                    "group": cell.group,
+                    "cell": {**vars(cell)},
+                    "units_per_sample": 1,
+                    "unit": "units",
+                    "block": block,
+                    "samples_s": np.exp(samples).tolist(),
+                    "turns": str(block) if turns else "",
+                }
+            )
+    return stored
 
 
 def share(values: Sequence[bool] | np.ndarray, digits: int = 5) -> float:
-    """The mean of truths, rounded for a record."""
+    """Return the share of True values, rounded for a record."""
     return round(float(np.mean(values)), digits)

@@ -1,6 +1,6 @@
-"""What would make timings untrustworthy on this machine, each with its remedy.
+"""Find what would disturb timings on this machine, each with its remedy.
 
-Everything here is read from files and the environment; no framework is asked.
+Everything is read from files and the environment; no framework is started.
 """
 
 from __future__ import annotations
@@ -23,23 +23,23 @@ TIMING_VARIABLES = (
     "TF_XLA_FLAGS", "TORCHDYNAMO_DISABLE", "TORCHINDUCTOR_CACHE_DIR", "TORCH_COMPILE_DISABLE",
     "TORCH_LOGS", "XLA_FLAGS", "XLA_PYTHON_CLIENT_PREALLOCATE",
 )  # fmt: skip
-"""Environment variables that change how fast a framework runs, or what it runs."""
+"""Environment variables that change how fast a framework runs, or which code it runs."""
 
 
 class Finding(NamedTuple):
-    """One thing that disturbs timings, and what to do about it."""
+    """One disturbance of timings, and what to do about it."""
 
     what: str
     remedy: str
 
 
-def variables() -> dict[str, str]:
-    """Those of TIMING_VARIABLES that are set."""
+def timing_variables() -> dict[str, str]:
+    """Return those of TIMING_VARIABLES that are set, with their values."""
     return {name: os.environ[name] for name in TIMING_VARIABLES if name in os.environ}
 
 
-def caches() -> dict[str, str]:
-    """Compile caches that outlive a process -> where they are, or `off`."""
+def compile_caches() -> dict[str, str]:
+    """Return where each framework keeps its persistent compile cache, or `off`."""
     inductor = os.environ.get("TORCHINDUCTOR_CACHE_DIR")
     return {
         "torch": inductor or f"{tempfile.gettempdir()}/torchinductor_<user>",
@@ -49,18 +49,27 @@ def caches() -> dict[str, str]:
 
 
 def findings(root: Path = Path("/")) -> list[Finding]:
-    """Everything that is wrong here; `root` is where /proc and /sys are."""
+    """Return everything that would disturb timings.
+
+    root: folder that holds /proc and /sys.
+    """
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    parts = (
-        _load(root, cpus), _pressure(root), _clock(root), _limit(root, cpus), _memory(root),
-        _power(root), _settings(variables()), _room(), _few(cpus),
-    )  # fmt: skip
-    return [finding for part in parts for finding in part]
+    return [
+        *_load(root, cpus),
+        *_pressure(root),
+        *_clock(root),
+        *_cpu_quota(root, cpus),
+        *_memory(root),
+        *_battery(root),
+        *_variables(timing_variables()),
+        *_disk_space(),
+        *_cpu_count(cpus),
+    ]
 
 
 def _load(root: Path, cpus: int) -> Iterator[Finding]:
-    words = read(root / "proc/loadavg").split()
-    load = float(words[0]) if words else 0.0
+    fields = read(root / "proc/loadavg").split()
+    load = float(fields[0]) if fields else 0.0
     if load > 0.25 * cpus:
         yield Finding(
             f"other programs are running: load average {load:.2f} on {cpus} CPUs",
@@ -73,7 +82,7 @@ def _pressure(root: Path) -> Iterator[Finding]:
     share = float(some.partition("avg10=")[2].split(" ")[0] or 0) if "avg10=" in some else 0.0
     if share > 5.0:
         yield Finding(
-            f"programs waited for a CPU {share:.0f} % of the last 10 s", "end what else is running"
+            f"programs waited for a CPU {share:.0f} % of the last 10 s", "end the other programs"
         )
 
 
@@ -93,14 +102,17 @@ def _clock(root: Path) -> Iterator[Finding]:
         )
 
 
-def _limit(root: Path, cpus: int) -> Iterator[Finding]:
-    words = read(root / "sys/fs/cgroup/cpu.max").split()
-    if len(words) == 2 and words[0] != "max" and int(words[0]) / int(words[1]) < cpus:
+def _cpu_quota(root: Path, cpus: int) -> Iterator[Finding]:
+    fields = read(root / "sys/fs/cgroup/cpu.max").split()
+    if len(fields) != 2 or fields[0] == "max":
+        return
+    quota = int(fields[0]) / int(fields[1])
+    if quota < cpus:
         yield Finding(
-            f"this container may use {int(words[0]) / int(words[1]):.2g} CPUs' time but sees "
-            f"{cpus}: it is throttled when all are busy",
-            f"give it whole CPUs (docker run --cpuset-cpus), or start with taskset -c 0-"
-            f"{max(0, int(words[0]) // int(words[1]) - 1)}",
+            f"this container may use {quota:.2g} CPUs' time but sees {cpus}: it is throttled when "
+            "all are busy",
+            "give it whole CPUs (docker run --cpuset-cpus), or start with taskset -c 0-"
+            f"{max(0, int(quota) - 1)}",
         )
 
 
@@ -109,28 +121,31 @@ def _memory(root: Path) -> Iterator[Finding]:
     kib = {words[0].rstrip(":"): int(words[1]) for words in lines if len(words) > 1}
     swapped = kib.get("SwapTotal", 0) - kib.get("SwapFree", 0)
     if swapped > 64 * 1024:
-        yield Finding(f"{swapped >> 10} MiB are swapped out", "close what holds memory; swapoff -a")
+        yield Finding(
+            f"{swapped >> 10} MiB are swapped out",
+            "close programs that use much memory; sudo swapoff -a",
+        )
     if kib.get("MemAvailable", 4 << 20) < 4 << 20:
         yield Finding(
             f"only {kib['MemAvailable'] / (1 << 20):.1f} GiB of memory are free; compiling needs 4",
-            "close what holds memory",
+            "close programs that use much memory",
         )
 
 
-def _power(root: Path) -> Iterator[Finding]:
+def _battery(root: Path) -> Iterator[Finding]:
     for supply in sorted(root.glob("sys/class/power_supply/*/status")):
         if read(supply) == "Discharging":
             yield Finding("this machine runs on its battery", "plug it in")
             return
 
 
-def _settings(found: Mapping[str, str]) -> Iterator[Finding]:
-    if found:
-        told = ", ".join(f"{name}={value}" for name, value in found.items())
-        yield Finding(f"the environment changes timings: {told}", f"unset {' '.join(found)}")
+def _variables(variables: Mapping[str, str]) -> Iterator[Finding]:
+    if variables:
+        values = ", ".join(f"{name}={value}" for name, value in variables.items())
+        yield Finding(f"the environment changes timings: {values}", f"unset {' '.join(variables)}")
 
 
-def _room() -> Iterator[Finding]:
+def _disk_space() -> Iterator[Finding]:
     free = shutil.disk_usage(tempfile.gettempdir()).free
     if free < 2 << 30:
         yield Finding(
@@ -139,9 +154,9 @@ def _room() -> Iterator[Finding]:
         )
 
 
-def _few(cpus: int) -> Iterator[Finding]:
+def _cpu_count(cpus: int) -> Iterator[Finding]:
     if cpus < 2:
         yield Finding(
-            "one CPU only: whatever else runs, this command included, delays the measurement",
+            "one CPU only: every other process, this command included, delays the measurement",
             "use a machine with two or more",
         )

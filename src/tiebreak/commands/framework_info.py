@@ -1,7 +1,7 @@
-"""What one framework sees when it starts: run as `python -m tiebreak.commands.probe FRAMEWORK`.
+"""Report which devices and settings a framework sees when it starts.
 
-`tiebreak doctor` starts a fresh interpreter for each, so that none sees what another has set, and
-reads the JSON on the last line of its output.
+`tiebreak doctor` runs `python -m tiebreak.commands.framework_info FRAMEWORK` for each framework in
+a fresh interpreter, so that none sees what another has set, and reads the JSON on the last line.
 """
 
 from __future__ import annotations
@@ -17,15 +17,20 @@ from tiebreak import registry
 TIME_LIMIT_S = 120
 
 
-def ask(framework: str) -> dict[str, Any]:
-    """Probe in a fresh interpreter: devices, threads, matmul_precision, blas; or error."""
-    command = [sys.executable, "-m", "tiebreak.commands.probe", framework]
+def run_in_subprocess(framework: str) -> dict[str, Any]:
+    """Return devices, threads, matmul_precision and blas, from a fresh interpreter; or an error."""
+    command = [sys.executable, "-m", "tiebreak.commands.framework_info", framework]
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
     try:
         done = subprocess.run(
-            command, capture_output=True, text=True, timeout=TIME_LIMIT_S, env=environment,
-            stdin=subprocess.DEVNULL, check=False,
-        )  # fmt: skip
+            command,
+            capture_output=True,
+            text=True,
+            timeout=TIME_LIMIT_S,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            check=False,
+        )
     except subprocess.TimeoutExpired:
         return {"error": f"did not start within {TIME_LIMIT_S} s"}
     if done.returncode == 0:
@@ -37,11 +42,11 @@ def ask(framework: str) -> dict[str, Any]:
 
 
 def main(framework: str) -> None:
-    """Import everything that the framework needs and print what its array library sees."""
+    """Import everything that the framework needs, and print what its array library sees."""
     row = registry.framework(framework)
     for package in row.packages:
         registry.load(package)
-    print(json.dumps(_PROBES[row.runtime]()))
+    print(json.dumps(_BY_RUNTIME[row.runtime]()))
 
 
 def _torch() -> dict[str, Any]:
@@ -63,17 +68,17 @@ def _torch() -> dict[str, Any]:
 def _tensorflow() -> dict[str, Any]:
     import tensorflow as tf
 
+    devices = tf.config.list_physical_devices()
     threading = tf.config.threading
     intra = threading.get_intra_op_parallelism_threads()
     inter = threading.get_inter_op_parallelism_threads()
     tf32 = tf.config.experimental.tensor_float_32_execution_enabled()
     return {
-        "devices": [d.name.removeprefix("/physical_device:") for d in
-                    tf.config.list_physical_devices()],
+        "devices": [device.name.removeprefix("/physical_device:") for device in devices],
         "threads": f"{intra or 'all'} + {inter or 'all'} inter-op",
         "matmul_precision": "tf32 where the device has it" if tf32 else "float32",
         "blas": "Eigen, oneDNN" if os.environ.get("TF_ENABLE_ONEDNN_OPTS") != "0" else "Eigen",
-    }  # fmt: skip
+    }
 
 
 def _jax() -> dict[str, Any]:
@@ -92,7 +97,7 @@ def _usable_cpus() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-_PROBES = {"torch": _torch, "tensorflow": _tensorflow, "jax": _jax}
+_BY_RUNTIME = {"torch": _torch, "tensorflow": _tensorflow, "jax": _jax}
 
 
 if __name__ == "__main__":
