@@ -14,9 +14,9 @@ from tiebreak.report import flags
 from tiebreak.stats.ratios import summarize
 
 SET = (
-    ("bench/**/*.py", r'fail\(\s*result, "([a-z_]+)"', "nan"),
+    ("bench/**/*.py", r'invalidate\(\s*result, "([a-z_]+)"', "nan"),
     ("bench/**/*.py", r'flags"?\]?\["([a-z_]+)"\]', "contended"),
-    ("bench/worker/sampling.py", r'out\["([a-z_]+)"\] = ', "too_short"),
+    ("bench/worker/sampling.py", r'measured\["([a-z_]+)"\] = ', "too_short"),
     ("stats/sample_flags.py", r'flags\["([a-z_]+)"\] = ', "noisy"),
     ("bench/**/*.py", r'flags"?\]? = \{\*\*[^}]*"([a-z_]+)": ', "clock_mismatch"),
 )
