@@ -1,4 +1,4 @@
-"""What all agents in TensorFlow share: the state, canonical names and updates in place.
+"""Plumbing of all agents in TensorFlow: the state, canonical names and updates in place.
 
 The weights of one optimizer are one flat variable (see ops.py). Functions that change a state write
 into its variables and return it.

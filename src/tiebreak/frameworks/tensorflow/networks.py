@@ -149,7 +149,10 @@ class Policy(_Network):
 class Value(_Network):
     """State value: obs [B, observation_size] -> [B]."""
 
-    outputs = 1
+    @property
+    def outputs(self) -> int:
+        """Numbers that the last layer returns."""
+        return 1
 
     def __call__(self, weights: Mapping[str, Array], obs: Array) -> Array:
         return self.torso(weights, obs)[..., 0]
