@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import jax
@@ -10,13 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import struct
-from training.fakes import CONFIG
 
 from tiebreak.core.errors import UsageError
 from tiebreak.envs.bridge import BridgeEnv
 from tiebreak.envs.jax_simulator import MIN_STARTS, SimulatedEnv, split_physics
 from tiebreak.envs.jax_state import dump_tree, load_tree
-from tiebreak.training import train as training
 
 STEPS, NUM_ENVS = 10, 3
 LUCK, NOISE, TIME = range(3)
@@ -211,14 +208,6 @@ def test_the_bridge_steps_compiled_once_and_counts_failures():
     assert np.isfinite(step.obs).all()
     assert (np.asarray(bridge.failures()) == STEPS).all()
     assert bridge._step._cache_size() == bridge._draw._cache_size() == 1
-
-
-def test_failures_of_the_simulator_stand_in_the_log_and_are_told(loop, tmp_path, capsys):
-    loop.failures = 3
-    training.train("ppo", "linen", "gymnax/CartPole-v1", out="run", config=CONFIG)
-    last = (tmp_path / "run/metrics.jsonl").read_text().splitlines()[-1]
-    assert json.loads(last)["failures"] == 3
-    assert "the simulator failed 3 times (NaN)" in capsys.readouterr().err
 
 
 def test_physics_are_chosen_in_the_name():

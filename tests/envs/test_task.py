@@ -14,6 +14,7 @@ from tiebreak.envs.task import Task
     [
         ("gymnax/CartPole-v1", ("gymnax", "CartPole-v1", "")),
         ("playground/CheetahRun@warp", ("playground", "CheetahRun", "warp")),
+        ("brax/ant@", ("brax", "ant@", "")),
         ("gymnasium/my_module:Mine-v0", ("gymnasium", "my_module:Mine-v0", "")),
         ("gymnasium/mine/Nested-v0", ("gymnasium", "mine/Nested-v0", "")),
     ],

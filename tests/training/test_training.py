@@ -149,6 +149,13 @@ def test_an_impossible_loop_is_refused_before_any_task_is_made(loop, monkeypatch
         training.train("ppo", "tensorflow", ASKED[2], loop="fused", overrides={"num_envs": 2})
 
 
+def test_failures_of_the_simulator_stand_in_the_log_and_are_told(loop, tmp_path, capsys):
+    loop.failures = 3
+    training.train(*ASKED, out="run", config=CONFIG)
+    assert lines(tmp_path / "run")[-1]["failures"] == 3
+    assert "the simulator failed 3 times (NaN)" in capsys.readouterr().err
+
+
 def test_default_folders_are_new_each_time(loop, tmp_path):
     name = "ppo-linen-gymnax-CartPole-v1-s0"
     assert [train(out=None).out.name for _ in range(3)] == [name, f"{name}-2", f"{name}-3"]

@@ -37,6 +37,8 @@ class Task:
         if engine not in registry.ENGINES:
             raise unknown("engine", engine, registry.ENGINES)
         name, _, physics = rest.partition("@")
+        if not physics:  # `name@` stays as it is, for the engine to refuse
+            name = rest
         return cls(engine, name, physics)
 
     @property
