@@ -9,7 +9,7 @@ SCALE ?= quick
 VENV := .venv
 PY := $(VENV)/bin/python
 MINIMUM := import sys; sys.exit(sys.version_info < (3, 11))
-MACHINE_NAME := from tiebreak.bench.machine import machine; print(machine.folder_name())
+MACHINE_NAME := from tiebreak.bench.machine import fingerprint; print(fingerprint.folder_name())
 GPU_SUITES := fasttd3 population gymnax-ppo
 HEADERS := import sysconfig, os; h = sysconfig.get_paths()["include"]; exit(not os.path.exists(h + "/Python.h"))
 

@@ -1,4 +1,4 @@
-"""Rooms and doors: which part may import which (docs/adding.md has the picture)."""
+"""Rooms and doors: which part may import which (docs/architecture.md has the picture)."""
 
 from __future__ import annotations
 
