@@ -197,8 +197,8 @@ def test_the_example_is_a_suite_and_no_built_in_one():
     assert suite.SCHEMA_FILE.is_file()
 
 
-def test_the_race_in_the_readme_loads(tmp_path):
-    (race,) = blocks("toml", "README.md")
+def test_the_race_in_the_documents_loads(tmp_path):
+    (race,) = blocks("toml", "docs/benchmarks.md")
     plan = load(tmp_path, MINIMAL.partition("[[races]]")[0] + race)
     assert len(plan.groups()) == 3 * 2 * 2 * 2
 
