@@ -31,7 +31,7 @@ def events(monkeypatch):
 
 
 def kinds(events):
-    return [kind for kind, _ in events]
+    return [kind for kind, _ in events if kind != "open"]
 
 
 def of_kind(events, kind):
@@ -46,13 +46,14 @@ def test_a_tracker_receives_all_that_is_logged_in_order(
 ):
     train(**EVERY)
     assert kinds(events)[0] == "start"
+    assert of_kind(events, "open") == [None]
     assert of_kind(events, "start") == [("ppo", 0)]
     assert kinds(events)[-2:] == ["finish", "close"]
     assert of_kind(events, "finish") == ["ok"]
 
     logged = of_kind(events, "metrics")
     assert [line for _, line in logged] == lines(tmp_path / "run")
-    steps = [step for kind, (step, _) in events[1:-2] if kind in ("metrics", "evaluation")]
+    steps = [value[0] for kind, value in events if kind in ("metrics", "evaluation")]
     assert steps == sorted(steps)
     evaluations = [json.loads(x) for x in (tmp_path / "run/eval.jsonl").read_text().splitlines()]
     expected = [(line["steps"], line["returns"]) for line in evaluations]
@@ -71,6 +72,8 @@ def test_a_resumed_run_starts_its_trackers_at_the_checkpoint(
     events.clear()
     train(resume=True, **EVERY)
     assert of_kind(events, "start") == [("ppo", 608)]
+    ((position, _),) = of_kind(events, "open")  # what `position` returned at the checkpoint
+    assert position > 0
     steps = [step for step, _ in of_kind(events, "metrics")]
     assert steps[0] > 608
     assert steps == [line["steps"] for line in lines(tmp_path / "run") if line["steps"] > 608]
@@ -83,6 +86,17 @@ def test_a_tracker_hears_of_a_run_that_fails(loop, events):
         train()
     assert kinds(events) == ["start", "metrics", "finish", "close"]
     assert of_kind(events, "finish") == ["failed"]
+
+
+def test_a_run_that_fails_keeps_what_a_tracker_has_written(events, monkeypatch, loop, tmp_path):
+    def fail():
+        (tmp_path / "run" / "recorder.txt").write_text("output of a tracker")
+        raise ValueError("the environment is broken")
+
+    monkeypatch.setattr(loop, "run", fail)
+    with pytest.raises(ValueError, match="the environment is broken"):
+        train()
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["recorder.txt"]
 
 
 class ManyAgents(FakeLoop):

@@ -50,8 +50,28 @@ class Marks:
     """Lines and bytes of metrics.jsonl up to here."""
     evaluations: tuple[int, int] = (0, 0)
     """Lines and bytes of eval.jsonl up to here."""
+    other_positions: dict[str, tuple[int, int]] = dataclasses.field(default_factory=dict)
+    """Where the output of other trackers ends, by the name that they chose."""
     resumed: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     """Steps at which the run was resumed, and whether exactly."""
+
+    def positions(self) -> dict[str, tuple[int, int]]:
+        """Return where each tracker's output ends (see `Tracker.position`)."""
+        return {
+            "metrics": self.metrics,
+            "evaluations": self.evaluations,
+            **self.other_positions,
+        }
+
+    def with_positions(self, positions: Mapping[str, tuple[int, int]]) -> Marks:
+        """Return a copy with new positions of the trackers' output."""
+        others = dict(positions)
+        return dataclasses.replace(
+            self,
+            metrics=others.pop("metrics", self.metrics),
+            evaluations=others.pop("evaluations", self.evaluations),
+            other_positions=others,
+        )
 
 
 def save(folder: Path, arrays: Arrays, config_hash: str, marks: Marks) -> None:

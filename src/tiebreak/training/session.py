@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import math
 import signal
 import threading
@@ -142,7 +141,7 @@ class Session:
             title=f"{request.algorithm} {request.framework} {request.task}",
             total_steps=self.total_steps,
             evaluates=bool(self._eval_every),
-            positions={"metrics": marks.metrics, "evaluations": marks.evaluations},
+            positions=marks.positions(),
             show_progress=self._progress,
         )
         try:
@@ -269,7 +268,7 @@ class Session:
         if not self._checkpoint_every or self.marks.saved_at == self.loop.steps:
             return
         self.marks.saved_at = self.loop.steps
-        self.marks = dataclasses.replace(self.marks, **self.trackers.position())
+        self.marks = self.marks.with_positions(self.trackers.position())
         arrays, config_hash = self.loop.dump(), self.config["config_hash"]
         try:
             checkpoints.save(self.folder, arrays, config_hash, self.marks)
@@ -380,7 +379,7 @@ class Session:
             return
         for name in ("config.json", "metrics.jsonl", "eval.jsonl"):
             (self.folder / name).unlink(missing_ok=True)
-        if self._is_new_folder:
+        if self._is_new_folder and not any(self.folder.iterdir()):  # else a tracker has written
             self.folder.rmdir()
 
 
