@@ -1,6 +1,6 @@
-"""Randomness as data: an algorithm names what it draws, the runtime draws it on its own device.
+"""Random numbers as data: an algorithm lists its draws, and the runtime draws them on its device.
 
-`sample` is the NumPy reference of every kind; runtimes implement the same distributions.
+`sample` is the NumPy reference of every kind. Runtimes implement the same distributions.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What all but PPO have in common: what travels, and the settings of the loop."""
+"""What all off-policy algorithms share: their data types, and the settings of the loop."""
 
 from __future__ import annotations
 
@@ -18,44 +18,47 @@ class Act(NamedTuple):
     """What `act` returns for N observations."""
 
     action: Array
-    """[N] int32, or [N, A] floats within the bounds: what the environment executes."""
+    """[N] int32, or [N, A] floats within the bounds, for the environment."""
     raw_action: Array
-    """The same in the learner's own terms, which is what the replay keeps: for a box in [-1, 1]."""
+    """The same for learner and replay: for a box scaled to [-1, 1]."""
 
 
 class ActNoise(NamedTuple):
-    """What exploration is drawn from where every episode has a σ of its own; [T, N, …] (0025)."""
+    """Draws of exploration with a noise scale σ per episode, [T, N, …] (decision 0025)."""
 
     normal: Array
-    """[…, A]: what the σ of an environment's episode multiplies"""
+    """[…, A] standard normal; multiplied by the σ of the environment's episode."""
     uniform: Array
-    """[0, 1): the σ of an episode that begins with this step, within its range"""
+    """[…] in [0, 1): position in its range of the σ of an episode that begins with this step."""
 
 
 class Exploring(NamedTuple):
-    """What is known of N environments between two steps, where every episode has a σ."""
+    """State of N environments between two steps, for exploration with a σ per episode."""
 
     scale: Array
-    """[N]: the σ of the last step"""
+    """[N]: σ of the last step."""
     terminated: Array
-    """[N] bool: whether the last step ended an episode, as does the next"""
+    """[N] bool: the last step ended an episode."""
     truncated: Array
+    """[N] bool: the last step cut an episode."""
 
 
 class Explored(NamedTuple):
-    """What acting with a σ for every episode returns."""
+    """Result of acting with a σ per episode."""
 
     action: Array
-    """As Act's, like the next."""
+    """As in Act."""
     raw_action: Array
+    """As in Act."""
     scale: Array
-    """[N]: the σ that was used"""
+    """[N]: σ of this step."""
 
 
 def exploring_act(act: Callable, scales: tuple[float, float], where: Callable) -> Callable:
-    """`act` with noise that is σ times the draw; σ is drawn where an episode begins (0025).
+    """Wrap `act` so that its noise is σ times a draw, with σ drawn as an episode begins (0025).
 
-    Returns (state, obs, `ActNoise` of one step, `Exploring`) -> `Explored`. `where`: the library's.
+    Returns a function (state, obs, ActNoise of one step, Exploring) -> Explored. `scales` is the
+    range of σ, `where` the array library's function of that name.
     """
     low, high = scales
 
@@ -69,77 +72,78 @@ def exploring_act(act: Callable, scales: tuple[float, float], where: Callable) -
 
 
 class Transition(NamedTuple):
-    """One step of N environments, with leading axes [T, N]: what goes into the replay."""
+    """One step of N environments, with leading axes [T, N]: input of the replay."""
 
     obs: Array
     action: Array
-    """Act.raw_action"""
+    """Act.raw_action."""
     reward: Array
-    """The result of the action, like the three below."""
+    """Result of the action, as are the three fields below."""
     terminated: Array
     truncated: Array
     next_obs: Array
-    """What the action led to, before any automatic reset (EnvStep.final_obs)."""
+    """Next observation before any automatic reset (EnvStep.final_obs)."""
 
 
 class Batch(NamedTuple):
-    """What comes out of the replay; leading axes [U, B] for the U updates of one `step`."""
+    """Output of the replay; leading axes [U, B] for the U updates of one `step`."""
 
     obs: Array
-    """[…, observation_size]"""
+    """[…, observation_size]."""
     action: Array
-    """[…] int32, or […, A]"""
+    """[…] int32, or […, A]."""
     reward: Array
-    """[…]: the discounted sum of up to n rewards"""
+    """[…]: discounted sum of up to n rewards."""
     discount: Array
-    """[…]: γ to the number of those rewards; 0 where nothing follows. It multiplies the value of
-    `next_obs`, so that terminations, time limits and n-step returns have one meaning everywhere."""
+    """[…]: factor of the value of `next_obs`: γ to the number of those rewards; 0 where no value
+    follows. Algorithms thus need no rule of their own for ends and n-step returns."""
     next_obs: Array
-    """[…, observation_size]: where the last of those rewards led"""
+    """[…, observation_size]: observation after the last of those rewards."""
 
 
 @dataclass(frozen=True)
 class OffPolicyConfig:
-    """Settings that every off-policy algorithm has. A *round* is `num_steps` steps of each
-    environment and then `num_updates` updates; an *iteration*, after which the host may look, is
-    `num_rounds` rounds.
+    """Settings that every off-policy algorithm has.
+
+    A round is `num_steps` steps of each environment and then `num_updates` updates. An iteration is
+    `num_rounds` rounds; metrics reach the host once per iteration.
     """
 
     total_steps: int = 1_000_000
-    """Environment steps of the whole run, all environments together."""
+    """Environment steps of the whole training, all environments together."""
     num_envs: int = 1
     """Environments stepped side by side."""
     env_processes: int = 1
-    """Processes that share the environments' steps, for engines that step them in Python
-    (gymnasium, dm_control); 1: the training's own. The numbers are the same."""
+    """Processes that step the environments, for engines in Python (gymnasium, dm_control); 1: the
+    training's own process. Results do not depend on it."""
     num_steps: int = 1
-    """Steps of each environment in a round."""
+    """Steps of each environment per round."""
     num_updates: int = 1
-    """Updates in a round: updates per environment step = num_updates / (num_envs * num_steps)."""
+    """Updates per round: updates per environment step = num_updates / (num_envs * num_steps)."""
     num_rounds: int = 50
-    """Rounds in an iteration: randomness is drawn, and metrics are read, once in an iteration."""
+    """Rounds per iteration: random numbers are drawn and metrics are read once per iteration."""
     learning_starts: int = 5_000
     """Environment steps with uniformly random actions before the first update; whole iterations."""
     replay_size: int = 1_000_000
     """Transitions kept, all environments together."""
     batch_size: int = 256
-    """Transitions in an update."""
+    """Transitions per update."""
     gamma: float = 0.99
     """Discount per step."""
     n_step: int = 1
-    """Rewards that are summed up before the value of what follows is taken."""
+    """Rewards that are summed before the value of the next state is added (n-step return)."""
     truncation: Literal["bootstrap", "terminal"] = "bootstrap"
-    """Whether a time limit keeps the value of what would follow; `terminal` reproduces the mistake
-    of several public codes, to show the difference."""
+    """Treatment of time limits: `bootstrap` adds the value of the next state (Pardo et al. 2018);
+    `terminal` treats them as terminations, a mistake of several public codes."""
     normalize_obs: bool = False
-    """Observations to zero mean, unit variance by the statistics of what was learnt from."""
+    """Normalize observations to mean 0 and variance 1, by statistics of the training batches."""
     adam_eps: float = 1e-8
     """Adam's ε, added to the bias-corrected √v."""
     optimizer: Literal["adam", "sgd"] = "adam"
-    """`sgd` (no momentum) exists for proofs: Adam's first step hides wrong factors."""
+    """`sgd` (no momentum) is for proofs: Adam's first step hides wrong factors."""
     prng: Literal["threefry2x32", "rbg", "unsafe_rbg"] = "threefry2x32"
-    """What draws random numbers in JAX. `rbg` is faster on GPUs and TPUs, but differs by kind of
-    device, and no population can have it. torch and TensorFlow have generators of their own."""
+    """JAX's random number generator. `rbg` is faster on GPUs and TPUs, but its numbers depend on
+    the kind of device, and populations cannot use it. torch and TensorFlow have their own."""
     max_grad_norm: float = 0.0
     """Global gradient norm above which gradients are scaled down; 0: never."""
 
@@ -155,7 +159,7 @@ class OffPolicyConfig:
 
     @property
     def num_iterations(self) -> int:
-        """Iterations in the whole run, those before learning included; at least 1."""
+        """Iterations of the whole training, warm-up included; at least 1."""
         return max(1, self.total_steps // self.iteration_steps)
 
     @property
@@ -170,12 +174,12 @@ class OffPolicyConfig:
 
     @property
     def updates_per_iteration(self) -> int:
-        """Updates in an iteration."""
+        """Updates per iteration."""
         return self.num_rounds * self.num_updates
 
     @property
     def ring_length(self) -> int:
-        """Steps of each environment that the replay keeps: whole rounds, so that none wraps."""
+        """Steps of each environment that the replay keeps: whole rounds, so that no round wraps."""
         return self.replay_size // self.round_steps * self.num_steps
 
 
@@ -188,9 +192,10 @@ RANGES = {
 
 
 def check(config: OffPolicyConfig, ranges: Mapping[str, tuple[float, float]]) -> None:
-    """Raise UsageError where settings contradict one another; `ranges` are the algorithm's own."""
+    """Raise UsageError if settings contradict one another; `ranges` are the algorithm's own."""
     for field in dataclasses.fields(config):
-        value, least = getattr(config, field.name), 0 if field.name == "learning_starts" else 1
+        value = getattr(config, field.name)
+        least = 0 if field.name == "learning_starts" else 1
         if field.type == "int" and value < least:
             raise UsageError(f"{field.name} is {value}; it must be at least {least}")
     for name, (low, high) in {**RANGES, **ranges}.items():
@@ -222,7 +227,7 @@ def _check_replay(config: OffPolicyConfig) -> None:
 
 
 def sample_batch(spec: EnvSpec, config: OffPolicyConfig, rng: np.random.Generator) -> Batch:
-    """A random valid batch for one `step`, as float32 NumPy arrays: some of it terminal."""
+    """Draw a valid batch for one `step`, partly terminal, as float32 NumPy arrays."""
     rows = config.num_updates, config.batch_size
     obs, next_obs = rng.standard_normal((2, *rows, spec.observation_size), dtype=np.float32)
     if spec.discrete:
@@ -230,6 +235,6 @@ def sample_batch(spec: EnvSpec, config: OffPolicyConfig, rng: np.random.Generato
     else:
         action = np.tanh(rng.standard_normal((*rows, spec.action_size), dtype=np.float32))
     reward = rng.standard_normal(rows, dtype=np.float32)
-    rewards = rng.integers(1, config.n_step + 1, size=rows)  # an end leaves fewer than n of them
+    rewards = rng.integers(1, config.n_step + 1, size=rows)  # fewer than n before an end
     discount = np.where(rng.random(rows) < 0.1, 0.0, config.gamma**rewards).astype(np.float32)
     return Batch(obs, action, reward, discount, next_obs)

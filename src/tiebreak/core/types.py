@@ -11,9 +11,9 @@ import numpy as np
 
 from tiebreak.core.errors import UsageError
 
-Array = Any  # NumPy's or a runtime's own
+Array = Any  # of NumPy or of a runtime's library
 State = Any  # opaque to everything but the agent that made it
-Tree = Any  # nested NamedTuples of arrays
+Tree = Any  # nested NamedTuples and dictionaries of arrays
 
 
 @dataclass(frozen=True)
@@ -29,8 +29,8 @@ class EnvSpec:
     action_low: tuple[float, ...] | None = None
     action_high: tuple[float, ...] | None = None
     visible: int | None = None
-    """How many of an observation's numbers, the first ones, a policy may see; None: all of them.
-    The others are privileged: a simulator knows them, and critics may."""
+    """Number of leading entries of an observation that a policy may see; None: all of them. The
+    others are privileged: a simulator knows them, and critics may see them."""
 
     @classmethod
     def make(
@@ -42,7 +42,10 @@ class EnvSpec:
         action_high: Sequence[float] | None = None,
         visible: int | None = None,
     ) -> EnvSpec:
-        """Check and build; raises UsageError for anything but one valid kind of action space."""
+        """Check the arguments and return a spec.
+
+        Raises UsageError for anything but exactly one valid action space.
+        """
         shape = tuple(int(n) for n in observation_shape)
         if any(n < 1 for n in shape):
             raise UsageError(f"observation_shape {shape} has a size below 1")
@@ -70,17 +73,17 @@ class EnvSpec:
 
     @property
     def discrete(self) -> bool:
-        """Whether actions are integers in [0, num_actions)."""
+        """True if actions are integers in [0, num_actions)."""
         return self.num_actions is not None
 
     @property
     def observation_size(self) -> int:
-        """Numbers in one observation; networks see it flattened."""
+        """Number of entries of one observation; networks see it flattened."""
         return math.prod(self.observation_shape)
 
     @property
     def visible_size(self) -> int:
-        """Numbers in the part of an observation that a policy may see."""
+        """Number of entries of an observation that a policy may see."""
         return self.visible or self.observation_size
 
     @property
@@ -98,7 +101,7 @@ class Agent(NamedTuple):
     """An algorithm in one framework, as functions: state in, state out."""
 
     init: Callable[[int], State]
-    """Seed -> state, with weights from the one NumPy initialiser."""
+    """Seed -> state with initial weights, which NumPy draws for all frameworks."""
     act: Callable[[State, Array, Array], Any]
     """State, obs [N, *obs], noise [N, action_size] -> the algorithm's Act; zero noise is greedy."""
     step: Callable[[State, Any, Any], tuple[State, Any]]
@@ -107,41 +110,41 @@ class Agent(NamedTuple):
     The state passed in is consumed: use only the one returned.
     """
     dump: Callable[[State], dict[str, np.ndarray]]
-    """Canonical names and layout: weights, optimizer moments, counters, normalisers."""
+    """State -> weights, optimizer moments, step counts and statistics under canonical names."""
     load: Callable[[Mapping[str, np.ndarray]], State]
-    """What `dump` wrote, from any framework -> state."""
+    """Result of `dump`, in any framework -> state."""
 
 
 class Build(NamedTuple):
-    """What a runtime tells an agent about how it will be executed."""
+    """What an agent needs to know of the runtime that will execute it."""
 
     dtype: str = "float32"
     """Name of the floating type of weights and arithmetic: float32 or float64."""
     device: str = "cpu"
     """Device name as the runtime spells it."""
     compile: Callable[[Callable], Callable] = lambda fn: fn
-    """Compiles one function in the mode at hand. Only for agents whose step cannot be compiled as
-    one program (torch's PPO: its epochs and minibatches are a Python loop)."""
+    """Compiles one function in the mode at hand. Only for agents whose step is not compiled as one
+    program (torch: loops over updates and minibatches are Python loops)."""
     host_calls: bool = True
-    """Whether a program in the mode at hand can call Python while it runs."""
+    """True if a program in the mode at hand can call Python while it runs."""
     network_dtype: str = ""
-    """Name of the floating type that networks compute in, where it is not `dtype`: bfloat16."""
+    """Name of the floating type that networks compute in, if it is not `dtype`: bfloat16."""
 
 
 class EnvStep(NamedTuple):
-    """What one vectorised environment step returns; arrays have a leading axis N."""
+    """Result of one vectorised environment step; arrays have a leading axis N."""
 
     obs: Array
-    """[N, *obs]: what the next action is chosen from; after an automatic reset, the first one."""
+    """[N, *obs]: observations for the next action; after a reset, the first of the new episode."""
     reward: Array
     """[N] float32"""
     terminated: Array
     """[N] bool: the task itself ended; nothing follows."""
     truncated: Array
-    """[N] bool: cut from outside (a time limit); the value of what would follow still counts."""
+    """[N] bool: the episode was cut (a time limit); the value of the next state still counts."""
     final_obs: Array
-    """[N, *obs]: the observation that the action led to, *before* any automatic reset.
-    Equal to `obs` wherever nothing ended."""
+    """[N, *obs]: the next observation *before* any automatic reset; equal to `obs` wherever no
+    episode ended."""
 
 
 class RunningStats(NamedTuple):

@@ -1,4 +1,4 @@
-"""Canonical weights: one dictionary of names, one initialiser, one file format (safetensors).
+"""Canonical weights: their names, initial values and file format (safetensors).
 
 Names are paths such as `actor/0/kernel` ([in, out]) and `actor/0/bias` ([out]). Every framework
 loads and dumps this form, so any of them reads any other's file.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +18,12 @@ from tiebreak.core.files import write_atomic
 
 Weights = dict[str, np.ndarray]
 
+HIDDEN_GAIN = float(np.sqrt(2.0))
+"""Gain of orthogonal kernels before a hidden layer's activation."""
+
 
 def orthogonal(rng: np.random.Generator, rows: int, columns: int, gain: float) -> np.ndarray:
-    """A (semi-)orthogonal [rows, columns] float32 matrix times `gain` (Saxe et al. 2014)."""
+    """Draw a (semi-)orthogonal float32 matrix [rows, columns], times `gain` (Saxe et al. 2014)."""
     tall = rng.standard_normal((max(rows, columns), min(rows, columns)))
     q, r = np.linalg.qr(tall)
     q = q * np.sign(np.diag(r))  # makes the distribution uniform and the result unique
@@ -30,7 +33,7 @@ def orthogonal(rng: np.random.Generator, rows: int, columns: int, gain: float) -
 def init_mlp(
     rng: np.random.Generator, name: str, sizes: Sequence[int], gains: Sequence[float]
 ) -> Weights:
-    """Orthogonal kernels and zero biases for an MLP with layer widths `sizes`.
+    """Draw orthogonal kernels and zero biases for an MLP with layer widths `sizes`.
 
     `gains` has one number per layer, that is len(sizes) - 1.
     """
@@ -42,7 +45,7 @@ def init_mlp(
 
 
 def uniform_mlp(rng: np.random.Generator, name: str, sizes: Sequence[int]) -> Weights:
-    """Kernels and biases uniform within ±1/√fan_in, as torch's Linear comes (LeCun et al. 1998)."""
+    """Draw kernels and biases uniform in ±1/√fan_in, as torch's Linear does (LeCun et al. 1998)."""
     weights: Weights = {}
     for i, (fan_in, fan_out) in enumerate(itertools.pairwise(sizes)):
         for kind, shape in (("kernel", (fan_in, fan_out)), ("bias", (fan_out,))):
@@ -52,7 +55,7 @@ def uniform_mlp(rng: np.random.Generator, name: str, sizes: Sequence[int]) -> We
 
 
 def with_adam(weights: Mapping[str, np.ndarray], trained: Sequence[str]) -> Weights:
-    """`weights` plus zeroed Adam moments (`adam/mu/…`, `adam/nu/…`) and the count `adam/count`."""
+    """Add zeroed Adam moments (`adam/mu/…`, `adam/nu/…`) and the step count `adam/count`."""
     out = dict(weights)
     for moment in ("mu", "nu"):
         out.update({f"adam/{moment}/{k}": np.zeros_like(weights[k]) for k in trained})
@@ -61,10 +64,18 @@ def with_adam(weights: Mapping[str, np.ndarray], trained: Sequence[str]) -> Weig
 
 
 def with_moments(weights: Mapping[str, np.ndarray], name: str, shape: tuple[int, ...]) -> Weights:
-    """`weights` plus running moments (`<name>_moments/…`) that have seen nothing."""
-    moments = {"count": np.zeros((), np.float32), "mean": np.zeros(shape, np.float32)}
-    moments["var"] = np.ones(shape, np.float32)
-    return {**weights, **{f"{name}_moments/{k}": v for k, v in moments.items()}}
+    """Add running statistics (`<name>_moments/…`) of no samples: mean 0, variance 1."""
+    return {
+        **weights,
+        f"{name}_moments/count": np.zeros((), np.float32),
+        f"{name}_moments/mean": np.zeros(shape, np.float32),
+        f"{name}_moments/var": np.ones(shape, np.float32),
+    }
+
+
+def target_copies(weights: Mapping[str, np.ndarray], names: Iterable[str]) -> Weights:
+    """Return copies of the weights `names` under `target/<name>`."""
+    return {f"target/{name}": weights[name].copy() for name in names}
 
 
 def save(
@@ -79,7 +90,7 @@ def save(
 
 
 def load(path: str | Path) -> tuple[Weights, dict]:
-    """Read what `save` wrote: weights and metadata. Raises UsageError for anything else."""
+    """Read weights and metadata from a file of `save`. Raises UsageError for any other file."""
     from safetensors import SafetensorError, safe_open
 
     try:

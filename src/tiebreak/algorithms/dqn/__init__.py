@@ -1,1 +1,1 @@
-"""DQN in five frameworks, its oracle and its losses; README.md is the spec."""
+"""DQN: configuration, losses, oracle and five implementations; README.md is the spec."""

@@ -17,7 +17,7 @@ class Config(OffPolicyConfig):
     """All of DQN's settings; the defaults are the reference (CartPole)."""
 
     total_steps: int = 500_000
-    """Environment steps of the whole run, all environments together."""
+    """Environment steps of the whole training, all environments together."""
     num_envs: int = 1
     """Environments stepped side by side."""
     num_steps: int = 10
@@ -27,23 +27,23 @@ class Config(OffPolicyConfig):
     replay_size: int = 10_000
     """Transitions kept, all environments together."""
     batch_size: int = 128
-    """Transitions in an update."""
+    """Transitions per update."""
     learning_rate: float = 2.5e-4
     """Adam's step size."""
     target_every: int = 500
     """Environment steps between copies of the network into the target network (D4)."""
     epsilon_start: float = 1.0
-    """Share of random actions at step 0 (D1)."""
+    """Share of random actions ε at step 0 (D1)."""
     epsilon_end: float = 0.05
-    """Share of random actions at the end of the exploration."""
+    """Share of random actions ε after the exploration (D1)."""
     exploration_fraction: float = 0.5
-    """Share of total_steps over which ε falls."""
+    """Share of total_steps over which ε falls linearly (D1)."""
     double_q: bool = False
-    """Choose the next action by the network, value it by the target network (D3)."""
+    """Choose the next action by the network, and take its value from the target network (D3)."""
     hidden_sizes: tuple[int, ...] = (120, 84)
     """Widths of the hidden layers."""
     activation: Literal["tanh", "relu"] = "relu"
-    """After every hidden layer."""
+    """Activation after every hidden layer."""
 
     @property
     def target_period(self) -> int:
@@ -61,14 +61,17 @@ RANGES = {
 
 
 def reference(spec: EnvSpec) -> Config:
-    """The reference settings for this action space; UsageError for a box: DQN has no maximum."""
+    """Return the reference settings for discrete actions.
+
+    Raises UsageError for a box, over which DQN cannot take the maximum.
+    """
     if not spec.discrete:
         raise UsageError("dqn needs discrete actions; for a box use td3, sac, mpo or ppo")
     return Config()
 
 
 def check(config: Config) -> Config:
-    """Raise UsageError where settings contradict one another; return `config`."""
+    """Raise UsageError if settings contradict one another; return `config`."""
     off_policy.check(config, RANGES)
     if config.target_every * config.num_updates % config.round_steps or not config.target_period:
         raise UsageError(

@@ -1,4 +1,4 @@
-"""What travels into and out of DQN's functions, in every framework, and how to make some.
+"""Inputs and outputs of DQN's functions in every framework: batches, noise, terms, weights.
 
 U is num_updates, B is batch_size, N is num_envs, K is the number of actions.
 """
@@ -30,7 +30,7 @@ NETWORKS = {"q": ("q",)}
 
 
 class Noise(NamedTuple):
-    """The randomness of one `step`: none, the batch was drawn outside."""
+    """Random numbers of one `step`: none; the loop draws the batch."""
 
 
 class LossTerms(NamedTuple):
@@ -38,8 +38,9 @@ class LossTerms(NamedTuple):
 
     loss: Array
     q: Array
-    """Q of the actions that were taken."""
+    """Mean Q of the actions in the batch."""
     target: Array
+    """Mean value that Q is moved towards."""
 
 
 class Metrics(NamedTuple):
@@ -52,24 +53,26 @@ class Metrics(NamedTuple):
 
 
 def act_noise(spec: EnvSpec, num_envs: int) -> Draw:
-    """[N, 2]: whether to explore, and where to (D1); zeros are greedy."""
+    """Return the draw of `act`, [N, 2]: one to decide on exploring, one for the action (D1)."""
     return Draw("uniform", (num_envs, 2))
 
 
 def step_noise(spec: EnvSpec, config: Config) -> Noise:
-    """The draws of one `step`."""
+    """Return the draws of one `step`."""
     return Noise()
 
 
 def initial_weights(spec: EnvSpec, config: Config, seed: int) -> weights.Weights:
-    """The canonical dictionary of a new agent, target and optimizer state included (D6)."""
+    """Return the canonical weights of a new agent, with target and optimizer state (D6)."""
     rng = np.random.default_rng(seed)
-    sizes, gain = (spec.observation_size, *config.hidden_sizes), float(np.sqrt(2.0))
-    gains = [*[gain] * len(config.hidden_sizes), 1.0]
-    out = weights.init_mlp(rng, "q", (*sizes, spec.action_size), gains)
+    sizes = (spec.observation_size, *config.hidden_sizes, spec.action_size)
+    gains = [weights.HIDDEN_GAIN] * len(config.hidden_sizes) + [1.0]
+    out = weights.init_mlp(rng, "q", sizes, gains)
     trained = list(out)
-    out.update({f"target/{k}": out[k].copy() for k in trained})
-    return weights.with_moments(weights.with_adam(out, trained), "obs", sizes[:1])
+
+    out.update(weights.target_copies(out, trained))
+    out = weights.with_adam(out, trained)
+    return weights.with_moments(out, "obs", (spec.observation_size,))
 
 
 def make_optimizers(config: Config, make: Callable) -> dict[str, Any]:
@@ -85,5 +88,5 @@ def make_optimizers(config: Config, make: Callable) -> dict[str, Any]:
 
 
 def sample_batch(spec: EnvSpec, config: Config, rng: np.random.Generator) -> tuple[Batch, Noise]:
-    """A random, valid batch and its noise, as float32 NumPy arrays."""
+    """Draw a valid batch and its noise, as float32 NumPy arrays."""
     return off_policy.sample_batch(spec, config, rng), Noise()

@@ -1,7 +1,7 @@
 """DQN's oracle: the equations of README.md in plain float64 NumPy, written to be read.
 
 It shares no arithmetic with the five implementations, so that agreeing with it means something.
-Its state is the canonical dictionary itself; no function changes what it is given. U, B, N, K as
+Its state is the canonical dictionary itself; no function changes its arguments. U, B, N, K as
 in data.py.
 """
 
@@ -25,48 +25,51 @@ from tiebreak.frameworks.numpy.ops import (
 
 
 def trained(weights: Weights) -> list[str]:
-    """The names of what the optimizer changes."""
+    """Return the canonical names of what the optimizer changes."""
     return [k for k in weights if k.startswith("q/")]
 
 
 def epsilon(config: Config, count: int) -> float:
-    """The share of random actions after `count` updates (D1)."""
+    """Return the share of random actions after `count` updates (D1)."""
     steps = config.learning_starts + count * config.round_steps / config.num_updates
     done = min(1.0, steps / (config.exploration_fraction * config.total_steps))
     return (1.0 - done) * config.epsilon_start + done * config.epsilon_end
 
 
 def act(spec: EnvSpec, config: Config, weights: Weights, obs: np.ndarray, noise: np.ndarray) -> Act:
-    """obs [N, *obs], noise [N, 2] -> Act; zero noise is the greedy action (D1)."""
+    """Choose actions for obs [N, *obs] and noise [N, 2]; zero noise is greedy (D1)."""
     rows = np.asarray(obs, np.float64).reshape(len(obs), -1)
     q, _ = mlp(weights, "q", normalize_obs(config, weights, rows), config.activation)
     share = epsilon(config, int(weights["adam/count"]))
-    action = [
-        int(where * spec.action_size) if whether > 1.0 - share else int(np.argmax(row))
-        for row, (whether, where) in zip(q, noise, strict=True)
-    ]
+    action = []
+    for values, (explore, place) in zip(q, noise, strict=True):
+        if explore > 1.0 - share:
+            action.append(int(place * spec.action_size))
+        else:
+            action.append(int(np.argmax(values)))
     return Act(np.array(action), np.array(action))
 
 
 def gradients(spec: EnvSpec, config: Config, weights: Weights, batch: Batch, noise: Noise):
-    """Return the LossTerms of one update's features, and d loss / d weight by name."""
+    """Return LossTerms and d loss / d weight by name, for one update's batch of features."""
     del noise
     next_q, _ = mlp(weights, "target/q", batch.next_obs, config.activation)
-    chooser = next_q
+    selector = next_q
     if config.double_q:  # D3
-        chooser, _ = mlp(weights, "q", batch.next_obs, config.activation)
+        selector, _ = mlp(weights, "q", batch.next_obs, config.activation)
     rows = np.arange(len(next_q))
-    target = batch.reward + batch.discount * next_q[rows, chooser.argmax(axis=-1)]
+    target = batch.reward + batch.discount * next_q[rows, selector.argmax(axis=-1)]
     q, inputs = mlp(weights, "q", batch.obs, config.activation)
-    taken = q[rows, batch.action]
+    value = q[rows, batch.action]
     d_q = np.zeros_like(q)
-    d_q[rows, batch.action] = 2.0 * (taken - target) / len(rows)  # D2
+    d_q[rows, batch.action] = 2.0 * (value - target) / len(rows)  # D2
     grads = mlp_backward(weights, "q", inputs, d_q, config.activation)
-    return LossTerms(((taken - target) ** 2).mean(), taken.mean(), target.mean()), grads
+    terms = LossTerms(loss=((value - target) ** 2).mean(), q=value.mean(), target=target.mean())
+    return terms, grads
 
 
 def update(spec: EnvSpec, config: Config, weights: Weights, batch: Batch, noise: Noise):
-    """One gradient step, and the copy into the target network when it is due."""
+    """Take one gradient step, and copy the network into its target when that is due."""
     terms, grads = gradients(spec, config, weights, batch, noise)
     clipped, norm = clip_by_norm(grads, config.max_grad_norm)
     if config.optimizer == "sgd":
@@ -74,12 +77,13 @@ def update(spec: EnvSpec, config: Config, weights: Weights, batch: Batch, noise:
     else:
         weights = adam(weights, clipped, config.learning_rate, config.adam_eps)  # D5
     if weights["adam/count"] % config.target_period == 0:  # D4
-        weights = {**weights, **{f"target/{k}": weights[k] for k in trained(weights)}}
+        copies = {f"target/{k}": weights[k] for k in trained(weights)}
+        weights = {**weights, **copies}
     return weights, Metrics(*terms, norm)
 
 
 def prepare(config: Config, weights: Weights, batch: Batch) -> Batch:
-    """The batch with features for observations."""
+    """Return the batch with features for observations."""
     obs, next_obs = (
         normalize_obs(config, weights, np.asarray(x, np.float64))
         for x in (batch.obs, batch.next_obs)
@@ -88,13 +92,16 @@ def prepare(config: Config, weights: Weights, batch: Batch) -> Batch:
 
 
 def step(spec: EnvSpec, config: Config, weights: Weights, batch: Batch, noise: Noise):
-    """All updates of a round -> weights, Metrics averaged over them."""
-    data, before, history = prepare(config, weights, batch), weights, []
+    """Run all updates of a round; return weights, and Metrics averaged over them."""
+    data = prepare(config, weights, batch)
+    before = weights
+    history = []
     for u in range(config.num_updates):
         rows = Batch(*(x[u] for x in data)), Noise(*(x[u] for x in noise))
         weights, metrics = update(spec, config, weights, *rows)
         history.append(metrics)
     if config.normalize_obs:  # D7
+        # The statistics of the whole round merge into those that it started with.
         rows = np.asarray(batch.obs, np.float64).reshape(-1, batch.obs.shape[-1])
         weights = {**weights, **merge_stats(before, "obs_moments", rows)}
     return weights, Metrics(*(np.mean(column) for column in zip(*history, strict=True)))

@@ -14,66 +14,66 @@ from tiebreak.core.types import EnvSpec
 
 @dataclass(frozen=True)
 class Config(OffPolicyConfig):
-    """All of FastTD3's settings; the defaults are the authors' for humanoids, but for γ (TASKS)."""
+    """All of FastTD3's settings; the defaults are the authors' for humanoids, except γ."""
 
     total_steps: int = 102_400_000
-    """Environment steps of the whole run, all environments together."""
+    """Environment steps of the whole training, all environments together."""
     num_envs: int = 1024
     """Environments stepped side by side."""
     num_updates: int = 2
-    """Updates of the critics in a round; a multiple of policy_delay."""
+    """Updates of the critics per round; a multiple of policy_delay."""
     num_rounds: int = 10
-    """Rounds in an iteration. Randomness is drawn for all of one: the target policy's noise alone
-    is num_rounds · num_updates · batch_size · A numbers."""
+    """Rounds per iteration. Random numbers are drawn for a whole iteration: num_rounds ·
+    num_updates · batch_size · A for the target policy's noise alone."""
     learning_starts: int = 10_240
     """Environment steps with uniformly random actions before the first update; whole iterations."""
     replay_size: int = 10_485_760
-    """Transitions kept, all environments together: 10240 of each."""
+    """Transitions kept, all environments together: 10240 per environment."""
     batch_size: int = 32_768
-    """Transitions in an update."""
+    """Transitions per update."""
     normalize_obs: bool = True
-    """Observations to zero mean, unit variance by the statistics of what was learnt from (D9)."""
+    """Normalize observations to mean 0 and variance 1, by statistics of training batches (D9)."""
     actor_lr: float = 3e-4
-    """The actor's step size."""
+    """Step size of the actor's optimizer."""
     critic_lr: float = 3e-4
-    """The critics' step size."""
+    """Step size of the critics' optimizer."""
     weight_decay: float = 0.1
-    """Share of every weight that an update takes away, in units of the step size (D7)."""
+    """Weight decay of AdamW: an update multiplies weights by 1 − step size · this (D7)."""
     policy_delay: int = 2
-    """Updates of the critics to one of the actor (D6)."""
+    """Updates of the critics per update of the actor (D6)."""
     tau: float = 0.1
-    """Share by which the target critics move towards the trained ones, at every update (D6)."""
+    """Share by which target critics move towards the critics, per update of the critics (D6)."""
     noise_min: float = 0.001
-    """Lowest σ of an episode's exploration noise, where actions are in [-1, 1] (D1)."""
+    """Lowest standard deviation σ of an episode's exploration noise; actions in [-1, 1] (D1)."""
     noise_max: float = 0.4
     """Highest σ of an episode's exploration noise (D1)."""
     target_noise: float = 0.001
-    """σ of the noise on the policy's actions in the critics' target (D2)."""
+    """Standard deviation of the noise on the policy's actions in the critics' target (D2)."""
     noise_clip: float = 0.5
-    """Largest size of that noise (D2)."""
+    """Largest absolute value of that noise (D2)."""
     num_atoms: int = 101
-    """Returns that a critic gives a probability each, evenly spaced from v_min to v_max (D3)."""
+    """Number of possible returns of a critic's distribution, even from v_min to v_max (D3)."""
     v_min: float = -10.0
-    """The lowest of those returns."""
+    """Lowest of those returns."""
     v_max: float = 10.0
-    """The highest of those returns."""
+    """Highest of those returns."""
     actor_sizes: tuple[int, ...] = (512, 256, 128)
     """Widths of the actor's hidden layers."""
     critic_sizes: tuple[int, ...] = (1024, 512, 256)
     """Widths of the critics' hidden layers."""
     activation: Literal["tanh", "relu"] = "relu"
-    """After every hidden layer."""
+    """Activation after every hidden layer."""
     init_scale: float = 0.01
-    """Standard deviation of the initial weights before the actor's tanh (D8)."""
+    """Standard deviation of the initial weights of the actor's last layer (D8)."""
 
     @property
     def rates(self) -> dict[str, float]:
-        """Step size of each optimizer, in the order in which they step (D6)."""
+        """Step size of each optimizer, in the order of the updates (D6)."""
         return {"critic": self.critic_lr, "actor": self.actor_lr}
 
     @property
     def span(self) -> tuple[float, float]:
-        """The lowest and the highest return that critics can expect."""
+        """Lowest and highest return that critics can represent."""
         return self.v_min, self.v_max
 
 
@@ -102,13 +102,13 @@ TASKS: dict[str, dict[str, Any]] = {
         "target_noise": 0.2,
     },
 }  # fmt: skip
-"""What the authors train tasks that begin so with; later rows count over earlier ones."""
+"""The authors' settings by the beginning of a task's name; later rows override earlier ones."""
 
 
 def reference(spec: EnvSpec) -> Config:
-    """The reference settings for a box, those of TASKS aside.
+    """Return the reference settings for a box of actions, without those of TASKS.
 
-    Raises UsageError for discrete actions, which have no slope.
+    Raises UsageError for discrete actions, in which a critic has no gradient.
     """
     if spec.discrete:
         raise UsageError("fasttd3 needs a box of actions; for discrete ones use dqn or ppo")
@@ -116,7 +116,7 @@ def reference(spec: EnvSpec) -> Config:
 
 
 def check(config: Config) -> Config:
-    """Raise UsageError where settings contradict one another; return `config`."""
+    """Raise UsageError if settings contradict one another; return `config`."""
     off_policy.check(config, RANGES)
     if config.num_updates % config.policy_delay:
         raise UsageError(

@@ -1,4 +1,4 @@
-"""What travels into and out of FastTD3's functions, in every framework, and how to make some.
+"""Inputs and outputs of FastTD3's functions in every framework: batches, noise, terms, weights.
 
 U is num_updates, B is batch_size, N is num_envs, A is the number of action dimensions, K is
 num_atoms.
@@ -34,10 +34,10 @@ NETWORKS = {"critic": CRITICS, "actor": ("actor",)}
 
 
 class Noise(NamedTuple):
-    """The randomness of one `step`."""
+    """Random numbers of one `step`."""
 
     target: Array
-    """[U, B, A] standard normal: what smooths the policy in the critics' target (D2)."""
+    """[U, B, A] standard normal: smooths the policy in the critics' target (D2)."""
 
 
 class CriticTerms(NamedTuple):
@@ -45,10 +45,10 @@ class CriticTerms(NamedTuple):
 
     loss: Array
     q1: Array
-    """Mean return that the first critic expects of the actions that were taken."""
+    """Mean return that the first critic expects of the actions in the batch."""
     q2: Array
     target: Array
-    """Mean of the distributions that both critics are moved towards."""
+    """Mean return of the distributions that both critics are moved towards."""
 
 
 class ActorTerms(NamedTuple):
@@ -70,56 +70,66 @@ class Metrics(NamedTuple):
 
 
 def act_noise(spec: EnvSpec, num_envs: int) -> Draw:
-    """[N, A], by which the loop multiplies each environment's σ; zeros are greedy (D1)."""
+    """Return the draw of `act`, [N, A], which the loop multiplies by an episode's σ (D1)."""
     return Draw("normal", (num_envs, spec.action_size))
 
 
 def noise_scales(config: Config) -> tuple[float, float]:
-    """Between what an episode's σ is drawn; a loop that finds this function keeps them (D1)."""
+    """Return the range from which an episode's σ is drawn (D1).
+
+    Loops keep a σ per environment for algorithms that have this function.
+    """
     return config.noise_min, config.noise_max
 
 
 def step_noise(spec: EnvSpec, config: Config) -> Noise:
-    """The draws of one `step`."""
+    """Return the draws of one `step`."""
     return Noise(Draw("normal", (config.num_updates, config.batch_size, spec.action_size)))
 
 
 def actor_spec(spec: EnvSpec) -> EnvSpec:
-    """The environment as the actor sees it, without what is privileged (D9)."""
+    """Return the environment as the actor sees it, without privileged observations (D9)."""
     return replace(spec, observation_shape=(spec.visible_size,), visible=None)
 
 
 def initial_weights(spec: EnvSpec, config: Config, seed: int) -> weights.Weights:
-    """The canonical dictionary of a new agent, targets and optimizer state included (D8)."""
+    """Return the canonical weights of a new agent, with targets and optimizer state (D8)."""
     rng = np.random.default_rng(seed)
-    act, last = spec.action_size, len(config.actor_sizes)
-    out = weights.uniform_mlp(rng, "actor", (spec.visible_size, *config.actor_sizes, act))
-    kernel, bias = out[f"actor/{last}/kernel"], out[f"actor/{last}/bias"]
-    normal = rng.standard_normal(kernel.shape, dtype=np.float32)
-    out.update({
-        f"actor/{last}/kernel": np.float32(config.init_scale) * normal,
-        f"actor/{last}/bias": np.zeros_like(bias),
-    })  # fmt: skip
+    observation, action = spec.observation_size, spec.action_size
+    actor_sizes = (spec.visible_size, *config.actor_sizes, action)
+    critic_sizes = (observation + action, *config.critic_sizes, config.num_atoms)
+
+    out = weights.uniform_mlp(rng, "actor", actor_sizes)
+    last = f"actor/{len(config.actor_sizes)}"
+    normal = rng.standard_normal(out[f"{last}/kernel"].shape, dtype=np.float32)
+    out[f"{last}/kernel"] = np.float32(config.init_scale) * normal
+    out[f"{last}/bias"] = np.zeros_like(out[f"{last}/bias"])
     critics: weights.Weights = {}
     for name in CRITICS:
-        sizes = spec.observation_size + act, *config.critic_sizes, config.num_atoms
-        critics.update(weights.uniform_mlp(rng, name, sizes))
-    out = weights.with_adam({**out, **critics}, [*out, *critics])
-    out.update({f"target/{k}": v.copy() for k, v in critics.items()})
+        critics.update(weights.uniform_mlp(rng, name, critic_sizes))
+    out.update(critics)
+
+    out = weights.with_adam(out, list(out))
+    out.update(weights.target_copies(critics, critics))
     out["adam/actor_count"] = np.zeros((), np.int32)
-    return weights.with_moments(out, "obs", (spec.observation_size,))
+    return weights.with_moments(out, "obs", (observation,))
 
 
 def make_optimizers(config: Config, make: Callable) -> dict[str, Any]:
     """Return the optimizers by name; `make` is a framework's `ops.make_optimizer` (D7)."""
-    settings = config.adam_eps, config.max_grad_norm, config.weight_decay
     return {
-        name: make(config.optimizer, lambda count, rate=rate: rate, *settings)
+        name: make(
+            config.optimizer,
+            lambda count, rate=rate: rate,
+            config.adam_eps,
+            config.max_grad_norm,
+            config.weight_decay,
+        )
         for name, rate in config.rates.items()
     }
 
 
 def sample_batch(spec: EnvSpec, config: Config, rng: np.random.Generator) -> tuple[Batch, Noise]:
-    """A random, valid batch and its noise, as float32 NumPy arrays."""
+    """Draw a valid batch and its noise, as float32 NumPy arrays."""
     batch = off_policy.sample_batch(spec, config, rng)
     return batch, Noise(*(sample(draw, rng) for draw in step_noise(spec, config)))

@@ -1,7 +1,7 @@
 """FastTD3's oracle: the equations of README.md in plain float64 NumPy, written to be read.
 
 It shares no arithmetic with the five implementations, so that agreeing with it means something.
-Its state is the canonical dictionary itself; no function changes what it is given. U, B, N, A, K
+Its state is the canonical dictionary itself; no function changes its arguments. U, B, N, A, K
 as in data.py.
 """
 
@@ -39,31 +39,31 @@ from tiebreak.frameworks.numpy.ops import (
 
 
 def trained(weights: Weights) -> list[str]:
-    """The names of what the optimizers change."""
+    """Return the canonical names of what the optimizers change."""
     return [k for k in weights if k.split("/")[0] in ("actor", *CRITICS)]
 
 
 def policy(config: Config, weights: Weights, obs: np.ndarray):
-    """Features [B, O] -> action [B, A] in [-1, 1], and the layers' inputs before tanh (D9)."""
+    """Return actions [B, A] in [-1, 1] for features [B, O], and the layers' inputs (D9)."""
     visible = weights["actor/0/kernel"].shape[0]
     out, inputs = mlp(weights, "actor", obs[:, :visible], config.activation)
     return np.tanh(out), inputs
 
 
 def critic(config: Config, weights: Weights, name: str, obs: np.ndarray, action: np.ndarray):
-    """Features [B, O], action [B, A] -> logits [B, K], and the inputs of the layers (D3)."""
+    """Return logits [B, K] for features [B, O] and actions [B, A], and the layers' inputs (D3)."""
     return mlp(weights, name, np.concatenate([obs, action], axis=1), config.activation)
 
 
 def atoms(config: Config) -> np.ndarray:
-    """The returns [K] that critics give probabilities to (D3)."""
+    """Return the K possible returns that critics give probabilities to (D3)."""
     return config.v_min + np.arange(config.num_atoms) * (
         (config.v_max - config.v_min) / (config.num_atoms - 1)
     )
 
 
 def act(spec: EnvSpec, config: Config, weights: Weights, obs: np.ndarray, noise: np.ndarray) -> Act:
-    """obs [N, *obs], noise [N, A] in units of actions -> Act; zero noise is the policy (D1)."""
+    """Choose actions for obs [N, *obs] and noise [N, A] in their units; zero is greedy (D1)."""
     rows = np.asarray(obs, np.float64).reshape(len(obs), -1)
     greedy, _ = policy(config, weights, normalize_obs(config, weights, rows))
     raw = np.clip(greedy + np.asarray(noise, np.float64), -1.0, 1.0)
@@ -72,7 +72,7 @@ def act(spec: EnvSpec, config: Config, weights: Weights, obs: np.ndarray, noise:
 
 
 def targets(config: Config, weights: Weights, batch: Batch, noise: Noise) -> np.ndarray:
-    """The distribution that both critics are moved towards; [B, K] (D2 D3 D4)."""
+    """Return the distribution [B, K] that both critics are moved towards (D2 D3 D4)."""
     c, sigma = config.noise_clip, config.target_noise
     smoothing = np.clip(sigma * np.asarray(noise.target, np.float64), -c, c)
     greedy, _ = policy(config, weights, batch.next_obs)
@@ -90,8 +90,9 @@ def targets(config: Config, weights: Weights, batch: Batch, noise: Noise) -> np.
 def critic_gradients(
     spec: EnvSpec, config: Config, weights: Weights, batch: Batch, noise: Noise
 ) -> tuple[CriticTerms, dict[str, np.ndarray]]:
-    """One update's features -> terms, and d critic_loss / d weight by name (D4)."""
-    y, loss, means, grads = targets(config, weights, batch, noise), 0.0, [], {}
+    """Return terms and d critic_loss / d weight by name, for one update's features (D4)."""
+    y = targets(config, weights, batch, noise)
+    loss, means, grads = 0.0, [], {}
     for name in CRITICS:
         logits, inputs = critic(config, weights, name, batch.obs, batch.action)
         loss -= (y * log_softmax(logits)).sum(axis=1).mean()
@@ -104,7 +105,7 @@ def critic_gradients(
 def actor_gradients(
     spec: EnvSpec, config: Config, weights: Weights, batch: Batch, noise: Noise
 ) -> tuple[ActorTerms, dict[str, np.ndarray]]:
-    """One update's features -> terms, and d actor_loss / d weight by name (D5)."""
+    """Return terms and d actor_loss / d weight by name, for one update's features (D5)."""
     action, inputs = policy(config, weights, batch.obs)
     values, slopes = [], []
     for name in CRITICS:
@@ -121,7 +122,7 @@ def actor_gradients(
 
 
 def optimize(config: Config, weights: Weights, grads: Weights, rate: float, count: str):
-    """One step of one of the two optimizers (D7) -> weights, gradient norm before clipping."""
+    """Take a step of one of the two optimizers (D7); return weights and norm before."""
     clipped, norm = clip_by_norm(grads, config.max_grad_norm)
     weights = decay(weights, grads, rate * config.weight_decay)
     if config.optimizer == "sgd":
@@ -130,24 +131,24 @@ def optimize(config: Config, weights: Weights, grads: Weights, rate: float, coun
 
 
 def update(spec: EnvSpec, config: Config, weights: Weights, batch: Batch, noise: Noise):
-    """A group: `policy_delay` updates of the critics and their targets, one of the actor (D6).
+    """Update the critics and their targets `policy_delay` times, then the actor once (D6).
 
-    batch and noise [policy_delay, B, …] -> weights, Metrics.
+    Batch and noise have leading axes [policy_delay, B]. Returns weights and Metrics.
     """
-    seen = []
+    critic_metrics = []
     for u in range(config.policy_delay):
         row = Batch(*(x[u] for x in batch)), Noise(*(x[u] for x in noise))
         terms, grads = critic_gradients(spec, config, weights, *row)
         weights, norm = optimize(config, weights, grads, config.critic_lr, "adam/count")
         weights = polyak(weights, grads, config.tau)
-        seen.append((*terms, norm))
+        critic_metrics.append((*terms, norm))
     terms, grads = actor_gradients(spec, config, weights, *row)
     weights, norm = optimize(config, weights, grads, config.actor_lr, "adam/actor_count")
-    return weights, Metrics(*np.mean(seen, axis=0), *terms, norm)
+    return weights, Metrics(*np.mean(critic_metrics, axis=0), *terms, norm)
 
 
 def prepare(config: Config, weights: Weights, batch: Batch) -> Batch:
-    """The batch with features for observations."""
+    """Return the batch with features for observations."""
     obs, next_obs = (
         normalize_obs(config, weights, np.asarray(x, np.float64))
         for x in (batch.obs, batch.next_obs)
@@ -156,14 +157,17 @@ def prepare(config: Config, weights: Weights, batch: Batch) -> Batch:
 
 
 def step(spec: EnvSpec, config: Config, weights: Weights, batch: Batch, noise: Noise):
-    """All groups of a round -> weights, Metrics averaged over them."""
-    data, before, history = prepare(config, weights, batch), weights, []
+    """Run all updates of a round; return weights, and Metrics averaged over them."""
+    data = prepare(config, weights, batch)
+    before = weights
+    history = []
     for first in range(0, config.num_updates, config.policy_delay):
         group = slice(first, first + config.policy_delay)
         rows = Batch(*(x[group] for x in data)), Noise(*(x[group] for x in noise))
         weights, metrics = update(spec, config, weights, *rows)
         history.append(metrics)
     if config.normalize_obs:  # D9
+        # The statistics of the whole round merge into those that it started with.
         rows = np.asarray(batch.obs, np.float64).reshape(-1, batch.obs.shape[-1])
         weights = {**weights, **merge_stats(before, "obs_moments", rows)}
     return weights, Metrics(*np.mean(history, axis=0))

@@ -1,1 +1,1 @@
-"""MPO in five frameworks, its oracle and its losses; README.md is the spec."""
+"""MPO: configuration, losses, oracle and five implementations; README.md is the spec."""

@@ -19,44 +19,44 @@ class Config(OffPolicyConfig):
     learning_starts: int = 1_000
     """Environment steps with uniformly random actions before the first update; whole iterations."""
     n_step: int = 4
-    """Rewards that are summed up before the value of what follows is taken."""
+    """Rewards that are summed before the value of the next state is added (n-step return)."""
     max_grad_norm: float = 40.0
-    """Gradient norm above which the actor's and the critics' gradients, each, are scaled down (D9);
+    """Gradient norm above which gradients are scaled down, for actor and critics separately (D9);
     0: never."""
     learning_rate: float = 3e-4
     """Adam's step size for the policy and for the critics."""
     dual_lr: float = 1e-2
     """Adam's step size for the dual variables (D8)."""
     dual: Literal["gradient", "slsqp", "newton"] = "gradient"
-    """How the temperature of the E-step is found: one step of Adam per update, or the minimum for
-    the batch, by SciPy on the host or by Newton on the device (D4)."""
+    """Solver of the E-step's temperature: `gradient` takes one step of Adam per update; `slsqp`
+    (SciPy, on the host) and `newton` (on the device) find the minimum for the batch (D4)."""
     num_samples: int = 20
     """Actions sampled from the target policy for each state (D2)."""
     epsilon: float = 0.1
-    """KL divergence from the target policy that the reweighting of its samples may have."""
+    """Bound on the KL divergence of the reweighted samples from the target policy, in nats (D4)."""
     epsilon_penalty: float = 0.001
-    """The same for reweighting by how far actions are out of bounds; 0: no penalty (D5)."""
+    """Bound on that divergence for the penalty on actions out of bounds; 0: no penalty (D5)."""
     epsilon_mean: float = 0.01
-    """KL divergence that a change of the policy's mean may have, per dimension (D6)."""
+    """Bound on the KL divergence of a change of the policy's mean, per dimension (D6)."""
     epsilon_std: float = 1e-6
-    """The same for its standard deviation."""
+    """Bound on the KL divergence of a change of its standard deviation, per dimension (D6)."""
     init_log_temperature: float = 10.0
-    """The temperature at first, before softplus; with dual="gradient" only (D8)."""
+    """Initial temperature before softplus; only for dual="gradient" (D8)."""
     init_log_alpha_mean: float = 10.0
-    """What a divergence of the mean costs at first, before softplus."""
+    """Initial multiplier of the mean's divergence, before softplus (D8)."""
     init_log_alpha_std: float = 1000.0
-    """What a divergence of the standard deviation costs at first, before softplus."""
+    """Initial multiplier of the standard deviation's divergence, before softplus (D8)."""
     target_period: int = 100
     """Updates between copies of actor and critics into the target networks (D10)."""
     num_critics: int = 1
-    """1, or 2 of which the smaller value counts (D2)."""
+    """Number of critics: 1, or 2, of which the smaller value is used (D2)."""
     hidden_sizes: tuple[int, ...] = (256, 256, 256)
     """Widths of the policy's hidden layers; LayerNorm and tanh after the first, ELU after the
     others (D12)."""
     critic_sizes: tuple[int, ...] = (256, 256, 256)
     """Widths of each critic's hidden layers."""
     init_std: float = 0.7
-    """The policy's standard deviation where the network gives 0 (D12)."""
+    """Standard deviation of the policy where its network's output is 0 (D12)."""
 
     @property
     def critics(self) -> tuple[str, ...]:
@@ -65,29 +65,29 @@ class Config(OffPolicyConfig):
 
     @property
     def dual_names(self) -> tuple[str, ...]:
-        """The dual variables that are trained; a temperature that is solved for is none (D4)."""
+        """Names of the trained dual variables, which do not include a solved temperature (D4)."""
         temperature = ("log_temperature",) if self.dual == "gradient" else ()
         return *temperature, "log_alpha_mean", "log_alpha_std"
 
     @property
     def groups(self) -> dict[str, tuple[str, ...]]:
-        """Optimizer -> what it trains (D9)."""
+        """Networks by optimizer (D9)."""
         return {"actor": ("actor",), "critic": self.critics, "dual": ("dual",)}
 
     @property
     def targets(self) -> tuple[str, ...]:
-        """The optimizers that train networks, which have targets; dual variables have none."""
+        """Optimizers whose networks have targets; dual variables have none."""
         return "actor", "critic"
 
     @property
     def rates(self) -> dict[str, tuple[float, float]]:
-        """Optimizer -> step size, norm above which its gradient is clipped (D9)."""
+        """Step size and largest gradient norm (0: any) by optimizer (D9)."""
         networks = self.learning_rate, self.max_grad_norm
         return {"actor": networks, "critic": networks, "dual": (self.dual_lr, 0.0)}
 
     @property
     def epsilons(self) -> tuple[float, ...]:
-        """KL bounds of the objectives: the value, and the penalty if there is one."""
+        """KL bounds of the objectives: Q, and the penalty if there is one."""
         return (self.epsilon, self.epsilon_penalty) if self.epsilon_penalty else (self.epsilon,)
 
 
@@ -106,14 +106,14 @@ RANGES = {
 
 
 def reference(spec: EnvSpec) -> Config:
-    """The reference settings for this action space; UsageError if it is discrete."""
+    """Return the reference settings for a box of actions. Raises UsageError for discrete ones."""
     if spec.discrete:
         raise UsageError("mpo needs continuous actions; for discrete ones use dqn or ppo")
     return Config()
 
 
 def jax_rl(spec: EnvSpec) -> Config:
-    """jax-rl's sizes and constants (henry-prior/jax-rl) in this MPO; what differs is in README."""
+    """Return sizes and constants of jax-rl (henry-prior/jax-rl); README.md lists differences."""
     reference(spec)
     return Config(
         learning_starts=10_000,
@@ -133,7 +133,7 @@ def jax_rl(spec: EnvSpec) -> Config:
 
 
 def check(config: Config) -> Config:
-    """Raise UsageError where settings contradict one another; return `config`."""
+    """Raise UsageError if settings contradict one another; return `config`."""
     off_policy.check(config, RANGES)
     for name in ("hidden_sizes", "critic_sizes"):
         sizes = getattr(config, name)

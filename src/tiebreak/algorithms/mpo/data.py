@@ -1,4 +1,4 @@
-"""What travels into and out of MPO's functions, in every framework, and how to make some.
+"""Inputs and outputs of MPO's functions in every framework: batches, noise, terms, weights.
 
 U is num_updates, B is batch_size, N is num_envs, A is the action size, S is num_samples, M is the
 number of objectives: 2 with the penalty for actions out of bounds, 1 without.
@@ -32,21 +32,21 @@ two critics."""
 
 
 class Noise(NamedTuple):
-    """The randomness of one `step`."""
+    """Random numbers of one `step`."""
 
     action: Array
-    """[U, S, B, A], standard normal: the target policy's samples (D2)"""
+    """[U, S, B, A] standard normal: samples the target policy (D2)."""
 
 
 class Samples(NamedTuple):
-    """What the target networks say about next_obs: constants of the losses."""
+    """Samples of the target policy at next_obs and their values; constants of the losses."""
 
     policy: Any
-    """The target policy's distribution; mean and log_std [B, A]"""
+    """The target policy's distribution; mean and log_std [B, A]."""
     action: Array
-    """[S, B, A], from it; not clipped"""
+    """[S, B, A], sampled from it; not clipped."""
     value: Array
-    """[S, B]: Q of the action, clipped"""
+    """[S, B]: Q of the clipped action."""
 
 
 class LossTerms(NamedTuple):
@@ -57,14 +57,17 @@ class LossTerms(NamedTuple):
     policy_loss: Array
     dual_loss: Array
     q: Array
-    """Mean of the first critic for the actions that were taken."""
+    """Mean Q of the actions in the batch, by the first critic."""
     target: Array
+    """Mean value that the critics are moved towards."""
     temperature: Array
+    """Temperature of the first objective."""
     kl_q: Array
     """KL divergence of the reweighted samples from the target policy; `epsilon` bounds it."""
     kl_mean: Array
-    """KL divergence that the change of the mean makes, averaged over dimensions."""
+    """KL divergence due to the change of the mean, averaged over dimensions."""
     kl_std: Array
+    """KL divergence due to the change of the standard deviation, averaged over dimensions."""
 
 
 class Metrics(NamedTuple):
@@ -85,39 +88,42 @@ class Metrics(NamedTuple):
 
 
 def act_noise(spec: EnvSpec, num_envs: int) -> Draw:
-    """[N, A]; zeros are greedy: the policy's mean (D1)."""
+    """Return the draw of `act`, [N, A]; zeros are greedy: the policy's mean (D1)."""
     return Draw("normal", (num_envs, spec.action_size))
 
 
 def step_noise(spec: EnvSpec, config: Config) -> Noise:
-    """The draws of one `step`."""
-    rows = config.num_updates, config.num_samples, config.batch_size
-    return Noise(Draw("normal", (*rows, spec.action_size)))
+    """Return the draws of one `step`."""
+    shape = (config.num_updates, config.num_samples, config.batch_size, spec.action_size)
+    return Noise(Draw("normal", shape))
 
 
 def initial_dual(spec: EnvSpec, config: Config) -> dict[str, np.ndarray]:
-    """The dual variables at first, before softplus: [M] and [A], [A]."""
-    sizes = {"log_temperature": len(config.epsilons)}
-    return {
-        name: np.full(
-            sizes.get(name, spec.action_size), getattr(config, f"init_{name}"), np.float32
-        )
-        for name in config.dual_names
+    """Return initial dual variables before softplus, by name: temperature [M], both α [A]."""
+    initial = {
+        "log_temperature": (len(config.epsilons), config.init_log_temperature),
+        "log_alpha_mean": (spec.action_size, config.init_log_alpha_mean),
+        "log_alpha_std": (spec.action_size, config.init_log_alpha_std),
     }
+    return {name: np.full(*initial[name], np.float32) for name in config.dual_names}
 
 
 def initial_weights(spec: EnvSpec, config: Config, seed: int) -> weights.Weights:
-    """The canonical dictionary of a new agent, targets and optimizer state included (D11)."""
+    """Return the canonical weights of a new agent, with targets and optimizer state (D11)."""
     rng = np.random.default_rng(seed)
-    sizes = spec.observation_size, *config.hidden_sizes, 2 * spec.action_size
-    out = _network(rng, "actor", sizes, 0.01)
+    observation, action = spec.observation_size, spec.action_size
+    actor_sizes = (observation, *config.hidden_sizes, 2 * action)
+    critic_sizes = (observation + action, *config.critic_sizes, 1)
+
+    out = _network(rng, "actor", actor_sizes, output_gain=0.01)
     for name in config.critics:
-        sizes = spec.observation_size + spec.action_size, *config.critic_sizes, 1
-        out.update(_network(rng, name, sizes, 1.0))
-    targets = {f"target/{k}": v.copy() for k, v in out.items()}
+        out.update(_network(rng, name, critic_sizes, output_gain=1.0))
+    targets = weights.target_copies(out, out)
     out.update({f"dual/{k}": v for k, v in initial_dual(spec, config).items()})
+
     out = weights.with_adam(out, list(out))
-    return weights.with_moments({**out, **targets}, "obs", (spec.observation_size,))
+    out.update(targets)
+    return weights.with_moments(out, "obs", (observation,))
 
 
 def make_optimizers(config: Config, make: Callable) -> dict[str, Any]:
@@ -129,14 +135,17 @@ def make_optimizers(config: Config, make: Callable) -> dict[str, Any]:
 
 
 def sample_batch(spec: EnvSpec, config: Config, rng: np.random.Generator) -> tuple[Batch, Noise]:
-    """A random, valid batch and its noise, as float32 NumPy arrays."""
+    """Draw a valid batch and its noise, as float32 NumPy arrays."""
     batch = off_policy.sample_batch(spec, config, rng)
     return batch, Noise(*(noise.sample(draw, rng) for draw in step_noise(spec, config)))
 
 
-def _network(rng: np.random.Generator, name: str, sizes: Sequence[int], last: float) -> dict:
-    gains = [float(np.sqrt(2.0))] * (len(sizes) - 2)
-    out = weights.init_mlp(rng, name, sizes, [*gains, last])
+def _network(
+    rng: np.random.Generator, name: str, sizes: Sequence[int], output_gain: float
+) -> weights.Weights:
+    """Return the weights of an MLP with layer normalization after its first layer."""
+    gains = [weights.HIDDEN_GAIN] * (len(sizes) - 2) + [output_gain]
+    out = weights.init_mlp(rng, name, sizes, gains)
     out[f"{name}/norm/scale"] = np.ones(sizes[1], np.float32)
     out[f"{name}/norm/bias"] = np.zeros(sizes[1], np.float32)
     return out

@@ -1,4 +1,4 @@
-"""MPO's temperature on the host, by SciPy; and the numbers that all its dual problems share.
+"""MPO's temperature on the host, by SciPy, and constants of all its dual problems.
 
 The dual of maximising E_w[v] with KL(w ‖ uniform) ≤ ε over S samples, as a mean over B states
 (Abdolmaleki et al. 2018), less the constant mean of max v:
@@ -15,29 +15,29 @@ from collections.abc import Sequence
 import numpy as np
 
 LOWEST, HIGHEST = 1e-6, 1e6
-"""What a temperature is kept within: where values are all equal there is no other lower bound."""
+"""Bounds of a temperature; where all values are equal, nothing else bounds it from below."""
 HALVINGS = 20
-"""Of the bracket in log η: 27.6 / 2²⁰ = 2.6e-5 are left."""
+"""Halvings of the bracket in log η, which leave 27.6 / 2²⁰ = 2.6e-5."""
 NEWTONS = 4
-"""Steps inside what is left; each squares the error."""
+"""Newton steps inside the last bracket; each squares the error."""
 LEAST_LOG = -18.0
-"""What dual variables that are trained are kept above, before softplus."""
+"""Least value of trained dual variables, before softplus."""
 TINY = 1e-30
-"""Stands for a slope of 0: the step is then as far as the bracket allows."""
+"""Replaces a slope of 0: the step then goes as far as the bracket allows."""
 
 
 def slsqp(values: np.ndarray, epsilons: Sequence[float]) -> np.ndarray:
-    """The temperatures [M] that minimise the duals of values [M, S, B], by SLSQP in float64."""
+    """Return the temperatures [M] that minimise the duals of values [M, S, B], in float64."""
     values = np.asarray(values)
-    found = [
-        _minimum(v - v.max(axis=0), epsilon)
-        for v, epsilon in zip(values.astype(np.float64), epsilons, strict=True)
-    ]
-    return np.array(found, values.dtype)
+    temperatures = []
+    for objective, epsilon in zip(values.astype(np.float64), epsilons, strict=True):
+        below = objective - objective.max(axis=0)
+        temperatures.append(_minimize(below, epsilon))
+    return np.array(temperatures, values.dtype)
 
 
 def dual(below: np.ndarray, epsilon: float, temperature: float) -> tuple[float, float]:
-    """g and g′ at a temperature; below [S, B] is v − max v."""
+    """Return g and g′ at a temperature; `below` [S, B] is v − max v."""
     scaled = below / temperature
     powers = np.exp(scaled)
     mean = powers.mean(axis=0)
@@ -46,17 +46,25 @@ def dual(below: np.ndarray, epsilon: float, temperature: float) -> tuple[float, 
     return temperature * (epsilon + log_mean), epsilon + log_mean - average
 
 
-def _minimum(below: np.ndarray, epsilon: float) -> float:
-    from scipy.optimize import minimize  # here: only who minimises waits for its import
+def _minimize(below: np.ndarray, epsilon: float) -> float:
+    """Return the temperature that minimises g."""
+    from scipy.optimize import minimize  # slow to import, and needed only here
 
-    # Were exp a parabola, the minimum would lie at `unit`. Measured in it, and the dual in 2ε of
-    # it, the problem has curvature 1 there, which is SLSQP's first guess, for values of any size.
+    # If exp were a parabola, the minimum would lie at `unit`. With temperatures in this unit and
+    # the dual in units of 2ε · unit, the curvature there is 1, which is SLSQP's first guess, for
+    # values of any size.
     unit = float(np.clip(np.sqrt(below.var(axis=0).mean() / (2.0 * epsilon)), LOWEST, HIGHEST))
 
-    def measured(x):
+    def scaled_dual(x):
         value, slope = dual(below, epsilon, unit * float(x[0]))
         return value / (2.0 * epsilon * unit), np.array([slope / (2.0 * epsilon)])
 
-    bounds, options = [(LOWEST / unit, HIGHEST / unit)], {"ftol": 1e-12, "maxiter": 100}
-    result = minimize(measured, [1.0], jac=True, method="SLSQP", bounds=bounds, options=options)
+    result = minimize(
+        scaled_dual,
+        [1.0],
+        jac=True,
+        method="SLSQP",
+        bounds=[(LOWEST / unit, HIGHEST / unit)],
+        options={"ftol": 1e-12, "maxiter": 100},
+    )
     return float(np.clip(unit * result.x[0], LOWEST, HIGHEST))

@@ -1,4 +1,4 @@
-"""MPO's dual problems in PyTorch; scipy_dual.py has the equations and the bounds.
+"""MPO's dual problems in PyTorch; dual_scipy.py has the equations and the bounds.
 
 M objectives (Q; the penalty for actions out of bounds), S samples, B states.
 """
@@ -21,17 +21,20 @@ class Tempered(NamedTuple):
     """Samples reweighted by the exponential of their value."""
 
     weights: Array
-    """[M, S, B], which sum to 1 over S"""
+    """[M, S, B], with sum 1 over S."""
     log_mean: Array
-    """[M]: mean over B of log mean_S exp((v − max v)/η), the dual's second term"""
+    """[M]: mean over B of log mean_S exp((v − max v)/η), the dual's second term."""
     kl: Array
-    """[M]: mean divergence of the weights from uniform ones"""
+    """[M]: mean KL divergence of the weights from uniform ones."""
     slope: Array
-    """[M]: −d kl / d log η, the mean variance of v/η under the weights"""
+    """[M]: −d kl / d log η, the mean variance of v/η under the weights."""
 
 
 def tempered(values: Array, temperature: Array) -> Tempered:
-    """values [M, S, B], temperature [M]; precise also where all weights are nearly equal."""
+    """Reweight samples by exp(v/η); values [M, S, B], temperature [M].
+
+    Uses exp(x) − 1 and log(1 + x), which keep their digits where all weights are nearly equal.
+    """
     scaled = (values - values.amax(dim=1, keepdim=True)) / temperature[:, None, None]
     above = torch.expm1(scaled)
     mean = above.mean(dim=1, keepdim=True)
@@ -45,20 +48,20 @@ def tempered(values: Array, temperature: Array) -> Tempered:
 
 
 def positive(x: Array) -> Array:
-    """A dual variable from what is trained."""
-    return torch.nn.functional.softplus(x, threshold=40.0) + 1e-8  # its own costs 2e-9
+    """Return a dual variable: the softplus of its trained parameter."""
+    return torch.nn.functional.softplus(x, threshold=40.0) + 1e-8  # 20, the default, costs 2e-9
 
 
 def temperature_loss(temperature: Array, tempered: Tempered, epsilons: Sequence[float]) -> Array:
-    """The duals, summed over objectives: a temperature is best where this is least."""
+    """Return the sum of the objectives' duals, which the best temperatures minimise."""
     rows = zip(temperature, epsilons, tempered.log_mean, strict=True)
     return torch.stack([t * (epsilon + log_mean) for t, epsilon, log_mean in rows]).sum()
 
 
 @torch.no_grad()
 def newton(values: Array, epsilons: Sequence[float]) -> Array:
-    """The temperatures [M] at which kl is epsilon: halvings of a bracket in log η, then Newton."""
-    # Filled on the device: a tensor made of a list would be copied there, and waited for.
+    """Return the temperatures [M] at which kl is epsilon: bisection in log η, then Newton steps."""
+    # Fill on the device: a tensor made of a list would be copied there, and waited for.
     epsilon = torch.stack([values.new_full((), e) for e in epsilons])
     low, high = (torch.full_like(epsilon, math.log(bound)) for bound in (LOWEST, HIGHEST))
     for _ in range(HALVINGS):
@@ -74,15 +77,15 @@ def newton(values: Array, epsilons: Sequence[float]) -> Array:
 
 
 def slsqp(values: Array, epsilons: Sequence[float]) -> Array:
-    """The same [M] by SciPy, for which the program waits."""
+    """Return the temperatures [M] by SciPy on the host, for which the program waits."""
     return _slsqp(values, list(epsilons))
 
 
 def divergences(new: Gaussian, old: Gaussian) -> tuple[Array, Array]:
-    """KL(old ‖ new) [A], averaged over B: where the mean alone is new, where the std alone is."""
+    """Return KL(old ‖ new) [A], averaged over B, for a change of the mean and of the std alone."""
     z = (new.mean - old.mean) * torch.exp(-old.log_std)
-    narrower = old.log_std - new.log_std
-    kl_std = 0.5 * torch.expm1(2.0 * narrower) - narrower
+    log_ratio = old.log_std - new.log_std
+    kl_std = 0.5 * torch.expm1(2.0 * log_ratio) - log_ratio
     return 0.5 * torch.square(z).mean(0), kl_std.mean(0)
 
 
@@ -91,12 +94,12 @@ def divergences(new: Gaussian, old: Gaussian) -> tuple[Array, Array]:
     "tiebreak::mpo_slsqp",
     mutates_args=(),
     schema="(Tensor values, float[] epsilons) -> Tensor",
-    # A CUDA graph would hold one batch's answer for ever.
+    # A CUDA graph would replay one batch's result for ever.
     tags=[torch.Tag.cudagraph_unsafe] if hasattr(torch.Tag, "cudagraph_unsafe") else None,
 )
 def _slsqp(values, epsilons):
-    found = dual_scipy.slsqp(values.detach().cpu().numpy(), epsilons)
-    return torch.from_numpy(found).to(values.device)
+    temperatures = dual_scipy.slsqp(values.detach().cpu().numpy(), epsilons)
+    return torch.from_numpy(temperatures).to(values.device)
 
 
 @_slsqp.register_fake

@@ -1,7 +1,7 @@
 """MPO's oracle: the equations of README.md in plain float64 NumPy, written to be read.
 
 It shares no arithmetic with the five implementations but SciPy's SLSQP, which is the definition of
-dual="slsqp". Its state is the canonical dictionary itself; no function changes what it is given.
+dual="slsqp". Its state is the canonical dictionary itself; no function changes its arguments.
 Sizes as in data.py.
 """
 
@@ -31,7 +31,7 @@ LOG_2PI = np.log(2 * np.pi)
 
 
 def trained(weights: Weights) -> list[str]:
-    """The names of what the optimizers change."""
+    """Return the canonical names of what the optimizers change."""
     return [k for k in weights if k.startswith(("actor/", "critic1/", "critic2/", "dual/"))]
 
 
@@ -39,7 +39,7 @@ def trained(weights: Weights) -> list[str]:
 
 
 def policy(config: Config, weights: Weights, name: str, obs: np.ndarray):
-    """obs [B, O] -> mean, std [B, A], d std / d what the network gave, and the network's cache."""
+    """Return mean, std and d std / d output, all [B, A], and the network's cache; obs [B, O]."""
     out, cache = layer_norm_mlp(weights, name, obs)
     mean, raw = np.split(out, 2, axis=-1)
     scale = config.init_std / np.log(2.0)
@@ -47,7 +47,7 @@ def policy(config: Config, weights: Weights, name: str, obs: np.ndarray):
 
 
 def act(spec: EnvSpec, config: Config, weights: Weights, obs: np.ndarray, noise: np.ndarray) -> Act:
-    """obs [N, *obs], noise [N, A] -> Act; zero noise is the greedy action (D1)."""
+    """Choose actions for obs [N, *obs] and noise [N, A]; zero noise is greedy (D1)."""
     rows = normalize_obs(config, weights, np.asarray(obs, np.float64).reshape(len(obs), -1))
     mean, std, _, _ = policy(config, weights, "actor", rows)
     raw = np.clip(mean + std * noise, -1.0, 1.0)
@@ -59,7 +59,7 @@ def act(spec: EnvSpec, config: Config, weights: Weights, obs: np.ndarray, noise:
 
 
 def reweight(values: np.ndarray, temperature: float):
-    """values [S, B] -> weights [S, B], the dual's mean log mean exp((v − max v)/η), mean KL."""
+    """Return weights [S, B] of values [S, B], and means of log mean exp((v − max v)/η) and KL."""
     scaled = (values - values.max(axis=0)) / temperature
     powers = np.exp(scaled)
     weights = powers / powers.sum(axis=0)
@@ -68,7 +68,7 @@ def reweight(values: np.ndarray, temperature: float):
 
 
 def temperatures(config: Config, weights: Weights, values: np.ndarray) -> np.ndarray:
-    """Of each objective; [M, S, B] -> [M] (D4)."""
+    """Return the temperature [M] of each objective; values [M, S, B] (D4)."""
     if config.dual == "gradient":
         return softplus(weights["dual/log_temperature"]) + 1e-8  # D8
     if config.dual == "slsqp":
@@ -77,7 +77,7 @@ def temperatures(config: Config, weights: Weights, values: np.ndarray) -> np.nda
 
 
 def best_temperature(values: np.ndarray, epsilon: float) -> float:
-    """Where KL, which falls as η rises, is ε: the minimum of the dual, by Brent's method."""
+    """Find the minimum of the dual, where KL, which falls as η rises, is ε, by Brent's method."""
 
     def excess(log_temperature):
         return reweight(values, np.exp(log_temperature))[2] - epsilon
@@ -91,9 +91,9 @@ def best_temperature(values: np.ndarray, epsilon: float) -> float:
 
 
 def sample_values(config: Config, weights: Weights, next_obs: np.ndarray, action: np.ndarray):
-    """The least target critic for actions [S, B, A], clipped: [S, B] (D2)."""
+    """Return the smallest target value [S, B] of actions [S, B, A], which are clipped (D2)."""
     clipped = np.clip(action, -1.0, 1.0)
-    rows = [np.concatenate([next_obs, one], axis=-1) for one in clipped]
+    rows = [np.concatenate([next_obs, sample], axis=-1) for sample in clipped]
     values = [
         [layer_norm_mlp(weights, f"target/{name}", row)[0][:, 0] for row in rows]
         for name in config.critics
@@ -102,7 +102,7 @@ def sample_values(config: Config, weights: Weights, next_obs: np.ndarray, action
 
 
 def objectives(config: Config, values: np.ndarray, action: np.ndarray) -> np.ndarray:
-    """[M, S, B]: Q, and minus the Euclidean distance out of bounds (D5)."""
+    """Return the objectives [M, S, B]: Q, and minus the Euclidean distance out of bounds (D5)."""
     if not config.epsilon_penalty:
         return values[None]
     return np.stack([values, -np.linalg.norm(action - np.clip(action, -1.0, 1.0), axis=-1)])
@@ -112,7 +112,7 @@ def objectives(config: Config, values: np.ndarray, action: np.ndarray) -> np.nda
 
 
 def critic_gradients(config: Config, weights: Weights, batch: Batch, target: np.ndarray):
-    """target [B] -> loss, mean Q of the first critic, gradients (D3)."""
+    """Return loss, mean Q of the first critic and gradients, for the target [B] (D3)."""
     x = np.concatenate([batch.obs, batch.action], axis=-1)
     loss, means, grads = 0.0, [], {}
     for name in config.critics:
@@ -125,7 +125,7 @@ def critic_gradients(config: Config, weights: Weights, batch: Batch, target: np.
 
 
 def policy_gradients(config: Config, weights: Weights, batch: Batch, action, improved):
-    """Samples [S, B, A] and their weights [S, B] -> loss, both KLs [A], gradients (D6)."""
+    """Return loss, both KLs [A] and gradients, for samples [S, B, A] of weight [S, B] (D6)."""
     old_mean, old_std, _, _ = policy(config, weights, "target/actor", batch.next_obs)
     mean, std, d_std, cache = policy(config, weights, "actor", batch.next_obs)
     rows, w = len(mean), improved[:, :, None]
@@ -144,7 +144,10 @@ def policy_gradients(config: Config, weights: Weights, batch: Batch, action, imp
 
 
 def dual_gradients(config: Config, weights: Weights, temperature, log_means, kls, kl_mean, kl_std):
-    """Temperature, log mean, KL [M] of the E-step, KLs [A] of the M-step -> loss, gradients."""
+    """Return the dual loss and its gradients.
+
+    Temperature, log mean and KL [M] are of the E-step, `kl_mean` and `kl_std` [A] of the M-step.
+    """
     bounds = np.array(config.epsilons)
     loss, grads = (temperature * (bounds + log_means)).sum(), {}
     if config.dual == "gradient":
@@ -158,7 +161,7 @@ def dual_gradients(config: Config, weights: Weights, temperature, log_means, kls
 
 
 def gradients(spec: EnvSpec, config: Config, weights: Weights, batch: Batch, noise: Noise):
-    """One update's features -> LossTerms, and d loss / d weight by name."""
+    """Return LossTerms and d loss / d weight by name, for one update's batch of features."""
     old_mean, old_std, _, _ = policy(config, weights, "target/actor", batch.next_obs)
     action = old_mean + old_std * noise.action
     value = sample_values(config, weights, batch.next_obs, action)
@@ -166,17 +169,27 @@ def gradients(spec: EnvSpec, config: Config, weights: Weights, batch: Batch, noi
     critic_loss, q, grads = critic_gradients(config, weights, batch, target)
     values = objectives(config, value, action)
     temperature = temperatures(config, weights, values)
-    parts = [reweight(v, t) for v, t in zip(values, temperature, strict=True)]
-    improved, log_means, kls = (np.array(column) for column in zip(*parts, strict=True))
+    reweighted = [reweight(v, t) for v, t in zip(values, temperature, strict=True)]
+    improved, log_means, kls = (np.array(column) for column in zip(*reweighted, strict=True))
     actor_loss, *divergences, actor_grads = policy_gradients(
         config, weights, batch, action, improved.sum(axis=0)
     )
     dual_loss, dual_grads = dual_gradients(
         config, weights, temperature, log_means, kls, *divergences
     )
-    loss, seen = critic_loss + actor_loss + dual_loss, [kl.mean() for kl in divergences]
-    losses = loss, critic_loss, actor_loss, dual_loss
-    terms = LossTerms(*losses, q, target.mean(), temperature[0], kls[0], *seen)
+    kl_mean, kl_std = divergences
+    terms = LossTerms(
+        loss=critic_loss + actor_loss + dual_loss,
+        critic_loss=critic_loss,
+        policy_loss=actor_loss,
+        dual_loss=dual_loss,
+        q=q,
+        target=target.mean(),
+        temperature=temperature[0],
+        kl_q=kls[0],
+        kl_mean=kl_mean.mean(),
+        kl_std=kl_std.mean(),
+    )
     return terms, {**grads, **actor_grads, **dual_grads}
 
 
@@ -184,18 +197,18 @@ def gradients(spec: EnvSpec, config: Config, weights: Weights, batch: Batch, noi
 
 
 def update(spec: EnvSpec, config: Config, weights: Weights, batch: Batch, noise: Noise):
-    """One step of each optimizer (D9), and the copies into the targets when they are due (D10)."""
+    """Take a step of each optimizer (D9); copy networks into their targets when due (D10)."""
     terms, grads = gradients(spec, config, weights, batch, noise)
     count, norms = weights["adam/count"], {}
     for group, names in config.groups.items():
-        rate, most = config.rates[group]
-        part = {k: g for k, g in grads.items() if k.partition("/")[0] in names}
-        part, norms[group] = clip_by_norm(part, most)
+        rate, max_norm = config.rates[group]
+        group_grads = {k: g for k, g in grads.items() if k.partition("/")[0] in names}
+        group_grads, norms[group] = clip_by_norm(group_grads, max_norm)
         weights = {**weights, "adam/count": count}  # one count: the optimizers step together
         if config.optimizer == "sgd":
-            weights = sgd(weights, part, rate)
+            weights = sgd(weights, group_grads, rate)
         else:
-            weights = adam(weights, part, rate, config.adam_eps)
+            weights = adam(weights, group_grads, rate, config.adam_eps)
     weights.update({k: np.maximum(weights[k], LEAST_LOG) for k in weights if k.startswith("dual/")})
     if weights["adam/count"] % config.target_period == 0:
         copies = {f"target/{k}": weights[k] for k in trained(weights) if not k.startswith("dual/")}
@@ -204,7 +217,7 @@ def update(spec: EnvSpec, config: Config, weights: Weights, batch: Batch, noise:
 
 
 def prepare(config: Config, weights: Weights, batch: Batch) -> Batch:
-    """The batch with features for observations."""
+    """Return the batch with features for observations."""
     obs, next_obs = (
         normalize_obs(config, weights, np.asarray(x, np.float64))
         for x in (batch.obs, batch.next_obs)
@@ -213,13 +226,16 @@ def prepare(config: Config, weights: Weights, batch: Batch) -> Batch:
 
 
 def step(spec: EnvSpec, config: Config, weights: Weights, batch: Batch, noise: Noise):
-    """All updates of a round -> weights, Metrics averaged over them."""
-    data, before, history = prepare(config, weights, batch), weights, []
+    """Run all updates of a round; return weights, and Metrics averaged over them."""
+    data = prepare(config, weights, batch)
+    before = weights
+    history = []
     for u in range(config.num_updates):
         rows = Batch(*(x[u] for x in data)), Noise(*(x[u] for x in noise))
         weights, metrics = update(spec, config, weights, *rows)
         history.append(metrics)
     if config.normalize_obs:  # D7
+        # The statistics of the whole round merge into those that it started with.
         rows = np.asarray(batch.obs, np.float64).reshape(-1, batch.obs.shape[-1])
         weights = {**weights, **merge_stats(before, "obs_moments", rows)}
     return weights, Metrics(*(np.mean(column) for column in zip(*history, strict=True)))

@@ -1,1 +1,1 @@
-"""Proximal policy optimization; README.md is the spec. Nothing is imported here on purpose."""
+"""PPO: configuration, losses, oracle and five implementations; README.md is the spec."""

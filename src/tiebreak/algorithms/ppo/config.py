@@ -16,14 +16,14 @@ class Config:
     """All of PPO's settings; the defaults are the discrete reference (CartPole)."""
 
     total_steps: int = 500_000
-    """Environment steps of the whole run, all environments together."""
+    """Environment steps of the whole training, all environments together."""
     num_envs: int = 4
     """Environments stepped side by side."""
     env_processes: int = 1
-    """Processes that share the environments' steps, for engines that step them in Python
-    (gymnasium, dm_control); 1: the training's own. The numbers are the same."""
+    """Processes that step the environments, for engines in Python (gymnasium, dm_control); 1: the
+    training's own process. Results do not depend on it."""
     num_steps: int = 128
-    """Steps per environment between updates: one iteration has num_envs * num_steps steps."""
+    """Steps of each environment per iteration, which has num_envs * num_steps steps."""
     num_minibatches: int = 4
     """Minibatches per epoch; must divide num_envs * num_steps."""
     num_epochs: int = 4
@@ -35,39 +35,39 @@ class Config:
     gamma: float = 0.99
     """Discount per step."""
     gae_lambda: float = 0.95
-    """λ of generalized advantage estimation (Schulman et al. 2016)."""
+    """λ of generalized advantage estimation (Schulman et al. 2016, eq. 16)."""
     clip: float = 0.2
-    """ε of the clipped surrogate, and the range of the value clip."""
+    """ε of the clipped surrogate (Schulman et al. 2017, eq. 7) and of the value clip (D6)."""
     clip_value: bool = True
-    """Clip the value's change as well (D6)."""
+    """Clip the change of the value, too (D6)."""
     entropy_coef: float = 0.01
     """Weight of the entropy bonus."""
     value_coef: float = 0.5
-    """Weight of the value loss, which itself carries a factor 1/2 (D6)."""
+    """Weight of the value loss, which has a factor 1/2 itself (D6)."""
     max_grad_norm: float = 0.5
     """Global gradient norm above which gradients are scaled down (D8)."""
     normalize_advantage: bool = True
-    """Zero mean, unit std within each minibatch (D5)."""
+    """Normalize advantages to mean 0 and standard deviation 1 within each minibatch (D5)."""
     adam_eps: float = 1e-5
     """Adam's ε, added to the bias-corrected √v (D7)."""
     optimizer: Literal["adam", "sgd"] = "adam"
-    """`sgd` (no momentum) exists for proofs: Adam's first step hides wrong factors."""
+    """`sgd` (no momentum) is for proofs: Adam's first step hides wrong factors."""
     prng: Literal["threefry2x32", "rbg", "unsafe_rbg"] = "threefry2x32"
-    """What draws random numbers in JAX. `rbg` is faster on GPUs and TPUs, but differs by kind of
-    device, and no population can have it. torch and TensorFlow have generators of their own."""
+    """JAX's random number generator. `rbg` is faster on GPUs and TPUs, but its numbers depend on
+    the kind of device, and populations cannot use it. torch and TensorFlow have their own."""
     hidden_sizes: tuple[int, ...] = (64, 64)
     """Widths of the hidden layers, the same for policy and value."""
     activation: Literal["tanh", "relu"] = "tanh"
-    """After every hidden layer."""
+    """Activation after every hidden layer."""
     log_std_init: float = 0.0
     """Initial log standard deviation of the Gaussian policy; continuous actions only (D3)."""
     normalize_obs: bool = False
-    """Observations to zero mean, unit variance by running statistics (D10)."""
+    """Normalize observations to mean 0 and variance 1 by running statistics (D10)."""
     normalize_reward: bool = False
-    """Rewards divided by the running std of the discounted return (D11)."""
+    """Divide rewards by the running standard deviation of the discounted return (D11)."""
     truncation: Literal["bootstrap", "terminal"] = "bootstrap"
-    """Whether a time limit keeps the value of what would follow (D4); `terminal` reproduces the
-    mistake of several public codes, to show the difference."""
+    """Treatment of time limits: `bootstrap` adds the value of the next state (D4), `terminal`
+    treats them as terminations, a mistake of several public codes."""
 
     @property
     def batch_size(self) -> int:
@@ -76,12 +76,12 @@ class Config:
 
     @property
     def iteration_steps(self) -> int:
-        """Environment steps per iteration, as every algorithm calls them."""
+        """Environment steps per iteration; the name that all algorithms share."""
         return self.batch_size
 
     @property
     def num_iterations(self) -> int:
-        """Iterations in the whole run, at least 1."""
+        """Iterations of the whole training, at least 1."""
         return max(1, self.total_steps // self.batch_size)
 
     @property
@@ -91,7 +91,7 @@ class Config:
 
     @property
     def updates_per_step(self) -> int:
-        """Gradient steps in one call of the agent's `step`."""
+        """Gradient steps per call of the agent's `step`."""
         return self.updates_per_iteration
 
 
@@ -109,7 +109,7 @@ RANGES = {
 
 
 def reference(spec: EnvSpec) -> Config:
-    """The reference settings of "The 37 Implementation Details of PPO" for this action space."""
+    """Return the settings of "The 37 Implementation Details of PPO" for this action space."""
     if spec.discrete:
         return Config()
     return Config(
@@ -126,7 +126,7 @@ def reference(spec: EnvSpec) -> Config:
 
 
 def check(config: Config) -> Config:
-    """Raise UsageError where settings contradict one another; return `config`."""
+    """Raise UsageError if settings contradict one another; return `config`."""
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
         if field.type == "int" and value < 1:

@@ -1,4 +1,4 @@
-"""What travels into and out of PPO's functions, in every framework, and how to make some.
+"""Inputs and outputs of PPO's functions in every framework: batches, noise, terms, weights.
 
 T is num_steps, N is num_envs, B is T * N, A is the action size.
 """
@@ -31,52 +31,52 @@ class Act(NamedTuple):
     """What `act` returns for N observations."""
 
     action: Array
-    """[N] int32, or [N, A] floats within the bounds: what the environment executes."""
+    """[N] int32, or [N, A] floats within the bounds, for the environment."""
     raw_action: Array
-    """The policy's own sample, before it is fitted to the bounds (D3): what the learner stores."""
+    """The policy's sample before it is mapped to the bounds (D3), for the learner."""
     log_prob: Array
-    """[N]: log-probability (density) of `raw_action`."""
+    """[N]: log-probability or log density of `raw_action`."""
     value: Array
-    """[N]: the critic's estimate for the observation."""
+    """[N]: the critic's estimate of the observation's value."""
 
 
 class Rollout(NamedTuple):
     """PPO's batch: T steps of N environments; `[t]` of everything belongs to `obs[t]` (D2)."""
 
     obs: Array
-    """[T, N, *obs]"""
+    """[T, N, *obs]."""
     action: Array
-    """[T, N] int32 or [T, N, A]: Act.raw_action"""
+    """[T, N] int32 or [T, N, A]: Act.raw_action."""
     log_prob: Array
-    """[T, N]"""
+    """[T, N]."""
     value: Array
-    """[T, N]"""
+    """[T, N]."""
     reward: Array
-    """[T, N]: the result of the action, like the three below"""
+    """[T, N]: result of the action, as are the three fields below."""
     terminated: Array
-    """[T, N] bool"""
+    """[T, N] bool."""
     truncated: Array
-    """[T, N] bool"""
+    """[T, N] bool."""
     next_obs: Array
-    """[T, N, *obs]: what the action led to, before any automatic reset (EnvStep.final_obs)"""
+    """[T, N, *obs]: next observation before any automatic reset (EnvStep.final_obs)."""
 
 
 def transition(obs: Array, act: Act, outcome: EnvStep) -> Rollout:
-    """One row of a rollout."""
+    """Return one row of a rollout."""
     return Rollout(
-        obs,
-        act.raw_action,
-        act.log_prob,
-        act.value,
-        outcome.reward,
-        outcome.terminated,
-        outcome.truncated,
-        outcome.final_obs,
+        obs=obs,
+        action=act.raw_action,
+        log_prob=act.log_prob,
+        value=act.value,
+        reward=outcome.reward,
+        terminated=outcome.terminated,
+        truncated=outcome.truncated,
+        next_obs=outcome.final_obs,
     )
 
 
 class Noise(NamedTuple):
-    """The randomness of one iteration's update."""
+    """Random numbers of one `step`."""
 
     permutation: Array
     """[num_epochs, B] int32: the order in which each epoch visits the B = T * N steps, where step
@@ -84,16 +84,16 @@ class Noise(NamedTuple):
 
 
 class Minibatch(NamedTuple):
-    """Rows of the prepared rollout, as the loss sees them; leading axis B or a slice of it."""
+    """Rows of the prepared rollout for the loss; leading axis B, or a slice of it."""
 
     obs: Array
-    """[B, observation_size], flattened and, if configured, normalized"""
+    """[B, observation_size], flattened and, if configured, normalized."""
     action: Array
     log_prob: Array
     value: Array
     advantage: Array
     target: Array
-    """[B]: the λ-return, advantage + value"""
+    """[B]: the λ-return, advantage + value."""
 
 
 class LossTerms(NamedTuple):
@@ -120,27 +120,27 @@ class Metrics(NamedTuple):
 
 
 def act_noise(spec: EnvSpec, num_envs: int) -> Draw:
-    """Gumbel noise for discrete actions, Gaussian for continuous: both greedy at zero (D1)."""
+    """Return the draw of `act`: Gumbel for discrete actions, else normal; zeros are greedy (D1)."""
     return Draw("gumbel" if spec.discrete else "normal", (num_envs, spec.action_size))
 
 
 def step_noise(spec: EnvSpec, config: Config) -> Noise:
-    """The draws of one `step`."""
+    """Return the draws of one `step`."""
     return Noise(Draw("permutation", (config.num_epochs, config.batch_size)))
 
 
 def initial_weights(spec: EnvSpec, config: Config, seed: int) -> weights.Weights:
-    """The canonical dictionary of a new agent, optimizer state and normalizers included."""
+    """Return the canonical weights of a new agent, with optimizer state and statistics."""
     rng = np.random.default_rng(seed)
-    sizes, gain = (spec.observation_size, *config.hidden_sizes), float(np.sqrt(2.0))
-    gains = [gain] * len(config.hidden_sizes)
+    sizes = (spec.observation_size, *config.hidden_sizes)
+    gains = [weights.HIDDEN_GAIN] * len(config.hidden_sizes)
     out = weights.init_mlp(rng, "actor", (*sizes, spec.action_size), [*gains, 0.01])
     if not spec.discrete:
         out["actor/log_std"] = np.full(spec.action_size, config.log_std_init, np.float32)
     out.update(weights.init_mlp(rng, "critic", (*sizes, 1), [*gains, 1.0]))
     out = weights.with_adam(out, list(out))
-    for name, shape in (("obs", (spec.observation_size,)), ("return", ())):
-        out = weights.with_moments(out, name, shape)
+    out = weights.with_moments(out, "obs", (spec.observation_size,))
+    out = weights.with_moments(out, "return", ())
     out["running_return"] = np.zeros(config.num_envs, np.float32)
     return out
 
@@ -160,7 +160,7 @@ def make_optimizers(
 
 
 def sample_batch(spec: EnvSpec, config: Config, rng: np.random.Generator) -> tuple[Rollout, Noise]:
-    """A random, valid rollout with ends of both kinds, and its noise, as float32 NumPy arrays."""
+    """Draw a valid rollout with ends of both kinds, and its noise, as float32 NumPy arrays."""
     t, n = config.num_steps, config.num_envs
     obs, next_obs = rng.standard_normal((2, t, n, *spec.observation_shape), dtype=np.float32)
     if spec.discrete:
@@ -175,5 +175,14 @@ def sample_batch(spec: EnvSpec, config: Config, rng: np.random.Generator) -> tup
     value, reward = rng.standard_normal((2, t, n), dtype=np.float32)
     terminated = rng.random((t, n)) < 0.1
     truncated = (rng.random((t, n)) < 0.1) & ~terminated
-    rollout = Rollout(obs, action, log_prob, value, reward, terminated, truncated, next_obs)
+    rollout = Rollout(
+        obs=obs,
+        action=action,
+        log_prob=log_prob,
+        value=value,
+        reward=reward,
+        terminated=terminated,
+        truncated=truncated,
+        next_obs=next_obs,
+    )
     return rollout, Noise(*(noise.sample(draw, rng) for draw in step_noise(spec, config)))

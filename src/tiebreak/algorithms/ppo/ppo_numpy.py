@@ -1,7 +1,7 @@
 """PPO's oracle: the equations of README.md in plain float64 NumPy, written to be read.
 
 It shares no arithmetic with the five implementations, so that agreeing with it means something.
-Its state is the canonical dictionary itself; no function changes what it is given. T, N, B, A as
+Its state is the canonical dictionary itself; no function changes its arguments. T, N, B, A as
 in data.py, O is the observation size, P the width of the policy's output.
 """
 
@@ -27,7 +27,7 @@ LOG_2PI = np.log(2 * np.pi)
 
 
 def trained(weights: Weights) -> list[str]:
-    """The names of what the optimizer changes."""
+    """Return the canonical names of what the optimizer changes."""
     return [k for k in weights if k.startswith(("actor/", "critic/"))]
 
 
@@ -35,18 +35,18 @@ def trained(weights: Weights) -> list[str]:
 
 
 def forward(config: Config, weights: Weights, x: np.ndarray):
-    """Normalized observations [B, O] -> logits or mean [B, P], value [B]."""
+    """Return logits or mean [B, P], and value [B], for features [B, O]."""
     out, _ = mlp(weights, "actor", x, config.activation)
     value, _ = mlp(weights, "critic", x, config.activation)
     return out, value[:, 0]
 
 
 def log_prob_entropy(spec: EnvSpec, weights: Weights, out: np.ndarray, action: np.ndarray):
-    """Logits or mean [B, P], action [B] or [B, A] -> log π(action) [B], entropy [B]."""
+    """Return log π(action) [B] and the entropy [B]; `out` is logits or mean [B, P]."""
     if spec.discrete:
         log_p = log_softmax(out)
-        taken = np.take_along_axis(log_p, action.astype(int)[:, None], axis=-1)[:, 0]
-        return taken, -(np.exp(log_p) * log_p).sum(axis=-1)
+        log_prob = np.take_along_axis(log_p, action.astype(int)[:, None], axis=-1)[:, 0]
+        return log_prob, -(np.exp(log_p) * log_p).sum(axis=-1)
     log_std = weights["actor/log_std"]
     z = (action - out) / np.exp(log_std)
     log_prob = (-0.5 * z**2 - log_std - 0.5 * LOG_2PI).sum(axis=-1)
@@ -57,7 +57,7 @@ def log_prob_entropy(spec: EnvSpec, weights: Weights, out: np.ndarray, action: n
 
 
 def normalize_obs(config: Config, weights: Weights, obs: np.ndarray) -> np.ndarray:
-    """obs [..., *observation_shape] -> [rows, O], by the statistics in `weights` (D10)."""
+    """Flatten obs [..., *observation_shape] to [rows, O]; normalize it if configured (D10)."""
     x = np.asarray(obs, np.float64).reshape(-1, weights["obs_moments/mean"].size)
     if not config.normalize_obs:
         return x
@@ -66,7 +66,7 @@ def normalize_obs(config: Config, weights: Weights, obs: np.ndarray) -> np.ndarr
 
 
 def act(spec: EnvSpec, config: Config, weights: Weights, obs: np.ndarray, noise: np.ndarray) -> Act:
-    """obs [N, *obs], noise [N, A] -> Act; zero noise is the greedy action (D1)."""
+    """Choose actions for obs [N, *obs] and noise [N, A]; zero noise is greedy (D1)."""
     out, value = forward(config, weights, normalize_obs(config, weights, obs))
     if spec.discrete:
         raw = action = np.argmax(out + noise, axis=-1)
@@ -82,9 +82,13 @@ def act(spec: EnvSpec, config: Config, weights: Weights, obs: np.ndarray, noise:
 
 
 def scale_rewards(config: Config, weights: Weights, rollout: Rollout):
-    """Rewards [T, N] over the running std of the discounted return (D11), and what changed."""
+    """Divide rewards [T, N] by the running std of the discounted return (D11).
+
+    Returns the scaled rewards and the canonical entries that changed.
+    """
     goes_on = ~(rollout.terminated | rollout.truncated)
-    g, returns = weights["running_return"], []
+    g = weights["running_return"]
+    returns = []
     for reward, on in zip(rollout.reward, goes_on, strict=True):
         returns.append(config.gamma * g + reward)
         g = on * returns[-1]  # the next episode starts from 0
@@ -95,7 +99,7 @@ def scale_rewards(config: Config, weights: Weights, rollout: Rollout):
 
 
 def advantages(config: Config, rollout: Rollout, reward, next_value) -> np.ndarray:
-    """Generalized advantage estimates [T, N], from the last step backwards (D4)."""
+    """Return generalized advantage estimates [T, N], from the last step backwards (D4)."""
     goes_on = ~(rollout.terminated | rollout.truncated)
     bootstraps = goes_on if config.truncation == "terminal" else ~rollout.terminated
     delta = reward + config.gamma * bootstraps * next_value - rollout.value
@@ -107,7 +111,7 @@ def advantages(config: Config, rollout: Rollout, reward, next_value) -> np.ndarr
 
 
 def prepare(config: Config, weights: Weights, rollout: Rollout):
-    """Rollout -> weights with the normalizers moved on, and a Minibatch of all B = T * N rows."""
+    """Return weights with updated statistics, and a Minibatch of all B = T · N rows."""
     rollout = Rollout(*(np.asarray(x, np.float64 if x.dtype.kind == "f" else x.dtype)
                         for x in rollout))  # fmt: skip
     obs = normalize_obs(config, weights, rollout.obs)
@@ -130,7 +134,7 @@ def prepare(config: Config, weights: Weights, rollout: Rollout):
 
 
 def gradients(spec: EnvSpec, config: Config, weights: Weights, batch: Minibatch):
-    """Minibatch -> LossTerms, and d loss / d weight by name; advantage and target are constants."""
+    """Return LossTerms and d loss / d weight by name; advantage and target are constants."""
     out, actor_inputs = mlp(weights, "actor", batch.obs, config.activation)
     value, critic_inputs = mlp(weights, "critic", batch.obs, config.activation)
     log_prob, entropy = log_prob_entropy(spec, weights, out, batch.action)
@@ -144,11 +148,12 @@ def gradients(spec: EnvSpec, config: Config, weights: Weights, batch: Minibatch)
     loss = policy_loss + config.value_coef * value_loss - config.entropy_coef * entropy.mean()
     approx_kl = (ratio - 1.0 - np.log(ratio)).mean()
     clip_fraction = (np.abs(ratio - 1.0) > config.clip).mean()
-    return LossTerms(loss, policy_loss, value_loss, entropy.mean(), approx_kl, clip_fraction), grads
+    terms = LossTerms(loss, policy_loss, value_loss, entropy.mean(), approx_kl, clip_fraction)
+    return terms, grads
 
 
 def policy_term(config: Config, log_prob: np.ndarray, batch: Minibatch):
-    """log π(a) [B] -> policy loss, its derivative in log π(a) [B], and the ratio ρ [B]."""
+    """Return the policy loss, its derivative in log π(a) [B], and the ratio ρ [B]."""
     advantage = batch.advantage
     if config.normalize_advantage:
         advantage = (advantage - advantage.mean()) / (advantage.std() + 1e-8)  # D5
@@ -161,7 +166,7 @@ def policy_term(config: Config, log_prob: np.ndarray, batch: Minibatch):
 
 
 def value_term(config: Config, value: np.ndarray, batch: Minibatch):
-    """V [B] -> value loss and its derivative in V [B] (D6)."""
+    """Return the value loss and its derivative in V [B] (D6)."""
     plain = value - batch.target
     if not config.clip_value:
         return 0.5 * (plain**2).mean(), plain / len(value)
@@ -173,7 +178,10 @@ def value_term(config: Config, value: np.ndarray, batch: Minibatch):
 
 
 def policy_backward(spec: EnvSpec, weights: Weights, out, action, d_log_prob, d_entropy):
-    """d loss / d log π(a) and / d entropy, both [B] -> d loss / d out [B, P], / d log_std."""
+    """Return d loss / d out [B, P], and d loss / d log_std by name.
+
+    `d_log_prob` and `d_entropy` are d loss / d log π(a) and d loss / d entropy, both [B].
+    """
     if spec.discrete:
         log_p = log_softmax(out)
         p = np.exp(log_p)
@@ -190,7 +198,7 @@ def policy_backward(spec: EnvSpec, weights: Weights, out, action, d_log_prob, d_
 
 
 def learning_rate(config: Config, count: int) -> float:
-    """The step size after `count` updates (D9)."""
+    """Return the step size after `count` updates (D9)."""
     if not config.anneal_lr:
         return config.learning_rate
     iteration = int(count) // config.updates_per_iteration
@@ -198,7 +206,7 @@ def learning_rate(config: Config, count: int) -> float:
 
 
 def optimize(config: Config, weights: Weights, grads: Weights):
-    """Clip by global norm (D8), then Adam (D7) or SGD -> weights, norm before clipping."""
+    """Clip by global norm (D8), then step by Adam (D7) or SGD; return weights, norm before."""
     clipped, norm = clip_by_norm(grads, config.max_grad_norm)
     rate = learning_rate(config, weights["adam/count"])
     if config.optimizer == "sgd":
@@ -207,14 +215,14 @@ def optimize(config: Config, weights: Weights, grads: Weights):
 
 
 def update(spec: EnvSpec, config: Config, weights: Weights, batch: Minibatch):
-    """One gradient step -> weights, Metrics."""
+    """Take one gradient step; return weights and Metrics."""
     terms, grads = gradients(spec, config, weights, batch)
     weights, norm = optimize(config, weights, grads)
     return weights, Metrics(*terms, norm)
 
 
 def step(spec: EnvSpec, config: Config, weights: Weights, rollout: Rollout, noise: Noise):
-    """One iteration -> weights, Metrics averaged over its updates."""
+    """Run one iteration; return weights, and Metrics averaged over its updates."""
     weights, rows = prepare(config, weights, rollout)
     history = []
     for order in noise.permutation:

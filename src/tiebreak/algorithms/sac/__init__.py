@@ -1,1 +1,1 @@
-"""SAC in five frameworks, its oracle and its losses; README.md is the spec."""
+"""SAC: configuration, losses, oracle and five implementations; README.md is the spec."""

@@ -14,8 +14,9 @@ from tiebreak.core.types import EnvSpec
 
 @dataclass(frozen=True)
 class Config(OffPolicyConfig):
-    """All of SAC's settings; the defaults are the reference (MuJoCo). What is not here has
-    the common default: one environment, one update per step, batch 256, 5000 random steps.
+    """All of SAC's settings; the defaults are the reference (MuJoCo).
+
+    Inherited defaults: one environment, one update per step, batch 256, 5000 random steps.
     """
 
     actor_lr: float = 3e-4
@@ -25,28 +26,28 @@ class Config(OffPolicyConfig):
     alpha_lr: float = 1e-3
     """Adam's step size for log α; 0 keeps α at `init_alpha` (D6)."""
     init_alpha: float = 1.0
-    """Temperature at the start: what an entropy of 1 is worth in rewards."""
+    """Initial temperature α, in rewards per nat of entropy."""
     target_entropy_scale: float = 1.0
-    """The entropy that α is steered to, times −1, per dimension of the action (D6)."""
+    """Target entropy per action dimension, times −1, in nats (D6)."""
     tau: float = 0.005
-    """Share of the way to the critics that their targets go in an update (D9)."""
+    """Share by which target critics move towards the critics, per update (D9)."""
     log_std_min: float = -5.0
     """Lower bound of the policy's log standard deviation before tanh (D3)."""
     log_std_max: float = 2.0
-    """Upper bound of it (D3)."""
+    """Upper bound of the policy's log standard deviation before tanh (D3)."""
     hidden_sizes: tuple[int, ...] = (256, 256)
-    """Widths of the hidden layers of policy and critics, each."""
+    """Widths of the hidden layers, the same for policy and critics."""
     activation: Literal["tanh", "relu"] = "relu"
-    """After every hidden layer."""
+    """Activation after every hidden layer."""
 
     @property
     def rates(self) -> dict[str, float]:
-        """Step size of each optimizer, in the order in which they step (D7)."""
+        """Step size of each optimizer, in the order of the updates (D7)."""
         return {"critic": self.critic_lr, "actor": self.actor_lr, "alpha": self.alpha_lr}
 
     @property
     def log_std_range(self) -> tuple[float, float]:
-        """Both bounds of the log standard deviation."""
+        """Lower and upper bound of the log standard deviation."""
         return self.log_std_min, self.log_std_max
 
 
@@ -61,19 +62,19 @@ RANGES = {
 
 
 def reference(spec: EnvSpec) -> Config:
-    """The reference settings for this action space; UsageError if it is discrete."""
+    """Return the reference settings for a box of actions. Raises UsageError for discrete ones."""
     if spec.discrete:
         raise UsageError("sac needs continuous actions; for discrete ones use dqn or ppo")
     return Config()
 
 
 def equal_rates(spec: EnvSpec) -> Config:
-    """The reference with one step size, 3e-4, for all three optimizers, as the original has."""
+    """Return the reference with one step size for all optimizers, 3e-4, as in the original."""
     return replace(reference(spec), actor_lr=3e-4, critic_lr=3e-4, alpha_lr=3e-4)
 
 
 def check(config: Config) -> Config:
-    """Raise UsageError where settings contradict one another; return `config`."""
+    """Raise UsageError if settings contradict one another; return `config`."""
     off_policy.check(config, RANGES)
     if not config.log_std_min < config.log_std_max:
         raise UsageError(

@@ -1,4 +1,4 @@
-"""What travels into and out of SAC's functions, in every framework, and how to make some.
+"""Inputs and outputs of SAC's functions in every framework: batches, noise, terms, weights.
 
 U is num_updates, B is batch_size, N is num_envs, A is the number of action dimensions.
 """
@@ -32,12 +32,12 @@ NETWORKS = {"critic": CRITICS, "actor": ("actor",), "alpha": ("log_alpha",)}
 
 
 class Noise(NamedTuple):
-    """The randomness of one `step`: standard normal, [U, B, A] each (D1)."""
+    """Random numbers of one `step`: standard normal, [U, B, A] each (D1)."""
 
     next_action: Array
-    """For the action after each transition, in the critics' target."""
+    """Samples the action after each transition, in the critics' target."""
     action: Array
-    """For the action that the actor is changed at, and α judged by."""
+    """Samples the action in the losses of the actor and of α."""
 
 
 class CriticTerms(NamedTuple):
@@ -45,9 +45,10 @@ class CriticTerms(NamedTuple):
 
     loss: Array
     q1: Array
-    """Of the actions that were taken."""
+    """Mean Q1 of the actions in the batch."""
     q2: Array
     target: Array
+    """Mean value that both critics are moved towards."""
 
 
 class ActorTerms(NamedTuple):
@@ -55,9 +56,9 @@ class ActorTerms(NamedTuple):
 
     loss: Array
     q: Array
-    """The smaller of both critics at the policy's action."""
+    """Mean of the smaller of both critics at the policy's action."""
     entropy: Array
-    """−log π (D2)"""
+    """Mean −log π (D2)."""
 
 
 class AlphaTerms(NamedTuple):
@@ -65,7 +66,7 @@ class AlphaTerms(NamedTuple):
 
     loss: Array
     alpha: Array
-    """Before the update."""
+    """Temperature before the update."""
 
 
 class Metrics(NamedTuple):
@@ -85,44 +86,48 @@ class Metrics(NamedTuple):
 
 
 def act_noise(spec: EnvSpec, num_envs: int) -> Draw:
-    """[N, A]; zeros are greedy (D1)."""
+    """Return the draw of `act`, [N, A]; zeros are greedy (D1)."""
     return Draw("normal", (num_envs, spec.action_size))
 
 
 def step_noise(spec: EnvSpec, config: Config) -> Noise:
-    """The draws of one `step`."""
+    """Return the draws of one `step`."""
     draw = Draw("normal", (config.num_updates, config.batch_size, spec.action_size))
     return Noise(draw, draw)
 
 
 def initial_weights(spec: EnvSpec, config: Config, seed: int) -> weights.Weights:
-    """The canonical dictionary of a new agent, targets and optimizer state included (D10)."""
+    """Return the canonical weights of a new agent, with targets and optimizer state (D10)."""
     rng = np.random.default_rng(seed)
     observation, action = spec.observation_size, spec.action_size
-    gains = [*[float(np.sqrt(2.0))] * len(config.hidden_sizes), 1.0]
-    sizes = observation, *config.hidden_sizes, 2 * action
-    out = weights.init_mlp(rng, "actor", sizes, gains)
+    gains = [weights.HIDDEN_GAIN] * len(config.hidden_sizes) + [1.0]
+    actor_sizes = (observation, *config.hidden_sizes, 2 * action)
+    critic_sizes = (observation + action, *config.hidden_sizes, 1)
+
+    out = weights.init_mlp(rng, "actor", actor_sizes, gains)
     critics: weights.Weights = {}
     for name in CRITICS:
-        sizes = observation + action, *config.hidden_sizes, 1
-        critics.update(weights.init_mlp(rng, name, sizes, gains))
-    out.update(critics, log_alpha=np.asarray(np.log(config.init_alpha), np.float32))
+        critics.update(weights.init_mlp(rng, name, critic_sizes, gains))
+    out.update(critics)
+    out["log_alpha"] = np.asarray(np.log(config.init_alpha), np.float32)
+
     out = weights.with_adam(out, list(out))
-    out.update({f"target/{k}": v.copy() for k, v in critics.items()})
+    out.update(weights.target_copies(critics, critics))
     out.update({count: np.zeros((), np.int32) for count in COUNTS.values()})
     return weights.with_moments(out, "obs", (observation,))
 
 
 def make_optimizers(config: Config, make: Callable) -> dict[str, Any]:
     """Return the optimizers by name; `make` is a framework's `ops.make_optimizer` (D8)."""
-    settings = config.adam_eps, config.max_grad_norm
     return {
-        name: make(config.optimizer, lambda count, rate=rate: rate, *settings)
+        name: make(
+            config.optimizer, lambda count, rate=rate: rate, config.adam_eps, config.max_grad_norm
+        )
         for name, rate in config.rates.items()
     }
 
 
 def sample_batch(spec: EnvSpec, config: Config, rng: np.random.Generator) -> tuple[Batch, Noise]:
-    """A random, valid batch and its noise, as float32 NumPy arrays."""
+    """Draw a valid batch and its noise, as float32 NumPy arrays."""
     batch = off_policy.sample_batch(spec, config, rng)
     return batch, Noise(*(sample(draw, rng) for draw in step_noise(spec, config)))

@@ -1,7 +1,7 @@
 """SAC's oracle: the equations of README.md in plain float64 NumPy, written to be read.
 
 It shares no arithmetic with the five implementations, so that agreeing with it means something.
-Its state is the canonical dictionary itself; no function changes what it is given. U, B, N, A as
+Its state is the canonical dictionary itself; no function changes its arguments. U, B, N, A as
 in data.py.
 """
 
@@ -37,12 +37,15 @@ from tiebreak.frameworks.numpy.ops import (
 
 
 def trained(weights: Weights) -> list[str]:
-    """The names of what the optimizers change."""
+    """Return the canonical names of what the optimizers change."""
     return [k for k in weights if k.startswith(("actor/", "critic")) or k == "log_alpha"]
 
 
 def policy(config: Config, weights: Weights, obs: np.ndarray, noise: np.ndarray):
-    """obs [B, O], noise [B, A] -> action [B, A], log π [B], tanh s, σ, inputs for the gradient."""
+    """Sample the policy for features [B, O] and noise [B, A].
+
+    Returns actions [B, A], log π [B], and for the gradient tanh s, σ and the layers' inputs.
+    """
     out, inputs = mlp(weights, "actor", obs, config.activation)
     mean, raw = np.split(out, 2, axis=-1)
     share = (1.0 + np.tanh(raw)) / 2.0
@@ -56,7 +59,7 @@ def policy(config: Config, weights: Weights, obs: np.ndarray, noise: np.ndarray)
 
 
 def act(spec: EnvSpec, config: Config, weights: Weights, obs: np.ndarray, noise: np.ndarray) -> Act:
-    """obs [N, *obs], noise [N, A] -> Act; zero noise is greedy (D1)."""
+    """Choose actions for obs [N, *obs] and noise [N, A]; zero noise is greedy (D1)."""
     rows = np.asarray(obs, np.float64).reshape(len(obs), -1)
     raw, *_ = policy(config, weights, normalize_obs(config, weights, rows), noise)
     low, high = (np.array(b) for b in spec.bounds)
@@ -64,14 +67,14 @@ def act(spec: EnvSpec, config: Config, weights: Weights, obs: np.ndarray, noise:
 
 
 def critics(config: Config, weights: Weights, prefix: str, obs: np.ndarray, action: np.ndarray):
-    """Values of both critics under a prefix, [2, B], and the inputs of the layers of each."""
+    """Return the values [2, B] of both critics under a prefix, and the inputs of their layers."""
     x = np.concatenate([obs, action], axis=-1)
     (q1, in1), (q2, in2) = (mlp(weights, prefix + k, x, config.activation) for k in CRITICS)
     return np.stack([q1[:, 0], q2[:, 0]]), (in1, in2)
 
 
 def critic_target(config: Config, weights: Weights, batch: Batch, noise: Noise) -> np.ndarray:
-    """What both critics are moved towards; [B]."""
+    """Return the value [B] that both critics are moved towards."""
     action, log_prob, *_ = policy(config, weights, batch.next_obs, noise.next_action)
     q, _ = critics(config, weights, "target/", batch.next_obs, action)
     soft_value = q.min(axis=0) - np.exp(weights["log_alpha"]) * log_prob  # D4 D6
@@ -81,20 +84,23 @@ def critic_target(config: Config, weights: Weights, batch: Batch, noise: Noise) 
 def critic_gradients(
     spec: EnvSpec, config: Config, weights: Weights, batch: Batch, noise: Noise
 ) -> tuple[CriticTerms, dict[str, np.ndarray]]:
-    """One update's features -> terms, and d loss / d weight by name; the target is a constant."""
+    """Return terms and d loss / d weight of the critics by name; the target is a constant."""
     target = critic_target(config, weights, batch, noise)
     q, inputs = critics(config, weights, "", batch.obs, batch.action)
-    error, grads = q - target, {}
+    error = q - target
+    grads = {}
     for name, layers, row in zip(CRITICS, inputs, error, strict=True):
         d_q = 2.0 * row[:, None] / len(row)  # D4
         grads.update(mlp_backward(weights, name, layers, d_q, config.activation))
-    return CriticTerms((error**2).mean(axis=1).sum(), *q.mean(axis=1), target.mean()), grads
+    loss = (error**2).mean(axis=1).sum()
+    q1, q2 = q.mean(axis=1)
+    return CriticTerms(loss=loss, q1=q1, q2=q2, target=target.mean()), grads
 
 
 def actor_gradients(
     spec: EnvSpec, config: Config, weights: Weights, batch: Batch, noise: Noise
 ) -> tuple[ActorTerms, dict[str, np.ndarray]]:
-    """One update's features -> terms, and d loss / d weight of the actor by name."""
+    """Return terms and d loss / d weight of the actor by name, for one update's features."""
     action, log_prob, squashed, std, inputs = policy(config, weights, batch.obs, noise.action)
     q, q_inputs = critics(config, weights, "", batch.obs, action)
     rows, alpha = len(log_prob), np.exp(weights["log_alpha"])
@@ -116,7 +122,7 @@ def actor_gradients(
 def alpha_gradients(
     spec: EnvSpec, config: Config, weights: Weights, batch: Batch, noise: Noise
 ) -> tuple[AlphaTerms, dict[str, np.ndarray]]:
-    """One update's features -> terms, and d loss / d log α."""
+    """Return terms and d loss / d log α, for one update's features."""
     _, log_prob, *_ = policy(config, weights, batch.obs, noise.action)
     surplus = -log_prob.mean() + config.target_entropy_scale * spec.action_size  # D6
     log_alpha = weights["log_alpha"]
@@ -124,7 +130,7 @@ def alpha_gradients(
 
 
 def optimize(config: Config, weights: Weights, grads: Weights, optimizer: str):
-    """One step of one optimizer (D8) -> weights, the norm before clipping."""
+    """Take a step of one optimizer (D8); return weights and norm before."""
     rate, count = config.rates[optimizer], COUNTS[optimizer]
     clipped, norm = clip_by_norm(grads, config.max_grad_norm)
     if config.optimizer == "sgd":
@@ -133,33 +139,36 @@ def optimize(config: Config, weights: Weights, grads: Weights, optimizer: str):
 
 
 def update(spec: EnvSpec, config: Config, weights: Weights, batch: Batch, noise: Noise):
-    """Critics, actor, α, targets, in this order: each sees what those before have become (D7)."""
+    """Update critics, actor, α and targets in this order; each sees the updates before it (D7)."""
     critic, grads = critic_gradients(spec, config, weights, batch, noise)
     weights, critic_norm = optimize(config, weights, grads, "critic")
-    learnt = list(grads)
+    critic_names = list(grads)
     actor, grads = actor_gradients(spec, config, weights, batch, noise)
     weights, actor_norm = optimize(config, weights, grads, "actor")
     alpha, grads = alpha_gradients(spec, config, weights, batch, noise)
     weights, _ = optimize(config, weights, grads, "alpha")
-    weights = polyak(weights, learnt, config.tau)  # D9
+    weights = polyak(weights, critic_names, config.tau)  # D9
     return weights, Metrics(*critic, *actor, *alpha, critic_norm, actor_norm)
 
 
 def prepare(config: Config, weights: Weights, batch: Batch) -> Batch:
-    """The batch in float64, with features for observations."""
+    """Return the batch in float64, with features for observations."""
     batch = Batch(*(np.asarray(x, np.float64) for x in batch))
     obs, next_obs = (normalize_obs(config, weights, x) for x in (batch.obs, batch.next_obs))
     return batch._replace(obs=obs, next_obs=next_obs)
 
 
 def step(spec: EnvSpec, config: Config, weights: Weights, batch: Batch, noise: Noise):
-    """All updates of a round -> weights, Metrics averaged over them."""
-    data, before, history = prepare(config, weights, batch), weights, []
+    """Run all updates of a round; return weights, and Metrics averaged over them."""
+    data = prepare(config, weights, batch)
+    before = weights
+    history = []
     for u in range(config.num_updates):
         rows = Batch(*(x[u] for x in data)), Noise(*(x[u] for x in noise))
         weights, metrics = update(spec, config, weights, *rows)
         history.append(metrics)
     if config.normalize_obs:  # D11
+        # The statistics of the whole round merge into those that it started with.
         rows = np.asarray(batch.obs, np.float64).reshape(-1, batch.obs.shape[-1])
         weights = {**weights, **merge_stats(before, "obs_moments", rows)}
     return weights, Metrics(*(np.mean(column) for column in zip(*history, strict=True)))

@@ -1,1 +1,1 @@
-"""TD3 in five frameworks, its oracle and its losses; README.md is the spec."""
+"""TD3: configuration, losses, oracle and five implementations; README.md is the spec."""

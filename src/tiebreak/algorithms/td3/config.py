@@ -19,31 +19,31 @@ class Config(OffPolicyConfig):
     num_steps: int = 2
     """Steps of each environment between updates."""
     num_updates: int = 2
-    """Updates of the critics in a round; a multiple of policy_delay."""
+    """Updates of the critics per round; a multiple of policy_delay."""
     learning_starts: int = 25_000
     """Environment steps with uniformly random actions before the first update; whole iterations."""
     actor_lr: float = 3e-4
-    """The actor's step size."""
+    """Step size of the actor's optimizer."""
     critic_lr: float = 3e-4
-    """The critics' step size."""
+    """Step size of the critics' optimizer."""
     policy_delay: int = 2
-    """Updates of the critics to one of the actor and the target networks (D5)."""
+    """Updates of the critics per update of the actor and the target networks (D5)."""
     tau: float = 0.005
-    """Share by which target networks move towards the trained ones (D5)."""
+    """Share by which target networks move towards the networks, per update of the actor (D5)."""
     exploration_noise: float = 0.1
-    """σ of the noise on actions that are taken, where actions are in [-1, 1] (D1)."""
+    """Standard deviation of the exploration noise, for actions in [-1, 1] (D1)."""
     target_noise: float = 0.2
-    """σ of the noise on the target policy's actions (D2)."""
+    """Standard deviation of the noise on the target policy's actions (D2)."""
     noise_clip: float = 0.5
-    """Largest size of that noise (D2)."""
+    """Largest absolute value of that noise (D2)."""
     hidden_sizes: tuple[int, ...] = (256, 256)
     """Widths of the hidden layers, the same for actor and critics."""
     activation: Literal["tanh", "relu"] = "relu"
-    """After every hidden layer."""
+    """Activation after every hidden layer."""
 
     @property
     def rates(self) -> dict[str, float]:
-        """Step size of each optimizer, in the order in which they step (D5)."""
+        """Step size of each optimizer, in the order of the updates (D5)."""
         return {"critic": self.critic_lr, "actor": self.actor_lr}
 
 
@@ -59,14 +59,17 @@ RANGES = {
 
 
 def reference(spec: EnvSpec) -> Config:
-    """The reference settings for a box; UsageError for discrete actions, which have no slope."""
+    """Return the reference settings for a box of actions.
+
+    Raises UsageError for discrete actions, in which a critic has no gradient.
+    """
     if spec.discrete:
         raise UsageError("td3 needs a box of actions; for discrete ones use dqn or ppo")
     return Config()
 
 
 def check(config: Config) -> Config:
-    """Raise UsageError where settings contradict one another; return `config`."""
+    """Raise UsageError if settings contradict one another; return `config`."""
     off_policy.check(config, RANGES)
     if config.num_updates % config.policy_delay:
         raise UsageError(

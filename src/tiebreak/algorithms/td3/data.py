@@ -1,4 +1,4 @@
-"""What travels into and out of TD3's functions, in every framework, and how to make some.
+"""Inputs and outputs of TD3's functions in every framework: batches, noise, terms, weights.
 
 U is num_updates, B is batch_size, N is num_envs, A is the number of action dimensions.
 """
@@ -32,10 +32,10 @@ NETWORKS = {"critic": CRITICS, "actor": ("actor",)}
 
 
 class Noise(NamedTuple):
-    """The randomness of one `step`."""
+    """Random numbers of one `step`."""
 
     target: Array
-    """[U, B, A] standard normal: what smooths the target policy (D2)."""
+    """[U, B, A] standard normal: smooths the target policy (D2)."""
 
 
 class CriticTerms(NamedTuple):
@@ -43,9 +43,10 @@ class CriticTerms(NamedTuple):
 
     loss: Array
     q1: Array
-    """Q₁ of the actions that were taken."""
+    """Mean Q₁ of the actions in the batch."""
     q2: Array
     target: Array
+    """Mean value that both critics are moved towards."""
 
 
 class ActorTerms(NamedTuple):
@@ -67,28 +68,32 @@ class Metrics(NamedTuple):
 
 
 def act_noise(spec: EnvSpec, num_envs: int) -> Draw:
-    """[N, A]: zeros are greedy (D1)."""
+    """Return the draw of `act`, [N, A]; zeros are greedy (D1)."""
     return Draw("normal", (num_envs, spec.action_size))
 
 
 def step_noise(spec: EnvSpec, config: Config) -> Noise:
-    """The draws of one `step`."""
+    """Return the draws of one `step`."""
     return Noise(Draw("normal", (config.num_updates, config.batch_size, spec.action_size)))
 
 
 def initial_weights(spec: EnvSpec, config: Config, seed: int) -> weights.Weights:
-    """The canonical dictionary of a new agent, targets and optimizer state included (D8)."""
+    """Return the canonical weights of a new agent, with targets and optimizer state (D8)."""
     rng = np.random.default_rng(seed)
-    obs, act = spec.observation_size, spec.action_size
-    hidden, gains = config.hidden_sizes, [float(np.sqrt(2.0))] * len(config.hidden_sizes)
-    out = weights.init_mlp(rng, "actor", (obs, *hidden, act), [*gains, 0.01])
-    for name in ("critic1", "critic2"):
-        out.update(weights.init_mlp(rng, name, (obs + act, *hidden, 1), [*gains, 1.0]))
+    observation, action = spec.observation_size, spec.action_size
+    gains = [weights.HIDDEN_GAIN] * len(config.hidden_sizes)
+    actor_sizes = (observation, *config.hidden_sizes, action)
+    critic_sizes = (observation + action, *config.hidden_sizes, 1)
+
+    out = weights.init_mlp(rng, "actor", actor_sizes, [*gains, 0.01])
+    for name in CRITICS:
+        out.update(weights.init_mlp(rng, name, critic_sizes, [*gains, 1.0]))
     trained = list(out)
-    out.update({f"target/{k}": out[k].copy() for k in trained})
+
+    out.update(weights.target_copies(out, trained))
     out = weights.with_adam(out, trained)
     out["adam/actor_count"] = np.zeros((), np.int32)
-    return weights.with_moments(out, "obs", (obs,))
+    return weights.with_moments(out, "obs", (observation,))
 
 
 def make_optimizers(config: Config, make: Callable) -> dict[str, Any]:
@@ -102,6 +107,6 @@ def make_optimizers(config: Config, make: Callable) -> dict[str, Any]:
 
 
 def sample_batch(spec: EnvSpec, config: Config, rng: np.random.Generator) -> tuple[Batch, Noise]:
-    """A random, valid batch and its noise, as float32 NumPy arrays."""
+    """Draw a valid batch and its noise, as float32 NumPy arrays."""
     batch = off_policy.sample_batch(spec, config, rng)
     return batch, Noise(*(sample(draw, rng) for draw in step_noise(spec, config)))

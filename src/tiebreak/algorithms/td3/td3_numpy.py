@@ -1,7 +1,7 @@
 """TD3's oracle: the equations of README.md in plain float64 NumPy, written to be read.
 
 It shares no arithmetic with the five implementations, so that agreeing with it means something.
-Its state is the canonical dictionary itself; no function changes what it is given. U, B, N, A as
+Its state is the canonical dictionary itself; no function changes its arguments. U, B, N, A as
 in data.py.
 """
 
@@ -10,7 +10,15 @@ from __future__ import annotations
 import numpy as np
 
 from tiebreak.algorithms.td3.config import Config
-from tiebreak.algorithms.td3.data import Act, ActorTerms, Batch, CriticTerms, Metrics, Noise
+from tiebreak.algorithms.td3.data import (
+    CRITICS,
+    Act,
+    ActorTerms,
+    Batch,
+    CriticTerms,
+    Metrics,
+    Noise,
+)
 from tiebreak.core.types import EnvSpec
 from tiebreak.frameworks.numpy.ops import (
     Weights,
@@ -25,29 +33,27 @@ from tiebreak.frameworks.numpy.ops import (
     sgd,
 )
 
-CRITICS = ("critic1", "critic2")
-
 
 def trained(weights: Weights) -> list[str]:
-    """The names of what the optimizers change."""
+    """Return the canonical names of what the optimizers change."""
     return [k for k in weights if k.split("/")[0] in ("actor", *CRITICS)]
 
 
 def policy(config: Config, weights: Weights, name: str, obs: np.ndarray):
-    """Features [B, O] -> action [B, A] in [-1, 1], and the inputs of the layers before tanh."""
+    """Return actions [B, A] in [-1, 1] for features [B, O], and the layers' inputs before tanh."""
     out, inputs = mlp(weights, name, obs, config.activation)
     return np.tanh(out), inputs
 
 
 def critic(config: Config, weights: Weights, name: str, obs: np.ndarray, action: np.ndarray):
-    """Features [B, O], action [B, A] -> Q [B], and the inputs of the layers."""
+    """Return Q [B] for features [B, O] and actions [B, A], and the inputs of the layers."""
     rows = np.concatenate([obs, action], axis=1)
     out, inputs = mlp(weights, name, rows, config.activation)
     return out[:, 0], inputs
 
 
 def act(spec: EnvSpec, config: Config, weights: Weights, obs: np.ndarray, noise: np.ndarray) -> Act:
-    """obs [N, *obs], noise [N, A] -> Act; zero noise is the policy itself (D1)."""
+    """Choose actions for obs [N, *obs] and noise [N, A]; zero noise is greedy (D1)."""
     rows = np.asarray(obs, np.float64).reshape(len(obs), -1)
     greedy, _ = policy(config, weights, "actor", normalize_obs(config, weights, rows))
     raw = np.clip(greedy + config.exploration_noise * np.asarray(noise, np.float64), -1.0, 1.0)
@@ -56,7 +62,7 @@ def act(spec: EnvSpec, config: Config, weights: Weights, obs: np.ndarray, noise:
 
 
 def targets(config: Config, weights: Weights, batch: Batch, noise: Noise) -> np.ndarray:
-    """What both critics are moved towards; [B] (D2)."""
+    """Return the value [B] that both critics are moved towards (D2)."""
     c, sigma = config.noise_clip, config.target_noise
     smoothing = np.clip(sigma * np.asarray(noise.target, np.float64), -c, c)
     greedy, _ = policy(config, weights, "target/actor", batch.next_obs)
@@ -68,8 +74,9 @@ def targets(config: Config, weights: Weights, batch: Batch, noise: Noise) -> np.
 def critic_gradients(
     spec: EnvSpec, config: Config, weights: Weights, batch: Batch, noise: Noise
 ) -> tuple[CriticTerms, dict[str, np.ndarray]]:
-    """One update's features -> terms, and d critic_loss / d weight by name (D3)."""
-    y, loss, means, grads = targets(config, weights, batch, noise), 0.0, [], {}
+    """Return terms and d critic_loss / d weight by name, for one update's features (D3)."""
+    y = targets(config, weights, batch, noise)
+    loss, means, grads = 0.0, [], {}
     for name in CRITICS:
         q, inputs = critic(config, weights, name, batch.obs, batch.action)
         loss += ((q - y) ** 2).mean()
@@ -82,7 +89,7 @@ def critic_gradients(
 def actor_gradients(
     spec: EnvSpec, config: Config, weights: Weights, batch: Batch, noise: Noise
 ) -> tuple[ActorTerms, dict[str, np.ndarray]]:
-    """One update's features -> terms, and d actor_loss / d weight by name (D4)."""
+    """Return terms and d actor_loss / d weight by name, for one update's features (D4)."""
     action, inputs = policy(config, weights, "actor", batch.obs)
     q, q_inputs = critic(config, weights, "critic1", batch.obs, action)
     d_q = np.full((len(q), 1), -1.0 / len(q))
@@ -93,7 +100,7 @@ def actor_gradients(
 
 
 def optimize(config: Config, weights: Weights, grads: Weights, rate: float, count: str):
-    """One step of one of the two optimizers (D6) -> weights, gradient norm before clipping."""
+    """Take a step of one of the two optimizers (D6); return weights and norm before."""
     clipped, norm = clip_by_norm(grads, config.max_grad_norm)
     if config.optimizer == "sgd":
         return sgd(weights, clipped, rate, count), norm
@@ -101,24 +108,24 @@ def optimize(config: Config, weights: Weights, grads: Weights, rate: float, coun
 
 
 def update(spec: EnvSpec, config: Config, weights: Weights, batch: Batch, noise: Noise):
-    """A group: `policy_delay` updates of the critics, then actor and targets (D5).
+    """Update the critics `policy_delay` times, then the actor and all targets once (D5).
 
-    batch and noise [policy_delay, B, …] -> weights, Metrics.
+    Batch and noise have leading axes [policy_delay, B]. Returns weights and Metrics.
     """
-    seen = []
+    critic_metrics = []
     for u in range(config.policy_delay):
         row = Batch(*(x[u] for x in batch)), Noise(*(x[u] for x in noise))
         terms, grads = critic_gradients(spec, config, weights, *row)
         weights, norm = optimize(config, weights, grads, config.critic_lr, "adam/count")
-        seen.append((*terms, norm))
+        critic_metrics.append((*terms, norm))
     terms, grads = actor_gradients(spec, config, weights, *row)
     weights, norm = optimize(config, weights, grads, config.actor_lr, "adam/actor_count")
     weights = polyak(weights, trained(weights), config.tau)
-    return weights, Metrics(*np.mean(seen, axis=0), *terms, norm)
+    return weights, Metrics(*np.mean(critic_metrics, axis=0), *terms, norm)
 
 
 def prepare(config: Config, weights: Weights, batch: Batch) -> Batch:
-    """The batch with features for observations."""
+    """Return the batch with features for observations."""
     obs, next_obs = (
         normalize_obs(config, weights, np.asarray(x, np.float64))
         for x in (batch.obs, batch.next_obs)
@@ -127,14 +134,17 @@ def prepare(config: Config, weights: Weights, batch: Batch) -> Batch:
 
 
 def step(spec: EnvSpec, config: Config, weights: Weights, batch: Batch, noise: Noise):
-    """All groups of a round -> weights, Metrics averaged over them."""
-    data, before, history = prepare(config, weights, batch), weights, []
+    """Run all updates of a round; return weights, and Metrics averaged over them."""
+    data = prepare(config, weights, batch)
+    before = weights
+    history = []
     for first in range(0, config.num_updates, config.policy_delay):
         group = slice(first, first + config.policy_delay)
         rows = Batch(*(x[group] for x in data)), Noise(*(x[group] for x in noise))
         weights, metrics = update(spec, config, weights, *rows)
         history.append(metrics)
     if config.normalize_obs:  # D7
+        # The statistics of the whole round merge into those that it started with.
         rows = np.asarray(batch.obs, np.float64).reshape(-1, batch.obs.shape[-1])
         weights = {**weights, **merge_stats(before, "obs_moments", rows)}
     return weights, Metrics(*np.mean(history, axis=0))

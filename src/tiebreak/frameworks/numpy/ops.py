@@ -1,6 +1,6 @@
-"""What every oracle is made of, in plain float64 NumPy: networks with gradients, moments, Adam.
+"""Building blocks of the oracles in plain float64 NumPy: networks with gradients, Adam, statistics.
 
-Weights are canonical dictionaries; no function changes what it is given.
+Weights are canonical dictionaries; no function changes its arguments.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ BETA1, BETA2 = 0.9, 0.999
 
 
 def to_float64(weights: Weights) -> dict[str, np.ndarray]:
-    """The canonical dictionary in float64, counts as they are."""
+    """Convert a canonical dictionary to float64; counts keep their type."""
     return {
         k: np.array(v, np.float64 if np.issubdtype(v.dtype, np.floating) else v.dtype)
         for k, v in weights.items()
@@ -23,7 +23,7 @@ def to_float64(weights: Weights) -> dict[str, np.ndarray]:
 
 
 def mlp(weights: Weights, name: str, x: np.ndarray, activation: str):
-    """x [B, in] -> output [B, out], and the input of every layer for `mlp_backward`."""
+    """Return the output [B, out] for x [B, in], and every layer's input for `mlp_backward`."""
     layers = sum(k.startswith(f"{name}/") and k.endswith("/kernel") for k in weights)
     inputs = []
     for i in range(layers):
@@ -35,10 +35,10 @@ def mlp(weights: Weights, name: str, x: np.ndarray, activation: str):
 
 
 def mlp_backward(weights: Weights, name: str, inputs: list, d_out: np.ndarray, activation: str):
-    """d loss / d output [B, out] -> d loss / d kernel and bias of every layer, by name."""
+    """Return d loss / d kernel and bias of every layer by name; `d_out` is d loss / d output."""
     grads = {}
     for i in reversed(range(len(inputs))):
-        x = inputs[i]  # for i > 0 also the activation of the layer before
+        x = inputs[i]  # for i > 0 this is the activation of the previous layer
         grads[f"{name}/{i}/kernel"] = x.T @ d_out
         grads[f"{name}/{i}/bias"] = d_out.sum(axis=0)
         slope = 1.0 - x**2 if activation == "tanh" else (x > 0).astype(float)
@@ -49,7 +49,7 @@ def mlp_backward(weights: Weights, name: str, inputs: list, d_out: np.ndarray, a
 def mlp_input_gradient(
     weights: Weights, name: str, inputs: list, d_out: np.ndarray, activation: str
 ) -> np.ndarray:
-    """d loss / d output [B, out] -> d loss / d x [B, in]; x itself went through no activation."""
+    """Return d loss / d x [B, in], the network's input; `d_out` is d loss / d output [B, out]."""
     for i in reversed(range(len(inputs))):
         d_out = d_out @ weights[f"{name}/{i}/kernel"].T
         if i > 0:
@@ -59,9 +59,9 @@ def mlp_input_gradient(
 
 
 def layer_norm_mlp(weights: Weights, name: str, x: np.ndarray):
-    """Dense, LayerNorm (ε 1e-5, biased variance), tanh, then dense layers with ELU between.
+    """Apply dense, LayerNorm (ε 1e-5, biased variance), tanh, then dense layers with ELU between.
 
-    x [B, in] -> output [B, out], and what `layer_norm_mlp_backward` needs.
+    Returns the output [B, out] for x [B, in], and the cache for `layer_norm_mlp_backward`.
     """
     layers = sum(k.startswith(f"{name}/") and k.endswith("/kernel") for k in weights)
     inputs, normed = [], None
@@ -79,7 +79,7 @@ def layer_norm_mlp(weights: Weights, name: str, x: np.ndarray):
 
 
 def layer_norm_mlp_backward(weights: Weights, name: str, cache: tuple, d_out: np.ndarray):
-    """d loss / d output [B, out] -> d loss / d weight of every layer, by name."""
+    """Return d loss / d weight of every layer by name; `d_out` is d loss / d output [B, out]."""
     inputs, (unit, root) = cache
     grads = {}
     for i in reversed(range(len(inputs))):
@@ -87,7 +87,7 @@ def layer_norm_mlp_backward(weights: Weights, name: str, cache: tuple, d_out: np
         grads[f"{name}/{i}/bias"] = d_out.sum(axis=0)
         if i == 0:
             break
-        y = inputs[i]  # the activation of the layer before
+        y = inputs[i]  # the activation of the previous layer
         d_out = d_out @ weights[f"{name}/{i}/kernel"].T
         if i > 1:
             d_out = d_out * np.where(y > 0, 1.0, y + 1.0)
@@ -96,58 +96,66 @@ def layer_norm_mlp_backward(weights: Weights, name: str, cache: tuple, d_out: np
         grads[f"{name}/norm/scale"] = (d_out * unit).sum(axis=0)
         grads[f"{name}/norm/bias"] = d_out.sum(axis=0)
         d_out = d_out * weights[f"{name}/norm/scale"]
-        along = (d_out * unit).mean(axis=-1, keepdims=True) * unit
-        d_out = (d_out - d_out.mean(axis=-1, keepdims=True) - along) / root
+        # Mean and variance of the layer depend on its input, too.
+        parallel = (d_out * unit).mean(axis=-1, keepdims=True) * unit
+        d_out = (d_out - d_out.mean(axis=-1, keepdims=True) - parallel) / root
     return grads
 
 
 def softplus(x: np.ndarray) -> np.ndarray:
-    """log(1 + eˣ)"""
+    """Return log(1 + eˣ)."""
     return np.logaddexp(0.0, x)
 
 
 def sigmoid(x: np.ndarray) -> np.ndarray:
-    """The derivative of softplus."""
+    """Return the derivative of softplus."""
     return np.exp(-np.logaddexp(0.0, -x))
 
 
 def log_softmax(logits: np.ndarray) -> np.ndarray:
-    """log π over the last axis."""
+    """Return log π over the last axis."""
     shifted = logits - logits.max(axis=-1, keepdims=True)
     return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
-    """π over the last axis."""
+    """Return π over the last axis."""
     return np.exp(log_softmax(logits))
 
 
 def project_distribution(
     probs: np.ndarray, values: np.ndarray, low: float, high: float
 ) -> np.ndarray:
-    """Mass `probs` at `values` within [low, high], both [B, K], onto K even atoms of that range.
+    """Project mass `probs` at `values` in [low, high], both [B, K], onto K even atoms.
 
-    Each mass goes to the two atoms around it, by nearness (Bellemare et al. 2017, algorithm 1).
+    Each mass is divided between the two atoms around it, in proportion to nearness (Bellemare et
+    al. 2017, algorithm 1).
     """
     place = (values - low) / (high - low) * (probs.shape[1] - 1)
     below = np.clip(np.floor(place).astype(int), 0, probs.shape[1] - 2)
-    out, rows = np.zeros_like(probs), np.arange(len(probs))[:, None]
+    out = np.zeros_like(probs)
+    rows = np.arange(len(probs))[:, None]
     np.add.at(out, (rows, below), probs * (1.0 - (place - below)))
     np.add.at(out, (rows, below + 1), probs * (place - below))
     return out
 
 
 def merge_stats(weights: Weights, name: str, x: np.ndarray) -> dict[str, np.ndarray]:
-    """The running moments `name` after taking in the rows of `x` (Chan et al.)."""
-    c, a, v = (weights[f"{name}/{k}"] for k in ("count", "mean", "var"))
-    n, b, w = float(len(x)), x.mean(axis=0), x.var(axis=0)
-    t = c + n
-    mean, var = a + (b - a) * n / t, (v * c + w * n) / t + (b - a) ** 2 * c * n / t**2
-    return {f"{name}/count": np.asarray(t), f"{name}/mean": mean, f"{name}/var": var}
+    """Merge the rows of `x` into the running statistics `name` (Chan et al. 1983)."""
+    count, mean, var = (weights[f"{name}/{k}"] for k in ("count", "mean", "var"))
+    new_count, new_mean, new_var = float(len(x)), x.mean(axis=0), x.var(axis=0)
+    total = count + new_count
+    delta = new_mean - mean
+    spread = delta**2 * count * new_count / total**2
+    return {
+        f"{name}/count": np.asarray(total),
+        f"{name}/mean": mean + delta * new_count / total,
+        f"{name}/var": (var * count + new_var * new_count) / total + spread,
+    }
 
 
 def normalize_obs(config: Any, weights: Weights, x: np.ndarray) -> np.ndarray:
-    """x […, O] by the statistics in `weights`, if configured."""
+    """Normalize x […, O] by the statistics in `weights`, if configured."""
     if not config.normalize_obs:
         return x
     scaled = (x - weights["obs_moments/mean"]) / np.sqrt(weights["obs_moments/var"] + 1e-8)
@@ -155,7 +163,7 @@ def normalize_obs(config: Any, weights: Weights, x: np.ndarray) -> np.ndarray:
 
 
 def clip_by_norm(grads: Weights, max_norm: float) -> tuple[dict[str, np.ndarray], float]:
-    """Gradients scaled to a global norm of at most `max_norm` (0: any), and the norm before."""
+    """Scale gradients to a global norm of at most `max_norm` (0: any); also return the old norm."""
     norm = np.sqrt(sum((g**2).sum() for g in grads.values()))
     scale = max_norm / max(norm, max_norm) if max_norm else 1.0
     return {name: g * scale for name, g in grads.items()}, norm
@@ -164,34 +172,36 @@ def clip_by_norm(grads: Weights, max_norm: float) -> tuple[dict[str, np.ndarray]
 def adam(
     weights: Weights, grads: Weights, rate: float, eps: float, count: str = "adam/count"
 ) -> dict[str, np.ndarray]:
-    """One step of Adam (Kingma & Ba 2015): weights, moments and count; ε joins the corrected √v.
+    """Take one step of Adam (Kingma & Ba 2015), with ε added to the bias-corrected √v.
 
-    `count` names the optimizer's own counter, where an algorithm has several optimizers.
+    Returns weights, moments and count. `count` is the canonical name of the optimizer's step count.
     """
-    out, steps = dict(weights), weights[count] + np.int32(1)
+    out = dict(weights)
+    steps = weights[count] + np.int32(1)
     for name, g in grads.items():
         mu = BETA1 * weights[f"adam/mu/{name}"] + (1.0 - BETA1) * g
         nu = BETA2 * weights[f"adam/nu/{name}"] + (1.0 - BETA2) * g**2
         root = np.sqrt(nu / (1.0 - BETA2**steps))
         out[name] = weights[name] - rate * mu / (1.0 - BETA1**steps) / (root + eps)
-        out[f"adam/mu/{name}"], out[f"adam/nu/{name}"] = mu, nu
+        out[f"adam/mu/{name}"] = mu
+        out[f"adam/nu/{name}"] = nu
     return {**out, count: steps}
 
 
 def decay(weights: Weights, names: Iterable[str], share: float) -> dict[str, np.ndarray]:
-    """`weights` with those of `names` smaller by `share` (Loshchilov & Hutter 2019)."""
+    """Reduce the weights `names` by the factor 1 − `share` (Loshchilov & Hutter 2019)."""
     return {**weights, **{name: (1.0 - share) * weights[name] for name in names}}
 
 
 def sgd(
     weights: Weights, grads: Weights, rate: float, count: str = "adam/count"
 ) -> dict[str, np.ndarray]:
-    """One plain gradient step; Adam's moments stay, the count moves on (schedules read it)."""
+    """Take one plain gradient step. Moments stay; the count, which schedules read, goes on."""
     out = {name: weights[name] - rate * g for name, g in grads.items()}
     return {**weights, **out, count: weights[count] + np.int32(1)}
 
 
 def polyak(weights: Weights, names: Iterable[str], tau: float) -> dict[str, np.ndarray]:
-    """`weights` with `target/<name>` moved by the share `tau` towards `<name>`, for each name."""
+    """Move `target/<name>` by the share `tau` towards `<name>`, for each of `names`."""
     moved = {f"target/{k}": (1.0 - tau) * weights[f"target/{k}"] + tau * weights[k] for k in names}
     return {**weights, **moved}

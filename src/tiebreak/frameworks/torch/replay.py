@@ -1,4 +1,4 @@
-"""The ring in PyTorch: tensors that are written in place."""
+"""The replay ring in PyTorch: tensors that are written in place."""
 
 from __future__ import annotations
 
@@ -13,38 +13,46 @@ from tiebreak.core.types import EnvSpec
 
 
 class Replay(NamedTuple):
-    """Row p holds step p // N of environment p % N; the oldest rows are written over."""
+    """Ring of C rows: row p holds step p // N of environment p % N; new rows replace the oldest."""
 
     obs: torch.Tensor
-    """[C, observation_size]"""
+    """[C, observation_size], as is `next_obs`."""
     action: torch.Tensor
     reward: torch.Tensor
     terminated: torch.Tensor
     truncated: torch.Tensor
     next_obs: torch.Tensor
     count: torch.Tensor
-    """int64: rows written so far"""
+    """int64 scalar: number of rows written so far."""
     slot: list[int]
-    """The same on the host, modulo C: to write, nothing has to be read."""
+    """The same modulo C on the host, so that writing reads nothing from the device."""
 
 
 def create(spec: EnvSpec, config: OffPolicyConfig, device: str) -> Replay:
-    """An empty ring."""
+    """Return an empty ring."""
     rows = config.ring_length * config.num_envs
 
     def zeros(*shape, dtype=torch.float32):
         return torch.zeros(shape, dtype=dtype, device=device)
 
     size = spec.observation_size
-    discrete = zeros(rows, dtype=torch.int32) if spec.discrete else zeros(rows, spec.action_size)
-    ends = zeros(rows, dtype=torch.bool), zeros(rows, dtype=torch.bool)
-    count = zeros(dtype=torch.int64)
-    return Replay(zeros(rows, size), discrete, zeros(rows), *ends, zeros(rows, size), count, [0])
+    action = zeros(rows, dtype=torch.int32) if spec.discrete else zeros(rows, spec.action_size)
+    return Replay(
+        obs=zeros(rows, size),
+        action=action,
+        reward=zeros(rows),
+        terminated=zeros(rows, dtype=torch.bool),
+        truncated=zeros(rows, dtype=torch.bool),
+        next_obs=zeros(rows, size),
+        count=zeros(dtype=torch.int64),
+        slot=[0],
+    )
 
 
 def add(replay: Replay, rows: Transition) -> Replay:
     """Write a round [T, N, …] over the oldest one."""
-    written, slot = int(np.prod(rows.reward.shape)), replay.slot[0]
+    written = int(np.prod(rows.reward.shape))
+    slot = replay.slot[0]
     for name, new in rows._asdict().items():
         ring = getattr(replay, name)
         new = torch.as_tensor(new).reshape(-1, *ring.shape[1:])
@@ -55,7 +63,7 @@ def add(replay: Replay, rows: Transition) -> Replay:
 
 
 def load(replay: Replay, arrays: Mapping[str, np.ndarray]) -> Replay:
-    """An empty ring -> one that has the rows and the count that were stored."""
+    """Restore stored rows and their count into an empty ring."""
     for name, array in arrays.items():
         if name != "count":
             getattr(replay, name)[: len(array)].copy_(torch.from_numpy(array))
@@ -66,8 +74,10 @@ def load(replay: Replay, arrays: Mapping[str, np.ndarray]) -> Replay:
 
 @torch.no_grad()
 def sample(replay: Replay, index: torch.Tensor, config: OffPolicyConfig) -> Batch:
-    """The transitions at `index` […] (integers in [0, 2³¹), taken modulo what there is), oldest
-    first, each followed for up to n steps of its environment or to the end of its episode.
+    """Return the transitions at `index` […], each with up to n steps of its environment.
+
+    `index`: integers in [0, 2³¹), taken modulo the number of stored transitions, oldest first. The
+    end of an episode ends a transition's steps.
     """
     size, gamma = len(replay.reward), config.gamma
     filled = replay.count.clamp(max=size)
@@ -75,18 +85,21 @@ def sample(replay: Replay, index: torch.Tensor, config: OffPolicyConfig) -> Batc
     first = replay.count - filled + index % starts
     last = row = first % size
     reward = torch.zeros(index.shape, device=index.device)
-    discount, going = torch.ones_like(reward), torch.ones_like(index, dtype=torch.bool)
+    discount, ongoing = torch.ones_like(reward), torch.ones_like(index, dtype=torch.bool)
     for k in range(config.n_step):
         row = (first + k * config.num_envs) % size
-        reward = reward + torch.where(going, gamma**k * replay.reward[row], 0.0)
-        discount = torch.where(going, gamma ** (k + 1), discount)
-        last = torch.where(going, row, last)
-        going = going & ~(replay.terminated[row] | replay.truncated[row])
+        reward = reward + torch.where(ongoing, gamma**k * replay.reward[row], 0.0)
+        discount = torch.where(ongoing, gamma ** (k + 1), discount)
+        last = torch.where(ongoing, row, last)
+        ongoing = ongoing & ~(replay.terminated[row] | replay.truncated[row])
     stopped = replay.terminated[last]
     if config.truncation == "terminal":
         stopped = stopped | replay.truncated[last]
     discount = torch.where(stopped, 0.0, discount)
     return Batch(
-        replay.obs[first % size], replay.action[first % size], reward, discount,
-        replay.next_obs[last],
-    )  # fmt: skip
+        obs=replay.obs[first % size],
+        action=replay.action[first % size],
+        reward=reward,
+        discount=discount,
+        next_obs=replay.next_obs[last],
+    )
