@@ -334,7 +334,8 @@ def _load_parameters(
     for name in agent.data.NETWORKS[optimizer]:
         module = agent.networks.get(name)
         if isinstance(module, nn.Module):
-            networks[name] = copy.deepcopy(module).to_empty(device=agent.device)
+            new_module: nn.Module = copy.deepcopy(module)
+            networks[name] = new_module.to_empty(device=agent.device)
     if not networks:
         return Parameters(networks, [nn.Parameter(value) for value in values])
 
