@@ -110,7 +110,7 @@ class Runtime(NamedTuple):
     companions: tuple[str, ...] = ()
     """Array libraries that it cannot be imported without; the import guard lets them in."""
     fused: bool = False
-    """Whether rollout and update can be one compiled program, on a device engine."""
+    """True if rollout and update can be one compiled program, on a device engine."""
 
 
 RUNTIMES = {
@@ -193,9 +193,9 @@ class Engine(NamedTuple):
     companions: tuple[str, ...] = ()
     """Array libraries that it cannot be imported without; the import guard lets them in."""
     simulators: tuple[str, ...] = ()
-    """What it simulates with beside its packages, as distributions on the package index."""
+    """Simulators that it uses beside its packages, as distributions on the package index."""
     shareable: bool = False
-    """Whether processes can share the steps of its environments (envs/subprocess_env.py)."""
+    """True if processes can share the steps of its environments (envs/subprocess_env.py)."""
 
 
 ENGINES = {
