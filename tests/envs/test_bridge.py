@@ -14,7 +14,7 @@ import pytest
 from tiebreak.core.errors import UsageError
 from tiebreak.envs import gymnax_engine
 from tiebreak.envs.bridge import BridgeEnv
-from tiebreak.envs.device_keys import chunk_key, env_keys
+from tiebreak.envs.jax_state import chunk_key, env_keys
 
 NUM_ENVS, CHUNK, STEPS, SEED = 2, 16, 40, 3
 

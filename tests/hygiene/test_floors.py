@@ -46,7 +46,6 @@ ALSO = {
     "envs/playground_engine.py": {"jax"},
     "envs/jax_simulator.py": {"jax"},
     "envs/bridge.py": {"jax"},
-    "envs/device_keys.py": {"jax"},
     "bench/probes/env.py": {"jax"},  # in a worker only: a device engine without an agent
     "commands/framework_info.py": {
         "jax",

@@ -18,8 +18,7 @@ from tiebreak.core.errors import MissingDevice
 from tiebreak.core.prefixes import Arrays, add_prefix, strip_prefix
 from tiebreak.core.types import Array, EnvStep, Tree
 from tiebreak.envs.base import DeviceEnv, HostEnv
-from tiebreak.envs.device_keys import chunk_key, env_keys
-from tiebreak.envs.jax_state import dump_tree, load_tree
+from tiebreak.envs.jax_state import chunk_key, dump_tree, env_keys, load_tree
 
 
 class BridgeEnv(HostEnv):

@@ -1,4 +1,8 @@
-"""Trees of JAX arrays: to named NumPy arrays and back, and helpers of automatic resets."""
+"""Help device engines: random keys, states as named NumPy arrays and back, automatic resets.
+
+The bridge and the fused loops take their keys from here, so that a host loop and a fused loop see
+the same episodes.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,19 @@ import jax.numpy as jnp
 import numpy as np
 
 from tiebreak.core.prefixes import Arrays
+from tiebreak.core.seeding import derive
 from tiebreak.core.types import Array, Tree
+
+
+def env_keys(seed: int, impl: str | None = None) -> tuple[Array, Array]:
+    """Return reset_key and steps_key, JAX keys of the PRNG `impl` (None: JAX's default)."""
+    reset_key, steps_key = jax.random.split(jax.random.key(derive(seed, "env"), impl=impl))
+    return reset_key, steps_key
+
+
+def chunk_key(steps_key: Array, index: Array | int) -> Array:
+    """Return the key of the `index`-th chunk of steps, the argument of `DeviceEnv.draw`."""
+    return jax.random.fold_in(steps_key, index)
 
 
 def dump_tree(tree: Tree) -> Arrays:

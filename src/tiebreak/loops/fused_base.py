@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from tiebreak.core.seeding import derive
 from tiebreak.core.types import Agent, Array, State, Tree
 from tiebreak.envs.base import DeviceEnv
-from tiebreak.envs.device_keys import chunk_key, env_keys
+from tiebreak.envs.jax_state import chunk_key, env_keys
 from tiebreak.frameworks.jax.ops import recurrence
 from tiebreak.frameworks.jax.runtime import draw_tree
 from tiebreak.frameworks.runtime import Runtime

@@ -11,7 +11,7 @@ from tiebreak import registry
 from tiebreak.core.seeding import derive
 from tiebreak.core.types import Agent, Array, State
 from tiebreak.envs.base import DeviceEnv
-from tiebreak.envs.device_keys import chunk_key, env_keys
+from tiebreak.envs.jax_state import chunk_key, env_keys
 from tiebreak.envs.policy_observation import make_env_for
 from tiebreak.envs.task import Task
 from tiebreak.loops.evaluate import CHUNK_STEPS

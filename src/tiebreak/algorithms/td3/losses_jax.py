@@ -2,6 +2,8 @@
 
 A policy maps obs [B, O] to actions [B, A], a critic obs and actions to Q [B]. Symbols as in
 README.md.
+
+Source: Fujimoto et al. 2018 (arXiv 1802.09477), algorithm 1; deviations are decisions in README.md.
 """
 
 from __future__ import annotations
