@@ -1,4 +1,4 @@
-"""What all off-policy algorithms share: their data types, and the settings of the loop."""
+"""Data types and settings that all off-policy algorithms share."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from tiebreak.core.types import Array, EnvSpec, State
 
 
 class Act(NamedTuple):
-    """What `act` returns for N observations."""
+    """Result of `act` for N observations."""
 
     action: Array
     """[N] int32, or [N, A] floats within the bounds, for the environment."""
     raw_action: Array
-    """The same for learner and replay: for a box scaled to [-1, 1]."""
+    """Action for learner and replay; for a box, scaled to [-1, 1]."""
 
 
 class ActNoise(NamedTuple):

@@ -116,7 +116,7 @@ class Agent(NamedTuple):
 
 
 class Build(NamedTuple):
-    """What an agent needs to know of the runtime that will execute it."""
+    """Facts of the runtime that an agent needs when it is made."""
 
     dtype: str = "float32"
     """Name of the floating type of weights and arithmetic: float32 or float64."""

@@ -28,7 +28,7 @@ NETWORKS = {"actor_critic": ("actor", "critic")}
 
 
 class Act(NamedTuple):
-    """What `act` returns for N observations."""
+    """Result of `act` for N observations."""
 
     action: Array
     """[N] int32, or [N, A] floats within the bounds, for the environment."""

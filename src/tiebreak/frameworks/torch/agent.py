@@ -1,4 +1,4 @@
-"""What all agents in PyTorch share: the state, canonical names, and updates in place.
+"""State, canonical names and updates in place, shared by all agents in PyTorch.
 
 An agent file keeps what the algorithm is: losses, `act`, gradients, `update` and `step`. Functions
 that change a state write into its modules and tensors and return it; only statistics are replaced.

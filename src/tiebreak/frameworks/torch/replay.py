@@ -25,7 +25,7 @@ class Replay(NamedTuple):
     count: torch.Tensor
     """int64 scalar: number of rows written so far."""
     slot: list[int]
-    """The same modulo C on the host, so that writing reads nothing from the device."""
+    """`count` modulo C, on the host, so that writing reads nothing from the device."""
 
 
 def create(spec: EnvSpec, config: OffPolicyConfig, device: str) -> Replay:
