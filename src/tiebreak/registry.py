@@ -27,6 +27,8 @@ class Framework(NamedTuple):
 
     runtime: str
     """The array library under it, a row of RUNTIMES."""
+    plumbing: str
+    """Module that holds what its agents share: AgentDef, AgentState, prepare, dump, load, …"""
     packages: tuple[str, ...]
     """Importable names that must be installed."""
     extra: str
@@ -49,6 +51,7 @@ class Framework(NamedTuple):
 FRAMEWORKS = {
     "torch": Framework(
         runtime="torch",
+        plumbing="tiebreak.frameworks.torch.agent",
         packages=("torch",),
         extra="torch",
         modes=("eager", "compile", "cudagraph"),
@@ -60,6 +63,7 @@ FRAMEWORKS = {
     ),
     "tensorflow": Framework(
         runtime="tensorflow",
+        plumbing="tiebreak.frameworks.tensorflow.agent",
         packages=("tensorflow",),
         extra="tensorflow",
         modes=("eager", "function", "xla"),
@@ -70,6 +74,7 @@ FRAMEWORKS = {
     ),
     "linen": Framework(
         runtime="jax",
+        plumbing="tiebreak.frameworks.jax.linen",
         packages=("jax", "flax", "optax"),
         extra="jax",
         modes=("eager", "jit"),
@@ -79,6 +84,7 @@ FRAMEWORKS = {
     ),
     "nnx": Framework(
         runtime="jax",
+        plumbing="tiebreak.frameworks.jax.nnx",
         packages=("jax", "flax", "optax"),
         extra="jax",
         modes=("eager", "jit", "cached", "split"),
@@ -88,6 +94,7 @@ FRAMEWORKS = {
     ),
     "equinox": Framework(
         runtime="jax",
+        plumbing="tiebreak.frameworks.jax.equinox",
         packages=("jax", "equinox", "optax"),
         extra="jax",
         modes=("eager", "jit", "flat"),

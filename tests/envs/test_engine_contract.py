@@ -45,6 +45,12 @@ CASES = [
 every_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.task)
 
 
+def test_every_engine_has_a_case():
+    cases = [getattr(case, "values", [case])[0] for case in CASES]
+    missing = set(registry.ENGINES) - {case.task.partition("/")[0] for case in cases}
+    assert not missing, f"CASES has no task of {sorted(missing)}"
+
+
 class JaxRuntime:
     """As much of a runtime as the bridge needs."""
 

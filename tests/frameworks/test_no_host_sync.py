@@ -6,20 +6,20 @@ import numpy as np
 import pytest
 
 from tiebreak import registry
-from tiebreak.verify.case import fixed
+from tiebreak.verify.case import cases_of, fixed
 
 EVERY = {"normalize_obs": True}
+OWN = {"ppo": {"normalize_reward": True}, "dqn": {"double_q": True}}
 CASES = {
-    "ppo discrete": {**EVERY, "normalize_reward": True},
-    "ppo continuous": {**EVERY, "normalize_reward": True},
-    "dqn discrete": {**EVERY, "double_q": True},
-    "td3 continuous": EVERY,
-    "sac continuous": EVERY,
-    "fasttd3 continuous": EVERY,
-    "mpo continuous": EVERY,
+    **{
+        f"{algorithm} {actions}": {**EVERY, **OWN.get(algorithm, {})}
+        for algorithm in registry.ALGORITHMS
+        for actions in cases_of(algorithm).ACTIONS
+    },
     "mpo continuous, newton": {**EVERY, "dual": "newton"},
 }
 """Algorithm and kind of actions -> settings. (MPO's temperature by SciPy is found on the host.)"""
+IN_JAX = [name for name, row in registry.FRAMEWORKS.items() if row.runtime == "jax"]
 SYNCHRONIZING = ("_local_scalar_dense", "nonzero", "equal.default", "is_nonzero", "masked_select")
 CALLBACKS = ("pure_callback", "io_callback", "debug_callback", "PyFunc", "EagerPyFunc")
 
@@ -57,7 +57,7 @@ def test_torch_reads_no_scalar(name):
 
 
 @pytest.mark.parametrize("name", CASES)
-@pytest.mark.parametrize("framework", ["linen", "nnx", "equinox"])
+@pytest.mark.parametrize("framework", IN_JAX)
 def test_jax_is_one_program_without_callbacks(framework, name):
     import jax
 

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from hygiene import tree
 
+from tiebreak import registry
+
 FLOORS = (
     {"core", "stats"},
     {"frameworks", "envs", "registry"},
@@ -28,22 +30,27 @@ SAME_FLOOR = {
 }
 """The few imports within a floor; none of them has its reverse."""
 
-JAX = {"jax", "jaxlib", "optax"}
+
+def shared_libraries(runtime: str) -> set[str]:
+    """Return the libraries that all frameworks on top of a runtime may import."""
+    rows = [row for row in registry.FRAMEWORKS.values() if row.runtime == runtime]
+    return set.intersection(*(registry.allowed_imports(row.packages) for row in rows))
+
+
 MAY_LOAD = {
-    "torch": {"torch"},
-    "tensorflow": {"tensorflow", "keras"},
-    "linen": JAX | {"flax"},
-    "nnx": JAX | {"flax"},
-    "equinox": JAX | {"equinox"},
-    "jax": JAX,
+    **{name: shared_libraries(name) for name in registry.RUNTIMES},
+    **{name: registry.allowed_imports(row.packages) for name, row in registry.FRAMEWORKS.items()},
 }
 """Array libraries open to a file whose name declares this framework or runtime."""
 
+ENGINES = {
+    f"{row.module.removeprefix('tiebreak.').replace('.', '/')}.py": set(row.packages)
+    for row in tree.DEVICE_ENGINES
+}
+"""Array libraries open to the file of a device engine."""
+
 ALSO = {
     "frameworks/jax/modes.py": {"flax", "equinox"},  # holds the modes of all three
-    "envs/gymnax_engine.py": {"jax", "gymnax"},
-    "envs/brax_engine.py": {"brax"},
-    "envs/playground_engine.py": {"jax"},
     "envs/jax_simulator.py": {"jax"},
     "envs/bridge.py": {"jax"},
     "bench/probes/env.py": {"jax"},  # in a worker only: a device engine without an agent
@@ -53,7 +60,7 @@ ALSO = {
         "torch",
     },  # one each, in a process of its own
     "selftest/workloads/toy_model.py": {"jax", "torch"},  # in a worker only, as are the next
-    "selftest/workloads/cheating_workloads.py": JAX | {"flax", "torch"},
+    "selftest/workloads/cheating_workloads.py": MAY_LOAD["linen"] | {"torch"},
 }
 """Files that load libraries which their name does not declare."""
 
@@ -120,8 +127,9 @@ def door(path: Path, target: str) -> bool:
         return words[2] == path.parent.name
     if words[1] == "frameworks":
         framework = tree.framework(path)
-        own = framework if framework in ("torch", "tensorflow", "numpy") else "jax"
-        return words[2] in (own, "weights")  # no framework's: the initial weights
+        row = registry.FRAMEWORKS.get(framework or "")
+        folder = row.runtime if row else framework
+        return words[2] in (folder, "weights")  # no framework's: the initial weights
     return words[1] == "core"
 
 
@@ -143,7 +151,8 @@ def open_libraries(path: Path) -> set[str]:
     where = path.relative_to(tree.SRC).as_posix()
     if path.stem.startswith("fused_") or where in FUSED:
         return {"jax"}  # one compiled program: what rollout and update share is JAX
-    return MAY_LOAD.get(tree.framework(path) or "", set()) | ALSO.get(where, set())
+    named = MAY_LOAD.get(tree.framework(path) or "", set())
+    return named | ENGINES.get(where, set()) | ALSO.get(where, set())
 
 
 def test_only_files_named_for_a_library_import_it():

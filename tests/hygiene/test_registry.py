@@ -9,11 +9,6 @@ from hygiene import tree
 from tiebreak import registry
 
 
-def file_of(module: str) -> Path:
-    """Where a dotted module lies in this tree."""
-    return tree.SRC.parent.joinpath(*module.split(".")).with_suffix(".py")
-
-
 def dotted(path: Path) -> str:
     return ".".join(path.relative_to(tree.SRC.parent).with_suffix("").parts)
 
@@ -23,6 +18,7 @@ def on_disk(pattern: str) -> set[str]:
 
 
 TABLES = {
+    "FRAMEWORKS": {row.plumbing for row in registry.FRAMEWORKS.values()},
     "IMPLEMENTATIONS": set(registry.IMPLEMENTATIONS.values()),
     "RUNTIMES": {row.module for row in registry.RUNTIMES.values()},
     "ENGINES": {row.module for row in registry.ENGINES.values()},
@@ -34,7 +30,7 @@ def test_what_a_table_names_exists():
         f"registry.{table} names {module}"
         for table, modules in TABLES.items()
         for module in sorted(modules)
-        if not file_of(module).is_file()
+        if not tree.file_of(module).is_file()
     ]
     assert not absent, "files that are not there:\n" + "\n".join(absent)
 
@@ -91,5 +87,5 @@ def test_extras_that_the_registry_recommends_exist():
 
     project = tomllib.loads((tree.ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     rows = [*registry.FRAMEWORKS.values(), *registry.ENGINES.values()]
-    absent = {row.extra for row in rows} - set(project["optional-dependencies"])
+    absent = {row.extra for row in rows if row.packages} - set(project["optional-dependencies"])
     assert not absent, f"pyproject.toml has no extra {sorted(absent)}"

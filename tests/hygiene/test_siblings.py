@@ -10,7 +10,7 @@ from hygiene import tree
 
 from tiebreak import registry
 
-JAX_SIBLINGS = ("linen", "nnx", "equinox")
+JAX_SIBLINGS = [name for name, row in registry.FRAMEWORKS.items() if row.runtime == "jax"]
 OWN = {"nnx": {"Statistic"}}
 """Public names that one framework has alone: NNX types its state by classes of variables."""
 
@@ -64,7 +64,7 @@ def public(names: list[str]) -> list[str]:
     return [name for name in names if not name.startswith("_")]
 
 
-SIBLINGS = [(a, f) for a in registry.ALGORITHMS for f in tree.FRAMEWORKS]
+SIBLINGS = [(a, f) for a in registry.ALGORITHMS for f in registry.FRAMEWORKS]
 OTHERS = [(a, f) for a, f in SIBLINGS if f != "linen"]
 """Those that are compared with Linen's."""
 
@@ -147,14 +147,14 @@ def test_ops_have_the_same_functions_in_the_same_order():
 
 def test_networks_have_the_same_classes_in_the_same_order():
     wrong: list[str] = []
-    for framework in tree.FRAMEWORKS:
+    for framework in registry.FRAMEWORKS:
         wrong += difference(framework, networks(framework), networks("linen"))
     assert not wrong, "\n".join(wrong)
 
 
 def test_agents_have_the_same_plumbing_in_the_same_order():
     wrong: list[str] = []
-    for framework in tree.FRAMEWORKS:
+    for framework in registry.FRAMEWORKS:
         shared = [name for name in plumbing(framework) if name in SHARED]
         wrong += difference(framework, shared, list(SHARED))
     assert not wrong, "\n".join(wrong)
@@ -171,6 +171,5 @@ def networks(framework: str) -> list[str]:
 
 def plumbing(framework: str) -> list[str]:
     """Return the public names of the module that holds a framework's agent plumbing."""
-    room = tree.SRC / "frameworks"
-    own = room / framework / "agent.py"
-    return public(tree.top_level_names(own if own.exists() else room / "jax" / f"{framework}.py"))
+    module = registry.framework(framework).plumbing
+    return public(tree.top_level_names(tree.file_of(module)))

@@ -12,13 +12,15 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-from tiebreak import _PUBLIC
+from tiebreak import _PUBLIC, registry
 
 ROOT = Path(__file__).resolve().parents[2]
 SRC = ROOT / "src" / "tiebreak"
-FRAMEWORKS = ("torch", "tensorflow", "linen", "nnx", "equinox")
+DEVICE_ENGINES = [row for row in registry.ENGINES.values() if row.kind == "device"]
 LIBRARIES = frozenset(
-    "jax jaxlib flax optax equinox torch tensorflow keras gymnax brax".split()  # noqa: SIM905
+    library
+    for row in (*registry.FRAMEWORKS.values(), *DEVICE_ENGINES)
+    for library in registry.allowed_imports(row.packages)
 )
 """Importable names that a framework-free process must never load."""
 
@@ -38,6 +40,11 @@ def files(*folders: Path) -> list[Path]:
 def name(path: Path) -> str:
     """The path for messages."""
     return path.relative_to(ROOT).as_posix()
+
+
+def file_of(module: str) -> Path:
+    """Where a dotted module lies in this tree."""
+    return SRC.parent.joinpath(*module.split(".")).with_suffix(".py")
 
 
 @cache
@@ -81,9 +88,10 @@ def libraries(path: Path) -> set[str]:
 
 
 def framework(path: Path) -> str | None:
-    """Return the framework (or jax, numpy) that a file or its folder is named for, or None."""
+    """Return the framework, runtime or numpy that a file or its folder is named for, or None."""
+    known = (*registry.FRAMEWORKS, *registry.RUNTIMES, "numpy")
     words = [*path.stem.split("_"), path.parent.name]
-    return next((f for f in (*FRAMEWORKS, "jax", "numpy") if f in words), None)
+    return next((name for name in known if name in words), None)
 
 
 def comment_tags(path: Path) -> set[str]:

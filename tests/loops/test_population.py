@@ -17,6 +17,7 @@ from tiebreak.core.seeding import derive
 from tiebreak.loops import fused_population
 from tiebreak.loops.base import make_loop
 from tiebreak.loops.fused_population import make_population
+from tiebreak.verify.case import cases_of
 
 CARTPOLE, PENDULUM = "gymnax/CartPole-v1", "gymnax/Pendulum-v1"
 OFF_POLICY = {
@@ -24,6 +25,12 @@ OFF_POLICY = {
     "batch_size": 8,
 }  # fmt: skip
 SIZES = {"fasttd3": {"actor_sizes": (8,), "critic_sizes": (8,), "num_atoms": 11}}
+FUSED = {
+    name: row.default_mode
+    for name, row in registry.FRAMEWORKS.items()
+    if registry.RUNTIMES[row.runtime].fused
+}
+"""Frameworks that can compile a whole loop, and their default modes."""
 RUNS, AGENTS, SEED = 5, 3, 5
 TIGHT, LOOSE = {"rtol": 1e-4, "atol": 2e-5}, {"rtol": 1e-3, "atol": 1e-4}
 """After so many runs, in float32, of PPO and of the others: what host and fused loops are held to,
@@ -39,7 +46,7 @@ def config_of(algorithm):
 
 
 def task_of(algorithm):
-    return CARTPOLE if algorithm in ("ppo", "dqn") else PENDULUM
+    return CARTPOLE if "discrete" in cases_of(algorithm).ACTIONS else PENDULUM
 
 
 def population(algorithm="ppo", framework="linen", agents=AGENTS, **options):
@@ -64,8 +71,8 @@ ROWS = [
     ("dqn", "equinox", "flat"),
     *(
         pytest.param(algorithm, framework, mode, marks=pytest.mark.slow)
-        for algorithm in ("ppo", "dqn", "td3", "sac", "mpo", "fasttd3")
-        for framework, mode in (("linen", "jit"), ("nnx", "split"), ("equinox", "flat"))
+        for algorithm in registry.ALGORITHMS
+        for framework, mode in FUSED.items()
         if (algorithm, framework) not in (("ppo", "linen"), ("dqn", "equinox"))
     ),
     *(
@@ -104,7 +111,7 @@ def test_a_generator_without_keys_of_their_own_is_refused():
         population("ppo", config=config)
 
 
-@pytest.mark.parametrize("framework", ["linen", "nnx", "equinox"])
+@pytest.mark.parametrize("framework", FUSED)
 def test_agents_start_where_single_runs_start_bit_for_bit(framework):
     many = population("dqn", framework).loop
     weights = many.agent.dump(many.state)

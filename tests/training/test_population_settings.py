@@ -5,7 +5,7 @@ from __future__ import annotations
 import jax
 import numpy as np
 import pytest
-from loops.test_population import LOOSE, SEED, alone, config_of, population, run
+from loops.test_population import FUSED, LOOSE, SEED, alone, config_of, population, run
 
 from tiebreak.core.config import override
 from tiebreak.core.errors import UsageError
@@ -53,7 +53,7 @@ SWEPT = {
         *(
             pytest.param(algorithm, framework, marks=pytest.mark.slow)
             for algorithm in SWEPT
-            for framework in ("linen", "nnx", "equinox")
+            for framework in FUSED
             if (algorithm, framework) != ("fasttd3", "equinox")
         ),
     ],

@@ -93,6 +93,8 @@ def test_a_run_that_fails_keeps_what_a_tracker_has_written(events, monkeypatch, 
         (tmp_path / "run" / "recorder.txt").write_text("output of a tracker")
         raise ValueError("the environment is broken")
 
+    own = {name: trackers.TRACKERS[name] for name in ("jsonl", "recorder")}
+    monkeypatch.setattr(trackers, "TRACKERS", own)  # no other writes into the folder
     monkeypatch.setattr(loop, "run", fail)
     with pytest.raises(ValueError, match="the environment is broken"):
         train()

@@ -21,9 +21,9 @@ class Gradient(NamedTuple):
 
     algorithm: str
     optimizer: str
-    actions: str = "continuous"
-    function: str = "gradients"
-    term: str = "loss"
+    actions: str
+    function: str
+    term: str
     """Loss term whose gradient is in the optimizer's networks; others are constant there."""
 
     @property
@@ -31,27 +31,37 @@ class Gradient(NamedTuple):
         return f"{self.algorithm}-{self.actions}-{self.optimizer}"
 
 
-GRADIENTS = (
-    Gradient("ppo", "actor_critic", actions="discrete"),
-    Gradient("ppo", "actor_critic", actions="continuous"),
-    Gradient("dqn", "q", actions="discrete"),
-    Gradient("td3", "critic", function="critic_gradients"),
-    Gradient("td3", "actor", function="actor_gradients"),
-    Gradient("fasttd3", "critic", function="critic_gradients"),
-    Gradient("fasttd3", "actor", function="actor_gradients"),
-    Gradient("sac", "critic", function="critic_gradients"),
-    Gradient("sac", "actor", function="actor_gradients"),
-    Gradient("sac", "alpha", function="alpha_gradients"),
-    Gradient("mpo", "critic", term="critic_loss"),
-    Gradient("mpo", "actor", term="policy_loss"),
-    Gradient("mpo", "dual", term="dual_loss"),
-)
+TERMS = {
+    ("mpo", "critic"): "critic_loss",
+    ("mpo", "actor"): "policy_loss",
+    ("mpo", "dual"): "dual_loss",
+}
+"""Loss terms of algorithms whose `gradients` has one for each optimizer."""
+
+
+def gradients_of(algorithm: str) -> list[Gradient]:
+    """Return all of an algorithm's: one function for all optimizers, or one for each."""
+    together = hasattr(registry.oracle_module(algorithm), "gradients")
+    return [
+        Gradient(
+            algorithm,
+            optimizer,
+            actions=actions,
+            function="gradients" if together else f"{optimizer}_gradients",
+            term=TERMS.get((algorithm, optimizer), "loss"),
+        )
+        for actions in cases_of(algorithm).ACTIONS
+        for optimizer in registry.data_module(algorithm).COUNTS
+    ]
+
+
+GRADIENTS = [gradient for name in registry.ALGORITHMS for gradient in gradients_of(name)]
 
 
 def draw_case(gradient: Gradient, seed: int) -> Case:
     """Draw a case in which the loss depends on the weights as the gradient says."""
     case = cases_of(gradient.algorithm).draw(seed, gradient.actions)
-    if gradient.algorithm == "dqn":
+    if hasattr(case.config, "double_q"):
         case = case.changed(double_q=False)  # otherwise the target depends on the weights too
     return case
 

@@ -24,16 +24,6 @@ def cases_of(algorithm: str) -> ModuleType:
     return registry.load(registry.algorithm(algorithm).cases)
 
 
-ROOMS = {
-    "torch": "tiebreak.frameworks.torch.agent",
-    "tensorflow": "tiebreak.frameworks.tensorflow.agent",
-    "linen": "tiebreak.frameworks.jax.linen",
-    "nnx": "tiebreak.frameworks.jax.nnx",
-    "equinox": "tiebreak.frameworks.jax.equinox",
-}
-"""Modules with the agent plumbing of each framework: `prepare`, `named`, `dump`, `load`, …"""
-
-
 class Case(NamedTuple):
     """One specification and configuration, and the seed of its weights and batches."""
 
@@ -62,7 +52,7 @@ class Case(NamedTuple):
         module = registry.load(registry.IMPLEMENTATIONS[self.algorithm, framework])
         if hasattr(module, name):
             return getattr(module, name)
-        return getattr(registry.load(ROOMS[framework]), name)
+        return getattr(registry.load(registry.framework(framework).plumbing), name)
 
     def changed(self, **settings: Any) -> Case:
         """Return the case with some settings of its configuration changed."""

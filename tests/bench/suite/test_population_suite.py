@@ -73,7 +73,7 @@ def test_numbers_of_agents_stand_below_one_another():
         record = synthetic.visit("linen jit", 0, [each] * 5, group=group)
         record["cell"] = {**record["cell"], **({"agents": agents} if agents > 1 else {})}
         records.append(record)
-    (sheet,) = cross_tables.side_by_side(summarize(records))
+    (sheet,) = cross_tables.cross_tables(summarize(records))
     assert sheet.title == "population · ppo · gymnax/CartPole-v1 · num_envs 4"
     assert sheet.rows == (
         ("linen jit · fused", "1", "100k", "100k", "1.00×", "412 MB"),
