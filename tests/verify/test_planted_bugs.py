@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import sys
+from collections.abc import Callable
 from types import ModuleType
 
 import pytest
@@ -65,7 +67,18 @@ def plant_bug(
     places = {id(place): place for place in owners if hasattr(place, attribute)}.values()
     assert places, f"no module of {algorithm} in {framework} has {plant.target!r}"
     for place in places:
-        monkeypatch.setattr(place, attribute, plant.wrong(getattr(place, attribute)))
+        right = getattr(place, attribute)
+        monkeypatch.setattr(place, attribute, called_by_position(plant.wrong(right), like=right))
+
+
+def called_by_position(wrong: Callable, like: Callable) -> Callable:
+    """Call `wrong` with positional arguments, however `like`, which it replaces, is called."""
+    signature = inspect.signature(like)
+
+    def call(*args, **keywords):
+        return wrong(*signature.bind(*args, **keywords).args)
+
+    return call
 
 
 SLOW = pytest.mark.slow(each=("algorithm", "framework"), share=0.03)
