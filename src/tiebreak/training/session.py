@@ -160,7 +160,7 @@ class Session:
 
     def _train(self) -> list[Any]:
         """Train, store policy and checkpoint, and return the greedy returns of the end."""
-        with interruptible(lambda: self.trackers.log_status("stopping after this run")) as stop:
+        with interruptible(lambda: self.trackers.log_status("stopping soon")) as stop:
             self._run_loop(stop)
             self._save_policies()
             self._save_checkpoint()

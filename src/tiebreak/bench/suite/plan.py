@@ -51,7 +51,7 @@ class Cell:
     """Packages that a contestant imports."""
 
     def to_json(self) -> dict[str, Any]:
-        """Return every field; the last four only if set, so that ids of older cells stay valid."""
+        """Return every field; optional ones only if set, so that ids of older cells stay valid."""
         optional = {"race": "", "agents": 1, "contestant": "", "packages": ()}
         values = asdict(self)
         return {k: v for k, v in values.items() if k not in optional or v != optional[k]}
