@@ -60,6 +60,8 @@ def test_ctrl_c_at_the_keyboard(tmp_path):
     child = subprocess.Popen(
         [sys.executable, "-c", code, *argv, "--out", str(tmp_path / "run")],
         stderr=subprocess.PIPE, text=True,
+        # A shell's background job ignores Ctrl-C, and children inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     guard = threading.Timer(120, child.kill)
     guard.start()

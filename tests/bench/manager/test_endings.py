@@ -31,7 +31,10 @@ def _importable(monkeypatch, tmp_path):
 
 
 def start(suite, folder, resume=False, before="", **options):
-    """A manager in a process of its own."""
+    """A manager in a process of its own, which hears Ctrl-C.
+
+    A shell's background job ignores it, and children inherit that: `make test &` is one.
+    """
     call = f"run_suite({suite!r}, Path({str(folder)!r}), 'smoke', {resume}, subject={SUBJECT!r})"
     code = (
         "import sys; from pathlib import Path\n"
@@ -41,7 +44,12 @@ def start(suite, folder, resume=False, before="", **options):
         f"try: {call}\n"
         "except UsageError as error: sys.exit(f'refused: {error}')"
     )
-    return subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, **options)
+    return subprocess.Popen(
+        [sys.executable, "-c", code],
+        stderr=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        **options,
+    )
 
 
 def keys(folder):
