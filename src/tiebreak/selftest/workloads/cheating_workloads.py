@@ -221,7 +221,9 @@ def _allocate_torch() -> Callable[[], Any]:
 
 
 def _allocate_tensorflow() -> Callable[[], Any]:
-    from tiebreak.frameworks.tensorflow.runtime import tf
+    from tiebreak.frameworks.tensorflow import runtime
+
+    tf: Any = runtime.tf
 
     return lambda: tf.zeros(1 << 44)
 

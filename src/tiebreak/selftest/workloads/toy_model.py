@@ -142,7 +142,9 @@ def _torch(subject: Descent) -> Callable:
 
 
 def _tensorflow(subject: Descent) -> Callable:
-    from tiebreak.frameworks.tensorflow.runtime import tf
+    from tiebreak.frameworks.tensorflow import runtime
+
+    tf: Any = runtime.tf
 
     def step(w, x, xt, factor):
         weights, out = descend(tf.tanh, w, x, xt, tf.cast(factor, w.dtype))
