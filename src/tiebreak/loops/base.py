@@ -34,7 +34,7 @@ CHUNK_STEPS = 10_000
 
 
 class Progress(NamedTuple):
-    """What one `run` did; leaves may still be under way on the device."""
+    """Result of one `run`; its leaves may still be under way on the device."""
 
     metrics: Any
     """The algorithm's Metrics: means over the run, or one of each round; None before learning

@@ -35,7 +35,7 @@ class FusedLoop(Loop):
 
     kind = "fused"
     axes: Any
-    """Of a population's carry: 0 where each agent has its own field, None where all share one."""
+    """Axes of a population's carry for vmap: 0 for a field of each agent, None for a shared one."""
 
     def __init__(self, runtime: Runtime, raw_agent: Agent, env: DeviceEnv, config: Any, chunk: int):
         self.runtime, self.raw_agent, self.env = runtime, raw_agent, env

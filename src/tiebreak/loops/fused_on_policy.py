@@ -33,7 +33,7 @@ class Carry(NamedTuple):
 
 
 AXES = Carry(*(0 for _ in Carry._fields))._replace(iteration=None)
-"""Of a population's carry: 0 where each agent has its own, None where all of them share one."""
+"""Axes of a population's carry for vmap: 0 for a field of each agent, None for a shared one."""
 
 
 class FusedOnPolicy(FusedLoop):

@@ -26,7 +26,7 @@ class CrossTable(NamedTuple):
 
     title: str
     note: str
-    """What the table shows, and what it does not."""
+    """Explanation of the table and of its limits."""
     headings: tuple[str, ...]
     """Headings of the columns; the first column names the rows."""
     rows: tuple[tuple[str, ...], ...]

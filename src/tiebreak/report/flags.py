@@ -15,7 +15,7 @@ class Meaning(NamedTuple):
     value: str
     """Kind of its value: a key of VALUES, or empty."""
     text: str
-    """What happened."""
+    """Description of the event."""
 
 
 FLAGS = {

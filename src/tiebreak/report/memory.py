@@ -30,7 +30,7 @@ class Series(NamedTuple):
     rise_bytes: list[float]
     """[calls] bytes above the first reading, median over finished visits."""
     source: str
-    """What was read: `library`, `heap` or `rss` (see SOURCES)."""
+    """Source of the readings: `library`, `heap` or `rss` (see SOURCES)."""
     judged: bool
     """True if there were enough calls to tell growth from chance."""
 

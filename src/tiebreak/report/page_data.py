@@ -55,7 +55,7 @@ class PageData:
     hardware: set[str]
     """Digests of the machines' hardware, whatever is installed on them."""
     machine_test: MachineTest | None
-    """What self-tests on this hardware say; see `read_folders`."""
+    """Outcome of self-tests on this hardware; see `read_folders`."""
     damaged: int
     """Number of damaged or newer lines that were left out."""
     sha256: str

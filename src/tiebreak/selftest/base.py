@@ -1,4 +1,4 @@
-"""What a check of the self-test receives and returns."""
+"""Define what a check of the self-test receives and returns."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Outcome(NamedTuple):
     detail: str
     """One line for people."""
     raw: dict[str, Any] = {}  # noqa: RUF012  read only
-    """What the numbers were computed from; raw samples stay in the check's folder."""
+    """Data that the numbers were computed from; raw samples stay in the check's folder."""
 
 
 @dataclass
