@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
-from verify.planted import BOUNDS, LEARNER, Plant, columns_of, config_of, partly_detached, scaled
+from verify.planted import (
+    BOUNDS,
+    LEARNER,
+    Plant,
+    columns_of,
+    config_of,
+    partly_detached,
+    scaled,
+    swapped_rates,
+)
 
 
 def of_each(combine: Callable[[Any, Any, Any], Any]) -> Callable[[Callable], Callable]:
@@ -33,16 +41,6 @@ def noise_of(change: Callable[[Any], Any]) -> Callable[[Callable], Callable]:
         return call
 
     return plant
-
-
-def swapped_rates(f: Callable) -> Callable:
-    """Give each optimizer the other's step size."""
-
-    def make_agent_def(spec, config, build):
-        rates = {"actor_lr": config.critic_lr, "critic_lr": config.actor_lr}
-        return f(spec, replace(config, **rates), build)
-
-    return make_agent_def
 
 
 TARGET = {
