@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 from tiebreak.bench.probes.base import Probe
 from tiebreak.selftest.workloads.planted_work import Repeated
+from tiebreak.selftest.workloads.sample_lengths import Lengths
 
 
-class Sleeper(Repeated):
+class Sleeps:
     """Stands in for an agent; a call takes as long as it sleeps, and a bit."""
 
     done = 0
@@ -58,6 +60,33 @@ class Sleeper(Repeated):
         )
 
     probes = dict.fromkeys(("forward", "interact", "update", "train", "rebuild"), _nap)
+
+
+class Sleeper(Sleeps, Repeated):
+    """Repeats naps."""
+
+
+class SampledSleeper(Sleeps, Lengths):
+    """Takes samples of naps, and of calls that get slower as long as nobody waits for them."""
+
+    waiting = 0
+
+    def sync(self, tree):
+        self.waiting = 0
+
+    def _grow(self):
+        def call():
+            self.waiting += 1
+            time.sleep(0.0002 * (1 + 0.05 * self.waiting))
+            return 1.0
+
+        return replace(self._nap(), call=call, counted=dict, expected={})
+
+    probes = Sleeps.probes | {"grows": _grow}
+
+
+def make_sampled_subject(job):
+    return SampledSleeper(job)
 
 
 def make_subject(job):

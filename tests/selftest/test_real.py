@@ -13,7 +13,7 @@ from tiebreak.bench.probes.base import Probe
 from tiebreak.bench.probes.subject import AgentSubject
 from tiebreak.bench.suite.plan import Cell, Job
 from tiebreak.selftest.base import Context
-from tiebreak.selftest.real import cpu_hog, races, real_slowdown, timing
+from tiebreak.selftest.real import cpu_hog, races, real_slowdown, sample_lengths, timing
 from tiebreak.selftest.simulated import simulator
 from tiebreak.selftest.workloads import planted_work
 
@@ -28,7 +28,7 @@ def _sleeping(monkeypatch):
     monkeypatch.setattr(races, "frameworks", lambda: ["torch"])
     for module, name in ((timing, "LINEAR"), (cpu_hog, "EFFORT")):
         monkeypatch.setattr(module, name, replace(TINY, most_calls=1))
-    monkeypatch.setattr(races.race, "__defaults__", (TINY,))
+    monkeypatch.setattr(races.race, "__defaults__", (TINY, ""))
 
 
 @pytest.fixture
@@ -120,6 +120,20 @@ def test_planted_work_is_counted_and_not_confessed(monkeypatch, label, calls):
     assert probe.units_per_call == 400
     assert probe.expected == {"updates": 4 * calls} == {"updates": done[0]}
     assert probe.numbers(outputs) == {"n": 4 * calls}
+
+
+def test_each_probe_is_measured_in_short_and_in_long_samples(ctx, monkeypatch):
+    monkeypatch.setattr(sample_lengths, "SUBJECT", "selftest.sleepers:make_sampled_subject")
+    monkeypatch.setattr(sample_lengths, "ONE_OF_EACH_RUNTIME", ("torch",))
+    monkeypatch.setattr(sample_lengths, "PROBES", ("forward", "grows"))
+    monkeypatch.setattr(sample_lengths, "why_unavailable", lambda cell: "")
+    monkeypatch.setattr(sample_lengths, "SHORTEST_S", {"smoke": 0.02})
+    outcome = sample_lengths.sample_length(ctx)
+    ratios = outcome.measured["ratios"]
+    assert ratios["torch forward"] == pytest.approx(1, abs=0.1)
+    assert ratios["torch grows"] > 1.3  # whose calls slow down while outputs pile up in a sample
+    assert outcome.passed is False
+    assert "torch grows" in outcome.detail
 
 
 def test_eighteen_of_two_hundred():

@@ -73,6 +73,12 @@ CHECKS: tuple[Check, ...] = (
         seconds=(30, 180, 660),
     ),
     Check(
+        "sample-length",
+        "samples of n and of 8n calls",
+        "the time of a call is equal within 2 %, for every probe of each framework",
+        Imported("tiebreak.selftest.real.sample_lengths", "sample_length"),
+    ),
+    Check(
         "hog",
         "a CPU hog beside a visit is noticed",
         "≥ 95 % of visits flagged as contended with a hog, ≤ 5 % without",

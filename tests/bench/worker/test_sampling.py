@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 
-from tiebreak.bench.clock import Clock, time_calls
+from tiebreak.bench.clock import KEPT, Clock, time_calls
 from tiebreak.bench.suite.plan import Effort
 from tiebreak.bench.worker import sampling
 from tiebreak.bench.worker.sampling import Timed
@@ -87,6 +87,29 @@ def test_every_output_is_waited_for_and_the_state_too():
     outputs = itertools.count()
     time_calls(lambda: next(outputs), 3, waited.append, lambda: "state", Simulated())
     assert waited == ["state", ([0, 1, 2], "state")]
+
+
+class Output:
+    """Counts how many of its kind are alive."""
+
+    alive = most = 0
+
+    def __init__(self):
+        Output.alive += 1
+        Output.most = max(Output.most, Output.alive)
+
+    def __del__(self):
+        Output.alive -= 1
+
+
+def test_a_long_sample_keeps_no_more_outputs_alive_than_a_short_one():
+    Output.most = 0
+    waited = []
+    count = lambda tree: waited.append(len(tree[0]) if tree else 0)  # noqa: E731
+    time_calls(Output, 8000, count, tuple, Simulated())
+    assert Output.most <= 50
+    assert waited == [0, KEPT]  # the pipeline is not drained in between
+    assert Output.alive == 0
 
 
 @pytest.mark.parametrize("call_ms", [0.01, 0.3, 1, 7, 250])

@@ -117,7 +117,7 @@ class Effort:
     """End the warm-up of slow calls after this long, with at least one call that compiled
     nothing."""
     most_calls: int = 10_000
-    """Most calls in one sample: the harness keeps all that they return alive."""
+    """Most calls in one sample."""
     memory_calls: int = 50
     """Calls of the memory series, after the samples. 0 takes none; fewer than 8 give no bound."""
 

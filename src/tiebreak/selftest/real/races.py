@@ -51,9 +51,17 @@ def cells(framework: str, probes: Iterable[str], labels: Sequence[str]) -> tuple
 
 
 def race(
-    ctx: Context, name: str, cells: tuple[Cell, ...], blocks: int, effort: Effort = EFFORT
+    ctx: Context,
+    name: str,
+    cells: tuple[Cell, ...],
+    blocks: int,
+    effort: Effort = EFFORT,
+    subject: str = "",
 ) -> list[Record]:
-    """Measure cells in `blocks` blocks, probes sharing a process; return all records."""
+    """Measure cells in `blocks` blocks, probes sharing a process; return all records.
+
+    `subject` replaces SUBJECT, the workload.
+    """
     settings = Scale(
         blocks=blocks, share_process=True, certificate=False, effort=effort,
         timeout_s=120.0 + effort.longest_s,  # a slow machine is not a failure
@@ -62,7 +70,7 @@ def race(
     folder = ctx.folder / name
     if not _is_complete(plan, folder):
         shutil.rmtree(folder, ignore_errors=True)
-        run_plan(plan, folder, subject=SUBJECT, progress=False)
+        run_plan(plan, folder, subject=subject or SUBJECT, progress=False)
     return read_records(folder)
 
 
