@@ -24,11 +24,14 @@ class FakeRuntime:
     framework, mode, precision, device = "linen", "jit", "float32", "cpu"
 
     def __init__(self) -> None:
-        self.reads = 0
+        self.reads = self.compiled = 0
 
     def to_numpy(self, tree: Any) -> Any:
         self.reads += 1
         return tree
+
+    def compile_count(self) -> int:
+        return self.compiled
 
 
 class FakeLoop:
@@ -42,7 +45,12 @@ class FakeLoop:
         self.iterations_per_run, self.state, self.closed = per_run, object(), False
         self.loss, self.exact, self.raw_agent = 0.5, True, None
         self.before_run: Callable[[int], None] = lambda number: None
+        self.warmup_steps = 0
         self.agent = SimpleNamespace(dump=lambda state: initial_weights(SPEC, self.config, 0))
+
+    @property
+    def is_warmup(self) -> bool:
+        return self.steps < self.warmup_steps
 
     def run(self) -> Progress:
         self.runs += 1

@@ -74,7 +74,7 @@ def test_the_device_is_read_once_per_line_and_lines_come_about_every_second(
 
 def test_a_loss_that_is_no_number_stops_and_is_named(loop, tmp_path):
     loop.before_run = lambda number: setattr(loop, "loss", float("nan") if number == 1 else 0.0)
-    with pytest.raises(session.TrainingFailed, match="loss is nan after 64 steps"):
+    with pytest.raises(session.TrainingFailed, match="loss is nan after 16 steps"):
         train()
     folder = tmp_path / "run"
     assert loop.runs == 1
@@ -86,12 +86,12 @@ def test_a_loss_that_is_no_number_stops_and_is_named(loop, tmp_path):
 def test_ctrl_c_ends_at_the_next_run_and_keeps_the_policy(loop, tmp_path):
     handler = signal.getsignal(signal.SIGINT)
     loop.before_run = lambda number: number == 2 and os.kill(os.getpid(), signal.SIGINT)
-    said = "after 128 steps; the policy so far .* --seed 0 .* --out run --resume$"
+    said = "after 64 steps; the policy so far .* --seed 0 .* --out run --resume$"
     with pytest.raises(session.TrainingInterrupted, match=said):
         train(checkpoint_every=64)
     assert loop.runs == 2
-    assert lines(tmp_path / "run")[-1]["steps"] == 128
-    assert policy_files.load_policy("run").metadata["steps"] == 128
+    assert lines(tmp_path / "run")[-1]["steps"] == 64
+    assert policy_files.load_policy("run").metadata["steps"] == 64
     assert json.loads((tmp_path / "run/result.json").read_text())["status"] == "interrupted"
     assert signal.getsignal(signal.SIGINT) is handler
 

@@ -142,10 +142,7 @@ def _request(args: argparse.Namespace) -> TrainingRequest:
 
 
 def _print_result(result: TrainResult) -> None:
-    print(
-        f"{result.steps:,} steps in {result.wall_s:.1f} s: {result.steps_per_s:,.0f} steps/s "
-        f"after the first {result.first_s:.1f} s, which compile"
-    )
+    print(f"{result.steps:,} steps in {result.wall_s:.1f} s: {_rate(result)}")
     if result.returns:
         mean = sum(result.returns) / len(result.returns)
         spread = f"{min(result.returns):.1f} to {max(result.returns):.1f}"
@@ -153,12 +150,20 @@ def _print_result(result: TrainResult) -> None:
     print(f"policy and log: {result.out}   (tiebreak evaluate {quoted(result.out)})")
 
 
+def _rate(result: TrainResult) -> str:
+    """Return the rate in words, with the time that it leaves out."""
+    rate = f"{result.steps_per_s:,.0f} steps/s"
+    if result.first_s == result.wall_s:
+        return f"{rate}, the first call included"
+    return f"{rate} without {result.first_s:.1f} s of compiling and filling the replay"
+
+
 def _print_population(result: TrainResult) -> None:
     from tiebreak.training.policy_files import AGENT_POLICY
 
     print(
         f"{result.agents} agents, {result.steps:,} steps each in {result.wall_s:.1f} s: together "
-        f"{result.steps_per_s:,.0f} steps/s after the first {result.first_s:.1f} s, which compile"
+        f"{_rate(result)}"
     )
     for line in _return_lines(result):
         print(line)

@@ -43,7 +43,7 @@ class Marks:
     wall_s: float = 0.0
     first_s: float = 0.0
     first_steps: int = 0
-    """Steps and seconds of the first interval of every process, which compiles."""
+    """Seconds and steps of the intervals that are not steady (`train_loop.Interval`)."""
     evaluated_at: int = 0
     saved_at: int = 0
     metrics: tuple[int, int] = (0, 0)

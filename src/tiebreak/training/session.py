@@ -43,9 +43,10 @@ class TrainResult(NamedTuple):
     wall_s: float
     """Seconds of all training, compilation included, evaluations and checkpoints excluded."""
     first_s: float
-    """Seconds of the first interval, which compiles; summed over processes if resumed."""
+    """Seconds of `wall_s` that `steps_per_s` leaves out: filling the replay, each process's first
+    iteration of that and of learning, and every interval in which something compiled."""
     steps_per_s: float
-    """Environment steps per second after the first interval; of everything if there was only one.
+    """Environment steps per second outside `first_s`; of everything if nothing else was left.
     Of a population, of all agents together."""
     summary: dict[str, Any]
     """Statistics of the final evaluation: return_mean and return_std; of a population return_iqm,
@@ -176,11 +177,9 @@ class Session:
         """Run the loop to its end or until `stop`; log every interval, evaluate and store."""
         stop_every = (self._eval_every, self._checkpoint_every)
         self._do_what_is_due(stop)
-        first = True
         for interval in run_intervals(self.loop, self.total_steps, stop_every, stop):
-            self._log_interval(interval, first)
+            self._log_interval(interval)
             self._do_what_is_due(stop)
-            first = False
 
         failures = np.sum(self.loop.failures or 0)
         if failures:
@@ -201,11 +200,11 @@ class Session:
         if passes_multiple(self._checkpoint_every, marks.saved_at, steps):
             self._save_checkpoint()
 
-    def _log_interval(self, interval: Interval, first: bool) -> None:
+    def _log_interval(self, interval: Interval) -> None:
         """Log one line of metrics; TrainingFailed where one of them is no number any more."""
         loop, marks = self.loop, self.marks
         marks.wall_s += interval.seconds
-        if first:
+        if not interval.is_steady:
             marks.first_s += interval.seconds
             marks.first_steps += interval.steps
 
@@ -214,6 +213,7 @@ class Session:
             "updates": loop.updates,
             "seconds": marks.wall_s,
             "steps_per_s": loop.agents * interval.steps / interval.seconds,
+            "compiled": interval.compiled,
             **self.summarize(interval.progress),
         }
         failures = loop.failures
@@ -329,7 +329,7 @@ class Session:
     def _result(self, returns: list[Any]) -> TrainResult:
         loop, marks = self.loop, self.marks
         steps, seconds = loop.steps - marks.first_steps, marks.wall_s - marks.first_s
-        if steps <= 0:  # everything was in the first interval
+        if steps <= 0:  # a run so short that all of it compiled or came first
             steps, seconds = loop.steps, marks.wall_s
         return TrainResult(
             out=self.folder,

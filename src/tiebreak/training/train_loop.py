@@ -23,6 +23,11 @@ class Interval(NamedTuple):
     """Environment steps; of a population, of each agent."""
     seconds: float
     """Wall time, until the progress was read."""
+    compiled: int
+    """Programs compiled (or functions traced) meanwhile."""
+    is_steady: bool
+    """Whether this is training at its lasting speed: the agent learns, not for the first time in
+    this process, and nothing compiles. Only such intervals make up a run's rate."""
 
 
 def run_intervals(
@@ -32,18 +37,26 @@ def run_intervals(
 
     Intervals last about LOG_EVERY_S. They also end with the iteration that reaches a multiple of
     any number in `stop_every` (0: none), so that the caller can evaluate and store checkpoints
-    there. How the iterations are divided into runs and intervals changes no number.
+    there, and where filling the replay ends and learning begins. The first interval of either is
+    one iteration: it compiles, and as little else as possible shares its time. How the iterations
+    are divided into runs and intervals changes no number.
     """
     iterations_per_run = loop.iterations_per_run
-    runs = 1
+    runs, kinds_so_far = 1, set[bool]()
     while loop.steps < total_steps and not stop.is_set():
         end = _next_stop(loop.steps, total_steps, stop_every)
-        interval = _run_interval(loop, runs, iterations_per_run, end, stop)
-        yield interval
-
-        # At most doubled: the first run compiles, and says little about the next.
-        fitting = int(len(interval.progress) * LOG_EVERY_S / interval.seconds)
-        runs = max(1, min(2 * runs, fitting))
+        fills_replay = loop.is_warmup
+        is_first = fills_replay not in kinds_so_far
+        kinds_so_far.add(fills_replay)
+        if is_first:
+            interval = _run_interval(loop, 1, 1, end, stop)
+            runs = 1  # it says nothing about the next
+        else:
+            interval = _run_interval(loop, runs, iterations_per_run, end, stop)
+            fitting = int(len(interval.progress) * LOG_EVERY_S / interval.seconds)
+            runs = max(1, min(2 * runs, fitting))
+        is_steady = not (fills_replay or is_first or interval.compiled)
+        yield interval._replace(is_steady=is_steady)
 
 
 def passes_multiple(every: int, last: int, steps: int) -> bool:
@@ -59,14 +72,25 @@ def _next_stop(steps: int, total_steps: int, stop_every: Sequence[int]) -> int:
 def _run_interval(
     loop: Loop, runs: int, iterations_per_run: int, end: int, stop: threading.Event
 ) -> Interval:
-    """Run the loop up to `runs` times, not beyond the iteration that reaches step `end`."""
-    start_s, start_steps = time.perf_counter(), loop.steps
+    """Run the loop up to `runs` times, not beyond the iteration that reaches step `end`.
+
+    Stops where filling the replay ends, too. `is_steady` is left to the caller.
+    """
+    start_s, start_steps, fills_replay = time.perf_counter(), loop.steps, loop.is_warmup
+    compiled_before = loop.runtime.compile_count()
     progress: list[Any] = []
-    while len(progress) < runs and loop.steps < end and not (progress and stop.is_set()):
+    while len(progress) < runs and loop.steps < end and loop.is_warmup == fills_replay:
+        if progress and stop.is_set():
+            break
         iterations = math.ceil((end - loop.steps) / loop.config.iteration_steps)
         loop.iterations_per_run = min(iterations_per_run, iterations)
         progress.append(loop.run())
 
     read = loop.runtime.to_numpy(tuple(progress))
-    seconds = time.perf_counter() - start_s
-    return Interval(read, loop.steps - start_steps, seconds)
+    return Interval(
+        progress=read,
+        steps=loop.steps - start_steps,
+        seconds=time.perf_counter() - start_s,
+        compiled=loop.runtime.compile_count() - compiled_before,
+        is_steady=False,
+    )
