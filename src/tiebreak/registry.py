@@ -25,6 +25,8 @@ from tiebreak.core.types import Agent, EnvSpec
 class Framework(NamedTuple):
     """Facts about a framework: how agents are written."""
 
+    title: str
+    """Its name in sentences."""
     runtime: str
     """The array library under it, a row of RUNTIMES."""
     plumbing: str
@@ -46,10 +48,14 @@ class Framework(NamedTuple):
     None: each probe compiles a program of its own."""
     modes_with_cxx: tuple[str, ...] = ()
     """Modes that need a C++ compiler on a CPU."""
+    same_program_as: str = ""
+    """A framework whose fused loops compile to the same operations in the same order, which
+    tests/loops/test_same_programs.py proves: timing both is a control of the stopwatch."""
 
 
 FRAMEWORKS = {
     "torch": Framework(
+        title="torch",
         runtime="torch",
         plumbing="tiebreak.frameworks.torch.agent",
         packages=("torch",),
@@ -62,6 +68,7 @@ FRAMEWORKS = {
         modes_with_cxx=("compile",),
     ),
     "tensorflow": Framework(
+        title="TensorFlow",
         runtime="tensorflow",
         plumbing="tiebreak.frameworks.tensorflow.agent",
         packages=("tensorflow",),
@@ -73,6 +80,7 @@ FRAMEWORKS = {
         compile_s=(1.7, 1.7),
     ),
     "linen": Framework(
+        title="Linen",
         runtime="jax",
         plumbing="tiebreak.frameworks.jax.linen",
         packages=("jax", "flax", "optax"),
@@ -83,6 +91,7 @@ FRAMEWORKS = {
         load_s=0.7,
     ),
     "nnx": Framework(
+        title="NNX",
         runtime="jax",
         plumbing="tiebreak.frameworks.jax.nnx",
         packages=("jax", "flax", "optax"),
@@ -93,6 +102,7 @@ FRAMEWORKS = {
         load_s=1.8,
     ),
     "equinox": Framework(
+        title="Equinox",
         runtime="jax",
         plumbing="tiebreak.frameworks.jax.equinox",
         packages=("jax", "equinox", "optax"),
@@ -101,6 +111,7 @@ FRAMEWORKS = {
         default_mode="flat",
         color="#0a8a63",
         load_s=0.8,
+        same_program_as="linen",
     ),
 }
 """The estimates of seconds are medians of `phases_s` in the records of results/amd-epyc-2-cores
@@ -110,6 +121,8 @@ FRAMEWORKS = {
 class Runtime(NamedTuple):
     """Facts about an array library, shared by the frameworks on top of it."""
 
+    title: str
+    """Its name in sentences."""
     module: str
     """Where its `Runtime` lies: compiling, devices, precision, randomness."""
     replay: str
@@ -122,15 +135,18 @@ class Runtime(NamedTuple):
 
 RUNTIMES = {
     "torch": Runtime(
+        title="torch",
         module="tiebreak.frameworks.torch.runtime",
         replay="tiebreak.frameworks.torch.replay",
     ),
     "tensorflow": Runtime(
+        title="TensorFlow",
         module="tiebreak.frameworks.tensorflow.runtime",
         replay="tiebreak.frameworks.tensorflow.replay",
         companions=("keras",),
     ),
     "jax": Runtime(
+        title="JAX",
         module="tiebreak.frameworks.jax.runtime",
         replay="tiebreak.frameworks.jax.replay",
         companions=("jaxlib",),

@@ -32,6 +32,7 @@ MODULES = {
     "manager": "tiebreak.bench.manager.manager",
     "intervals": "tiebreak.stats.intervals",
     "sample_flags": "tiebreak.stats.sample_flags",
+    "standing": "tiebreak.report.standing",
     "summaries": "tiebreak.stats.summaries",
     "compare": "tiebreak.stats.compare",
     "verify": "tiebreak.verify.compare",

@@ -33,9 +33,19 @@ def test_known_speeds_are_found_with_the_right_verdicts():
     leader = group.find(group.leader)
     assert leader.label == "nnx split"
     assert leader.versus_leader is None
-    assert cells["linen jit"].versus_leader.verdict == "SAME"
     assert cells["torch compile"].versus_leader.ratio == pytest.approx(1 / leader.comparison.ratio)
     assert cells["torch compile"].versus_leader.verdict == "SLOWER"
+
+
+def test_the_same_within_two_percent_is_corrected_for_the_family():
+    """Linen is 1.35 % slower: one interval alone would lie inside 2 %, those of a family do not."""
+    precise, usual = (
+        by_label(*summarize(synthetic.race(noise=noise)))["linen jit"].versus_leader
+        for noise in (0.001, 0.005)
+    )
+    assert (precise.verdict, usual.verdict) == ("SAME", "AMBIGUOUS")
+    assert precise.bound < 0.02 < usual.bound
+    assert usual.low > 1 / 1.02
 
 
 def test_what_a_block_shares_cancels():
@@ -106,20 +116,57 @@ def test_holm_counts_the_comparisons_of_the_group_alone():
     assert detectable[1] == pytest.approx(detectable[0])
 
 
-def test_a_flagged_cell_is_shown_but_never_leads():
+def flagged(**flags: object) -> dict[str, CellSummary]:
+    """A race in which two of ten visits of the fastest cell have flags."""
     records = synthetic.race()
     for r in records:
         if r["cell"]["label"] == "nnx split" and r["block"] in (2, 5):
-            r["flags"] = {"noisy": 0.01 * r["block"], "graph_break": True}
+            r["flags"] = dict(flags)
     (group,) = summarize(records)
-    flagged = by_label(group)["nnx split"]
-    assert group.find(group.leader).label == "linen jit"
-    assert [(f.name, f.value, f.visits) for f in flagged.flags] == [
+    return by_label(group) | {"leader": group.find(group.leader)}
+
+
+def test_a_cell_with_a_validity_flag_is_shown_but_takes_part_in_no_conclusion():
+    cells = flagged(graph_break=True, noisy=0.2)
+    assert cells["leader"].label == "linen jit"
+    barred = cells["nnx split"]
+    assert [(f.name, f.value, f.visits) for f in barred.flags] == [
         ("graph_break", True, 2),
-        ("noisy", 0.05, 2),
+        ("noisy", 0.2, 2),
     ]
-    assert flagged.comparison.verdict == "FASTER"
-    assert flagged.versus_leader is None
+    assert barred.barred == ("graph_break",)
+    assert barred.comparison.ratio == pytest.approx(3, rel=0.05)
+    assert barred.versus_leader is None
+
+
+def test_noise_is_a_note_for_which_the_interval_has_paid_already():
+    cells = flagged(noisy=0.2, contended=0.3, unsteady=0.2, heavy_tail=0.1, throttled=0.2)
+    assert cells["leader"].label == "nnx split"
+    assert not cells["nnx split"].barred
+    assert len(cells["nnx split"].flags) == 5
+
+
+@pytest.mark.parametrize("name", ["recompiled", "work_mismatch", "a_flag_of_tomorrow"])
+def test_what_is_not_known_to_be_noise_bars(name):
+    assert flagged(**{name: 1})["nnx split"].barred == (name,)
+
+
+def test_no_verdict_on_a_cell_that_is_barred():
+    """Its ratio is of something else than was asked for: it is shown, and judged nowhere."""
+    cells = flagged(recompiled=1)
+    assert cells["nnx split"].comparison.verdict == "AMBIGUOUS"
+    assert cells["tensorflow xla"].comparison.verdict == "SLOWER"
+
+
+def test_a_barred_reference_gives_way_to_a_valid_cell():
+    records = synthetic.race()
+    for r in records:
+        if r["cell"]["framework"] == "torch":
+            r["flags"] = {"fell_to_eager": 1}
+    (group,) = summarize(records)
+    assert group.find(group.reference).label == "linen jit"
+    (named,) = summarize(records, reference="torch")
+    assert named.find(named.reference).label == "torch compile"
 
 
 def test_failures_are_kept_with_their_reasons_and_a_failed_reference_is_replaced():

@@ -1,48 +1,13 @@
-"""The meaning of each flag: the one table behind every list and legend of flags."""
+"""Flags as text: their values, lists for one cell, and the legend."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from tiebreak.report.formatting import measured_time, share, size
+from tiebreak.stats.flags import FLAGS
 from tiebreak.stats.summaries import CellSummary, GroupSummary
-
-
-class Meaning(NamedTuple):
-    """Meaning of one flag."""
-
-    value: str
-    """Kind of its value: a key of VALUES, or empty."""
-    text: str
-    """Description of the event."""
-
-
-FLAGS = {
-    "noisy": Meaning("share", "the samples of a visit scatter widely around their median"),
-    "unsteady": Meaning("share", "the second half of a visit's samples was faster or slower"),
-    "heavy_tail": Meaning("share", "a few samples took far longer than the rest"),
-    "too_short": Meaning("", "too few samples, or too short ones: the clock has not seen enough"),
-    "recompiled": Meaning("", "something was compiled after warm-up, while the clock ran"),
-    "fell_to_eager": Meaning("", "the compiler gave up, and part of it ran uncompiled"),
-    "graph_break": Meaning("", "the compiled program was split in pieces, with Python between"),
-    "cache_not_cold": Meaning("", "the compile cache of a cold visit was not empty"),
-    "contended": Meaning("share", "other processes or the host took CPU time from the visit"),
-    "throttled": Meaning("", "the machine slowed the processor down, or held this run to a quota"),
-    "memory_growing": Meaning("per call", "memory rises with every call: something is kept"),
-    "parity_mismatch": Meaning("", "threads, precision or another setting is not what was asked"),
-    "work_mismatch": Meaning("", "the work that was counted is not the work that was asked for"),
-    "still_running": Meaning("CPUs", "work went on after the clock had stopped"),
-    "clock_mismatch": Meaning("seconds", "the worker's clock and the second one disagree"),
-    "nan": Meaning("", "a result was not a finite number"),
-    "timeout": Meaning("seconds", "the visit was ended at its time limit"),
-    "oom": Meaning("seconds", "the visit ran out of memory"),
-    "crash": Meaning("seconds", "the process of the visit ended without a result"),
-    "drift": Meaning(
-        "share", "the machine changed within a block; the pairs of the block carry it"
-    ),
-}
-"""Every flag, the one of a block (drift) last. Thresholds: docs/measuring.md."""
 
 VALUES = {
     "share": share,

@@ -36,6 +36,27 @@ def bootstrap_interval(comparison: Comparison) -> str:
     return f"[{_bound(low, digits)}, {_bound(high, digits)}]"
 
 
+def interval(comparison: Comparison) -> str:
+    """Return the interval of a ratio alone, `[2.8, 3.4]`; empty for one block."""
+    if comparison.low is None or comparison.high is None:
+        return ""
+    digits = 0 if comparison.ratio >= 10 else 2 if comparison.ratio < 1.995 else 1
+    return f"[{_bound(comparison.low, digits)}, {_bound(comparison.high, digits)}]"
+
+
+def factor(value: float) -> str:
+    """Return a factor for a sentence: `1.04×`, `1.8×`, `11×`."""
+    digits = 2 if value < 1.095 else 1 if value < 9.95 else 0
+    return f"{value:.{digits}f}×"
+
+
+def percent(value: float) -> str:
+    """Return a share for a sentence: `0.8 %`, `4 %`; a large one as a factor."""
+    if value >= 9:
+        return share(value)
+    return f"{100 * value:.0f} %" if value >= 0.0095 else f"{100 * value:.1f} %"
+
+
 def times(value: float) -> str:
     """Return a factor, `3.10×`."""
     return f"{value:.{_digits(value)}f}×"

@@ -13,6 +13,7 @@ from tiebreak.core.errors import UsageError
 from tiebreak.core.files import write_atomic
 from tiebreak.core.text import plural
 from tiebreak.report import (
+    answer,
     charts,
     cross_tables,
     flags,
@@ -74,6 +75,7 @@ def render(folders: Sequence[PageData]) -> str:
         scripts=scripts,
         policy=" ".join(f"'sha256-{_sha256(script)}'" for script in scripts),
         phrases=phrases,
+        sentence=answer.sentence,
         formats=formatting,
         memory=memory,
         plural=plural,

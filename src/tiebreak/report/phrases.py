@@ -9,8 +9,8 @@ from typing import Any
 from tiebreak.bench.probe_table import PROBES
 from tiebreak.core.text import plural
 from tiebreak.registry import ENGINES, FRAMEWORKS
-from tiebreak.report.formatting import DASH, join, rate, ratio, share
-from tiebreak.stats.summaries import DRIFT, CellSummary, Comparison, Failure, GroupSummary
+from tiebreak.report.formatting import DASH, share
+from tiebreak.stats.summaries import DRIFT, CellSummary, Failure, GroupSummary
 
 MISSING = "missing: "
 """Prefix of a failure's reason if a package or device that the cell needs is not here."""
@@ -40,22 +40,6 @@ def _loop(cell: Mapping[str, Any]) -> str:
     return "bridge" if other_library and cell["loop"] == "host" else str(cell["loop"])
 
 
-def headline(group: GroupSummary) -> str:
-    """Say who is fastest in a group, and how sure that is. Never names a flagged cell."""
-    leader = group.find(group.leader)
-    if leader is None:
-        return f"No headline: {_why_no_leader(group)}."
-    rivals = [c for c in group.cells if c.versus_leader]
-    if not rivals:
-        return f"{name(leader)}: {rate(leader.units_per_s, group.unit)}; nothing to compare with."
-
-    rival = next((c for c in rivals if c.cell_id == group.reference), rivals[0])
-    slower = [c for c in rivals if _verdict_versus_leader(c) == "SLOWER"]
-    undecided = [c for c in rivals if c not in slower and c is not rival]
-    claim = _claim(_leader_versus(rival), rival, alone=len(slower) == len(rivals))
-    return f"{name(leader)} {claim}{_ties(undecided)}{_scope(group)}."
-
-
 def why_absent(group: GroupSummary) -> str:
     """Return what all cells of a group need and this machine lacks; empty if any could run."""
     reasons = {f.reason for c in group.cells for f in c.failures}
@@ -69,66 +53,6 @@ def absent_groups(groups: Sequence[GroupSummary]) -> list[str]:
     """Return a line for every reason why groups could not run here at all."""
     reasons = Counter(filter(None, map(why_absent, groups)))
     return [f"{plural(n, 'group')} could not run here: {why}" for why, n in reasons.items()]
-
-
-def _why_no_leader(group: GroupSummary) -> str:
-    flags = sorted({f.name for c in group.cells for f in c.flags})
-    if not flags:
-        return "no cell finished"
-    clean = [c for c in _finished(group) if not c.flags]
-    which = f"but {name(clean[0])}" if clean else "that finished"
-    return f"every cell {which} is flagged ({', '.join(flags)})"
-
-
-def _scope(group: GroupSummary) -> str:
-    """Say that flagged cells are left out of a claim, if there are any."""
-    finished = _finished(group)
-    clean = [c for c in finished if not c.flags]
-    if len(clean) == len(finished):
-        return ""
-    return f" (of the {len(clean)} cells without a flag; {len(finished)} finished)"
-
-
-def _finished(group: GroupSummary) -> list[CellSummary]:
-    return [c for c in group.cells if c.seconds_per_unit]
-
-
-def _leader_versus(rival: CellSummary) -> Comparison:
-    assert rival.versus_leader is not None
-    return rival.versus_leader.inverted()
-
-
-def _claim(comparison: Comparison, rival: CellSummary, alone: bool) -> str:
-    """Describe the leader's lead over one rival, no stronger than the verdict allows.
-
-    alone: True if all other cells are slower.
-    """
-    factor = f"{ratio(comparison)} as fast as {name(rival)}"
-    if comparison.verdict == "FASTER":
-        return f"is {'' if alone else 'among the '}fastest: {factor}"
-    if comparison.verdict == "SAME":
-        return f"and {name(rival)} are equally fast within 2 %"
-    if comparison.ratio < 1:  # medians of paired ratios are not transitive (docs/decisions/0030)
-        return f"came out first against the reference, but is {factor} when compared directly"
-    if comparison.low is not None and comparison.low > 1:
-        blocks = plural(comparison.blocks, "block")
-        return f"came out first, {factor}, which {blocks} do not make certain"
-    return f"came out first, {factor}, but the difference is not certain"
-
-
-def _ties(others: Sequence[CellSummary]) -> str:
-    """Return `; linen jit: the same within 2 %; equinox flat: no certain difference`."""
-    text = ""
-    phrases = {"SAME": "the same within 2 %", "AMBIGUOUS": "no certain difference"}
-    for verdict, phrase in phrases.items():
-        names = [name(c) for c in others if _verdict_versus_leader(c) == verdict]
-        if names:
-            text += f"; {join(names)}: {phrase}"
-    return text
-
-
-def _verdict_versus_leader(summary: CellSummary) -> str:
-    return summary.versus_leader.verdict if summary.versus_leader else ""
 
 
 def titles(groups: Sequence[GroupSummary]) -> list[str]:

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tiebreak.core.text import nan_to_null
-from tiebreak.report import cross_tables, memory, phrases, published
+from tiebreak.report import answer, cross_tables, memory, phrases, published
 from tiebreak.report.cross_tables import CrossTable
 from tiebreak.report.flags import describe_flags, flag_names, glossary
 from tiebreak.report.formatting import DASH, measured_time, ratio, si, size
@@ -100,7 +100,7 @@ def _print_cross_table(cross: CrossTable, console: Console) -> None:
 def to_json(summaries: Sequence[GroupSummary]) -> list[dict[str, Any]]:
     """Return summaries as JSON-ready values, each with its headline."""
     return [
-        {**nan_to_null(dataclasses.asdict(summary)), "headline": phrases.headline(summary)}
+        {**nan_to_null(dataclasses.asdict(summary)), "headline": answer.sentence(summary)}
         for summary in summaries
     ]
 
@@ -149,7 +149,7 @@ def _notes(group: GroupSummary) -> Iterator[Text]:
     """Yield leaks, headline, confidence, drift, flags and failures."""
     if leaks := memory.leaks(group):
         yield Text(f"→ {leaks}", style="bold")
-    yield Text(f"→ {phrases.headline(group)}", style="bold")
+    yield Text(f"→ {answer.sentence(group)}", style="bold")
     yield Text(f"  {phrases.confidence(group)}", style="dim")
     if per_thousand := cross_tables.per_thousand(group):
         yield Text(f"  {per_thousand}")

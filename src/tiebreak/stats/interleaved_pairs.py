@@ -1,8 +1,8 @@
 """Compare runs whose samples were taken in turns.
 
 Samples of the same round were taken one right after the other, in the same state of the machine
-(docs/decisions/0030). So two runs are compared round by round, and what all cells of a round have
-in common is the machine's doing, not a cell's.
+(docs/decisions/0030). So what all cells of a round have in common is the machine's doing, not a
+cell's, and is taken off before cells are compared.
 """
 
 from __future__ import annotations
@@ -13,25 +13,57 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from tiebreak.stats.sample_flags import sample_flags
-from tiebreak.stats.visits import Visit, is_finished
+from tiebreak.stats.visits import Block, Visit, Visits, is_finished
 
 GroupRecords = Mapping[str, Sequence[dict]]
 """The records of one group by cell_id."""
 
 
-def paired_samples(other: Visit, this: Visit) -> tuple[np.ndarray, np.ndarray]:
-    """Return samples of `other` and `this` such that the ratio of their medians compares the two.
+Frame = np.ndarray
+"""[rounds] state of the machine in each round of an interleaving, a logarithm."""
 
-    If they were interleaved, each sample of `other` is divided by that of `this` in the same
-    round, and the samples of `this` become ones. Otherwise both are returned as they are.
 
-    Returns:
-      Two arrays of positive times (or ratios of times).
+def frames(group: Mapping[str, Visits]) -> dict[tuple[Block, str], Frame]:
+    """Return the state of the machine by block and interleaving, from all cells of a group.
+
+    It is the mean over cells of the logarithms of their samples, of those cells that have all
+    rounds. A mean is the same for all pairs of cells, so that ratios multiply: A/C = A/B · B/C.
     """
-    if not this.turns or this.turns != other.turns:
-        return other.samples, this.samples
-    rounds = min(len(other.samples), len(this.samples))
-    return other.samples[:rounds] / this.samples[:rounds], np.ones(rounds)
+    interleaved: dict[tuple[Block, str], list[np.ndarray]] = defaultdict(list)
+    for visits in group.values():
+        for block, visit in visits.items():
+            if visit.turns:
+                interleaved[block, visit.turns].append(visit.samples)
+    found = {}
+    for key, samples in interleaved.items():
+        rounds = max(map(len, samples))
+        found[key] = np.mean([np.log(row) for row in samples if len(row) == rounds], axis=0)
+    return found
+
+
+def log_samples(
+    visit: Visit, block: Block, by_turns: Mapping[tuple[Block, str], Frame]
+) -> np.ndarray:
+    """Return [rounds] logarithms of a visit's samples, without the state of the machine.
+
+    A visit that was not interleaved keeps them as they are.
+    """
+    logs = np.log(visit.samples)
+    if not visit.turns:
+        return logs
+    return logs - by_turns[block, visit.turns][: len(logs)]
+
+
+def paired_logs(
+    other: Visit, this: Visit, block: Block, by_turns: Mapping[tuple[Block, str], Frame]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return log samples of two visits of a block, whose medians differ by d.
+
+    Two visits of different interleavings share no state of the machine: both are taken as they are.
+    """
+    if this.turns != other.turns:
+        return np.log(other.samples), np.log(this.samples)
+    return log_samples(other, block, by_turns), log_samples(this, block, by_turns)
 
 
 def add_sample_flags(group: GroupRecords) -> dict[str, list[dict]]:

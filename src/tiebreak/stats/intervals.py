@@ -27,6 +27,19 @@ AIM = POWER + 0.02
 QUANTILES = (np.arange(40) + 0.5) / 40
 """Quantiles of the unknown ratio of the estimated error to the true one, averaged over."""
 
+LUCK = 0.012
+"""Standard deviation of the logarithm of a process's speed, whatever its rounds: memory layout,
+hash seed, placement of threads. Measured by the self-test; the two-level interval allows for it."""
+LEAST_ROUNDS = 20
+"""Rounds of a block from which on the two-level interval is computed."""
+LEAST_COMPARISONS = 8
+"""Comparisons of a run from which on its scatter between blocks is known well enough for it."""
+LEAST_SCATTER = 0.25
+"""The expected variance between blocks is never taken as smaller than this share of what rounds and
+luck give."""
+EXPECTED_FREEDOM = 6
+"""Degrees of freedom that the expected variance between blocks counts for in it."""
+
 
 class Interval(NamedTuple):
     """Mean of d with Student's interval. Only the mean is a number for a single block."""
@@ -68,6 +81,82 @@ def t_interval(d: np.ndarray, level: float = LEVEL) -> Interval:
         t = np.where(error > 0, np.abs(mean) / error, np.where(mean == 0, 0.0, np.inf))
     p = 2 * special.stdtr(n - 1, -t)
     return Interval(mean, low=mean - half, high=mean + half, p=p, sd=sd)
+
+
+def round_error(differences: np.ndarray) -> np.ndarray:
+    """Return the standard error of the median over rounds of one block.
+
+    1.2533 · (1.4826 · MAD) / sqrt(rounds), for a scatter that is normal but for its tails.
+
+    Args:
+      differences: [..., rounds] differences of the logarithms of two cells' times.
+    """
+    median = np.median(differences, axis=-1, keepdims=True)
+    spread = 1.4826 * np.median(np.abs(differences - median), axis=-1)
+    return 1.2533 * spread / math.sqrt(differences.shape[-1])
+
+
+def expected_variance(errors: np.ndarray) -> np.ndarray:
+    """Return the variance of d between blocks that its rounds and two processes' luck give.
+
+    Args:
+      errors: [..., blocks] standard errors of d from its rounds.
+    """
+    return (np.asarray(errors, np.float64) ** 2).mean(-1) + 2 * LUCK**2
+
+
+def two_level_interval(
+    d: np.ndarray, expected: np.ndarray | float, level: float = LEVEL
+) -> Interval:
+    """Compute the interval for the mean over blocks from their scatter and the expected one.
+
+    The variance between blocks is the mean of what was seen, with n - 1 degrees of freedom, and of
+    what is expected from the rounds, with EXPECTED_FREEDOM: with few blocks the first is hardly
+    known. (Smyth 2004, "Linear models and empirical Bayes methods": the moderated t statistic.)
+
+    Args:
+      d: [..., blocks] differences of logarithms, of two blocks or more.
+      expected: [...] expected variance between blocks, see `expected_variance`.
+      level: 1 - nominal coverage.
+
+    Returns:
+      Arrays of shape [...]; sd is the square root of the averaged variance.
+    """
+    from scipy import special
+
+    d = np.asarray(d, np.float64)
+    n = d.shape[-1]
+    freedom = two_level_freedom(n)
+    mean = d.mean(-1)
+    variance = ((n - 1) * d.var(-1, ddof=1) + EXPECTED_FREEDOM * expected) / freedom
+    sd = np.sqrt(variance)
+    error = sd / math.sqrt(n)
+    half = special.stdtrit(freedom, 1 - level / 2) * error
+    p = 2 * special.stdtr(freedom, -np.abs(mean) / error)
+    return Interval(mean, low=mean - half, high=mean + half, p=p, sd=sd)
+
+
+def from_error(
+    mean: float, error: float, freedom: float, level: float = LEVEL
+) -> tuple[float, float, float]:
+    """Return low end, high end and p-value of a mean with this standard error.
+
+    Args:
+      mean: a mean of logarithms.
+      error: its standard error.
+      freedom: degrees of freedom of the error.
+      level: 1 - nominal coverage.
+    """
+    from scipy import special
+
+    half = float(special.stdtrit(freedom, 1 - level / 2)) * error
+    t = abs(mean) / error if error > 0 else math.inf if mean else 0.0
+    return mean - half, mean + half, 2 * float(special.stdtr(freedom, -t))
+
+
+def two_level_freedom(blocks: int) -> int:
+    """Return the degrees of freedom of the two-level interval."""
+    return EXPECTED_FREEDOM + blocks - 1
 
 
 class Difference(NamedTuple):
@@ -178,7 +267,14 @@ def holm(p: Sequence[float], family: int) -> list[float]:
     return [float(value) for value in adjusted]
 
 
-def verdict(mean: float, low: float, high: float, p: float, level: float = LEVEL) -> Verdict:
+def verdict(
+    mean: float,
+    low: float,
+    high: float,
+    p: float,
+    level: float = LEVEL,
+    bound: float | None = None,
+) -> Verdict:
     """Decide what may be said of a comparison; AMBIGUOUS unless there is evidence.
 
     SAME: the whole interval is inside the margin. FASTER or SLOWER: the interval excludes 0, p is
@@ -190,8 +286,11 @@ def verdict(mean: float, low: float, high: float, p: float, level: float = LEVEL
       high: high end of the interval.
       p: p-value, already adjusted for the family.
       level: level of significance.
+      bound: largest difference that is not excluded, corrected for the family: SAME needs it inside
+        the margin. None: of the interval itself.
     """
-    if low >= -MARGIN and high <= MARGIN:
+    largest = max(-low, high) if bound is None else bound
+    if largest <= MARGIN:
         return "SAME"
     excludes_zero = low > 0 or high < 0
     if excludes_zero and p < level and abs(mean) > MARGIN:

@@ -5,9 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
+from tiebreak.stats import flags
 from tiebreak.stats.intervals import Verdict
+
+Method = Literal["t", "two-level"]
+"""How an interval was computed: Student's, of the blocks alone, or of blocks and rounds
+(intervals.two_level_interval)."""
 
 DRIFT = 0.2
 """A group is reported as drifting if a canary changes by more than this share within a block. A
@@ -45,7 +50,7 @@ class Comparison:
     ratio: float
     """Ratio of speeds: 2.0 is half the time per unit."""
     low: float | None
-    """Low end of Student's interval of the ratio."""
+    """Low end of the interval of the ratio that the verdict rests on, see `method`."""
     high: float | None
     bootstrap_low: float | None
     bootstrap_high: float | None
@@ -57,6 +62,34 @@ class Comparison:
     detectable: float | None
     """Smallest true effect that such a run detects four times in five; 0.05 is 5 %."""
     verdict: Verdict
+    method: Method = "t"
+    t_low: float | None = None
+    """Low end of Student's interval, of the blocks alone."""
+    t_high: float | None = None
+    bound: float | None = None
+    """Largest difference, either way, that is not excluded, corrected for the family; 0.04: 4 %."""
+
+    error: float | None = None
+    """Standard error of ln ratio."""
+    freedom: float | None = None
+    """Its degrees of freedom."""
+
+    @classmethod
+    def single_block(cls, ratio: float) -> Comparison:
+        """Return the comparison of one block, which tells nothing about how sure its ratio is."""
+        return cls(
+            blocks=1,
+            ratio=ratio,
+            low=None,
+            high=None,
+            bootstrap_low=None,
+            bootstrap_high=None,
+            sd=None,
+            p=None,
+            p_holm=None,
+            detectable=None,
+            verdict="AMBIGUOUS",
+        )
 
     @property
     def half_width(self) -> float | None:
@@ -75,6 +108,8 @@ class Comparison:
             high=_inverse(self.low),
             bootstrap_low=_inverse(self.bootstrap_high),
             bootstrap_high=_inverse(self.bootstrap_low),
+            t_low=_inverse(self.t_high),
+            t_high=_inverse(self.t_low),
             verdict=swapped.get(self.verdict, self.verdict),
         )
 
@@ -94,7 +129,8 @@ class CellSummary:
     units_per_s: float | None
     """Median over visits of their mean throughput."""
     phases_s: Mapping[str, float]
-    """Median over visits of each phase's wall time."""
+    """Median over visits of each phase's wall time, without block 0 if there are others: it fills
+    the compile cache."""
     memory_bytes: int | None
     """Largest peak resident size of a visit."""
     live_bytes: int | None
@@ -107,8 +143,16 @@ class CellSummary:
     failures: tuple[Failure, ...]
     comparison: Comparison | None = None
     """Comparison with the group's reference; None for the reference itself."""
+    start_s: float = 0.0
+    """Seconds from the start of a process with an empty cache to its first result: import, build
+    and the first calls up to this probe's, of the first block. 0 if no visit finished."""
     versus_leader: Comparison | None = None
-    """Comparison with the group's leader; None for the leader and for flagged cells."""
+    """Comparison with the group's leader; None for the leader and for barred cells."""
+
+    @property
+    def barred(self) -> tuple[str, ...]:
+        """Validity flags, which keep the cell out of all conclusions."""
+        return flags.barring(flag.name for flag in self.flags)
 
 
 @dataclass(frozen=True)
@@ -123,7 +167,7 @@ class GroupSummary:
     reference: str | None
     """cell_id of the reference; None if no cell finished."""
     leader: str | None
-    """cell_id of the fastest cell without flags, which the headline names."""
+    """cell_id of the fastest cell without a validity flag, which the headline names."""
     drift: float | None
     """Largest relative change of a canary within a block of the group; None without canaries."""
     half_width: float | None

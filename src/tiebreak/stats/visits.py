@@ -78,7 +78,8 @@ def summarize_cell(records: Sequence[dict]) -> CellSummary:
     """Reduce all visits of one cell to a summary without comparisons."""
     done = [r for r in records if is_finished(r)]
     visits = finished_visits(records).values()
-    phases = {p: [r["phases_s"][p] for r in done if p in r["phases_s"]] for p in PHASES}
+    warm = [r for r in done if r["block"] > 0] or done
+    phases = {p: [r["phases_s"][p] for r in warm if p in r["phases_s"]] for p in PHASES}
     peaks = [r["memory"]["rss_peak_bytes"] for r in done if "rss_peak_bytes" in r["memory"]]
     live = _median_memory(done, "live_bytes")
     cell = records[0]["cell"]
@@ -97,6 +98,31 @@ def summarize_cell(records: Sequence[dict]) -> CellSummary:
         flags=_flags(done),
         failures=_failures([r for r in records if not is_finished(r)]),
     )
+
+
+def start_seconds(records: Iterable[dict]) -> dict[str, float]:
+    """Return {cell_id: seconds from the start of a process to its first result}, of each cell's
+    first finished block: the one whose compile cache was empty.
+
+    A process that measures several probes compiles for all of them in the first calls; what an
+    earlier probe has compiled, a later one does not compile again. So first calls are summed in
+    their order, up to the cell's own.
+    """
+    processes: dict[tuple, list[dict]] = defaultdict(list)
+    for r in records:
+        if is_finished(r):
+            row = tuple(sorted((k, str(v)) for k, v in r["cell"].items() if k != "probe"))
+            processes[r["run_id"], r["fingerprint"], r["block"], row].append(r)
+
+    seconds: dict[str, float] = {}
+    for _, process in sorted(processes.items(), key=lambda item: item[0][2]):
+        order = {probe: rank for rank, probe in enumerate(process[0].get("order", []))}
+        total_s = 0.0
+        for r in sorted(process, key=lambda r: order.get(r["cell"]["probe"], 0)):
+            total_s += r["phases_s"].get("first_call", 0.0)
+            loading_s = sum(r["phases_s"].get(phase, 0.0) for phase in ("import", "build"))
+            seconds.setdefault(r["cell_id"], loading_s + total_s)
+    return seconds
 
 
 def _work_per_call(record: Mapping[str, Any]) -> dict[str, float]:

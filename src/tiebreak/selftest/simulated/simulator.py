@@ -165,11 +165,11 @@ def chunks(order: np.ndarray, suites: int) -> Iterator[tuple[slice, np.ndarray]]
 def differences(a: np.ndarray, b: np.ndarray, turns: bool = False) -> np.ndarray:
     """Return d = ln(time of A) - ln(time of B) by block, as the tool computes it.
 
-    Of the medians of samples or, if the visits were interleaved, of the median of their ratios.
+    Of the medians of log samples or, if the visits were interleaved, of their differences.
     """
     if turns:
-        return np.log(np.median(np.exp(a - b), axis=-1))
-    return np.log(np.median(np.exp(a), axis=-1)) - np.log(np.median(np.exp(b), axis=-1))
+        return np.median(a - b, axis=-1)
+    return np.median(a, axis=-1) - np.median(b, axis=-1)
 
 
 class Judged(NamedTuple):
