@@ -53,7 +53,11 @@ def _flatten(values: Machine) -> dict[str, str]:
     for key, value in values.items():
         if key in IGNORED:
             continue
-        if isinstance(value, Mapping):
+        if key == "environments":  # of rows that run in other environments
+            for python, environment in value.items():
+                facts = _flatten(environment)
+                flat |= {f"{name} of {python}": fact for name, fact in facts.items()}
+        elif isinstance(value, Mapping):
             flat |= _flatten(value)
         else:
             items = value if isinstance(value, (list, tuple)) else [value]

@@ -198,9 +198,11 @@ def test_the_example_is_a_suite_and_no_built_in_one():
 
 
 def test_the_race_in_the_documents_loads(tmp_path):
-    (race,) = blocks("toml", "docs/benchmarks.md")
+    race, versions = blocks("toml", "docs/benchmarks.md")
     plan = load(tmp_path, MINIMAL.partition("[[races]]")[0] + race)
     assert len(plan.groups()) == 3 * 2 * 2 * 2
+    plan = load(tmp_path, MINIMAL.partition("[[races]]")[0] + versions)
+    assert {cell.label for cell in plan.cells} == {"torch compile", "torch compile @ torch-2.12"}
 
 
 def test_every_built_in_suite_says_what_it_is():

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from tiebreak import registry
-from tiebreak.bench.machine import nvidia_smi
+from tiebreak.bench.machine import environment, nvidia_smi
 from tiebreak.bench.suite.plan import Cell
 
 
 def why_unavailable(cell: Cell) -> str:
     """Return why this cell cannot run here and what would help; empty if it can run."""
-    if missing := registry.missing_packages(required_packages(cell)):
+    if cell.python:
+        if missing := environment.missing_packages(cell.python, required_packages(cell)):
+            return f"{', '.join(missing)} not installed for {cell.python}"
+    elif missing := registry.missing_packages(required_packages(cell)):
         install = registry.install_command(*required_extras(cell))
         return f"{', '.join(missing)} not installed: {install}"
     if reason := nvidia_smi.why_unavailable(cell.device):

@@ -15,7 +15,7 @@ from typing import Any
 
 from tiebreak import __version__, registry
 from tiebreak.bench.clock import Timer, stamp, utc_now
-from tiebreak.bench.machine import nvidia_smi
+from tiebreak.bench.machine import environment, nvidia_smi
 from tiebreak.bench.machine.canary import canary
 from tiebreak.bench.manager import store
 from tiebreak.bench.manager.pending import narrow_groups, pending_runs, split_by_device, stages
@@ -104,6 +104,7 @@ def _run(
     progress: bool,
 ) -> None:
     """Prepare or check the results folder, lock it and fill it."""
+    environment.describe_all(cell.python for cell in plan.cells)  # each is usable, or nothing runs
     if not resume:
         _refuse_used(folder)
     with store.hold(folder):

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tiebreak.bench.clock import utc_now
+from tiebreak.bench.machine import environment
 from tiebreak.bench.machine.availability import required_packages, why_unavailable
 from tiebreak.bench.machine.contention import affinity
 from tiebreak.bench.machine.fingerprint import fingerprint
@@ -23,6 +24,7 @@ from tiebreak.bench.record import Result, empty_result
 from tiebreak.bench.suite import estimate
 from tiebreak.bench.suite.plan import CALIBRATION, Cell, Job, Plan, Run
 from tiebreak.bench.worker.turns import STRETCH
+from tiebreak.core.config import digest
 from tiebreak.core.errors import UsageError
 from tiebreak.core.seeding import derive
 
@@ -35,6 +37,10 @@ class Runner:
     def __init__(self, plan: Plan, folder: Path, subject: str = ""):
         self.plan, self.subject = plan, subject
         self.fingerprint, self.machine = fingerprint()
+        self.environments = environment.describe_all(cell.python for cell in plan.cells)
+        if self.environments:  # only then, so that fingerprints without them stay valid
+            self.machine["environments"] = self.environments
+            self.fingerprint = digest({"ours": self.fingerprint, "others": self.environments})
         self.cpus = affinity()
         self.run_id = read_suite(folder)["run_id"]
         self.store = Store(folder)
@@ -106,14 +112,17 @@ class Runner:
 
     def _job(self, run: Run, turns: str) -> Job:
         seed = derive(self.plan.seed, "visit", run.block, run.cells[0].task)
-        ids = [cell.id for cell in run.cells]
+        # A worker of an older version knows no `python`: it is told of the cells without it.
+        cells = tuple(replace(cell, python="") for cell in run.cells)
+        ids = [cell.id for cell in cells]
+        calls = [self.calls.get(cell.id) for cell in run.cells]
         effort = self.plan.settings.effort
         if run.block != 0:  # one memory series is enough; it takes no part in ratios
             effort = replace(effort, memory_calls=0)
         return Job(
-            cells=run.cells,
+            cells=cells,
             effort=effort,
-            calls={cell_id: self.calls[cell_id] for cell_id in ids if cell_id in self.calls},
+            calls={cell_id: n for cell_id, n in zip(ids, calls, strict=True) if n},
             packages=required_packages(run.cells[0]),
             threads=len(self.cpus),
             cpus=tuple(self.cpus),
@@ -126,6 +135,7 @@ class Runner:
 
     def store_result(self, run: Run, cell: Cell, result: Result) -> None:
         """Store the record of one cell, and remember what later runs need of it."""
+        described = self.environments.get(cell.python)
         self.append(
             "calibration" if run.block == CALIBRATION else "visit",
             block=run.block,
@@ -135,6 +145,7 @@ class Runner:
             cell=cell.to_json(),
             shared_process=self.plan.settings.share_process,
             order=[c.probe for c in run.cells],
+            **({"environment": described} if described else {}),
             **result,
         )
         if result["status"] == "ok":
@@ -181,12 +192,20 @@ class _Execution:
     ):
         self.runner, self.run, self._on_start = runner, run, on_start
         self.results: Results = []
-        self.cells = {cell.id: cell for cell in run.cells}
+        self.cells = {told.id: cell for told, cell in zip(job.cells, run.cells, strict=True)}
+        """Id by which the worker knows a cell -> the cell."""
         self.job, self.started_at = job, ""
         self.cache = folders[1]
         self.cache_files = 0
         """Files in the compile cache when the current probe began."""
-        self.worker = Worker(job, *folders, on_result=self.keep, on_start=self.start)
+        python = run.cells[0].python
+        self.worker = Worker(
+            job,
+            *folders,
+            on_result=self.keep,
+            on_start=self.start,
+            python=environment.absolute(python) if python else "",
+        )
 
     def start(self) -> None:
         self.started_at = utc_now()

@@ -10,14 +10,17 @@ from tiebreak.bench.suite.plan import Job
 from tiebreak.core.process_env import inherited_variables
 
 
-def worker_environment(job: Job, folder: Path, cache: Path) -> dict[str, str]:
-    """Return all variables of a worker with its private folder and its compile cache."""
+def worker_environment(job: Job, folder: Path, cache: Path, other: bool = False) -> dict[str, str]:
+    """Return all variables of a worker with its private folder and its compile cache.
+
+    `other`: it runs in another environment, with the Tiebreak that is installed there.
+    """
     temporary = str(_make_private(folder / "tmp"))
     env = {
         **inherited_variables("CUDA_HOME", "MUJOCO_GL"),
         **fixed_variables(job.threads),
         "PYTHONHASHSEED": str(job.hash_seed),
-        "PYTHONPATH": _python_path(),
+        "PYTHONPATH": _python_path(other),
         "TMPDIR": temporary,
         "XDG_CACHE_HOME": temporary,
         "TORCHINDUCTOR_CACHE_DIR": str(cache / "inductor"),
@@ -33,11 +36,17 @@ def worker_environment(job: Job, folder: Path, cache: Path) -> dict[str, str]:
     return env
 
 
-def _python_path() -> str:
-    """Return this package's folder, then the manager's PYTHONPATH made absolute."""
+def _python_path(other: bool) -> str:
+    """Return this package's folder, then the manager's PYTHONPATH made absolute.
+
+    For another environment, leave out every folder that has a Tiebreak.
+    """
     package = str(Path(__file__).resolve().parents[3])
     entries = os.environ.get("PYTHONPATH", "").split(os.pathsep)
-    return os.pathsep.join([package, *(os.path.abspath(entry) for entry in entries if entry)])
+    paths = [package, *(os.path.abspath(entry) for entry in entries if entry)]
+    if other:
+        paths = [path for path in paths if not os.path.isdir(os.path.join(path, "tiebreak"))]
+    return os.pathsep.join(paths)
 
 
 def _make_private(folder: Path) -> Path:

@@ -56,8 +56,11 @@ class Worker:
         cache: Path,
         on_result: Callable[[str, Result], None],
         on_start: Callable[[], None] = lambda: None,
+        python: str = "",
     ):
         self.job, self.folder, self.cache = job, folder, cache
+        self.python = python
+        """Interpreter of another environment; empty: this process's."""
         self.on_result, self.on_start = on_result, on_start
         self.pending = {cell.id for cell in job.cells}
         """Ids of the cells without a result."""
@@ -153,13 +156,14 @@ class Worker:
 
     def _start(self, result_fd: int) -> subprocess.Popen[bytes]:
         fds = result_fd, self._clock.worker_fd
+        module = "tiebreak.bench.worker.main"
         return subprocess.Popen(
-            [sys.executable, "-m", "tiebreak.bench.worker.main", JOB_FILE, *map(str, fds)],
+            [self.python or sys.executable, "-m", module, JOB_FILE, *map(str, fds)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             cwd=self.folder,
-            env=worker_environment(self.job, self.folder, self.cache),
+            env=worker_environment(self.job, self.folder, self.cache, other=bool(self.python)),
             pass_fds=fds,
             start_new_session=True,
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from tiebreak import registry
@@ -47,7 +48,11 @@ AXES = ("task", "num_envs", "agents", *DEFAULTS)
 """Settings of a race that may be lists: there is one race for each combination."""
 
 RACE_KEYS = ("name", *AXES, "scales", "probes", "rows", "config", *SCALES)
-ROW_KEYS = ("framework", "mode", "loop", "label", "config", "contestant", "packages")
+ROW_KEYS = ("framework", "mode", "loop", "label", "config", "contestant", "packages", "python")
+
+
+VENV_FOLDERS = ("bin", ".venv", "venv")
+"""Folders of an interpreter that do not tell environments apart."""
 
 
 class PlacedCell(NamedTuple):
@@ -65,7 +70,7 @@ class Row(NamedTuple):
 
     table: Table
     fields: dict[str, Any]
-    """Fields of its cells: framework, mode, loop, label, config, and those of a contestant."""
+    """Fields of its cells: framework, mode, loop, label, config, python, a contestant's own."""
 
 
 def hidden_sizes(size: str) -> dict[str, Any]:
@@ -245,8 +250,9 @@ def _read_row(row: Table, engine: registry.Engine) -> dict[str, Any]:
         if key in row.values:
             raise row.wrong(f"{key} is set for a race: its rows are compared with one another", key)
     row.check_keys("row key", ROW_KEYS)
+    python = row.text("python")
     if "contestant" in row.values:
-        return _read_contestant(row)
+        return {**_read_contestant(row), "python": python}
     if "packages" in row.values:
         raise row.wrong("packages are those of a contestant: name one, or leave them out")
 
@@ -269,8 +275,16 @@ def _read_row(row: Table, engine: registry.Engine) -> dict[str, Any]:
 
     settings = "".join(f", {key} {value}" for key, value in row.table("config").values.items())
     bridge = ", bridge" if engine.kind == "device" and runtime != "jax" else ""
-    label = row.text("label", f"{framework} {mode}{settings}{bridge}")
-    return {"framework": framework, "mode": mode, "loop": loop, "label": label}
+    label = row.text("label", f"{framework} {mode}{settings}{bridge}{_environment(python)}")
+    return {"framework": framework, "mode": mode, "loop": loop, "label": label, "python": python}
+
+
+def _environment(python: str) -> str:
+    """Return the end of a label that names another environment by its folder."""
+    if not python:
+        return ""
+    folders = [name for name in Path(python).parts[:-1] if name not in VENV_FOLDERS]
+    return f" @ {folders[-1] if folders else python}"
 
 
 def _read_contestant(row: Table) -> dict[str, Any]:
@@ -289,7 +303,7 @@ def _read_contestant(row: Table) -> dict[str, Any]:
         "framework": CONTESTANT,
         "mode": "",
         "loop": "host",
-        "label": f"{row.text('label', module)} (not proved)",
+        "label": f"{row.text('label', module + _environment(row.text('python')))} (not proved)",
         "contestant": contestant,
         "packages": tuple(packages),
     }

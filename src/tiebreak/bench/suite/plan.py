@@ -1,9 +1,9 @@
 """Data types of a resolved suite: cells, how much to measure, and the order of runs.
 
 A *cell* is one combination of everything that a suite varies. A *group* is a set of cells that are
-equal in all but framework, mode and the kind of loop: only these are compared. A *run* is one
-process; it measures one cell or, where a scale shares processes, all probes of one row. An
-*interleaving* is a set of runs that sample in turns, and a *block* runs every cell once.
+equal in all but framework, mode, the kind of loop and the environment: only these are compared. A
+*run* is one process; it measures one cell or, where a scale shares processes, all probes of one
+row. An *interleaving* is a set of runs that sample in turns, and a *block* runs every cell once.
 """
 
 from __future__ import annotations
@@ -49,10 +49,12 @@ class Cell:
     """`module:function` that makes another library's agent (probes/contestants.py); empty: ours."""
     packages: tuple[str, ...] = ()
     """Packages that a contestant imports."""
+    python: str = ""
+    """Interpreter of another environment in which it runs, as the suite gives it; empty: ours."""
 
     def to_json(self) -> dict[str, Any]:
         """Return every field; optional ones only if set, so that ids of older cells stay valid."""
-        optional = {"race": "", "agents": 1, "contestant": "", "packages": ()}
+        optional = {"race": "", "agents": 1, "contestant": "", "packages": (), "python": ""}
         values = asdict(self)
         return {k: v for k, v in values.items() if k not in optional or v != optional[k]}
 

@@ -198,6 +198,10 @@ def _row() -> Schema:
             "pattern": "^[^:]+:[^:]+$",
         },
         "packages": _array(STRING, "Packages that a contestant imports."),
+        "python": _described(
+            TEXT,
+            "Interpreter of another environment, with Tiebreak installed, in which the row runs.",
+        ),
     }
     required = [{"required": ["framework"]}, {"required": ["contestant"]}]
     return {**_table(properties), "oneOf": required}
