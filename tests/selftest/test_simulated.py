@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tiebreak.selftest.base import Context
-from tiebreak.selftest.simulated import false_alarms, simulator, slowdown
+from tiebreak.selftest.simulated import false_alarms, quick_runs, simulator, slowdown
 from tiebreak.selftest.simulated.simulator import LEVELS
 from tiebreak.stats import intervals
 
@@ -190,3 +190,24 @@ def test_a_wrong_sign_below_five_percent_is_chance():
 def test_four_in_five_see_the_printed_effect(order):
     found = slowdown.planted(np.random.default_rng(5), LEVELS["usual"], order, SUITES)
     assert found["at the printed effect, 4 blocks"] >= slowdown.least_share(SUITES)
+
+
+@pytest.fixture
+def few(tmp_path):
+    """A context for simulated quick runs, of which 600 are 7200 intervals."""
+    ctx = Small(tmp_path, "smoke", 3, lambda text: None)
+    ctx.count = lambda smoke, quick, full: 600
+    return ctx
+
+
+def test_quick_runs_are_as_sure_as_they_say(few):
+    outcome = quick_runs.quick_runs(few)
+    assert outcome.passed, outcome
+    assert outcome.measured["summaries_that_differ"] == 0
+
+
+@pytest.mark.parametrize("factor", [0.2, 5.0])
+def test_intervals_of_a_wrong_width_fail_them(few, monkeypatch, factor):
+    right = intervals.scatter
+    monkeypatch.setattr(intervals, "scatter", lambda *given: factor * right(*given))
+    assert not quick_runs.quick_runs(few).passed

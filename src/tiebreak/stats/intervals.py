@@ -105,6 +105,24 @@ def expected_variance(errors: np.ndarray) -> np.ndarray:
     return (np.asarray(errors, np.float64) ** 2).mean(-1) + 2 * LUCK**2
 
 
+def scatter(excess: np.ndarray, blocks: np.ndarray | int) -> np.ndarray:
+    """Return the factor between the variances between blocks that were seen and the expected ones.
+
+    The geometric mean over comparisons, corrected for the mean of ln chi-squared: one comparison
+    that scatters wildly must not widen all intervals. At least LEAST_SCATTER. (Smyth 2004.)
+
+    Args:
+      excess: [..., comparisons] variance between blocks, divided by the expected one.
+      blocks: number of blocks, of all or of each comparison.
+    """
+    from scipy import special
+
+    half = (np.asarray(blocks) - 1) / 2
+    bias = special.digamma(half) - np.log(half)
+    logs = np.log(np.maximum(excess, 1e-12)) - bias
+    return np.maximum(LEAST_SCATTER, np.exp(logs.mean(-1)))
+
+
 def two_level_interval(
     d: np.ndarray, expected: np.ndarray | float, level: float = LEVEL
 ) -> Interval:

@@ -137,12 +137,12 @@ def _scatter(groups: Sequence[_Group]) -> dict[str, float | None]:
     It is a mean over the comparisons with references. None with too few of them to know it: then
     intervals are Student's.
     """
-    excess: dict[str, list[float]] = {}
+    excess: dict[str, list[tuple[float, int]]] = {}
     for group in groups:
         known = excess.setdefault(group.key[1], [])
-        known += [p.excess for p in group.pairs.values() if p and p.excess is not None]
+        known += [(p.excess, p.blocks) for p in group.pairs.values() if p and p.excess is not None]
     return {
-        fingerprint: max(intervals.LEAST_SCATTER, float(np.mean(values)))
+        fingerprint: float(intervals.scatter(*np.array(values).T))
         if len(values) >= intervals.LEAST_COMPARISONS
         else None
         for fingerprint, values in excess.items()

@@ -98,7 +98,7 @@ def race(
         rounds = times.reshape(suites, blocks, SAMPLES, 2)
         rounds[:, :, 1::2] = rounds[:, :, 1::2, ::-1].copy()  # every second round runs in reverse
         times = np.moveaxis(rounds, -1, 2)
-    times = times + _scatter(rng, machine, machine.luck, (suites, blocks, 2, 1))
+    times = times + scatter(rng, machine, machine.luck, (suites, blocks, 2, 1))
     first, second = times[:, :, 0], times[:, :, 1]
     a_first = order[..., None]
     work = np.broadcast_to(np.asarray(effect, np.float64), (suites,))[:, None, None]
@@ -107,7 +107,7 @@ def race(
 
 def log_times(rng: np.random.Generator, machine: Machine, suites: int, visits: int) -> np.ndarray:
     """Simulate one program in fresh processes, one after the other: [suites, visits, samples]."""
-    luck = _scatter(rng, machine, machine.luck, (suites, visits, 1))
+    luck = scatter(rng, machine, machine.luck, (suites, visits, 1))
     return _states(rng, machine, suites, visits) + luck
 
 
@@ -122,13 +122,14 @@ def _states(rng: np.random.Generator, machine: Machine, suites: int, visits: int
         rng.normal(machine.warming / SAMPLES, step, (suites, visits * SAMPLES)), axis=1
     )
     if machine.bursts:
-        walk += math.log1p(machine.burst) * _bursts(rng, machine.bursts, suites, visits)
-    return walk.reshape(shape) + _scatter(rng, machine, machine.jitter, shape)
+        walk += math.log1p(machine.burst) * burst_times(rng, machine.bursts, suites, visits)
+    return walk.reshape(shape) + scatter(rng, machine, machine.jitter, shape)
 
 
-def _scatter(
+def scatter(
     rng: np.random.Generator, machine: Machine, size: float, shape: tuple[int, ...]
 ) -> np.ndarray:
+    """Draw logarithms of a scatter of this size: normal, or only adding time if it is skewed."""
     drawn = rng.standard_normal(shape)
     return np.log1p(size * np.exp(drawn)) if machine.skewed else size * drawn
 
@@ -144,7 +145,7 @@ def autoregression(rng: np.random.Generator, keep: float, shape: tuple[int, ...]
     return out
 
 
-def _bursts(rng: np.random.Generator, chance: float, suites: int, visits: int) -> np.ndarray:
+def burst_times(rng: np.random.Generator, chance: float, suites: int, visits: int) -> np.ndarray:
     """Draw [suites, visits * samples]: 1.0 while another program runs."""
     suite, visit = np.nonzero(rng.random((suites, visits)) < chance)
     start = visit * SAMPLES + rng.integers(SAMPLES, size=len(visit))
