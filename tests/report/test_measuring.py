@@ -23,6 +23,7 @@ NUMBER = r"(?P<number>\d[\d,]*(?:\.\d+)?)\s?(?P<unit>%|ms|MiB|KiB|s\b)?"
 NAMED = re.compile(NUMBER + r"[^.\d(|`]{0,20}\s\(`(?P<module>[a-z_]+)\.(?P<name>[A-Z_]+[.\w]*)`")
 UNITS = {"%": 0.01, "ms": 1e-3, "KiB": 1024.0, "MiB": 1024.0**2}
 MODULES = {
+    "clock": "tiebreak.bench.clock",
     "sampling": "tiebreak.bench.worker.sampling",
     "memory": "tiebreak.bench.worker.memory",
     "contention": "tiebreak.bench.machine.contention",
