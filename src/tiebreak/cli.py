@@ -1,6 +1,7 @@
 """The command line: find the command, run it, and report errors in one line with an exit status.
 
-0: success. 1: the command ran, and something failed, which is named. 2: wrong use. 130: Ctrl-C.
+0: success. 1: the command ran, and something failed, which is named. 2: wrong use. 3: a comparison
+could not tell, and --fail-unsure asks for that. 130: Ctrl-C.
 Only the command's own module is imported, and no framework until the command needs one.
 """
 
@@ -50,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UsageError as error:
         return _print_error(error, 2)
     except Failure as error:
-        return _print_error(error, 1)
+        return _print_error(error, error.status)
     except KeyboardInterrupt as error:
         return _print_error(str(error) or "interrupted; nothing was kept", 130)
     except BrokenPipeError:  # the reader of our output has stopped reading, as `head` does

@@ -67,6 +67,18 @@ def test_commands_in_documents_exist(capsys, monkeypatch):
     assert not wrong, "\n".join(wrong)
 
 
+def test_the_workflow_to_copy_is_one_and_its_commands_exist(capsys):
+    yaml = pytest.importorskip("yaml")
+    workflow = yaml.safe_load((tree.ROOT / "docs/speed.yml").read_text(encoding="utf-8"))
+    steps = workflow["jobs"]["compare"]["steps"]
+    lines = "\n".join(step.get("run", "") for step in steps).splitlines()
+    used = [line.split() for line in lines if "bin/tiebreak " in line]
+    assert [words[1] for words in used] == ["run", "run", "compare"]
+    for _, command, *words in used:
+        options = {word for word in words if re.fullmatch(r"--[a-z][a-z-]*", word)}
+        assert options <= options_of(command, capsys)
+
+
 def test_commands_that_the_overview_names_are_documented():
     from tiebreak.cli import COMMANDS
 

@@ -126,10 +126,12 @@ def test_other_hardware_stands_side_by_side():
 
 def test_a_flagged_cell_is_shown_without_a_verdict():
     slow = run("b", {**CELLS, "nnx split": 1.5})
-    found = compare(run("a"), two_runs.changed(slow, "nnx split", flags={"noisy": 0.2}))
+    found = compare(run("a"), two_runs.changed(slow, "nnx split", flags={"crash": 1, "noisy": 2}))
     nnx = by_label(found)["nnx split"]
-    assert (nnx.change.verdict, nnx.why) == ("AMBIGUOUS", "flagged in B: noisy")
+    assert (nnx.change.verdict, nnx.why) == ("AMBIGUOUS", "flagged in B: crash")
     assert nnx.change.ratio == pytest.approx(0.5, rel=0.02)
+    restless = compare(run("a"), two_runs.changed(slow, "nnx split", flags={"noisy": 0.2}))
+    assert by_label(restless)["nnx split"].change.verdict == "SLOWER"
     relative = compare(
         run("a"), two_runs.changed(run("b"), "torch compile", flags={"nan": 1}), "torch"
     )

@@ -12,7 +12,11 @@ from tiebreak.core.errors import UsageError, unknown
 
 
 class Failure(Exception):
-    """Raised by a command that ran, and found or had a failure: exit status 1."""
+    """Raised by a command that ran, and found or had a failure; `status` is the exit status."""
+
+    def __init__(self, message: str, status: int = 1):
+        super().__init__(message)
+        self.status = status
 
 
 class Parser(argparse.ArgumentParser):

@@ -39,7 +39,9 @@ def _check(check: LimitCheck) -> dict[str, Any]:
         "passed": check.passed,
         "slower": [pair.cell_id for pair in check.slower],
         "broke": [pair.cell_id for pair in check.broke],
-        "blind": [pair.cell_id for pair in check.blind],
+        "blind": [pair.cell_id for pair in check.unsure],  # the name in earlier versions
+        "unsure": [pair.cell_id for pair in check.unsure],
+        "suspect": [pair.cell_id for pair in check.suspect],
     }
 
 

@@ -1,4 +1,4 @@
-"""The comparison of two results folders in the terminal."""
+"""The comparison of two results folders in the terminal; its parts as text, for Markdown too."""
 
 from __future__ import annotations
 
@@ -32,22 +32,23 @@ def print_compared(
         console.width = max(width, PLAIN_WIDTH)
     try:
         console.print(_overview(compared, folders))
-        for line in _method(compared):
+        for line in method(compared):
             console.print(Text(line))
         for group in dict.fromkeys(p.group for p in compared.pairs):
             pairs = [p for p in compared.pairs if p.group == group]
             console.print(Text(f"\n{group}", style="bold"))
             console.print(_table(pairs, compared))
-            for note in _notes(pairs, compared):
+            for note in notes(pairs, compared):
                 console.print(note)
         console.print()
-        for text in _conclusions(compared, check):
+        for text in conclusions(compared, check):
             console.print(text)
     finally:
         console.width = width
 
 
-def _conclusions(compared: FolderComparison, check: LimitCheck | None) -> Iterator[Text]:
+def conclusions(compared: FolderComparison, check: LimitCheck | None) -> Iterator[Text]:
+    """Yield what follows from all cells, and from the limit if there is one."""
     yield from _missing_cells(compared)
     yield from _verdicts(compared)
     if check:
@@ -58,11 +59,19 @@ def _overview(compared: FolderComparison, folders: tuple[str, str]) -> Table:
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     for heading in ("", "A: baseline", "B: candidate"):
         table.add_column(heading, overflow="fold")
-    table.add_row("folder", *map(Text, folders))
-    table.add_row("measured", _measured(compared.a), _measured(compared.b))
-    for fact in compared.differences:
-        table.add_row(Text(fact.name), Text(fact.a or DASH), Text(fact.b or DASH))
+    for row in overview_rows(compared, folders):
+        table.add_row(*map(Text, row))
     return table
+
+
+def overview_rows(
+    compared: FolderComparison, folders: tuple[str, str]
+) -> Iterator[tuple[str, str, str]]:
+    """Yield (name, of A, of B): folders, when they were measured, and each fact that differs."""
+    yield ("folder", *folders)
+    yield ("measured", _measured(compared.a), _measured(compared.b))
+    for fact in compared.differences:
+        yield (fact.name, fact.a or DASH, fact.b or DASH)
 
 
 def _measured(results: ResultSet) -> str:
@@ -72,7 +81,7 @@ def _measured(results: ResultSet) -> str:
     return f"{starts[0][:16].replace('T', ' ')}, {plural(results.blocks, 'block')}"
 
 
-def _method(compared: FolderComparison) -> Iterator[str]:
+def method(compared: FolderComparison) -> Iterator[str]:
     """Explain how the two are compared, and how sure the comparison can be."""
     if not compared.differences:
         yield "Nothing else on record differs: the conditions were the same."
@@ -106,22 +115,28 @@ def _method(compared: FolderComparison) -> Iterator[str]:
 
 def _table(pairs: Sequence[CellPair], compared: FolderComparison) -> Table:
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    units = [c.cell["unit"] for pair in pairs for c in (pair.a, pair.b)]
-    unit = next(filter(None, units), "units")
-    table.add_column(f"cell\n(time per {unit.removesuffix('s')})", min_width=16, overflow="fold")
-    if compared.same_hardware:
-        headings = ["A", "B", "B as fast as A\n[95 %]", "verdict", "seen\nfrom"]
-    else:
-        headings = ["A", f"A\n{unit}/s", "B", f"B\n{unit}/s"]
-    for heading in headings:
+    first, *others = headings(pairs, compared)
+    table.add_column(first, min_width=16, overflow="fold")
+    for heading in others:
         justify = "left" if heading == "verdict" else "right"
         table.add_column(heading, justify=justify, no_wrap=True)
     for pair in pairs:
-        table.add_row(*_row(pair, compared.same_hardware))
+        table.add_row(*row(pair, compared.same_hardware))
     return table
 
 
-def _row(pair: CellPair, same_hardware: bool) -> list[Text]:
+def headings(pairs: Sequence[CellPair], compared: FolderComparison) -> list[str]:
+    """Return the headings of a group's table; a newline is where a narrow one may break."""
+    units = [c.cell["unit"] for pair in pairs for c in (pair.a, pair.b)]
+    unit = next(filter(None, units), "units")
+    cell = f"cell\n(time per {unit.removesuffix('s')})"
+    if compared.same_hardware:
+        return [cell, "A", "B", "B as fast as A\n[95 %]", "verdict", "seen\nfrom"]
+    return [cell, "A", f"A\n{unit}/s", "B", f"B\n{unit}/s"]
+
+
+def row(pair: CellPair, same_hardware: bool) -> list[Text]:
+    """Return the cells of a table's row, as many as there are headings."""
     flag = "\u00a0⚑" if pair.a.flags or pair.b.flags else ""
     name = Text(phrases.name(pair.a) + flag)
     time_a, time_b = (Text(measured_time(cell.seconds_per_unit)) for cell in (pair.a, pair.b))
@@ -146,7 +161,7 @@ def _change(pair: CellPair) -> list[Text]:
     return [Text(ratio(change)), Text(change.verdict, style=style), detectable]
 
 
-def _notes(pairs: Sequence[CellPair], compared: FolderComparison) -> Iterator[Text]:
+def notes(pairs: Sequence[CellPair], compared: FolderComparison) -> Iterator[Text]:
     """Say why single cells have no verdict, and what failed in them."""
     for pair in pairs:
         name = phrases.name(pair.a)
@@ -202,18 +217,30 @@ def _verdicts(compared: FolderComparison) -> Iterator[Text]:
 
 
 def _limit(check: LimitCheck) -> Iterator[Text]:
-    """Say what --fail-over found, and what it could not have found."""
+    """Say what --fail-over found, and what it could not tell."""
     limit = share(check.limit)
-    if check.blind:
-        names = [_name(pair) for pair in check.blind]
-        cells = join(names) if len(names) < 3 else plural(len(names), "cell")
+    for pair in check.suspect:
+        yield Text(f"→ UNSURE, perhaps slower by more than {limit}: {suspicion(pair)}", "bold red")
+
+    others = [_name(pair) for pair in check.unsure if pair not in check.suspect]
+    if others:
+        cells = join(others) if len(others) < 3 else plural(len(others), "cell")
         yield Text(
             f"→ --fail-over {limit}: a slowdown of that size might have been missed in {cells} "
             "(more blocks on a quieter machine show smaller ones)",
             style="yellow",
         )
     if check.passed:
-        yield Text(f"→ --fail-over {limit}: nothing is known to be slower by more, or broken")
+        text = f"→ --fail-over {limit}: nothing is known to be slower by more, or broken"
+        if check.suspect:
+            text += f"; {plural(len(check.suspect), 'cell')} UNSURE (--fail-unsure: exit status 3)"
+        yield Text(text)
+
+
+def suspicion(pair: CellPair) -> str:
+    """Return a cell that may be slower, its estimate, and why there is no certainty."""
+    why = pair.why or "the interval reaches from within the limit to beyond it"
+    return f"{_name(pair)} takes {times(1 + (pair.slowdown or 0))} as long, but {why}"
 
 
 def failure(check: LimitCheck) -> str:
@@ -226,6 +253,19 @@ def failure(check: LimitCheck) -> str:
         broke = [f"{_name(pair)}, {pair.b.failures[0].reason}" for pair in check.broke]
         parts.append(f"failed in B, worked in A: {', '.join(broke)}")
     return "; ".join(parts)
+
+
+def unsure(check: LimitCheck) -> str:
+    """Return one line that names the cells of which the comparison could not tell."""
+    limit = share(check.limit)
+    others = [_name(pair) for pair in check.unsure if pair not in check.suspect]
+    parts = []
+    if check.suspect:
+        suspects = "; ".join(suspicion(pair) for pair in check.suspect)
+        parts.append(f"perhaps slower by more than {limit}: {suspects}")
+    if others:
+        parts.append(f"a slowdown of {limit} might have been missed in: {', '.join(others)}")
+    return f"unsure: {'; '.join(parts)}"
 
 
 def _name(pair: CellPair) -> str:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from tiebreak.core.errors import UsageError
-from tiebreak.stats import hardware_diff, intervals, machine_drift, result_set, visits
+from tiebreak.stats import flags, hardware_diff, intervals, machine_drift, result_set, visits
 from tiebreak.stats.result_set import ResultSet
 from tiebreak.stats.summaries import CellSummary, Comparison
 
@@ -41,11 +41,25 @@ class CellPair:
     """Speed of B relative to A: 0.95 is slower. Not paired by block: no bootstrap and no sd."""
     why: str
     """Why there is no verdict; empty if there is one."""
+    is_comparable: bool = True
+    """Whether both were measured on the same hardware."""
 
     @property
     def slowdown(self) -> float | None:
-        """Additional time of B as a share of A's; negative if B is faster."""
-        return 1 / self.change.ratio - 1 if self.change else None
+        """Additional time of B as a share of A's, by estimate; negative if B is faster.
+
+        None where A and B are not to be compared: other hardware, or no finished visit.
+        """
+        if self.change:
+            return 1 / self.change.ratio - 1
+        if not self.is_comparable or not self.a.seconds_per_unit or not self.b.seconds_per_unit:
+            return None
+        return self.b.seconds_per_unit / self.a.seconds_per_unit - 1
+
+    @property
+    def slowdown_limit(self) -> float | None:
+        """The largest slowdown that the interval does not exclude; None without an interval."""
+        return 1 / self.change.low - 1 if self.change and self.change.low else None
 
     @property
     def broke(self) -> bool:
@@ -222,9 +236,9 @@ def _unfinished(a: ResultSet, b: ResultSet, cell_id: str) -> str:
 def _flagged(a: ResultSet, b: ResultSet, cell_id: str, reference: str | None) -> str:
     for i, prefix in ((cell_id, ""), (reference, "reference ")):
         for name, side in (("A", a), ("B", b)):
-            flags = side.cells[i].flags if i else ()
-            if flags:
-                return f"{prefix}flagged in {name}: {', '.join(f.name for f in flags)}"
+            names = [flag.name for flag in side.cells[i].flags] if i else ()
+            if barring := flags.barring(names):
+                return f"{prefix}flagged in {name}: {', '.join(barring)}"
     return ""
 
 
@@ -264,6 +278,7 @@ def _judge(
                 b=b.cells[s.cell_id],
                 change=change,
                 why=s.why,
+                is_comparable=same_hardware,
             )
         )
     return pairs

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from tiebreak.core.errors import UsageError
-from tiebreak.stats.compare import CellPair, FolderComparison
+from tiebreak.stats.compare import REFERENCE, CellPair, FolderComparison
 from tiebreak.stats.intervals import MARGIN
 
 
 class LimitCheck(NamedTuple):
-    """Result of a check. A cell that broke is in no other list."""
+    """Result of a check. A cell is in one list at most, but for `suspect`, a part of `unsure`."""
 
     limit: float
     """Largest slowdown that is accepted: 0.03 is 3 %."""
@@ -19,8 +19,10 @@ class LimitCheck(NamedTuple):
     """Verdict SLOWER, with an estimate above the limit."""
     broke: Sequence[CellPair]
     """Worked in A and not once in B, even if only because B lacks a package."""
-    blind: Sequence[CellPair]
-    """A slowdown of the limit's size might have been missed."""
+    unsure: Sequence[CellPair]
+    """Worked in A, and a slowdown beyond the limit is neither shown nor excluded."""
+    suspect: Sequence[CellPair]
+    """Those of `unsure` that are slower than the limit by their estimate, the slowest first."""
 
     @property
     def passed(self) -> bool:
@@ -47,16 +49,23 @@ def check_limit(compared: FolderComparison, limit: float) -> LimitCheck:
     """Sort the cells that are in both folders by what the limit says of them."""
     broke = [pair for pair in compared.pairs if pair.broke]
     slower = [pair for pair in compared.judged if _is_slower(pair) and (pair.slowdown or 0) > limit]
-    sensitive = [
-        pair for pair in compared.judged if pair.change and (pair.change.detectable or 1) <= limit
-    ]
-    blind = [
+    told = [*broke, *slower]
+    unsure = [
         pair
         for pair in compared.pairs
-        if pair.a.visits and pair not in broke and pair not in slower and pair not in sensitive
+        if pair.a.visits and pair not in told and not _is_within(pair, limit)
     ]
-    return LimitCheck(limit, slower=slower, broke=broke, blind=blind)
+    suspect = [pair for pair in unsure if (pair.slowdown or 0) > limit]
+    suspect.sort(key=lambda pair: -(pair.slowdown or 0))
+    return LimitCheck(limit, slower=slower, broke=broke, unsure=unsure, suspect=suspect)
 
 
 def _is_slower(pair: CellPair) -> bool:
     return pair.change is not None and pair.change.verdict == "SLOWER"
+
+
+def _is_within(pair: CellPair, limit: float) -> bool:
+    """Return whether the interval excludes a slowdown beyond the limit."""
+    if pair.why == REFERENCE:  # what speeds are relative to cannot be slower than itself
+        return True
+    return not pair.why and pair.slowdown_limit is not None and pair.slowdown_limit <= limit
