@@ -41,6 +41,8 @@ class Framework(NamedTuple):
     """The mode meant when none is named: the fastest on a CPU."""
     color: str
     """Color in every chart; told apart in the common kinds of color blindness."""
+    color_dark: str
+    """The same on a dark page: at least three times as bright as its background."""
     load_s: float
     """Seconds to import it and to build agent, environment and loop: for estimates."""
     compile_s: tuple[float, float] | None = None
@@ -63,6 +65,7 @@ FRAMEWORKS = {
         modes=("eager", "compile", "cudagraph"),
         default_mode="compile",
         color="#c8401d",
+        color_dark="#ec7552",
         load_s=1.5,
         compile_s=(26.0, 8.0),
         modes_with_cxx=("compile",),
@@ -76,6 +79,7 @@ FRAMEWORKS = {
         modes=("eager", "function", "xla"),
         default_mode="xla",
         color="#b97a00",
+        color_dark="#dfa63c",
         load_s=2.3,
         compile_s=(1.7, 1.7),
     ),
@@ -88,6 +92,7 @@ FRAMEWORKS = {
         modes=("eager", "jit"),
         default_mode="jit",
         color="#3a94d6",
+        color_dark="#84c6f7",
         load_s=0.7,
     ),
     "nnx": Framework(
@@ -99,6 +104,7 @@ FRAMEWORKS = {
         modes=("eager", "jit", "cached", "split"),
         default_mode="split",
         color="#0b4f8a",
+        color_dark="#4a86d8",
         load_s=1.8,
     ),
     "equinox": Framework(
@@ -110,12 +116,26 @@ FRAMEWORKS = {
         modes=("eager", "jit", "flat"),
         default_mode="flat",
         color="#0a8a63",
+        color_dark="#33bd8d",
         load_s=0.8,
         same_program_as="linen",
     ),
 }
 """The estimates of seconds are medians of `phases_s` in the records of results/amd-epyc-2-cores
 (suites quick and speed: PPO, size s, 4 and 64 environments, two cores), rounded."""
+
+MODES = {
+    "eager": "operation by operation, as written",
+    "compile": "compiled by TorchInductor",
+    "cudagraph": "compiled, and replayed as a CUDA graph",
+    "function": "a graph by tf.function",
+    "xla": "a graph by tf.function, compiled by XLA",
+    "jit": "compiled by the library's own jit",
+    "cached": "nnx.cached_partial: the module's graph is traversed once, not at every call",
+    "split": "the state is taken apart into arrays once, then plain jax.jit",
+    "flat": "the state is taken apart into arrays once, then plain jax.jit",
+}
+"""How a mode executes the same code, for readers of a report."""
 
 
 class Runtime(NamedTuple):

@@ -43,5 +43,5 @@ def test_framework_free_parts_load_no_framework():
 
 
 def test_the_command_line_starts_light():
-    heavy = loaded("tiebreak.cli") & (tree.LIBRARIES | {"numpy", "scipy", "altair", "gymnasium"})
+    heavy = loaded("tiebreak.cli") & (tree.LIBRARIES | {"numpy", "scipy", "jinja2", "gymnasium"})
     assert not heavy, f"tiebreak.cli loads {sorted(heavy)}"

@@ -68,9 +68,18 @@ def test_a_glossary_holds_what_is_asked_for_in_the_order_of_the_table():
     assert flags.flag_names(summarize(records)) == {"noisy", "recompiled"}
 
 
-def test_the_page_explains_its_own_flags_beside_them_and_all_below(tmp_path):
+def test_the_page_explains_the_flags_that_occur(tmp_path):
     found = page(tmp_path, synthetic.typical())
-    flagged, _, rest = found.text.partition("What did not finish")
-    assert flags.FLAGS["noisy"].text in flagged
-    assert flags.FLAGS["throttled"].text not in flagged
-    assert all(meaning.text in rest for meaning in flags.FLAGS.values())
+    flagged = found.words.partition("bars a cell")[2].partition("What did not finish")[0]
+    assert "linen jit ⚑" in flagged
+    assert flags.meaning("noisy") in flagged
+    assert flags.meaning("recompiled") in flagged
+    assert flags.meaning("throttled") not in found.words
+
+
+def test_a_chart_says_why_a_cell_is_barred(tmp_path):
+    found = page(tmp_path, synthetic.typical())
+    assert (
+        f"⚑ Linen is kept out of conclusions: recompiled, {flags.meaning('recompiled')}"
+        in found.words
+    )

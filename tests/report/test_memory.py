@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import io
-import json
-import re
 
-from report.test_html import page
+from report.test_html import Page, page
 from rich.console import Console
 from stats import synthetic
 
-from tiebreak.report import charts, memory, tables
-from tiebreak.report.charts import memory_chart
+from tiebreak.report import memory, tables
 from tiebreak.stats.ratios import summarize
 
 
@@ -50,9 +47,9 @@ def test_nothing_is_claimed_of_too_few_calls(tmp_path):
     )
     for r in records:
         del r["memory"]["growth_low_bytes_per_call"]
-    few = re.sub(r"\s+", " ", page(tmp_path / "few", records).text)
-    assert "Too few calls to judge linen jit and torch eager: no growth was seen." in few
-    assert "torch eager 412 MB 1.31 MB unknown 0 B" in few
+    few = page(tmp_path / "few", records)
+    assert "Too few calls to judge linen jit and torch eager: no growth was seen." in few.words
+    assert "<td>412 MB</td><td>1.31 MB</td><td>unknown</td><td>0 B</td>" in lines(few)
 
 
 def test_other_probes_and_older_records_make_no_claim():
@@ -61,7 +58,6 @@ def test_other_probes_and_older_records_make_no_claim():
         assert memory.leaks(group) == ""
     (old,) = summarize(synthetic.race(blocks=2))
     assert {memory.kept_per_call(cell, True) for cell in old.cells} == {"–"}
-    assert not memory.has_more_than_peak(old)
 
 
 def test_the_one_visit_with_a_series_tells():
@@ -90,39 +86,48 @@ def test_a_series_is_the_median_rise_over_the_finished_visits():
     assert found == memory.Series([0.0, 30.0], "rss", judged=False)
 
 
+def lines(found: Page) -> str:
+    return found.source.replace("\n", "")
+
+
 def test_the_page_shows_peak_live_kept_and_the_line(tmp_path):
     found = page(tmp_path, synthetic.leaking())
-    text = re.sub(r"\s+", " ", found.text)
     for part in (
-        "nnx split 412 MB 1.31 MB 1.31 MB 1.31 MB",
-        "torch eager 412 MB 1.31 MB nothing 0 B",
+        '<td>412 MB</td><td>1.31 MB</td><td class="is warn">1.31 MB</td><td>1.31 MB</td>',
+        "<td>412 MB</td><td>1.31 MB</td><td>nothing</td><td>0 B</td>",
+    ):
+        assert part in lines(found), part
+    for part in (
         "nnx split keeps 1.31 MB per rebuilt agent",
         "memory_growing 1.31 MB per call",
         "memory rises with every call",
-        "Read from: all that malloc and Python hold.",
+        "Memory read from: all that malloc and Python hold.",
     ):
-        assert part in text, part
-    assert "run0-group0-memory" in found.attributes("data-chart")
-    assert "MB above the first reading" in json.dumps(found.data)
+        assert part in found.words, part
+    assert found.source.count("<polyline") == 3
     old = page(tmp_path / "old", synthetic.race(blocks=2))
-    assert "kept per call" not in old.text
+    assert "<th>kept per call</th>" not in old.source
+    assert "<polyline" not in old.source
 
 
-def test_the_chart_keeps_quiet_cells_flat_and_tells_two_of_a_color_apart():
-    two = {"torch eager": 1.0, "torch compile": 2.0}
-    records = synthetic.remembering(synthetic.race(two, blocks=2), {})
+def test_a_line_of_a_quiet_cell_is_flat_beside_one_that_grows():
+    records = synthetic.leaking()
     (group,) = summarize(records)
     found = memory.memory_series(records)
-    key = (group.group, group.fingerprint)
-    spec = memory_chart([(cell, found[(*key, cell.cell_id)]) for cell in group.cells])
-    low, high = spec["encoding"]["y"]["scale"]["domain"]
-    assert low <= -10 < 10 <= high  # kB: noise of half a kB must not fill the axis
-    rows = spec["data"]["values"]
-    assert {(row["name"], row["dash"]) for row in rows} == {
-        ("torch compile · bridge", "0"), ("torch eager · bridge", "1"),
-    }  # fmt: skip
-    assert {row["color"] for row in rows} == {charts.COLORS["torch"]}
-    assert len(rows) == 100
+    series = [(cell, found[group.group, group.fingerprint, cell.cell_id]) for cell in group.cells]
+
+    def rise(cell, points: str) -> float:
+        heights = [float(point.partition(",")[2]) for point in points.split()]
+        assert len(heights) == 50
+        assert all(0 <= height <= 24 for height in heights)
+        return heights[0] - heights[-1]
+
+    drawn = memory.sparks(series)
+    rises = {cell.label: rise(cell, drawn[cell.cell_id]) for cell, _ in series}
+    assert rises["nnx split"] > 20
+    assert abs(rises["linen jit"]) < 1
+    quiet = memory.sparks([one for one in series if one[0].label != "nnx split"])
+    assert all(abs(rise(None, points)) < 5 for points in quiet.values())  # noise fills no line
 
 
 def test_sources_are_named_for_whom_they_were_read():

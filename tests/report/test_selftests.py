@@ -32,10 +32,11 @@ def test_a_folder_of_tests_alone_is_a_page(tmp_path):
     folder = synthetic.self_test(tmp_path / "self-test", every_row(hog=False, traps=None))
     text = text_of(folder)
     for part in (
-        "Can the stopwatch be trusted?", "Self-test of the stopwatch", "the title of kills",
+        f"The stopwatch failed 1 of its {len(NAMES)} tests.", "Self-test of the stopwatch",
+        "the title of kills",
         "3.6 to 6.5 % called different", "coverage: 48 of 1000 called different",
-        f"{len(NAMES) - 2} checks of the stopwatch passed", "1 check of the stopwatch failed",
-        "1 check of the stopwatch skipped", "false different 0.048",
+        f"{len(NAMES) - 2} checks passed", "1 check failed", "1 check skipped",
+        "false different 0.048",
         "by noise high (1, 2), low 0.0471", "12.5 s", f"{len(NAMES)} checks, SHA-256",
     ):  # fmt: skip
         assert part in text, part
@@ -43,9 +44,8 @@ def test_a_folder_of_tests_alone_is_a_page(tmp_path):
     ended = [a["class"] for tag, a in found.elements if tag == "span" and "class" in a]
     assert ended.count("badge good") == len(NAMES) - 2
     assert ended.count("badge bad") == ended.count("badge warn") == 1
-    for part in ("Which framework", "In one sentence", "certificate", "own checks were not run"):
+    for part in ("Every number", "certificate", "own checks were not run"):
         assert part not in text, part
-    assert found.data == []
 
 
 def test_a_small_scale_is_said_to_prove_less(tmp_path):
@@ -63,7 +63,7 @@ def test_a_small_scale_is_said_to_prove_less(tmp_path):
     [
         ({}, "✓ stopwatch tested on this machine"),
         ({"hog": False}, "✗ stopwatch failed on this machine: hog"),
-        ({"traps": None}, "stopwatch: 12 of 13 checks passed on this machine"),
+        ({"traps": None}, f"{len(NAMES) - 1} of {len(NAMES)} checks passed on this machine"),
     ],
 )
 def test_a_race_names_the_self_test_that_is_given(tmp_path, changes, expected):
@@ -74,7 +74,7 @@ def test_a_race_names_the_self_test_that_is_given(tmp_path, changes, expected):
     assert expected in text
     assert "stopwatch not tested" not in text
     assert "Self-test of the stopwatch" in text
-    assert "Which framework is fastest? 2 runs side by side" in text
+    assert "side by side" not in text  # only one of the two is a race
     assert "of its own checks passed on this hardware" in text
 
 
@@ -88,7 +88,8 @@ def test_a_self_test_lying_beside_is_found_and_broken_folders_are_not(tmp_path):
     synthetic.self_test(tmp_path / "tested", every_row())
     text = text_of(race)
     assert "✓ stopwatch tested on this machine" in text
-    assert "13 of 13 of its own checks passed on this hardware (scale full;" in text
+    every = f"{len(NAMES)} of {len(NAMES)}"
+    assert f"{every} of its own checks passed on this hardware (scale full;" in text
     assert "Self-test of the stopwatch" not in text
 
 
@@ -135,7 +136,8 @@ def test_what_is_not_known_is_not_claimed():
     assert selftests.machine_test([], [found()]) is None
     assert selftests.machine_test(["f" * 16, "e" * 16], [found()]) is None
     partly = selftests.machine_test(["f" * 16], [found(row="hog")])
-    assert selftests.badge(partly) == ("warn", "stopwatch: 1 of 13 checks passed on this machine")
+    expected = f"stopwatch: 1 of {len(NAMES)} checks passed on this machine"
+    assert selftests.badge(partly) == ("warn", expected)
 
 
 def test_everything_in_a_row_is_escaped(tmp_path):
@@ -147,6 +149,5 @@ def test_everything_in_a_row_is_escaped(tmp_path):
     race = synthetic.store(tmp_path / "race", [*synthetic.race(blocks=2), synthetic.machine()])
     page = Page(write_report([folder, race], tmp_path / "page.html"))
     assert EVIL not in page.source
-    assert len(page.scripts) == 2
     assert page.text.count("alert(1)") > 6
     assert json.loads((folder / "suite.json").read_text())["suite"] == "self-test"

@@ -14,6 +14,8 @@ class ProbeRow(NamedTuple):
 
     measures: str
     """Work of a call, for help texts."""
+    plain: str
+    """What a call does, in the words of a reader who knows no probe: a row of the report."""
     unit: str
     """Unit of its results."""
     builder: str
@@ -45,6 +47,7 @@ class ProbeRow(NamedTuple):
 PROBES = {
     "forward": ProbeRow(
         measures="the policy alone, without learning",
+        plain="choosing actions",
         unit="actions",
         builder="tiebreak.bench.probes.agent:forward",
         call_s=0.0,
@@ -53,6 +56,7 @@ PROBES = {
     ),
     "env": ProbeRow(
         measures="the environment alone, under random actions",
+        plain="simulating",
         unit="env steps",
         builder="tiebreak.bench.probes.env:env",
         work=("env_steps",),
@@ -61,6 +65,7 @@ PROBES = {
     ),
     "interact": ProbeRow(
         measures="acting and stepping the environment, without learning",
+        plain="acting + simulating",
         unit="env steps",
         builder="tiebreak.bench.probes.agent:interact",
         work=("env_steps",),
@@ -71,6 +76,7 @@ PROBES = {
     ),
     "update": ProbeRow(
         measures="gradient steps on one batch that is on the device already",
+        plain="learning",
         unit="gradient steps",
         builder="tiebreak.bench.probes.agent:update",
         work=("updates",),
@@ -80,6 +86,7 @@ PROBES = {
     ),
     "train": ProbeRow(
         measures="the training loop, as `tiebreak train` runs it",
+        plain="training, all in all",
         unit="env steps",
         builder="tiebreak.bench.probes.agent:train",
         work=("env_steps", "updates", "optimizer_steps"),
@@ -91,6 +98,7 @@ PROBES = {
     ),
     "iteration": ProbeRow(
         measures="one iteration of the training loop in a call",
+        plain="one full step",
         unit="env steps",
         builder="tiebreak.bench.probes.agent:iteration",
         work=("env_steps", "updates", "optimizer_steps"),
@@ -102,6 +110,7 @@ PROBES = {
     ),
     "population": ProbeRow(
         measures="the training loop of many agents in one program",
+        plain="training many agents",
         unit="env steps",
         builder="tiebreak.bench.probes.agent:population",
         work=("env_steps", "updates", "optimizer_steps"),
@@ -113,6 +122,7 @@ PROBES = {
     ),
     "rebuild": ProbeRow(
         measures="making an agent anew, with one gradient step",
+        plain="building an agent anew",
         unit="agents",
         builder="tiebreak.bench.probes.rebuild:rebuild",
         work=("agents",),

@@ -38,6 +38,11 @@ def flag_value(name: str, value: Any) -> str:
     return f" {value:.3g}" if isinstance(value, float) else f" {value}"
 
 
+def explain(names: Iterable[str]) -> str:
+    """Return flags with their meaning: `graph_break, the compiled program was split in pieces`."""
+    return "; ".join(f"{name}, {meaning(name)}" for name in names)
+
+
 def meaning(name: str) -> str:
     """Return what a flag means; of an unknown flag, that it is unknown."""
     return FLAGS[name].text if name in FLAGS else "a flag that this version does not know"

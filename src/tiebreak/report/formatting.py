@@ -45,7 +45,9 @@ def interval(comparison: Comparison) -> str:
 
 
 def factor(value: float) -> str:
-    """Return a factor for a sentence: `1.04×`, `1.8×`, `11×`."""
+    """Return a factor with two digits, for a sentence: `1.04×`, `1.8×`, `11×`, `0.016×`."""
+    if value < 0.095:
+        return f"{value:.2g}×"
     digits = 2 if value < 1.095 else 1 if value < 9.95 else 0
     return f"{value:.{digits}f}×"
 
@@ -103,6 +105,23 @@ def measured_time(seconds: float | None) -> str:
         if seconds >= 0.9995 * factor:
             return f"{_three_digits(seconds / factor)} {suffix}"
     return f"{_three_digits(seconds / 1e-9)} ns"
+
+
+def about_time(seconds: float | None) -> str:
+    """Return a time with two significant digits: `8.4 s`, `62 s`, `1.7 min`, `28 min`, `1.9 h`."""
+    if seconds is None:
+        return DASH
+    for least, factor, unit in (
+        (172_800.0, 86_400.0, "days"),
+        (5970.0, 3600.0, "h"),
+        (99.5, 60.0, "min"),
+        (0.995, 1.0, "s"),
+        (0.0, 1e-3, "ms"),
+    ):
+        if seconds >= least:
+            value = seconds / factor
+            return f"{value:.1f} {unit}" if 0 < value < 9.95 else f"{value:.0f} {unit}"
+    return DASH
 
 
 def size(count: float | None) -> str:

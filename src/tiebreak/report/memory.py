@@ -20,6 +20,9 @@ SOURCES = {
     "rss": "the process's resident size",
 }
 
+MIN_SPAN_BYTES = 1e4
+"""A line of memory spans at least this much, up and down: noise must not fill it."""
+
 Key = tuple[str, str, str]
 """(group, fingerprint, cell_id)."""
 
@@ -93,9 +96,20 @@ def leaks(group: GroupSummary, judged: bool = False) -> str:
     return f"{'; '.join(parts)}."
 
 
-def has_more_than_peak(group: GroupSummary) -> bool:
-    """Return True if any cell has live memory or a memory series."""
-    return any(c.live_bytes is not None or c.slope_bytes_per_call is not None for c in group.cells)
+def sparks(
+    series: Sequence[tuple[CellSummary, Series]], width: float = 110.0, height: float = 24.0
+) -> dict[str, str]:
+    """Return {cell_id: points of a line} of memory against calls, on one scale for all cells."""
+    ends = [rise for _, one in series for rise in one.rise_bytes]
+    low, high = min([-MIN_SPAN_BYTES, *ends]), max([MIN_SPAN_BYTES, *ends])
+    lines = {}
+    for cell, one in series:
+        step = width / max(1, len(one.rise_bytes) - 1)
+        lines[cell.cell_id] = " ".join(
+            f"{step * call:.1f},{1 + (height - 2) * (high - rise) / (high - low):.1f}"
+            for call, rise in enumerate(one.rise_bytes)
+        )
+    return lines
 
 
 def sources(series: Iterable[tuple[CellSummary, Series]]) -> str:

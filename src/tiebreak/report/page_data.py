@@ -13,6 +13,7 @@ from tiebreak.bench.manager.store import RECORDS, Log, read_log, read_suite
 from tiebreak.core.errors import UsageError
 from tiebreak.core.text import plural
 from tiebreak.report import phrases, selftests
+from tiebreak.report.answer import Answer, answer
 from tiebreak.report.certificate_table import CertificateTable, certificate_table
 from tiebreak.report.flags import describe_flags
 from tiebreak.report.formatting import DASH, measured_time, share, size
@@ -33,14 +34,17 @@ class PageData:
     suite: dict[str, Any]
     """Content of suite.json."""
     groups: list[GroupSummary]
+    answer: Answer
     machines: list[tuple[str, Facts]]
     """(fingerprint, facts) of each machine."""
     machine_title: str
+    machine_titles: dict[str, str]
+    """{fingerprint: title} of each machine."""
     certificate: CertificateTable | None
-    failures: list[tuple[str, str, str]]
-    """(group, cell, reason); includes planned cells that were never visited."""
+    failures: list[tuple[str, str]]
+    """(reason, cells that it ended); includes planned cells that were never visited."""
     flags: list[tuple[str, str, str]]
-    """(group, cell, flags) of flagged cells."""
+    """(cell, group, flags) of flagged cells."""
     visits: int
     """Number of visits for which everything was installed."""
     finished: int
@@ -91,11 +95,13 @@ def _read(folder: Path, reference: str | None) -> PageData:
         name=folder.resolve().name,
         suite=suite,
         groups=groups,
+        answer=answer(groups, suite, certificates[-1] if certificates else None),
         machines=[(mark, _machine_facts(machine)) for mark, machine in machines.items()],
         machine_title=_machine_title(list(machines.values())),
+        machine_titles={mark: _machine_title([machine]) for mark, machine in machines.items()},
         certificate=certificate_table(certificates[-1]) if certificates else None,
-        failures=_failures(cells) + _never_visited(suite, cells),
-        flags=[(group, phrases.name(c), describe_flags(c)) for group, c in cells if c.flags],
+        failures=_by_reason([*_failures(cells), *_never_visited(suite, cells)]),
+        flags=[(_marked(c), group, describe_flags(c)) for group, c in cells if c.flags],
         visits=sum(r["status"] != "missing" for r in visits),
         finished=sum(cell.visits for _, cell in cells),
         first_at=times[0],
@@ -131,6 +137,22 @@ def _failures(cells: Sequence[tuple[str, CellSummary]]) -> list[tuple[str, str, 
         (group, phrases.name(cell), phrases.failure(failure))
         for group, cell in cells
         for failure in cell.failures
+    ]
+
+
+def _marked(cell: CellSummary) -> str:
+    """Return a cell's name, with a mark if it is kept out of conclusions."""
+    return phrases.name(cell) + (" ⚑" if cell.barred else "")
+
+
+def _by_reason(failures: Sequence[tuple[str, str, str]]) -> list[tuple[str, str]]:
+    """Return each reason once, with the groups and cells that it ended."""
+    reasons: dict[str, dict[str, list[str]]] = {}
+    for group, cell, reason in failures:
+        reasons.setdefault(reason, {}).setdefault(group, []).append(cell)
+    return [
+        (reason, "; ".join(f"{group}: {', '.join(cells)}" for group, cells in groups.items()))
+        for reason, groups in reasons.items()
     ]
 
 

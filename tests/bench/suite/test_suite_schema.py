@@ -10,7 +10,7 @@ import pytest
 from bench.suite.test_published import TABLE, WRONG
 from bench.suite.test_suite import MINIMAL
 from bench.suite.test_suite_lines import LOCATED
-from jsonschema import Draft202012Validator  # altair brings it
+from jsonschema import Draft202012Validator
 
 from tiebreak import registry
 from tiebreak.bench.suite import cells, published, scale, suite

@@ -1,0 +1,108 @@
+"""Races of several folders side by side: a column for each machine, never pooled."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple
+
+from tiebreak.report.answer import Card, TrainingTime
+from tiebreak.report.bars import BarChart, machines_chart, time_chart
+from tiebreak.report.formatting import DASH, about_time, ratio
+from tiebreak.report.heat import tasks
+
+if TYPE_CHECKING:
+    from tiebreak.report.page import FolderView
+
+NOTE = (
+    "Time for one million steps, and the speed relative to the reference of that machine. Every "
+    "column was measured by itself; nothing is pooled."
+)
+
+
+class TaskRows(NamedTuple):
+    """The rows of one task."""
+
+    task: str
+    rows: tuple[tuple[str, ...], ...]
+    """(cell, a value for each machine) as text."""
+
+
+class AcrossMachines(NamedTuple):
+    """Charts and the table of races that several machines ran."""
+
+    charts: tuple[BarChart, ...]
+    headings: tuple[str, ...]
+    """`cell`, and the machines."""
+    sections: tuple[TaskRows, ...]
+    note: str = NOTE
+
+
+def across(views: Sequence[FolderView]) -> AcrossMachines:
+    """Put the same cells of several folders side by side; one folder may hold several machines."""
+    names = columns(views)
+    cards = [(view, card) for view in views for card in view.data.answer.cards]
+    titles = tasks([replace(card.group, fingerprint="") for _, card in cards])
+    by_task: dict[str, list[tuple[str, Card]]] = {}
+    for (view, card), title in zip(cards, titles, strict=True):
+        machine = names[view.id, card.group.fingerprint]
+        by_task.setdefault(title, []).append((machine, card))
+    machines = tuple(names.values())
+    return AcrossMachines(
+        charts=tuple(_chart(task, raced) for task, raced in by_task.items()),
+        headings=("cell", *machines),
+        sections=tuple(
+            TaskRows(task, tuple(_rows(raced, machines))) for task, raced in by_task.items()
+        ),
+    )
+
+
+def columns(views: Sequence[FolderView]) -> dict[tuple[str, str], str]:
+    """Return {(id of a folder, fingerprint): name of the machine}, all names different.
+
+    They are the machines' own names if these tell them apart, else those of the folders.
+    """
+    keys = [
+        (view, mark)
+        for view in views
+        for mark in dict.fromkeys(group.fingerprint for group in view.data.groups)
+    ]
+    own = [view.data.machine_titles.get(mark, view.data.machine_title) for view, mark in keys]
+    folders = [view.data.name for view, _ in keys]
+    for names in (own, folders):
+        if len(set(names)) == len(names):
+            break
+    else:
+        names = [f"{number}: {folder}" for number, folder in enumerate(folders, 1)]
+    return {(view.id, mark): name for (view, mark), name in zip(keys, names, strict=True)}
+
+
+def _by_cell(raced: Sequence[tuple[str, Card]]) -> dict[str, dict[str, TrainingTime]]:
+    """Return {name of a cell: {machine: its time}}, the shortest of the first machine first."""
+    cells: dict[str, dict[str, TrainingTime]] = {}
+    for machine, card in raced:
+        for one in sorted(card.times, key=lambda time: time.total_s):
+            cells.setdefault(one.name, {})[machine] = one
+    return cells
+
+
+def _chart(task: str, raced: Sequence[tuple[str, Card]]) -> BarChart:
+    """Draw machines in colors, or frameworks if only one machine ran this task."""
+    if len(raced) == 1:
+        machine, card = raced[0]
+        return time_chart(f"{task} ({machine})", card)
+    return machines_chart(task, raced[0][1].group, _by_cell(raced))
+
+
+def _rows(raced: Sequence[tuple[str, Card]], machines: Sequence[str]) -> list[tuple[str, ...]]:
+    return [
+        (cell, *(_value(by_machine.get(machine)) for machine in machines))
+        for cell, by_machine in _by_cell(raced).items()
+    ]
+
+
+def _value(one: TrainingTime | None) -> str:
+    if one is None:
+        return DASH
+    speed = ratio(one.cell.comparison) if one.cell.comparison else "1"
+    return f"{about_time(one.total_s)} · {speed}{' ⚑' if one.barred else ''}"

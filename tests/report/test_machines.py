@@ -1,0 +1,93 @@
+"""Several folders: a column for each machine, machines as colors, nothing pooled."""
+
+from __future__ import annotations
+
+import re
+
+from report.test_html import Page, page
+from stats import synthetic
+
+from tiebreak.report.html import read_page, write_report
+
+TWO = {"torch compile": 1.0, "nnx split": 2.0}
+UPDATE = "ppo · gymnax/CartPole-v1 · update · num_envs 4"
+
+
+def machine(cpu: str, mark: str) -> dict:
+    record = synthetic.machine(mark * 16)
+    return {**record, "machine": {**record["machine"], "cpu": cpu}}
+
+
+def raced(folder, cpu: str, mark: str, speed: float, **changes):
+    speeds = {**TWO, "nnx split": speed}
+    records = synthetic.race(speeds, blocks=4, fingerprint=mark * 16, **changes)
+    return synthetic.store(folder, [machine(cpu, mark), *records])
+
+
+def test_one_chart_and_one_table_hold_all_machines(tmp_path):
+    folders = [
+        raced(tmp_path / "a", "Laptop", "a", 2.0),
+        raced(tmp_path / "b", "Server", "b", 4.0, unit_s=2e-5),
+    ]
+    across = read_page(folders).across
+    assert across
+    assert across.headings == ("cell", "Laptop · 2 cores", "Server · 2 cores")
+    (section,) = across.sections
+    found = {row[0]: row[1:] for row in section.rows}
+    assert re.fullmatch(r"1\d s · (1\.9|2\.0)\d× \[.*\]", found["NNX"][0])
+    assert re.fullmatch(r"1\d s · (3\.9|4\.0)\d× \[.*\]", found["NNX"][1])
+    (chart,) = across.charts
+    assert [name for _, name in chart.legend] == ["Laptop · 2 cores", "Server · 2 cores"]
+    assert len(chart.bars) == 4
+
+    shown = Page(write_report(folders, tmp_path / "both.html"))
+    assert "2 results, never pooled" in shown.words
+    assert shown.classes("table").count("bars many") == 1
+    assert shown.classes("table").count("bars ") == 0
+    assert shown.words.count("Every column was measured by itself") == 1
+    ids = shown.attributes("id")
+    assert len(ids) == len(set(ids))
+
+
+def test_machines_of_one_kind_are_told_apart_by_their_folders(tmp_path):
+    folders = [raced(tmp_path / name, "Board", "a", 2.0) for name in ("monday", "tuesday")]
+    across = read_page(folders).across
+    assert across
+    assert across.headings == ("cell", "monday", "tuesday")
+    twice = [raced(tmp_path / name / "quick", "Board", "a", 2.0) for name in "xy"]
+    across = read_page(twice).across
+    assert across
+    assert across.headings == ("cell", "1: quick", "2: quick")
+
+
+def test_a_task_of_one_machine_keeps_the_colors_of_frameworks(tmp_path):
+    other = "ppo · gymnasium/HalfCheetah-v4 · train · num_envs 4"
+    folders = [
+        raced(tmp_path / "a", "Laptop", "a", 2.0),
+        raced(tmp_path / "b", "Server", "b", 2.0, group=other),
+    ]
+    across = read_page(folders).across
+    assert across
+    assert [chart.name for chart in across.charts] == [
+        "CartPole-v1 (Laptop · 2 cores)", "HalfCheetah-v4 (Server · 2 cores)",
+    ]  # fmt: skip
+    assert all(not chart.legend for chart in across.charts)
+    assert [row[2] for row in across.sections[0].rows] == ["–", "–"]
+
+
+def test_two_machines_in_one_folder_are_two_columns(tmp_path):
+    records = [machine("Laptop", "a"), machine("Server", "b")]
+    for mark in "ab":
+        records += synthetic.race(TWO, blocks=2, fingerprint=mark * 16, run_id=f"run-{mark}")
+    found = page(tmp_path, records)
+    assert "machine aaaaaa" in found.text
+    assert "machine bbbbbb" in found.text
+
+
+def test_a_self_test_beside_a_race_leaves_the_page_that_of_the_race(tmp_path):
+    race = raced(tmp_path / "race", "Laptop", "a", 2.0)
+    rows = [machine("Laptop", "a"), synthetic.selftest()]
+    tested = synthetic.self_test(tmp_path / "tested", rows)
+    found = read_page([race, tested])
+    assert found.across is None
+    assert found.title == read_page([race]).title
