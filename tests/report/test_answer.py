@@ -163,7 +163,9 @@ def test_what_could_tell_more_is_a_command_with_its_time():
     assert found.command == "tiebreak run quick --scale full"
     assert "h" in found.command_about
     own = {**SUITE, "command": "tiebreak run mine.toml --scale quick"}
-    assert answered(synthetic.race(FIVE, group=HOST), own).command_about == ""
+    assert answered(synthetic.race(FIVE, group=HOST), own).command == ""
+    survey = {**SUITE, "command": "tiebreak run gymnax-ppo --scale quick"}
+    assert answered(synthetic.race(FIVE, group=HOST), survey).command.endswith("--scale survey")
 
 
 def test_nothing_finished_is_said():

@@ -15,6 +15,7 @@ import numpy as np
 from tiebreak.bench.probe_table import PROBES
 from tiebreak.bench.suite import estimate
 from tiebreak.bench.suite import suite as suites
+from tiebreak.bench.suite.cells import SCALES
 from tiebreak.core.errors import UsageError
 from tiebreak.core.text import duration
 from tiebreak.registry import ENGINES, FRAMEWORKS, RUNTIMES
@@ -32,9 +33,6 @@ MILLION = 1_000_000
 
 MOST_CLAIMS = 3
 """Different answers that the title gives one by one; more of them are averaged."""
-
-LARGER_SCALES = {"smoke": "quick", "quick": "full", "survey": "full"}
-"""Scale -> the one that tells more."""
 
 
 class TrainingTime(NamedTuple):
@@ -470,19 +468,24 @@ def _limits(groups: Sequence[GroupSummary]) -> str:
 
 
 def _larger_run(suite: Mapping[str, Any]) -> tuple[str, str]:
-    """Return the command of the next larger scale and its estimated time; empty without one."""
-    scale = LARGER_SCALES.get(str(suite.get("scale")))
+    """Return the command of the suite's next larger scale and its estimated time; empty without.
+
+    The suite's file is read as it is now; a file that is gone, or broken, tells nothing.
+    """
     words = str(suite.get("command", "")).split()
-    if scale is None or words[:2] != ["tiebreak", "run"] or len(words) < 3:
+    scale = str(suite.get("scale"))
+    if words[:2] != ["tiebreak", "run"] or len(words) < 3 or scale not in SCALES:
         return "", ""
-    command = f"tiebreak run {words[2]} --scale {scale}"
     try:
-        plan = suites.load(words[2], scale, 0)
+        larger = [s for s in suites.scales(words[2]) if SCALES.index(s) > SCALES.index(scale)]
+        if not larger:
+            return "", ""
+        forecast = estimate.forecast(suites.load(words[2], larger[0], seed=0))
     except (UsageError, OSError):
-        return command, ""
-    forecast = estimate.forecast(plan)
+        return "", ""
     least, most = duration(forecast.least_s), duration(forecast.most_s)
-    return command, f"about {least}" if least == most else f"{least} to {most}"
+    about = f"about {least}" if least == most else f"{least} to {most}"
+    return f"tiebreak run {words[2]} --scale {larger[0]}", about
 
 
 def _controls(groups: Sequence[GroupSummary]) -> str:

@@ -27,11 +27,20 @@ def load(tmp_path, text, scale=None, seed=0):
     return suite.load(str(path), scale, seed)
 
 
-@pytest.mark.parametrize("scale", suite.SCALES)
-@pytest.mark.parametrize("name", suite.names())
+@pytest.mark.parametrize(
+    ("name", "scale"), [(name, scale) for name in suite.names() for scale in suite.scales(name)]
+)
 def test_built_in_suites_load_at_every_scale(name, scale):
     plan = suite.load(name, scale, 0)
     assert not (plan.settings.share_process and scale == "full")
+
+
+def test_built_in_suites_have_the_three_usual_scales_and_gymnax_ppo_a_survey():
+    for name in suite.names():
+        assert {"smoke", "quick", "full"} <= set(suite.scales(name))
+    cells = suite.load("gymnax-ppo", "survey", 0).cells
+    assert len({cell.task for cell in cells}) == 12
+    assert {(cell.probe, cell.size) for cell in cells} == {("train", "s")}
 
 
 def test_quick_races_all_five_on_both_tasks():

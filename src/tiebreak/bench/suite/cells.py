@@ -16,7 +16,8 @@ from tiebreak.core.errors import UsageError, unknown
 from tiebreak.core.types import EnvSpec
 from tiebreak.envs.task import Task
 
-SCALES = ("smoke", "quick", "full")
+SCALES = ("smoke", "quick", "survey", "full")
+"""From little to much measuring; a suite has those that it describes."""
 
 PROBE_NAMES = (*PROBES, *ALIASES)
 """Names that a suite file can use for probes."""

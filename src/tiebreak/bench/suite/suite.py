@@ -37,6 +37,12 @@ def descriptions() -> dict[str, str]:
     return {name: _read(name).text("description") for name in names()}
 
 
+def scales(suite: str) -> list[str]:
+    """Return the scales that a suite has, from little to much measuring."""
+    described = _read(suite).table("scales").values
+    return [scale for scale in SCALES if scale in described]
+
+
 def load(suite: str, scale: str | None, seed: int, device: str | None = None) -> Plan:
     """Read a built-in suite, or a .toml file, at a scale (None: quick).
 
