@@ -4,7 +4,8 @@ Schema history
 1: kinds visit, calibration, machine, canary, certificate. A record of kind visit is a run of a
    cell.
 2: kind selftest; status oom; runs carry a memory series, a second clock, contention in full, and
-   unexpected data from the worker; a canary names its groups, a closing one its seconds.
+   unexpected data from the worker; a canary names its groups, a closing one its seconds. Added
+   later, without another number: kind pending; first_calls_s.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from collections.abc import Mapping
 from typing import Any, NotRequired, TypedDict
 
 SCHEMA = 2
-KINDS = ("visit", "calibration", "machine", "canary", "certificate", "selftest")
+KINDS = ("visit", "calibration", "machine", "canary", "certificate", "pending", "selftest")
 STATUSES = ("ok", "failed", "timeout", "oom", "crash", "missing")
 
 Record = dict[str, Any]
@@ -39,6 +40,8 @@ class Result(TypedDict):
     value_s: float | None
     """Seconds per unit: the median sample divided by its units; None if the run is invalid."""
     warmup_calls: NotRequired[int]
+    first_calls_s: NotRequired[list[float]]
+    """Seconds of the first calls, one by one, eight at most."""
     phases_s: dict[str, float]
     """Seconds by phase: import, build, first_call, warmup, steady, memory, proof."""
     parent_steady_s: NotRequired[float]

@@ -49,6 +49,7 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError(
             f"cannot write a file at {str(out)!r}; name a file in a folder that exists"
         )
+    from tiebreak.bench.manager.certificates import keep_certificate
     from tiebreak.verify.certify import certify, print_certificate
 
     certificate = certify(
@@ -58,6 +59,7 @@ def run(args: argparse.Namespace) -> int:
         progress=True,
         quick=args.quick,
     )
+    keep_certificate(certificate)
     if args.json:
         print_json(certificate)
     else:

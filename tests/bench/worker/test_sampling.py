@@ -133,6 +133,18 @@ def test_warm_up_lasts_until_the_compile_counter_is_silent():
     assert out.rest_s == pytest.approx(0.007)
 
 
+def test_the_first_eight_calls_are_kept_one_by_one():
+    one, _ = timed(iter([900 * MS, 5 * MS, *[2 * MS] * 20]))
+    out = sampling.warm_up(one, lambda: 1, Effort(silent_calls=2))
+    assert out.calls_s == pytest.approx([0.9, 0.005, *[0.002] * 6])
+
+
+def test_calls_that_are_not_short_are_not_repeated_to_complete_the_first_eight():
+    one, _ = timed(300 * MS)
+    out = sampling.warm_up(one, lambda: 1, Effort(silent_calls=3, warmup_s=2.0))
+    assert out.calls == 3
+
+
 def test_slow_calls_bound_the_warm_up():
     one, _ = timed(500 * MS)
     out = sampling.warm_up(one, lambda: 1, Effort(silent_calls=5, warmup_s=0.9))

@@ -13,6 +13,7 @@ import platform
 import re
 import resource
 import sys
+from collections.abc import Collection
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -131,6 +132,17 @@ def packages() -> dict[str, str]:
     return versions
 
 
+def numerics() -> dict[str, Any]:
+    """Return what the result of a computation may depend on, besides our own source."""
+    processor = _processor()
+    return {
+        "cpu_flags": processor["cpu_flags"],
+        "python": platform.python_version(),
+        "cxx": _cxx(),
+        **distributions(),
+    }
+
+
 def distributions() -> dict[str, Any]:
     """Return the number of installed distributions and one digest of all names and versions."""
     installed = {f"{d.name}=={d.version}".lower() for d in metadata.distributions()}
@@ -155,13 +167,16 @@ def blas() -> dict[str, str]:
     }
 
 
-def source() -> str:
-    """Return a digest of the files of this package that a worker executes."""
+def source(skipped: Collection[str] = NOT_MEASURED) -> str:
+    """Return a digest of the files of this package, by default of those that a worker executes.
+
+    `skipped` names folders and files at the top of the package.
+    """
     package = Path(__file__).resolve().parents[2]
     content = hashlib.sha256()
     for file in sorted(package.rglob("*.py")):
         name = file.relative_to(package)
-        if name.parts[0] not in NOT_MEASURED:
+        if name.parts[0] not in skipped:
             content.update(name.as_posix().encode() + b"\0" + file.read_bytes() + b"\0")
     return content.hexdigest()[:16]
 

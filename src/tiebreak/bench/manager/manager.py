@@ -8,7 +8,7 @@ from __future__ import annotations
 import errno
 import json
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from tiebreak.bench.clock import Timer, stamp, utc_now
 from tiebreak.bench.machine import environment, nvidia_smi
 from tiebreak.bench.machine.canary import canary
 from tiebreak.bench.manager import store
+from tiebreak.bench.manager.certificates import find_certificate, keep_certificate
 from tiebreak.bench.manager.pending import narrow_groups, pending_runs, split_by_device, stages
 from tiebreak.bench.manager.progress import Progress
 from tiebreak.bench.manager.runner import Runner
@@ -210,8 +211,9 @@ class Manager:
 
     The protocol:
 
-    - Append a record of kind `machine`. Unless the folder has one, certify that the frameworks
-      compute the same numbers and append a `certificate`. Calibrate, if the scale says so.
+    - Append a record of kind `machine`. Unless the folder has one, append the `certificate` that
+      was kept for this source and these packages, or make one: before the blocks or, where there
+      is a time budget, after them. Calibrate, if the scale says so.
     - Then run blocks in stages. After each stage, close the groups whose intervals are narrow. Stop
       before a block that would exceed the time budget.
     - A block is a list of interleavings. Append a `canary` record, execute the interleaving, append
@@ -247,17 +249,22 @@ class Manager:
         self.runner.close()
 
     def run(self) -> None:
-        """Certify, calibrate and run blocks, as far as these are missing."""
+        """Certify, calibrate and run blocks, as far as these are missing.
+
+        Where there is a time budget, blocks come first, unless a certificate is kept on the disk.
+        """
         settings = self.plan.settings
         self.runner.append("machine", machine=self.runner.machine)
-        if settings.certificate and not self.runner.certified:
+        self._find_certificate()
+        if settings.budget_s is None:
             self._certify()
         if settings.calibration:
             self._plan([CALIBRATION])
             self._run_block(CALIBRATION)
         for blocks in stages(settings):
             if not self._run_stage(blocks):
-                return
+                break
+        self._certify()
 
     def _run_stage(self, blocks: range) -> bool:
         """Run these blocks of the groups that are not closed; return whether to go on."""
@@ -358,15 +365,55 @@ class Manager:
             "rows at once, or less in each run"
         )
 
+    def _find_certificate(self) -> None:
+        """Store the certificate that an earlier run has left on the disk, if there is one."""
+        algorithms, frameworks = self._raced()
+        kept = find_certificate(algorithms, frameworks, quick=self.plan.scale != "full")
+        if self._needs_certificate() and kept is not None:
+            self._store_certificate(kept)
+
     def _certify(self) -> None:
-        """Verify, before anything is timed, that the frameworks compute the same numbers."""
+        """Verify, while nothing is timed, that the frameworks compute the same numbers.
+
+        If the time budget does not allow it, store that the certificate is pending.
+        """
+        if not self._needs_certificate():
+            return
+        algorithms, frameworks = self._raced()
+        needed_s = estimate.certificate_s(algorithms, frameworks)
+        budget_s = self.plan.settings.budget_s
+        if budget_s is not None and self.timer.elapsed_s() + needed_s > budget_s:
+            self._store_pending(algorithms, frameworks)
+            return
+
         from tiebreak.verify.certify import certify
 
         self.progress.say("verifying that the frameworks compute the same numbers")
+        certificate = certify(algorithms, frameworks, quick=self.plan.scale != "full")
+        keep_certificate(certificate)
+        self._store_certificate(certificate)
+
+    def _needs_certificate(self) -> bool:
+        return self.plan.settings.certificate and not self.runner.certified
+
+    def _raced(self) -> tuple[list[str], list[str]]:
+        """Return the algorithms and the installed frameworks of the race."""
         raced = {cell.framework for cell in self.plan.cells}
-        certificate = certify(
-            sorted({cell.algorithm for cell in self.plan.cells}),
-            [name for name in registry.FRAMEWORKS if name in raced],
-            quick=self.plan.scale != "full",
-        )
+        frameworks = [
+            name
+            for name, row in registry.FRAMEWORKS.items()
+            if name in raced and not registry.missing_packages(row.packages)
+        ]
+        return sorted({cell.algorithm for cell in self.plan.cells}), frameworks
+
+    def _store_certificate(self, certificate: Mapping[str, Any]) -> None:
         self.runner.append("certificate", certificate=nan_to_null(certificate))
+        self.runner.certified = True
+
+    def _store_pending(self, algorithms: Sequence[str], frameworks: Sequence[str]) -> None:
+        """Store that there is no certificate, and the command that makes it."""
+        names = [*(f"--algorithm {name}" for name in algorithms)]
+        names += [f"--framework {name}" for name in frameworks]
+        command = f"tiebreak verify --quick {' '.join(names)}"
+        self.progress.say(f"not yet proved equal, no time left; for that: {command}")
+        self.runner.append("pending", what="certificate", command=command)

@@ -164,6 +164,11 @@ def forecast(plan: Plan, unavailable: Collection[str] = ()) -> Forecast:
     )
 
 
+def certificate_s(algorithms: Collection[str], frameworks: Collection[str]) -> float:
+    """Return seconds of a short certificate."""
+    return CERTIFICATE_S * len(algorithms) * len(frameworks)
+
+
 def _certificate_s(plan: Plan, runs: Sequence[Run]) -> float | None:
     if not plan.settings.certificate:
         return 0.0

@@ -146,7 +146,8 @@ class Scale:
     calibration: bool = False
     """Start with one run of each cell that only calibrates the calls per sample."""
     certificate: bool = True
-    """First verify that the frameworks compute the same numbers."""
+    """Verify that the frameworks compute the same numbers, unless that is known of this source and
+    these packages: before the blocks or, with `budget_s`, after them if there is time left."""
     timeout_s: float = 600.0
     """Time limit of one run, without waiting for its turns."""
     effort: Effort = field(default_factory=Effort)

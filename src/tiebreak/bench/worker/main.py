@@ -153,6 +153,7 @@ def _warm_up(
     warmup = sampling.warm_up(timed, compile_count, effort)
     result["phases_s"] |= {"first_call": warmup.first_call_s, "warmup": warmup.rest_s}
     result["warmup_calls"] = warmup.calls
+    result["first_calls_s"] = warmup.calls_s[: sampling.FIRST_CALLS]
     if warmup.silent == 0:
         raise Retraced(f"still compiling in call {warmup.calls}")
 

@@ -22,6 +22,12 @@ in which OpenMP's threads stop spinning. It is idle when it used less than 5 % o
 windows of 20 ms. If that does not happen within 1 s, or after 30 ms of CPU time, work is still
 running. See docs/decisions/0013."""
 
+FIRST_CALLS = 8
+"""Calls whose seconds are kept one by one: warming up can take more than the first."""
+
+SHORT_CALLS = 0.1
+"""Share of `warmup_s` that calls may take which are made only to complete the FIRST_CALLS."""
+
 COLD_S = 1.0
 """Other workers used the CPU caches since this run's last turn, so that the first call is slower by
 some 5 ms. It is made before the sample, off the clock, unless calls last longer than this."""
@@ -45,32 +51,55 @@ class Timed:
 class Warmup:
     """Outcome of the warm-up."""
 
-    first_call_s: float
-    rest_s: float = 0.0
-    calls: int = 1
+    calls_s: list[float]
+    """Seconds of each call."""
     silent: int = 0
     """Number of last calls in a row that compiled nothing."""
 
+    @property
+    def first_call_s(self) -> float:
+        """Seconds of the first call."""
+        return self.calls_s[0]
+
+    @property
+    def rest_s(self) -> float:
+        """Seconds of all calls after the first."""
+        return sum(self.calls_s[1:])
+
+    @property
+    def calls(self) -> int:
+        """Number of calls."""
+        return len(self.calls_s)
+
 
 def warm_up(timed: Timed, compile_count: Callable[[], int], effort: Effort) -> Warmup:
-    """Call until `effort.silent_calls` calls in a row compiled nothing."""
+    """Call until `effort.silent_calls` calls in a row compiled nothing.
+
+    Short calls go on until FIRST_CALLS have been made.
+    """
     before = compile_count()
-    warmup = Warmup(timed.seconds())
+    warmup = Warmup([timed.seconds()])
     after = compile_count()
     warmup.silent = 1 if after == before else 0
 
     limit = 20 * effort.silent_calls
-    while warmup.silent < effort.silent_calls and warmup.calls < limit:
+    while not _is_warm(warmup, effort) and warmup.calls < limit:
         if warmup.rest_s >= effort.warmup_s and warmup.silent >= 1:
             break
         if warmup.rest_s >= 10 * effort.warmup_s and warmup.calls > effort.silent_calls:
             break
         before = after
-        warmup.rest_s += timed.seconds()
-        warmup.calls += 1
+        warmup.calls_s.append(timed.seconds())
         after = compile_count()
         warmup.silent = warmup.silent + 1 if after == before else 0
     return warmup
+
+
+def _is_warm(warmup: Warmup, effort: Effort) -> bool:
+    """Return True if enough calls compiled nothing, and enough of the first ones were short."""
+    if warmup.silent < effort.silent_calls:
+        return False
+    return warmup.calls >= FIRST_CALLS or warmup.rest_s >= SHORT_CALLS * effort.warmup_s
 
 
 def calibrate(timed: Timed, effort: Effort) -> int:

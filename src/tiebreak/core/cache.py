@@ -1,0 +1,37 @@
+"""A folder for what can be computed again: certificates, and how long runs take.
+
+It is below XDG_CACHE_HOME or ~/.cache. Whatever goes wrong with it is as if it were empty.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tiebreak.core.files import write_json
+
+
+def cache_folder() -> Path:
+    """Return the folder; it may not exist."""
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    root = Path(base) if os.path.isabs(base) else Path.home() / ".cache"
+    return root / "tiebreak"
+
+
+def read_cached(path: Path) -> dict[str, Any]:
+    """Return a JSON object that `write_cached` wrote; empty if there is no readable one."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def write_cached(path: Path, value: Mapping[str, Any]) -> None:
+    """Write a JSON object, whole or not at all; do nothing where the folder cannot be written."""
+    with contextlib.suppress(OSError):
+        write_json(path, value)
