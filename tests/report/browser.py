@@ -14,7 +14,7 @@ CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 ARGUMENTS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
     "--disable-background-networking", "--disable-component-update", "--disable-sync",
-    "--hide-scrollbars",
+    "--hide-scrollbars", "--disable-dev-shm-usage",  # containers have little of that memory
 )  # fmt: skip
 SCREENS = {1400: 900, 800: 1000, 390: 844}
 """Widths and heights of screens: a desk, a tablet, a telephone."""

@@ -112,3 +112,18 @@ def test_factors_have_two_digits():
     assert [formatting.factor(value) for value in values] == [
         "0.016×", "0.26×", "0.96×", "1.00×", "1.00×", "1.06×", "1.9×", "9.9×", "11×", "253×",
     ]  # fmt: skip
+
+
+def test_several_tasks_have_a_geometric_mean():
+    records = []
+    for task, speed in (("A", 2.0), ("B", 4.0), ("C", 8.0)):
+        speeds = {"torch compile": 1.0, "linen jit": speed}
+        group = f"ppo · gymnax/{task} · train · num_envs 4"
+        records += synthetic.race(speeds, 4, noise=0.0005, group=group)
+    (table,) = heat.heat_tables(summarize(records))
+    (row,) = table.sections[-1].rows
+    assert table.sections[-1].head == "geometric mean over tasks"
+    assert (row.name, row.about) == ("training, all in all", "over 3 groups")
+    assert [cell.text for cell in row.cells] == ["1×", "4.0×"]
+    fewer = heat.heat_tables(summarize(r for r in records if "gymnax/C" not in r["group"]))
+    assert fewer[0].sections[-1].head != "geometric mean over tasks"

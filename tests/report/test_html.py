@@ -13,7 +13,7 @@ import pytest
 from stats import synthetic
 
 from tiebreak.core.errors import UsageError
-from tiebreak.report import html as html_module
+from tiebreak.report import answer
 from tiebreak.report.html import read_page, write_report
 from tiebreak.report.page import OPEN_CARDS, OPEN_CHARTS
 
@@ -131,6 +131,37 @@ def test_every_probe_and_mode_is_explained_where_it_is_used(tmp_path):
     assert "update: gradient steps on one batch that is on the device already" in rest
 
 
+def test_the_times_of_the_terminal_are_in_the_details(tmp_path):
+    found = page(tmp_path, synthetic.typical())
+    view = read_page([tmp_path / "quick-run"]).folders[0]
+    rows = answer.table(view.data.answer)
+    assert len(rows) == 10
+    for row in rows:
+        assert " ".join(filter(None, row)) in found.words
+
+
+def test_an_interval_of_rounds_has_that_of_blocks_beside_it(tmp_path):
+    few = page(tmp_path / "few", synthetic.race(blocks=3))
+    assert "by blocks alone" not in few.text
+    records = synthetic.race({f"torch {i}": 1 + i / 10 for i in range(10)}, blocks=3)
+    for record in records:
+        record["turns"] = f"turns-{record['block']}"
+    found = page(tmp_path, records)
+    assert found.classes("table").count("data") > 0
+    assert "<th>by blocks alone</th>" in found.source
+
+
+def test_the_first_calls_are_three_numbers(tmp_path):
+    records = synthetic.race(blocks=2)
+    for record in records:
+        record["first_calls_s"] = [4.0, 0.3, 0.2, 0.2, 0.2, 0.2, 0.1, 0.1]
+    found = page(tmp_path, records)
+    assert "first call calls 2 to 7 8th call" in found.words
+    assert "<td>4.10 s</td><td>200 ms</td><td>100 ms</td>" in found.source
+    old = page(tmp_path / "old", synthetic.race(blocks=2))
+    assert "8th call" not in old.words
+
+
 def test_nothing_is_loaded_and_nothing_runs(tmp_path):
     found = page(tmp_path, synthetic.typical())
     assert found.attributes("src") == []
@@ -144,11 +175,13 @@ def test_nothing_is_loaded_and_nothing_runs(tmp_path):
     assert "\r" not in found.source
 
 
-def test_the_page_can_be_mailed():
-    """Mail programs drop variables and scripts, and cut long style sheets and long messages."""
-    style = (html_module.TEMPLATES / "report.css").read_text()
+def test_the_page_can_be_mailed(tmp_path):
+    """Mail programs drop what is placed, variables, and style sheets of more than 8 kB."""
+    (style,) = re.findall(r"<style>(.*?)</style>", page(tmp_path, synthetic.typical()).source, re.S)
     assert "var(" not in style
-    assert len(style) < 8192
+    assert "position" not in style
+    assert 4000 < len(style) < 8192
+    assert style.count("{") == style.count("}")
 
 
 @pytest.mark.parametrize("folder", sorted(p.parent.name for p in RESULTS.glob("*/suite.json")))

@@ -20,7 +20,10 @@ from tiebreak.report.svg import layout
 PNG_SCALE = 2
 """Pixels of a PNG for each of its SVG."""
 
-COMPARED = ("blocks", "ratio", "low", "high", "bootstrap_low", "bootstrap_high", "detectable")
+COMPARED = (
+    "blocks", "ratio", "low", "high", "method", "t_low", "t_high", "bootstrap_low",
+    "bootstrap_high", "detectable",
+)  # fmt: skip
 """Fields of a comparison with the reference that are written."""
 
 Row = Mapping[str, Any]
@@ -129,18 +132,18 @@ def _time_rows(view: FolderView) -> Iterator[Row]:
 
 def _speed_rows(view: FolderView) -> Iterator[Row]:
     shown = [
-        (row.group, column, cell)
+        (row, column, cell)
         for table in view.heat
         for section in table.sections
         for row in section.rows
         for column, cell in zip(table.columns, row.cells, strict=True)
     ]
-    for group, column, cell in shown:
+    for row, column, cell in shown:
         if cell.value is not None:
             yield {
                 "folder": view.data.name,
-                "group": group.group,
-                "probe": group.cells[0].cell["probe"],
+                "group": row.group,
+                "probe": row.probe,
                 "column": column,
                 "ratio": cell.value,
                 "low": cell.low,

@@ -27,9 +27,9 @@ def ratio(comparison: Comparison) -> str:
     return f"{comparison.ratio:.{digits}f}× [{_bound(low, digits)}, {_bound(high, digits)}]"
 
 
-def bootstrap_interval(comparison: Comparison) -> str:
-    """Return the bootstrap interval, `[2.8, 3.4]`."""
-    low, high = comparison.bootstrap_low, comparison.bootstrap_high
+def student_interval(comparison: Comparison) -> str:
+    """Return Student's interval, of the blocks alone: `[2.8, 3.4]`."""
+    low, high = comparison.t_low, comparison.t_high
     if low is None or high is None:
         return DASH
     digits = _digits(comparison.ratio, low, high)

@@ -10,10 +10,15 @@ from tiebreak.bench.probe_table import PROBES
 from tiebreak.registry import MODES
 from tiebreak.report import phrases
 from tiebreak.report.formatting import DASH, factor, join, ratio
-from tiebreak.stats.summaries import CellSummary, GroupSummary
+from tiebreak.stats import overall
+from tiebreak.stats.overall import Mean
+from tiebreak.stats.summaries import CellSummary, Comparison, GroupSummary
 
 STEPS = (1.05, 1.25, 1.6, 2.5, 5.0)
 """A ratio beyond the n-th of these (or below its inverse) gets the n-th shade."""
+
+LEAST_AVERAGED = 3
+"""Groups of a probe from which on their geometric mean is shown."""
 
 ORDER = ("train", "population", "iteration", "forward", "interact", "update", "rebuild")
 """Order of the rows of a task. The environment alone has no framework to compare."""
@@ -44,11 +49,13 @@ class HeatCell(NamedTuple):
 
 
 class HeatRow(NamedTuple):
-    """One group."""
+    """One group, or the average over several."""
 
     name: str
     about: str
-    group: GroupSummary
+    group: str
+    """Name of the group, or what an average is over."""
+    probe: str
     cells: tuple[HeatCell, ...]
 
 
@@ -135,7 +142,10 @@ def _table(groups: Sequence[GroupSummary], names: Mapping[tuple[str, str], str])
     return HeatTable(
         reference=reference,
         columns=tuple(columns),
-        sections=tuple(_sections(groups, [names[_key(g)] for g in groups], by_group, columns)),
+        sections=(
+            *_sections(groups, [names[_key(g)] for g in groups], by_group, columns),
+            *_averages(groups, columns),
+        ),
         modes=tuple(mode_words(cell for cells in by_group for cell in cells.values())),
     )
 
@@ -155,13 +165,51 @@ def _sections(
         row = HeatRow(
             name=task if folded else plain,
             about=f"{plain}: {measures}" if folded else measures,
-            group=group,
+            group=group.group,
+            probe=probe,
             cells=tuple(_cell(group, cells.get(name)) for name in columns),
         )
         by_task.setdefault(task, []).append(row)
     return [
         HeatSection(head="" if folded else task, rows=tuple(rows)) for task, rows in by_task.items()
     ]
+
+
+def _averages(groups: Sequence[GroupSummary], columns: Sequence[str]) -> list[HeatSection]:
+    """Return the geometric means over tasks, by probe, of probes that several tasks have."""
+    if len({group.fingerprint for group in groups}) > 1:
+        return []
+    rows = []
+    for probe in dict.fromkeys(str(group.cells[0].cell["probe"]) for group in groups):
+        averaged = [group for group in groups if group.cells[0].cell["probe"] == probe]
+        means = overall.means(averaged) if len(averaged) >= LEAST_AVERAGED else []
+        if means:
+            rows.append(_average_row(probe, averaged, means, columns))
+    return [HeatSection("geometric mean over tasks", tuple(rows))] if rows else []
+
+
+def _average_row(
+    probe: str, groups: Sequence[GroupSummary], means: Sequence[Mean], columns: Sequence[str]
+) -> HeatRow:
+    cells = {name: HeatCell(text=DASH, shade=0) for name in columns}
+    reference = groups[0].find(groups[0].reference)
+    for cell in filter(None, [reference]):
+        cells[_column(cell, columns)] = HeatCell(text="1×", shade=0, value=1.0)
+    for mean in means:
+        cells[_column(mean.cell, columns)] = _compared(mean.comparison, barred="")
+    plain, _ = words(probe)
+    return HeatRow(
+        name=plain,
+        about=f"over {len(groups)} groups",
+        group=f"geometric mean over {len(groups)} groups",
+        probe=probe,
+        cells=tuple(cells[name] for name in columns),
+    )
+
+
+def _column(cell: CellSummary, columns: Sequence[str]) -> str:
+    mode = f"{cell.cell['framework']} {cell.cell['mode']}"
+    return mode if mode in columns else cell.label
 
 
 def tasks(groups: Sequence[GroupSummary]) -> list[str]:
@@ -215,13 +263,17 @@ def _cell(group: GroupSummary, cell: CellSummary | None) -> HeatCell:
     comparison = cell.comparison
     if comparison is None:
         return HeatCell(text=DASH, shade=0, barred=why, about="never in a block of the reference")
+    return _compared(comparison, barred=why)
+
+
+def _compared(comparison: Comparison, barred: str) -> HeatCell:
     low, high = comparison.low, comparison.high
     unsure = low is None or high is None or low <= 1 <= high
     return HeatCell(
         text=factor(comparison.ratio),
-        shade=0 if unsure or why else shade(comparison.ratio),
+        shade=0 if unsure or barred else shade(comparison.ratio),
         unsure=unsure,
-        barred=why,
+        barred=barred,
         about=ratio(comparison) if low is not None else "one block, no interval",
         value=comparison.ratio,
         low=low,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -49,8 +50,7 @@ def render(page: Page) -> str:
         .get_template("report.html.j2")
         .render(
             page=page,
-            style=(TEMPLATES / "report.css").read_text(encoding="utf-8"),
-            colors=palette.SERIES,
+            style=_style(),
             series=palette.framework_series,
             phrases=phrases,
             formats=formatting,
@@ -58,6 +58,15 @@ def render(page: Page) -> str:
             plural=plural,
         )
     )
+
+
+def _style() -> str:
+    """Return the style sheet with the colors of bars, without what browsers do not need."""
+    light = "".join(f".s-{n}{{background:{c.light}}}" for n, c in palette.SERIES.items())
+    dark = "".join(f".s-{n}{{background:{c.dark}}}" for n, c in palette.SERIES.items())
+    written = (TEMPLATES / "report.css").read_text(encoding="utf-8")
+    written += f"{light}@media (prefers-color-scheme: dark) {{{dark}}}"
+    return re.sub(r"\s*([{};])\s*|(?<=[a-z]:)\s+", lambda match: match[1] or "", written)
 
 
 def environment() -> Any:

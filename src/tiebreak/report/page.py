@@ -6,13 +6,22 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from tiebreak.core.text import plural
-from tiebreak.report import cross_tables, flags, machines, memory, phrases, published, selftests
+from tiebreak.report import (
+    answer,
+    cross_tables,
+    flags,
+    machines,
+    memory,
+    phrases,
+    published,
+    selftests,
+)
 from tiebreak.report.answer import Answer, Card, sentence
 from tiebreak.report.bars import START_UP, Bar, BarChart, start_up_bars, time_chart
 from tiebreak.report.cross_tables import CrossTable
 from tiebreak.report.heat import HeatTable, heat_tables, mode_words, tasks, words
 from tiebreak.report.machines import AcrossMachines
-from tiebreak.report.page_data import Facts, PageData
+from tiebreak.report.page_data import CallTimes, Facts, PageData
 from tiebreak.stats.summaries import GroupSummary
 
 OPEN_CARDS = 8
@@ -42,6 +51,8 @@ class GroupView(NamedTuple):
     measures: str
     modes: list[tuple[str, str]]
     """(mode, what it does) of the modes in the group."""
+    two_level: bool
+    """True if any interval rests on rounds, too: Student's then stands beside it."""
     leaks: str
     per_thousand: str
     phases: dict[str, tuple[Bar, ...]]
@@ -50,6 +61,8 @@ class GroupView(NamedTuple):
     """True if a library tells how much memory it holds."""
     sparks: dict[str, str]
     """{cell_id: points of its memory, call by call}."""
+    calls: dict[str, CallTimes]
+    """{cell_id: its first calls}."""
     judged: set[str]
     """Cells whose memory series is long enough to tell growth from chance."""
     sources: str
@@ -68,6 +81,8 @@ class FolderView(NamedTuple):
     groups: tuple[GroupView, ...]
     absent_groups: tuple[str, ...]
     unfinished: str
+    times: tuple[tuple[str, ...], ...]
+    """Rows of the answer's own table, as the terminal prints it."""
     cross_tables: tuple[CrossTable, ...]
     badges: Facts
     """(badge, its meaning) of those that occur."""
@@ -88,6 +103,7 @@ class Page(NamedTuple):
     version: str
     open_cards: int = OPEN_CARDS
     open_charts: int = OPEN_CHARTS
+    confidence: tuple[tuple[str, str], ...] = tuple(CONFIDENCE.items())
     start_up: tuple[tuple[str, str], ...] = tuple(START_UP.items())
     """(phase, its name) of what happens before the first sample."""
 
@@ -131,6 +147,7 @@ def _folder_view(data: PageData, number: int) -> FolderView:
         groups=groups,
         absent_groups=tuple(phrases.absent_groups(data.groups)),
         unfinished=_unfinished(data),
+        times=tuple(answer.table(data.answer)),
         cross_tables=tuple(tables),
         badges=_badges(data.answer),
         trust=tuple(_trust(data)),
@@ -230,11 +247,17 @@ def _group_view(data: PageData, group: GroupSummary, title: str) -> GroupView:
         probe=probe,
         measures=measures,
         modes=mode_words(group.cells),
+        two_level=any(c.comparison and c.comparison.method == "two-level" for c in group.cells),
         leaks=memory.leaks(group, all_judged),
         per_thousand=cross_tables.per_thousand(group),
         phases=start_up_bars(group),
         live=any(cell.live_bytes is not None for cell in group.cells),
         sparks=memory.sparks(series),
+        calls={
+            cell.cell_id: data.calls[key]
+            for cell in group.cells
+            if (key := (group.group, group.fingerprint, cell.cell_id)) in data.calls
+        },
         judged={cell.cell_id for cell, one in series if one.judged},
         sources=memory.sources(series),
     )

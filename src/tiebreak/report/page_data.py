@@ -7,7 +7,8 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from statistics import mean, median
+from typing import Any, NamedTuple
 
 from tiebreak.bench.manager.store import RECORDS, Log, read_log, read_suite
 from tiebreak.core.errors import UsageError
@@ -21,6 +22,17 @@ from tiebreak.report.memory import Key, Series, memory_series
 from tiebreak.report.selftests import CheckResult, MachineTest
 from tiebreak.stats.ratios import summarize
 from tiebreak.stats.summaries import CellSummary, GroupSummary
+
+
+class CallTimes(NamedTuple):
+    """Seconds of the first calls of a cell, which warm it up."""
+
+    first_s: float
+    next_s: float
+    """Mean of those between the first and the last."""
+    last_s: float
+    """The last that was kept, the eighth."""
+
 
 Facts = list[tuple[str, str]]
 """(name, value) as text."""
@@ -54,6 +66,7 @@ class PageData:
     schedule: Facts
     """Blocks, stages and canaries."""
     memory: dict[Key, Series]
+    calls: dict[Key, CallTimes]
     checks: list[CheckResult]
     """Results of the self-test, if the folder is one."""
     hardware: set[str]
@@ -108,12 +121,30 @@ def _read(folder: Path, reference: str | None) -> PageData:
         last_at=times[-1],
         schedule=schedule(suite, groups, log.records),
         memory=memory_series(log.records),
+        calls=call_times(log.records),
         checks=checks,
         hardware=set(selftests.hardware_by_fingerprint(log.records).values()),
         machine_test=None,
         damaged=len(log.corrupt) + log.newer,
         sha256=hashlib.sha256((folder / RECORDS).read_bytes()).hexdigest(),
     )
+
+
+def call_times(records: Sequence[Mapping[str, Any]]) -> dict[Key, CallTimes]:
+    """Return how long the first calls of each cell took, median over its finished runs."""
+    calls: dict[Key, list[Sequence[float]]] = {}
+    for r in records:
+        if r["kind"] == "visit" and r["status"] == "ok" and len(r.get("first_calls_s", ())) > 2:
+            key = (r["group"], r["fingerprint"], r["cell_id"])
+            calls.setdefault(key, []).append(r["first_calls_s"])
+    return {
+        key: CallTimes(
+            first_s=median(times[0] for times in runs),
+            next_s=median(mean(times[1:-1]) for times in runs),
+            last_s=median(times[-1] for times in runs),
+        )
+        for key, runs in calls.items()
+    }
 
 
 def _log(folder: Path) -> Log:
