@@ -125,7 +125,7 @@ def _clean(monkeypatch):
         monkeypatch.delenv(name, raising=False)
     room = SimpleNamespace(free=1 << 40)
     monkeypatch.setattr(machine_checks.shutil, "disk_usage", lambda path: room)
-    monkeypatch.setattr(machine_checks.os, "sched_getaffinity", lambda pid: {0, 1}, raising=False)
+    monkeypatch.setattr(machine_checks, "affinity", lambda: [0, 1])
 
 
 @pytest.mark.usefixtures("_clean")

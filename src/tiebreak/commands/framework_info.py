@@ -13,6 +13,7 @@ import sys
 from typing import Any
 
 from tiebreak import registry
+from tiebreak.core.process_env import affinity
 
 TIME_LIMIT_S = 120
 
@@ -86,15 +87,11 @@ def _jax() -> dict[str, Any]:
 
     return {
         "devices": [f"{d.platform}:{d.id} {d.device_kind}" for d in jax.devices()],
-        "threads": f"{_usable_cpus()}, by affinity",
+        "threads": f"{len(affinity())}, by affinity",
         "matmul_precision": getattr(jax.config, "jax_default_matmul_precision", None)
         or "the device's default",
         "blas": "XLA (Eigen)" if jax.default_backend() == "cpu" else "XLA",
     }
-
-
-def _usable_cpus() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 _BY_RUNTIME = {"torch": _torch, "tensorflow": _tensorflow, "jax": _jax}

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tiebreak.bench.machine.procfs import read
+from tiebreak.core.process_env import affinity
 
 TIMING_VARIABLES = (
     "CUDA_LAUNCH_BLOCKING", "CUDA_VISIBLE_DEVICES", "JAX_COMPILATION_CACHE_DIR", "JAX_DISABLE_JIT",
@@ -53,7 +54,7 @@ def findings(root: Path = Path("/")) -> list[Finding]:
 
     root: folder that holds /proc and /sys.
     """
-    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cpus = len(affinity())
     return [
         *_load(root, cpus),
         *_pressure(root),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from tiebreak import registry
 from tiebreak.commands.options import Failure, Parser, quoted
 from tiebreak.core.config import parse_assignments, parse_sweeps
+from tiebreak.core.process_env import affinity
 
 if TYPE_CHECKING:
     from tiebreak.training.request import TrainingRequest
@@ -70,13 +71,19 @@ def _add_seeds(out: Parser) -> None:
 
 
 def _add_device(out: Parser) -> None:
-    """Add the options of device and precision."""
+    """Add the options of device, threads and precision."""
     out.add_argument("--precision", default="float32", help=", ".join(registry.PRECISIONS))
     out.add_argument(
         "--device",
         default="cpu",
         help="cpu, or e.g. gpu where the framework sees one; gpu:all distributes the environments "
         "of a fused loop over all of them",
+    )
+    out.add_argument(
+        "--threads",
+        type=int,
+        metavar="N",
+        help="threads of the framework on a CPU (default: as many as there are CPUs to use)",
     )
 
 
@@ -135,6 +142,7 @@ def _request(args: argparse.Namespace) -> TrainingRequest:
         sweep=parse_sweeps(args.sweeps),
         precision=args.precision,
         device=args.device,
+        threads=len(affinity()) if args.threads is None else args.threads,
         intervals=Intervals(args.eval_episodes, args.eval_every, args.checkpoint_every),
         out=args.out,
         resume=args.resume,

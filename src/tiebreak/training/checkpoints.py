@@ -136,7 +136,7 @@ def load(folder: Path, loop: Any, run_config: Mapping[str, Any]) -> tuple[Marks,
             f"NOT exactly: the environments of {str(task)!r} cannot be stored ({task.engine}), so "
             "new episodes start here"
         )
-    notes += _other_versions(stored.get("versions", {}), run_config["versions"])
+    notes += _what_has_changed(stored, run_config)
     return marks, notes
 
 
@@ -187,8 +187,14 @@ def _require_same(folder: Path, stored: Mapping[str, Any], run_config: Mapping[s
         )
 
 
-def _other_versions(was: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
-    changed = [f"{k} {was[k]} -> {now.get(k)}" for k in was if was[k] != now.get(k)]
+def _what_has_changed(stored: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Return a line about versions and threads that differ; [] if none do."""
+    was, new = stored.get("versions", {}), now["versions"]
+    changed = [
+        f"{name} {was[name]} -> {new.get(name)}" for name in was if was[name] != new.get(name)
+    ]
+    if "threads" in stored and stored["threads"] != now.get("threads"):
+        changed.append(f"threads {stored['threads']} -> {now.get('threads', 'as they are')}")
     if not changed:
         return []
-    return [f"perhaps not bit for bit: versions have changed ({', '.join(changed)})"]
+    return [f"perhaps not bit for bit: other than before are {', '.join(changed)}"]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from tiebreak.frameworks.threads import make_runtime
 from tiebreak.training.population import run_population
 from tiebreak.training.request import TrainingRequest
 from tiebreak.training.session import TrainResult, run_training
@@ -32,6 +33,11 @@ class LocalExecutor:
     """Trains in this process."""
 
     def train(self, request: TrainingRequest, *, progress: bool = True) -> TrainResult:
+        if request.threads is not None:
+            assert request.mode is not None, "the request is not resolved"
+            make_runtime(
+                request.framework, request.mode, request.precision, request.device, request.threads
+            )
         if request.seeds is None:
             return run_training(request, progress)
         return run_population(request, progress)

@@ -71,6 +71,8 @@ class TrainingRequest:
     """Settings of each combination of `sweep`, the last name changing fastest; set by `resolve`."""
     precision: str = "float32"
     device: str = "cpu"
+    threads: int | None = None
+    """Threads of the framework's library, set for the whole process; None: as they are."""
     intervals: Intervals = dataclasses.field(default_factory=Intervals)
     out: str | Path | None = None
     """Folder of the run; None: a new one under `runs/`."""
@@ -105,6 +107,8 @@ class TrainingRequest:
             seed=self.seed,
         )
         intervals.check()
+        if self.threads is not None and self.threads < 1:
+            raise UsageError(f"threads is {self.threads}; it must be at least 1")
         folder = _choose_folder(self)
 
         if self.overrides:  # wrong names and types are found before an environment is made

@@ -37,6 +37,7 @@ def describe(request: TrainingRequest, loop: Any) -> dict[str, Any]:
         "schema": 1,
         **settings,
         **memory,
+        **({"threads": request.threads} if request.threads else {}),
         "config_hash": configs.digest(settings),
         "spec": dataclasses.asdict(loop.spec),
         "command": command_line({**settings, **intervals._asdict()}, configs.to_dict(reference)),

@@ -16,6 +16,7 @@ from pathlib import Path
 from tiebreak.bench.clock import Timer
 from tiebreak.bench.machine import nvidia_smi
 from tiebreak.bench.machine.procfs import ROOT, cgroup, read, value
+from tiebreak.core.process_env import affinity
 
 CONTENDED = {"others": 0.05, "steal": 0.01}
 """Shares of CPU time above which a run is flagged as contended."""
@@ -115,13 +116,6 @@ class Contention:
             most = max(b - a for a, b in zip(self.gpu_us, after, strict=True))
             return min(1.0, most / 1e6 / seconds)
         return float(nvidia_smi.is_throttled())
-
-
-def affinity() -> list[int]:
-    """Return the numbers of the CPUs that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return sorted(os.sched_getaffinity(0))
-    return list(range(os.cpu_count() or 1))
 
 
 def _counters(cpus: list[int], root: Path = ROOT) -> dict[str, float]:

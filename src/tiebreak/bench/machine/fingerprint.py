@@ -19,11 +19,12 @@ from pathlib import Path
 from typing import Any
 
 from tiebreak.bench.machine import nvidia_smi
-from tiebreak.bench.machine.contention import affinity
 from tiebreak.bench.machine.procfs import cgroup, read
 from tiebreak.core import cxx_compiler
 from tiebreak.core.config import digest
 from tiebreak.core.git import commit, output
+from tiebreak.core.process_env import affinity
+from tiebreak.frameworks.threads import thread_variables
 
 PACKAGES = (
     "brax", "dm-control", "envpool", "equinox", "flax", "gymnasium", "gymnax", "jax", "jaxlib",
@@ -110,12 +111,8 @@ def folder_name() -> str:
 
 def fixed_variables(threads: int) -> dict[str, str]:
     """Return the environment variables that are equal in every worker of a suite."""
-    pools = ("OMP", "MKL", "OPENBLAS", "NUMEXPR", "VECLIB_MAXIMUM")
     return {
-        **{f"{pool}_NUM_THREADS": str(threads) for pool in pools},
-        "TF_NUM_INTRAOP_THREADS": str(threads),
-        "TF_NUM_INTEROP_THREADS": "1",
-        "PJRT_NPROC": str(threads),
+        **thread_variables(threads),
         "TF_CPP_MIN_LOG_LEVEL": "2",
         "PYTHONUNBUFFERED": "1",
     }

@@ -15,7 +15,6 @@ from typing import Any
 from tiebreak.bench.clock import utc_now
 from tiebreak.bench.machine import environment
 from tiebreak.bench.machine.availability import required_packages, why_unavailable
-from tiebreak.bench.machine.contention import affinity
 from tiebreak.bench.machine.fingerprint import fingerprint
 from tiebreak.bench.manager.interleave import run_interleaved
 from tiebreak.bench.manager.store import Store, hold, read_records, read_suite
@@ -26,6 +25,7 @@ from tiebreak.bench.suite.plan import CALIBRATION, Cell, Job, Plan, Run
 from tiebreak.bench.worker.turns import STRETCH
 from tiebreak.core.config import digest
 from tiebreak.core.errors import UsageError
+from tiebreak.core.process_env import affinity
 from tiebreak.core.seeding import derive
 
 Results = list[tuple[Cell, Result]]

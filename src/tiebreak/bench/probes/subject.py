@@ -13,6 +13,7 @@ from tiebreak.bench.probes.base import Probe, Subject
 from tiebreak.bench.suite.cells import ENVIRONMENT_ALONE, hidden_sizes
 from tiebreak.bench.suite.plan import Cell, Job
 from tiebreak.core.config import override
+from tiebreak.frameworks.threads import make_runtime
 
 
 class AgentSubject:
@@ -28,13 +29,10 @@ class AgentSubject:
     def load(self) -> None:
         """Import all modules that will be used, and set the threads."""
         cell = self.cell
-        for package in registry.framework(cell.framework).packages:
-            registry.load(package)
+        make_runtime(cell.framework, cell.mode, cell.precision, cell.device, self.threads)
         registry.load(registry.IMPLEMENTATIONS[cell.algorithm, cell.framework])
         registry.load("tiebreak.loops.base")
         registry.load(cell.engine.module)
-        runtime = registry.make_runtime(cell.framework, cell.mode, cell.precision, cell.device)
-        runtime.set_threads(self.threads)
 
     def build(self) -> None:
         """Make environment, agent and loop, without calling them."""

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from tiebreak.bench.machine.contention import affinity
 from tiebreak.bench.record import Record
+from tiebreak.core.process_env import affinity
 from tiebreak.selftest.base import Context, Outcome
 from tiebreak.selftest.real import races
 

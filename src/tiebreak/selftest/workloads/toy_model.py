@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tiebreak import registry
 from tiebreak.bench.probes.base import Probe
 from tiebreak.bench.suite.plan import Job
 from tiebreak.core.seeding import derive
+from tiebreak.frameworks.threads import make_runtime
 
 ROWS, WIDTH = 64, 64
 RATE, DECAY = 0.01, 0.1
@@ -32,8 +32,9 @@ class Subject:
     def load(self) -> None:
         """Import the library and set its threads."""
         cell = self.cell
-        self.runtime = registry.make_runtime(cell.framework, cell.mode, cell.precision, cell.device)
-        self.runtime.set_threads(self.threads)
+        self.runtime = make_runtime(
+            cell.framework, cell.mode, cell.precision, cell.device, self.threads
+        )
         self.sync, self.compile_count = self.runtime.sync, self.runtime.compile_count
         self.settings, self.memory = self.runtime.settings, self.runtime.memory
         self.lock: Callable[[], AbstractContextManager[Any]] = self.runtime.lock

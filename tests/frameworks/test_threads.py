@@ -1,0 +1,100 @@
+"""Training and measuring set threads by one function; a user's process keeps its own."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hygiene.tree import run_python
+
+from tiebreak.bench.machine.fingerprint import fixed_variables
+from tiebreak.commands import train as command
+from tiebreak.core.errors import UsageError
+from tiebreak.core.process_env import affinity
+from tiebreak.frameworks.threads import thread_variables
+
+COMMAND = """
+import json, os, sys
+from tiebreak.cli import main
+status = main({arguments})
+from tiebreak import registry
+runtime = registry.make_runtime({framework!r}, None, "float32", "cpu")
+print(json.dumps([status, runtime.settings()]))
+"""
+PROBE = """
+import json, os
+from tiebreak.bench.probes.subject import AgentSubject
+from tiebreak.bench.suite.plan import Cell, Job
+cell = Cell("dqn", {framework!r}, {mode!r}, "gymnasium/CartPole-v1", "host", "train")
+subject = AgentSubject(Job((cell,), threads={threads}))
+subject.load()
+subject.build()
+print(json.dumps([0, subject.settings()]))
+"""
+SETTINGS = ("threads", "interop_threads", "intra_op_threads", "inter_op_threads", "blas_threads")
+MODES = {"torch": "eager", "tensorflow": "function", "linen": "jit"}
+
+
+def threads_of(program: str) -> dict:
+    result = run_python(program)
+    assert result.returncode == 0, result.stderr
+    status, settings = json.loads(result.stdout.splitlines()[-1])
+    assert status == 0, result.stderr
+    return {name: settings[name] for name in SETTINGS if name in settings}
+
+
+def train_arguments(framework: str, out: object, *options: str) -> list[str]:
+    task = ["--framework", framework, "--mode", MODES[framework], "--task", "gymnasium/CartPole-v1"]
+    small = ["total_steps=100", "learning_starts=10", "num_rounds=1", "hidden_sizes=8,"]
+    words = [word for setting in small for word in ("--set", setting)]
+    return ["train", "dqn", *task, "--eval-episodes", "0", "--out", str(out), *words, *options]
+
+
+@pytest.mark.parametrize("framework", MODES)
+def test_the_command_has_the_threads_of_the_probe(framework, tmp_path):
+    pytest.importorskip({"linen": "jax"}.get(framework, framework))
+    arguments = train_arguments(framework, tmp_path / "run")
+    trained = threads_of(COMMAND.format(arguments=arguments, framework=framework))
+    measured = threads_of(
+        PROBE.format(framework=framework, mode=MODES[framework], threads=len(affinity()))
+    )
+    assert trained == measured
+    assert {1, len(affinity())} >= set(trained.values())
+    assert json.loads((tmp_path / "run/config.json").read_text())["threads"] == len(affinity())
+
+
+@pytest.mark.parametrize("framework", MODES)
+def test_one_thread_is_one_thread(framework, tmp_path):
+    pytest.importorskip({"linen": "jax"}.get(framework, framework))
+    arguments = train_arguments(framework, tmp_path / "run", "--threads", "1")
+    found = threads_of(COMMAND.format(arguments=arguments, framework=framework))
+    assert set(found.values()) == {1}
+
+
+def test_training_from_python_leaves_the_threads_of_the_process(tmp_path):
+    pytest.importorskip("torch")
+    result = run_python(f"""
+import os, torch, tiebreak
+torch.set_num_threads(3)
+before = torch.get_num_threads(), torch.get_num_interop_threads(), dict(os.environ)
+tiebreak.train("dqn", "torch", "gymnasium/CartPole-v1", mode="eager", out={str(tmp_path / "run")!r},
+    overrides=dict(total_steps=100, learning_starts=10, num_rounds=1, hidden_sizes=(8,)),
+    eval_episodes=1, progress=False)
+after = torch.get_num_threads(), torch.get_num_interop_threads(), dict(os.environ)
+assert before[:2] == after[:2], (before[:2], after[:2])
+changed = {{k: v for k, v in after[2].items() if before[2].get(k) != v}}
+assert not [name for name in changed if "THREADS" in name or "NPROC" in name], changed
+""")
+    assert result.returncode == 0, result.stderr
+    assert "threads" not in json.loads((tmp_path / "run/config.json").read_text())
+
+
+def test_variables_are_those_of_workers():
+    assert thread_variables(3).items() <= fixed_variables(3).items()
+    assert set(thread_variables(3).values()) == {"3", "1"}
+
+
+def test_fewer_than_one_thread_is_refused(tmp_path):
+    words = train_arguments("torch", tmp_path / "run", "--threads", "0")
+    with pytest.raises(UsageError, match="threads is 0; it must be at least 1"):
+        command.run(command.parser().parse(words[1:]))
