@@ -26,6 +26,7 @@ COMMANDS = {
     "train": ("tiebreak.commands.train", "train an agent, evaluate it, save its policy"),
     "evaluate": ("tiebreak.commands.evaluate", "run a trained policy greedily in any framework"),
     "run": ("tiebreak.commands.run", "race the frameworks: run a benchmark suite"),
+    "show": ("tiebreak.commands.show", "show the answer of a results folder"),
     "compare": ("tiebreak.commands.compare", "compare two results folders, cell by cell"),
     "report": ("tiebreak.commands.report", "make one offline HTML page of results"),
 }

@@ -20,7 +20,6 @@ def parser() -> Parser:
             "tiebreak report bench-results/quick-20260101-120000",
             "tiebreak report results/laptop results/server -o both.html",
             "tiebreak report results/quick results/self-test -o quick.html",
-            "tiebreak report results/quick --reference linen",
             "tiebreak report results/quick --assets figures",
         ],
     )

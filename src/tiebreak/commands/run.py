@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tiebreak.bench.suite import suite
-from tiebreak.commands.options import Failure, Parser, print_json
+from tiebreak.commands.options import Failure, Parser, print_json, quoted
 from tiebreak.core.errors import UsageError, unknown
 
 SELF_TEST = "self-test"
@@ -102,10 +102,11 @@ def _print_suites(json: bool) -> None:
 
 def _run_suite(args: argparse.Namespace) -> None:
     from tiebreak.bench.manager.manager import run_suite
-    from tiebreak.bench.manager.store import read_records, read_suite
-    from tiebreak.report.html import write_report
-    from tiebreak.report.tables import print_summary, sheets_json, to_json
-    from tiebreak.stats.ratios import summarize
+    from tiebreak.bench.manager.store import read_records
+    from tiebreak.commands import show
+    from tiebreak.report.html import write_page
+    from tiebreak.report.page import arrange
+    from tiebreak.report.page_data import read_folders
 
     folder = run_suite(
         args.suite,
@@ -115,24 +116,15 @@ def _run_suite(args: argparse.Namespace) -> None:
         seed=args.seed,
         device=args.device,
     )
-    records = read_records(folder)
-    report = write_report([folder], folder / "report.html")
-    groups = summarize(records)
-    published = read_suite(folder).get("published", [])
+    folders = read_folders([folder])
+    report = write_page(arrange(folders), folder / "report.html")
     if args.json:
-        document = {
-            "results": folder,
-            "report": report,
-            "groups": to_json(groups),
-            "sheets": sheets_json(groups, published),
-        }
-        print_json(document)
+        print_json({"results": folder, "report": report, **show.document(folders[0])})
     else:
-        from rich.console import Console
-
-        print_summary(groups, Console(), published)
+        show.print_results(folders[0], tables=False)
+        print(f"all tables: tiebreak show {quoted(folder)} --tables")
         print(f"report: {report}")
-    _fail(list(_failures(records)))
+    _fail(list(_failures(read_records(folder))))
 
 
 def _run_self_test(args: argparse.Namespace) -> None:

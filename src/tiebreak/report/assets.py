@@ -35,13 +35,24 @@ def write_assets(page: Page, folder: Path) -> list[Path]:
 
     Raises UsageError if the folder cannot be written.
     """
-    folder = Path(folder)
     files: dict[str, str | bytes] = {}
     for name, chart in _named(_charts(page)).items():
         svg = to_svg(chart)
         files[f"{name}.svg"] = svg
         files[f"{name}.png"] = to_png(svg)
-    files |= {f"{name}.csv": to_csv(rows) for name, rows in _tables(page).items() if rows}
+    return _write({**files, **_csv_files(page)}, Path(folder))
+
+
+def write_tables(page: Page, folder: Path) -> list[Path]:
+    """Write tables alone, as `write_assets`."""
+    return _write(_csv_files(page), Path(folder))
+
+
+def _csv_files(page: Page) -> dict[str, str]:
+    return {f"{name}.csv": to_csv(rows) for name, rows in _tables(page).items() if rows}
+
+
+def _write(files: Mapping[str, str | bytes], folder: Path) -> list[Path]:
     try:
         for name, content in files.items():
             write_atomic(folder / name, content)
