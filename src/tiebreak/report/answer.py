@@ -19,7 +19,7 @@ from tiebreak.core.errors import UsageError
 from tiebreak.core.text import duration
 from tiebreak.registry import ENGINES, FRAMEWORKS, RUNTIMES
 from tiebreak.report import phrases
-from tiebreak.report.formatting import factor, interval, join, measured_time, percent, si
+from tiebreak.report.formatting import DASH, factor, interval, join, measured_time, percent, si
 from tiebreak.report.standing import Cluster, Confidence, Standing, family, standing
 from tiebreak.stats import overall
 from tiebreak.stats.summaries import CellSummary, GroupSummary
@@ -521,3 +521,21 @@ def _proof(certificate: Mapping[str, Any] | None) -> str:
     if certificate is None:
         return "not yet proved equal"
     return "proved equal" if certificate.get("green") else "NOT equal: see `tiebreak verify`"
+
+
+def table(answer: Answer) -> list[tuple[str, ...]]:
+    """Return rows (task, framework, time of a million units, interval, start, flags) as text."""
+    return [
+        (
+            card.title,
+            time.name,
+            measured_time(time.steady_s),
+            DASH
+            if time.low_s is None or time.high_s is None
+            else f"{measured_time(time.low_s)} to {measured_time(time.high_s)}",
+            measured_time(time.start_s),
+            ", ".join(time.barred),
+        )
+        for card in answer.cards
+        for time in card.times
+    ]
