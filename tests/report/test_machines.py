@@ -41,6 +41,10 @@ def test_one_chart_and_one_table_hold_all_machines(tmp_path):
     assert len(chart.bars) == 4
 
     shown = Page(write_report(folders, tmp_path / "both.html"))
+    assert re.search(
+        r"A million steps at best. .*CartPole-v1.*: 1\d s on Laptop, 1\d s on Server\.",
+        shown.words,
+    )
     assert "2 results, never pooled" in shown.words
     assert shown.classes("table").count("bars many") == 1
     assert shown.classes("table").count("bars ") == 0

@@ -75,7 +75,7 @@ def time_chart(name: str, card: Card) -> BarChart:
     times = sorted(card.times, key=lambda one: one.total_s)
     return BarChart(
         name=name,
-        unit=_unit(card.group),
+        unit=unit_words(card.group),
         bars=tuple(
             _time_bar(
                 name=one.name,
@@ -85,7 +85,7 @@ def time_chart(name: str, card: Card) -> BarChart:
             )
             for one in times
         ),
-        caption=_caption(_unit(card.group), card.times),
+        caption=_caption(unit_words(card.group), card.times),
         notes=_notes(card.times),
     )
 
@@ -111,21 +111,21 @@ def machines_chart(
             shown = ""  # a cell is named once, at its first machine
     return BarChart(
         name=name,
-        unit=_unit(group),
+        unit=unit_words(group),
         bars=tuple(bars),
-        caption=_caption(_unit(group), every),
+        caption=_caption(unit_words(group), every),
         legend=tuple((machine_series(i), machine) for i, machine in enumerate(machines)),
     )
 
 
-def _unit(group: GroupSummary) -> str:
+def unit_words(group: GroupSummary) -> str:
     """Return what a group counts: `steps` of environments, `gradient steps`, `actions`."""
     return group.unit.removeprefix("env ")
 
 
 def _caption(unit: str, times: Iterable[TrainingTime]) -> str:
     whisker = WHISKER if any(one.high_s is not None for one in times) else ""
-    return f"time for a million {unit} on this machine; {PARTS}{whisker}"
+    return f"time for a million {unit}; {PARTS}{whisker}"
 
 
 def start_up_bars(group: GroupSummary) -> dict[str, tuple[Bar, ...]]:

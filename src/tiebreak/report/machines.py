@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from tiebreak.report.answer import Card, TrainingTime
-from tiebreak.report.bars import BarChart, machines_chart, time_chart
+from tiebreak.report.bars import BarChart, machines_chart, time_chart, unit_words
 from tiebreak.report.formatting import DASH, about_time, ratio
 from tiebreak.report.heat import tasks
 
@@ -18,6 +18,10 @@ NOTE = (
     "Time for one million steps, and the speed relative to the reference of that machine. Every "
     "column was measured by itself; nothing is pooled."
 )
+
+
+MOST_TASKS, MOST_MACHINES = 2, 4
+"""What a heading can hold."""
 
 
 class TaskRows(NamedTuple):
@@ -57,6 +61,33 @@ def across(views: Sequence[FolderView]) -> AcrossMachines:
     )
 
 
+def fastest(views: Sequence[FolderView]) -> str:
+    """Say how long a million steps take at best on each machine, shortest first.
+
+    Empty for tasks that not all machines ran, and for more tasks than a heading can hold.
+    """
+    names = _short(columns(views))
+    best: dict[str, dict[str, TrainingTime]] = {}
+    unit = ""
+    for view in views:
+        for card in view.data.answer.cards:
+            valid = [one for one in card.times if not one.barred]
+            if valid:
+                one = min(valid, key=lambda time: time.total_s)
+                best.setdefault(card.title, {})[names[view.id, card.group.fingerprint]] = one
+                unit = unit_words(card.group)
+    complete = {task: times for task, times in best.items() if len(times) == len(names)}
+    if not 0 < len(complete) <= MOST_TASKS or len(names) > MOST_MACHINES:
+        return ""
+    texts = []
+    for task, times in complete.items():
+        ordered = sorted(times.items(), key=lambda item: item[1].total_s)
+        times_of = [(about_time(one.total_s).replace(" ", "\u00a0"), m) for m, one in ordered]
+        listed = [f"{time} on {machine}" for time, machine in times_of]
+        texts.append(f"{task}: {', '.join(listed)}.")
+    return f"A million {unit} at best. {' '.join(texts)}"
+
+
 def columns(views: Sequence[FolderView]) -> dict[tuple[str, str], str]:
     """Return {(id of a folder, fingerprint): name of the machine}, all names different.
 
@@ -75,6 +106,12 @@ def columns(views: Sequence[FolderView]) -> dict[tuple[str, str], str]:
     else:
         names = [f"{number}: {folder}" for number, folder in enumerate(folders, 1)]
     return {(view.id, mark): name for (view, mark), name in zip(keys, names, strict=True)}
+
+
+def _short(names: dict[tuple[str, str], str]) -> dict[tuple[str, str], str]:
+    """Return names of machines without their cores, if they still differ."""
+    short = {key: name.partition(" · ")[0] for key, name in names.items()}
+    return short if len(set(short.values())) == len(short) else names
 
 
 def _by_cell(raced: Sequence[tuple[str, Card]]) -> dict[str, dict[str, TrainingTime]]:
