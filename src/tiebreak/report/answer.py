@@ -31,7 +31,9 @@ MILLION = 1_000_000
 """Units of work for which times are given."""
 
 MOST_CLAIMS = 3
-"""Different answers that the title gives one by one; more of them are averaged."""
+"""Different answers that the title gives one by one; more of them are averaged,"""
+LONGEST_TITLE = 300
+"""and so are answers that take more characters."""
 
 
 class TrainingTime(NamedTuple):
@@ -103,7 +105,11 @@ def answer(
     """
     answering = _answering_groups(groups)
     titles = phrases.titles(answering)
-    cards = tuple(_card(group, title) for group, title in zip(answering, titles, strict=True))
+    alone = len(answering) == 1
+    cards = tuple(
+        _card(group, _with_task(title, group, alone))
+        for group, title in zip(answering, titles, strict=True)
+    )
     command, about = _larger_run(suite)
     return Answer(
         title=_title(cards),
@@ -170,7 +176,7 @@ def _card(group: GroupSummary, title: str) -> Card:
     stands = standing(group)
     times = _training_times(group)
     return Card(
-        title=_with_task(title, group),
+        title=title,
         about=_where(group),
         confidence=stands.confidence,
         sentence=sentence(group),
@@ -180,11 +186,11 @@ def _card(group: GroupSummary, title: str) -> Card:
     )
 
 
-def _with_task(title: str, group: GroupSummary) -> str:
-    """Return the name of a group's task, then what else its title says: `Ant-v4 · num_envs 64`."""
+def _with_task(title: str, group: GroupSummary, alone: bool) -> str:
+    """Return the name of a group's task, then what tells it from others: `Ant-v4 · num_envs 64`."""
     task = str(group.cells[0].cell["task"])
     others = [part for part in title.split(" · ") if part not in (task, _probe(group))]
-    return " · ".join([task.partition("/")[2], *others])
+    return " · ".join([task.partition("/")[2], *([] if alone else others)])
 
 
 def _where(group: GroupSummary) -> str:
@@ -204,10 +210,11 @@ def _title(cards: Sequence[Card]) -> str:
     for card in cards:
         claim = _claim(card.group, standing(card.group), short=True)
         by_claim.setdefault(claim, []).append(card)
-    if len(by_claim) > MOST_CLAIMS:
-        return _over_all([card.group for card in cards])
     clashing = {title for title, n in Counter(card.title for card in cards).items() if n > 1}
-    return " ".join(f"{_on(same, clashing)}, {claim}." for claim, same in by_claim.items())
+    title = " ".join(f"{_on(same, clashing)}, {claim}." for claim, same in by_claim.items())
+    if len(by_claim) > MOST_CLAIMS or len(title) > LONGEST_TITLE:
+        return _over_all([card.group for card in cards])
+    return title
 
 
 def _on(cards: Sequence[Card], clashing: Collection[str]) -> str:
@@ -224,16 +231,17 @@ def _on(cards: Sequence[Card], clashing: Collection[str]) -> str:
 
 def _over_all(groups: Sequence[GroupSummary]) -> str:
     """Return the geometric mean over groups of each cell's speed relative to their reference."""
-    means = overall.means(groups)
+    reference, compared = overall.comparable(groups)
+    means = overall.means(compared)
     if not means:
-        return f"{len(groups)} groups were raced; they have no cells in common."
-    reference = overall.reference(groups)
+        return f"{len(groups)} groups were raced, each with an answer of its own."
     texts = []
     for mean in means:
         ratio = f"{factor(mean.comparison.ratio)} {interval(mean.comparison)}"
         texts.append(f"{_name(mean.cell, mean.group)} {ratio}")
+    count = f"{len(compared)} of {len(groups)}" if len(compared) < len(groups) else len(groups)
     return (
-        f"Over {len(groups)} groups, by geometric mean, relative to {reference}: "
+        f"Over {count} groups, by geometric mean, relative to {reference}: "
         f"{', '.join(texts)} as fast."
     )
 

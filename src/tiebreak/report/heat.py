@@ -181,7 +181,8 @@ def _averages(groups: Sequence[GroupSummary], columns: Sequence[str]) -> list[He
         return []
     rows = []
     for probe in dict.fromkeys(str(group.cells[0].cell["probe"]) for group in groups):
-        averaged = [group for group in groups if group.cells[0].cell["probe"] == probe]
+        of_probe = [group for group in groups if group.cells[0].cell["probe"] == probe]
+        _, averaged = overall.comparable(of_probe)
         means = overall.means(averaged) if len(averaged) >= LEAST_AVERAGED else []
         if means:
             rows.append(_average_row(probe, averaged, means, columns))

@@ -43,7 +43,7 @@ def notes(answer: Answer) -> Iterator[str]:
         more = ""
         if answer.command:
             about = f" ({answer.command_about})" if answer.command_about else ""
-            more = f" More is told by: {answer.command}{about}"
+            more = f" To see more: {answer.command}{about}"
         yield answer.limits + more
     if answer.controls:
         yield answer.controls

@@ -23,10 +23,14 @@ class Mean(NamedTuple):
     """Without a bootstrap: blocks are those of the group with the fewest."""
 
 
-def reference(groups: Sequence[GroupSummary]) -> str:
-    """Return the label of the reference that all groups share; empty if they share none."""
-    labels = {cell.label for g in groups if (cell := g.find(g.reference)) and not cell.barred}
-    return labels.pop() if len(labels) == 1 else ""
+def comparable(groups: Sequence[GroupSummary]) -> tuple[str, list[GroupSummary]]:
+    """Return the label of the reference that most groups have, and these groups."""
+    by_reference: dict[str, list[GroupSummary]] = {}
+    for group in groups:
+        cell = group.find(group.reference)
+        if cell and not cell.barred:
+            by_reference.setdefault(cell.label, []).append(group)
+    return max(by_reference.items(), key=lambda item: len(item[1]), default=("", []))
 
 
 def means(groups: Sequence[GroupSummary]) -> list[Mean]:
@@ -34,9 +38,12 @@ def means(groups: Sequence[GroupSummary]) -> list[Mean]:
 
     ln ratio = the mean over groups of ln ratio; its standard error is sqrt(sum of squared errors) /
     groups, with Welch and Satterthwaite's degrees of freedom. It is about these groups, not about
-    others that might have been chosen. Empty if the groups share no reference.
+    others that might have been chosen.
+
+    Args:
+      groups: groups with one reference, see `comparable`; fewer than two have no mean.
     """
-    if len(groups) < 2 or not reference(groups):
+    if len(groups) < 2:
         return []
     by_label = [
         {c.label: c for c in group.cells if c.comparison and not c.barred} for group in groups
