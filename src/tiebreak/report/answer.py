@@ -282,7 +282,7 @@ def _lead_text(group: GroupSummary, stands: Standing, short: bool) -> str:
     if stands.confidence == "LIKELY":
         return f"{names} {are} probably fastest, {lead}{ends}"
     if short:
-        return f"it is not certain who is fastest ({names} came out first)"
+        return "it is not certain who is fastest"
     return f"{names} came out first, {lead}{ends}, but more runs have to show who is fastest"
 
 
