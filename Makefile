@@ -15,7 +15,7 @@ HEADERS := import sysconfig, os; h = sysconfig.get_paths()["include"]; exit(not 
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help bench gpu-bench gpu-suites test test-all lint format verify compiler clean-venv
+.PHONY: help bench gpu-bench gpu-suites test test-all tables lint format verify compiler clean-venv
 
 help:  ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' $(MAKEFILE_LIST) | expand -t 20
@@ -41,6 +41,9 @@ test: $(VENV)/.tiebreak-dev compiler  ## install, run the tests (slow ones: a sa
 
 test-all: $(VENV)/.tiebreak-dev compiler  ## install, run every test, also every slow one (more than an hour)
 	@$(PY) -m pytest -q $(TEST_ARGS) --slow-all
+
+tables: $(VENV)/.tiebreak-dev  ## make the tables of README.md and results/ anew from the records
+	@$(PY) -m tiebreak.report.documents README.md $(wildcard results/README.md results/*/README.md)
 
 verify: $(VENV)/.tiebreak-all compiler  ## install, prove that the frameworks compute the same numbers
 	@$(VENV)/bin/tiebreak verify

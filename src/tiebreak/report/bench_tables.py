@@ -1,0 +1,325 @@
+"""Tables of documents that are made from benchmark records."""
+
+from __future__ import annotations
+
+import functools
+import json
+import re
+import statistics
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tiebreak.bench.manager.store import RECORDS, read_records, read_suite
+from tiebreak.bench.suite.plan import Cell
+from tiebreak.core.errors import UsageError
+from tiebreak.core.text import plural
+from tiebreak.report import cross_tables, phrases
+from tiebreak.report.formatting import DASH, measured_time, ratio, share, si
+from tiebreak.report.markdown import escape, table
+from tiebreak.stats.ratios import summarize
+from tiebreak.stats.summaries import CellSummary, GroupSummary
+
+STALE = "stale.toml"
+"""File below results/ that lists the folders measured with other source than today's."""
+
+BRIDGE = ", bridge"
+"""End of the label of a row that reaches a device engine through the bridge."""
+
+Options = Mapping[str, str]
+
+
+class StaleFolder(NamedTuple):
+    """A results folder that was measured with other source than today's, and why that is kept."""
+
+    folder: str
+    """Relative to results/; stands for all folders in it that have no entry of their own."""
+    sources: tuple[str, ...]
+    """Digests of source in its records; empty texts for records of schema 1."""
+    reason: str
+
+
+def stale_folders(results: Path) -> list[StaleFolder]:
+    """Return the accepted stale folders, as results/stale.toml lists them."""
+    path = results / STALE
+    if not path.is_file():
+        return []
+    rows = tomllib.loads(path.read_text(encoding="utf-8"))["folders"]
+    return [StaleFolder(row["folder"], tuple(row["sources"]), row["reason"]) for row in rows]
+
+
+def find_stale(entries: Sequence[StaleFolder], folder: str) -> StaleFolder | None:
+    """Return the entry that a folder belongs to: its own, or that of the nearest one above."""
+    above = [e for e in entries if folder == e.folder or folder.startswith(f"{e.folder}/")]
+    return max(above, key=lambda entry: len(entry.folder), default=None)
+
+
+def measured_folders(results: Path) -> list[str]:
+    """Return the folders below `results` that hold records of benchmarks, relative to it."""
+    return sorted(str(path.parent.relative_to(results)) for path in results.rglob(RECORDS))
+
+
+def recorded_source(folder: Path) -> str:
+    """Return the digest of the source that a folder was measured with; empty for schema 1."""
+    machine = [r["machine"] for r in read_records(folder) if r["kind"] == "machine"][-1]
+    return machine.get("source", "")
+
+
+def race(results: Path, paths: Sequence[str], options: Options) -> Iterator[str]:
+    """Yield a race: a row for each cell, a column for each group, fastest of the first group first.
+
+    Options: `probe` and `group` (a pattern) select groups, `reference` names what ratios are
+    relative to, `value` is time (default), rate, thousand (seconds per 1000 units) or none.
+    """
+    folder = results / _only(paths)
+    groups = _groups(folder, options.get("reference"))
+    chosen = [g for g in groups if _is_chosen(g, options) and any(c.visits for c in g.cells)]
+    if not chosen:
+        raise UsageError(f"no group of {folder} fits {dict(options)}")
+    shown = options.get("value", "time")
+
+    labels = list(dict.fromkeys(_label(cell) for group in chosen for cell in group.cells))
+    rows = []
+    for label in labels:
+        cells = [next((c for c in group.cells if _label(c) == label), None) for group in chosen]
+        pairs = zip(cells, chosen, strict=True)
+        rows.append([escape(label), *(_entry(cell, group, shown) for cell, group in pairs)])
+    yield from table(["", *map(escape, _headings(chosen))], rows)
+    yield ""
+    yield f"{_unit(chosen, shown)} {_about(folder)}"
+
+
+def _is_chosen(group: GroupSummary, options: Options) -> bool:
+    probes = options.get("probe", "").split(",")
+    fits = not options.get("probe") or group.cells[0].cell["probe"] in probes
+    return fits and bool(re.search(options.get("group", ""), group.group))
+
+
+def _label(cell: CellSummary) -> str:
+    """Return a cell's label without its loop, so that one row has the cell of each group."""
+    return cell.label.removesuffix(BRIDGE)
+
+
+def _entry(cell: CellSummary | None, group: GroupSummary, shown: str) -> str:
+    """Return a cell as `6.17 s, 1.31× [1.24, 1.39] (fused)`; barred ones name their flags."""
+    if cell is None:
+        return ""
+    if not cell.seconds_per_unit:
+        return escape(cell.failures[0].reason) if cell.failures else DASH
+    values = {
+        "time": measured_time(cell.seconds_per_unit),
+        "rate": si(cell.units_per_s or 0.0),
+        "thousand": si(1000 * cell.seconds_per_unit),
+        "none": "",
+    }
+    if cell.cell_id == group.reference:
+        speed = "reference"
+    else:
+        speed = ratio(cell.comparison) if cell.comparison else ""
+    text = ", ".join(filter(None, (values[shown], speed)))
+    loop = phrases.name(cell).removeprefix(_label(cell)).removeprefix(" · ").removeprefix(", ")
+    text += f" ({loop})" if loop else ""
+    return f"{text} ⚑ {', '.join(map(escape, cell.barred))}" if cell.barred else text
+
+
+def _headings(groups: Sequence[GroupSummary]) -> list[str]:
+    """Return the titles of groups, with their units where these differ."""
+    titles = phrases.titles(groups)
+    if len({group.unit for group in groups}) == 1:
+        return titles
+    pairs = zip(titles, groups, strict=True)
+    return [f"{title}, per {group.unit.removesuffix('s')}" for title, group in pairs]
+
+
+def _unit(groups: Sequence[GroupSummary], shown: str) -> str:
+    """Return a sentence that says what the entries of a race are."""
+    units = dict.fromkeys(group.unit for group in groups)
+    unit = next(iter(units)) if len(units) == 1 else "units"
+    values = {
+        "time": f"Median time per {unit.removesuffix('s')}, and",
+        "rate": f"{unit.capitalize()} per second, and".replace("Env ", "Environment "),
+        "thousand": f"Median seconds per 1000 {unit}, and",
+        "none": "",
+    }
+    start = f"{values[shown]} speed as a ratio to the reference with its 95 % interval.".strip()
+    return start[0].upper() + start[1:]
+
+
+def _about(folder: Path) -> str:
+    """Return how a folder was measured: its command, number of blocks, day and commit."""
+    suite, records = read_suite(folder), _records(folder)
+    visits = [r for r in records if r["kind"] == "visit" and r["block"] >= 0]
+    blocks = len({r["block"] for r in visits})
+    day, commit = records[0]["at"][:10], suite.get("commit", "")
+    parts = [f"`{_command(suite)}`", plural(blocks, "block"), day, f"commit {commit[:7]}"]
+    return f"{', '.join(parts)}."
+
+
+def _command(suite: Mapping[str, Any]) -> str:
+    """Return the command that measured a folder, without its --out."""
+    command = suite.get("command") or f"tiebreak run {suite['suite']} --scale {suite['scale']}"
+    return re.sub(r" --out \S+", "", command)
+
+
+def cross(results: Path, paths: Sequence[str], options: Options) -> Iterator[str]:
+    """Yield the tables across groups whose titles fit the pattern `title`."""
+    folder = results / _only(paths)
+    tables = cross_tables.cross_tables(_groups(folder, options.get("reference")))
+    for one in tables:
+        if not re.search(options.get("title", ""), one.title):
+            continue
+        yield f"**{escape(one.title)}**"
+        yield ""
+        rows = [list(map(escape, row)) for row in one.rows]
+        yield from table(list(map(escape, one.headings)), rows, "l" + "r" * (len(one.headings) - 1))
+        yield ""
+    yield _about(folder)
+
+
+def folders(results: Path, paths: Sequence[str], options: Options) -> Iterator[str]:
+    """Yield when and with what each folder below a machine's was measured.
+
+    The canaries say how fast the machine was; the last column, what has changed since.
+    """
+    machine = _only(paths)
+    stale = stale_folders(results)
+    rows = []
+    for name in measured_folders(results):
+        records = _records(results / name)
+        if not name.startswith(f"{machine}/") or not any(r["kind"] == "visit" for r in records):
+            continue
+        if "self-test" in name:
+            continue
+        loops = [r["values_s"] for r in records if r["kind"] == "canary"]
+        canaries = [measured_time(statistics.median(x[key] for x in loops)) for key in loops[0]]
+        commit = read_suite(results / name).get("commit", "")[:7]
+        entry = find_stale(stale, name)
+        since = entry.reason if entry else "nothing"
+        day = records[0]["at"][:10]
+        label = name.removeprefix(f"{machine}/")
+        rows.append([f"{escape(label)}/", day, commit, *canaries, escape(since)])
+    keys = [escape(key.replace("_", " ")) for key in loops[0]]
+    heads = ["folder", "measured", "commit", *(f"canary: {key}" for key in keys), "changed since"]
+    yield from table(heads, rows, "lllrrl")
+
+
+def selftest(results: Path, paths: Sequence[str], options: Options) -> Iterator[str]:
+    """Yield the latest result of every check of some self-test folders."""
+    rows = []
+    for path in paths:
+        latest = {r["row"]: r for r in _records(results / path) if r["kind"] == "selftest"}
+        for name, record in latest.items():
+            passed = {True: "passed", False: "**failed**", None: "skipped"}[record["passed"]]
+            day = record["at"][:10]
+            rows.append([escape(name), passed, escape(record["detail"]), day])
+    yield from table(["check", "", "result", "measured"], rows)
+
+
+def certificates(results: Path, paths: Sequence[str], options: Options) -> Iterator[str]:
+    """Yield what certificates cover, and how many of their checks failed."""
+    rows = []
+    for path in paths:
+        content = json.loads((results / path).read_text(encoding="utf-8"))
+        checks = content["rows"]
+        modes = len({(row["framework"], row["mode"]) for row in checks})
+        failed = sum(not row["ok"] for row in checks)
+        rows.append(
+            [
+                escape(Path(path).name),
+                escape(", ".join(content["algorithms"])),
+                str(modes),
+                escape(", ".join(dict.fromkeys(row["precision"] for row in checks))),
+                str(len(checks)),
+                str(failed),
+                str(content["seed"]),
+                content["created_at"][:10],
+            ]
+        )
+    heads = ["file", "algorithms", "modes", "precisions", "checks", "failed", "seed", "made"]
+    yield from table(heads, rows, "lllllrrr")
+
+
+def turns(results: Path, paths: Sequence[str], options: Options) -> Iterator[str]:
+    """Yield ratios of two variants that took turns: median and quartiles of the file's turns."""
+    content = json.loads((results / _only(paths)).read_text(encoding="utf-8"))
+    if isinstance(content, list):
+        ratios = {
+            f"{case['task']}, {case['num_envs']} environments": [
+                turn["2"] / turn["1"] for turn in case["steps_per_s"]
+            ]
+            for case in content
+        }
+    else:
+        seconds, base = content["seconds_per_call"], options["base"]
+        ratios = {name: [turn[base] / turn[name] for turn in seconds] for name in seconds[0]}
+    rows = []
+    for name, values in ratios.items():
+        low, middle, high = statistics.quantiles(values, n=4)
+        rows.append([escape(name), f"{middle:.2f}× [{low:.2f}, {high:.2f}]", str(len(values))])
+    yield from table(["", "speed: median and quartiles", "turns"], rows, "lrr")
+
+
+def medians(results: Path, paths: Sequence[str], options: Options) -> Iterator[str]:
+    """Yield the medians of files of JSON lines: a row for each file, a column for each `field`."""
+    names = options["fields"].split(",")
+    rows = []
+    for path in sorted(results.glob(_only(paths))):
+        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        values = [f"{statistics.median(line[name] for line in lines):.0f}" for name in names]
+        alone = statistics.median(line["alone"] / line["together"] for line in lines)
+        rows.append([escape(path.stem), *values, share(alone)])
+    heads = ["µs a round", *names, "alone ÷ together"]
+    yield from table(heads, rows, "l" + "r" * (len(heads) - 1))
+
+
+def last_lines(results: Path, paths: Sequence[str], options: Options) -> Iterator[str]:
+    """Yield the last lines of files of JSON lines: a row for each file, a column for each field."""
+    names = options["fields"].split(",")
+    rows = []
+    for path in sorted(results.glob(_only(paths))):
+        line = json.loads(path.read_text(encoding="utf-8").splitlines()[-1])
+        rows.append([escape(path.stem), *(f"{line[name]:.4g}".replace("-", "−") for name in names)])
+    yield from table(["", *map(escape, names)], rows, "l" + "r" * len(names))
+
+
+def samples(results: Path, paths: Sequence[str], options: Options) -> Iterator[str]:
+    """Yield the medians of JSON files with lists of samples in ms, by name."""
+    rows, heads = [], [""]
+    for path in sorted(results.glob(_only(paths))):
+        found = json.loads(path.read_text(encoding="utf-8"))["samples_ms"]
+        heads = ["ms", *found]
+        rows.append([escape(path.stem), *(f"{statistics.median(x):.3g}" for x in found.values())])
+    yield from table(heads, rows, "l" + "r" * (len(heads) - 1))
+
+
+def _only(paths: Sequence[str]) -> str:
+    if len(paths) != 1:
+        raise UsageError(f"this kind of table takes one folder or file, got {list(paths)}")
+    return paths[0]
+
+
+@functools.lru_cache(maxsize=64)
+def _records(folder: Path) -> list[dict]:
+    return read_records(folder)
+
+
+@functools.lru_cache(maxsize=64)
+def _groups(folder: Path, reference: str | None) -> list[GroupSummary]:
+    """Return the summaries of a folder's groups, in the order of its suite."""
+    order = [Cell.from_json(cell).group for cell in read_suite(folder).get("cells", [])]
+    groups = summarize(_records(folder), reference)
+    return sorted(groups, key=lambda g: order.index(g.group) if g.group in order else len(order))
+
+
+KINDS = {
+    "race": race,
+    "cross": cross,
+    "folders": folders,
+    "selftest": selftest,
+    "certificates": certificates,
+    "turns": turns,
+    "medians": medians,
+    "last-line": last_lines,
+    "samples": samples,
+}
