@@ -433,17 +433,23 @@ def make_runtime(
 
 def make_raw_agent(algorithm_name: str, spec: EnvSpec, config: Any, runtime: Any) -> Agent:
     """Return an agent's functions as they are written: not compiled, on the runtime's arrays."""
-    row = algorithm(algorithm_name)
+    algorithm(algorithm_name)
     config = reference_config(algorithm_name, spec) if config is None else config
     config = config_module(algorithm_name).check(config)
     module = load(IMPLEMENTATIONS[algorithm_name, runtime.framework])
-    build = runtime.build()
-    if build.network_dtype and not row.bfloat16:
+    require_precision(algorithm_name, runtime.precision)
+    return module.make_agent(spec, config, runtime.build())
+
+
+def require_precision(algorithm_name: str, precision: str) -> None:
+    """Raise UsageError if an algorithm's networks cannot compute in a precision."""
+    if precision not in PRECISIONS:
+        raise unknown("precision", precision, PRECISIONS)
+    if precision == "bfloat16" and not algorithm(algorithm_name).bfloat16:
         raise UsageError(
-            f"{algorithm_name} has no precision {build.network_dtype!r} (it is there for "
+            f"{algorithm_name} has no precision 'bfloat16' (it is there for "
             f"{', '.join(algorithms_with('bfloat16'))}; valid here: float32, tf32)"
         )
-    return module.make_agent(spec, config, build)
 
 
 def make_agent(

@@ -440,7 +440,7 @@ def _break_even(group: GroupSummary, times: Sequence[TrainingTime]) -> str:
         if eager.cell.cell["mode"] != "eager":
             continue
         for compiled in times:
-            same = compiled.cell.cell["framework"] == eager.cell.cell["framework"]
+            same = _program(compiled.cell) == _program(eager.cell)
             if not same or compiled is eager:
                 continue
             saved_s = (eager.steady_s - compiled.steady_s) / MILLION
@@ -454,6 +454,11 @@ def _break_even(group: GroupSummary, times: Sequence[TrainingTime]) -> str:
                     f"{compiled.name} pays after {si(units)} {group.unit} ({spent} of training)."
                 )
     return " ".join(text[0].upper() + text[1:] for text in texts)
+
+
+def _program(cell: CellSummary) -> tuple[str, str]:
+    """Return framework and precision, in which cells that are compared for their mode agree."""
+    return str(cell.cell["framework"]), str(cell.cell.get("precision", "float32"))
 
 
 def _limits(groups: Sequence[GroupSummary]) -> str:
@@ -499,22 +504,22 @@ def _controls(groups: Sequence[GroupSummary]) -> str:
     """Return how pairs of identical programs came out: they should be equal."""
     ratios: dict[str, list[float]] = {}
     for group in groups:
-        by_framework = {
-            str(c.cell["framework"]): c
+        by_program = {
+            _program(c): c
             for c in group.cells
             if c.cell.get("loop") == "fused"
             and c.seconds_per_unit
             and c.cell["mode"] == FRAMEWORKS[c.cell["framework"]].default_mode
         }
-        for name, cell in by_framework.items():
-            twin = by_framework.get(FRAMEWORKS[name].same_program_as)
+        for (name, precision), cell in by_program.items():
+            twin = by_program.get((FRAMEWORKS[name].same_program_as, precision))
             if twin is not None:
                 pair = f"{FRAMEWORKS[twin.cell['framework']].title} and {FRAMEWORKS[name].title}"
                 ratios.setdefault(pair, []).append(_relative(cell, twin))
     texts = []
     for pair, values in ratios.items():
         low, high = f"{min(values):.2f}×", f"{max(values):.2f}×"
-        span = low if len(values) == 1 else f"{low} to {high} in {len(values)} groups"
+        span = low if len(values) == 1 else f"{low} to {high} in {len(values)} pairs"
         texts.append(f"{pair} run the same program and came out {span}, where 1 is right.")
     return f"Control: {' '.join(texts)}" if texts else ""
 

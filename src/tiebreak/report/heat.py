@@ -122,10 +122,15 @@ def _by_column(group: GroupSummary) -> dict[str, CellSummary]:
     """Return cells by framework and mode, or by label where two of them share a mode."""
     modes = [f"{c.cell['framework']} {c.cell['mode']}" for c in group.cells]
     return {
-        mode if mode in c.label and modes.count(mode) == 1 else c.label: c
+        mode if _is_named_by(c, mode) and modes.count(mode) == 1 else c.label: c
         for mode, c in zip(modes, group.cells, strict=True)
         if c.visits
     }
+
+
+def _is_named_by(cell: CellSummary, mode: str) -> bool:
+    """Return True if framework and mode say all that tells a cell from others of its row."""
+    return mode in cell.label and not cell.cell.get("precision_varies")
 
 
 def _table(groups: Sequence[GroupSummary], names: Mapping[tuple[str, str], str]) -> HeatTable:
@@ -210,7 +215,7 @@ def _average_row(
 
 def _column(cell: CellSummary, columns: Sequence[str]) -> str:
     mode = f"{cell.cell['framework']} {cell.cell['mode']}"
-    return mode if mode in columns else cell.label
+    return mode if mode in columns and _is_named_by(cell, mode) else cell.label
 
 
 def tasks(groups: Sequence[GroupSummary]) -> list[str]:

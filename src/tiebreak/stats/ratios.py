@@ -338,6 +338,7 @@ def _reference(cells: Sequence[CellSummary], name: str | None) -> str | None:
             name not in _names(c),
             bool(c.barred),
             c.cell["framework"] != "torch",
+            c.cell.get("precision", "float32") != "float32",
             c.label,
         ),
     )

@@ -181,8 +181,8 @@ def test_a_list_makes_a_race_for_each_combination(tmp_path):
 
 def test_a_race_has_the_suites_settings_unless_it_sets_its_own(tmp_path):
     second = "[[races]]\n" + RACE + 'precision = "tf32"\n'
-    plan = load(tmp_path, 'precision = "bfloat16"\n' + MINIMAL + second)
-    assert {cell.precision for cell in plan.cells} == {"bfloat16", "tf32"}
+    plan = load(tmp_path, 'precision = "float64"\n' + MINIMAL + second)
+    assert {cell.precision for cell in plan.cells} == {"float64", "tf32"}
 
 
 def test_a_setting_may_fit_one_kind_of_actions_only(tmp_path):
@@ -207,11 +207,13 @@ def test_the_example_is_a_suite_and_no_built_in_one():
 
 
 def test_the_race_in_the_documents_loads(tmp_path):
-    race, versions = blocks("toml", "docs/benchmarks.md")
+    race, versions, precisions = blocks("toml", "docs/benchmarks.md")
     plan = load(tmp_path, MINIMAL.partition("[[races]]")[0] + race)
     assert len(plan.groups()) == 3 * 2 * 2 * 2
     plan = load(tmp_path, MINIMAL.partition("[[races]]")[0] + versions)
     assert {cell.label for cell in plan.cells} == {"torch compile", "torch compile @ torch-2.12"}
+    plan = load(tmp_path, MINIMAL.partition("[[races]]")[0] + precisions)
+    assert (len(plan.cells), len(plan.groups())) == (4, 1)
 
 
 def test_every_built_in_suite_says_what_it_is():

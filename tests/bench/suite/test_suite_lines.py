@@ -32,6 +32,20 @@ LOCATED = {
     "unknown loop 'fast'": (MINIMAL.replace('"torch"', '"torch", loop = "fast"'), 7),
     "label takes a string": (MINIMAL.replace('"torch"', '"torch", label = ["a"]'), 7),
     "size is set for a race": (MINIMAL.replace('"torch"', '"torch", size = "m"'), 7),
+    "unknown precision 'bf16'; did you mean 'bfloat16'": (
+        MINIMAL.replace('"nnx"', '"nnx", precision = "bf16"'), 7,
+    ),
+    "precision takes a string, got 16": (MINIMAL.replace('"nnx"', '"nnx", precision = 16'), 7),
+    "ppo has no precision 'bfloat16' (it is there for fasttd3": (
+        MINIMAL.replace('"nnx"', '"nnx", precision = "bfloat16"'), 7,
+    ),
+    "dqn has no precision 'bfloat16'": (
+        MINIMAL + 'algorithm = ["fasttd3", "dqn"]\nprecision = "bfloat16"', 9,
+    ),
+    "precision is a list of the race's": (
+        MINIMAL.replace('"nnx"', '"nnx", precision = "tf32"')
+        + 'precision = ["float32", "float64"]', 7,
+    ),
     "unknown size 'xl'": ('\nsize = "xl"\n' + MINIMAL, 2),
     "unknown cache 'hot'": (MINIMAL + 'cache = ["warm",\n"hot"]', 9),
     "device takes a string, got 0": (MINIMAL + "device = 0", 8),

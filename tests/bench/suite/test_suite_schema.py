@@ -97,7 +97,8 @@ def test_every_file_of_ours_is_valid(path):
 
 BEYOND = ("has no mode", "loop 'fused' needs", "names a cell twice", "with other settings",
           "setting 'gama'", "num_envs is set by", "must divide", "not TOML", "takes float",
-          "that rise", "is set by size", "belongs to the scale")  # fmt: skip
+          "that rise", "is set by size", "has no precision",
+          "is a list of the race's", "belongs to the scale")  # fmt: skip
 """What only the loader knows: which mode belongs to whom, what contradicts what."""
 
 

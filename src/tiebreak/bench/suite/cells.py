@@ -49,8 +49,12 @@ AXES = ("task", "num_envs", "agents", *DEFAULTS)
 """Settings of a race that may be lists: there is one race for each combination."""
 
 RACE_KEYS = ("name", *AXES, "scales", "probes", "rows", "config", *SCALES)
-ROW_KEYS = ("framework", "mode", "loop", "label", "config", "contestant", "packages", "python")
+ROW_KEYS = (
+    "framework", "mode", "loop", "precision", "label", "config", "contestant", "packages", "python",
+)  # fmt: skip
 
+ROWS = '[{ framework = "torch" }]'
+"""Rows of a race as an example for errors."""
 
 VENV_FOLDERS = ("bin", ".venv", "venv")
 """Folders of an interpreter that do not tell environments apart."""
@@ -71,7 +75,8 @@ class Row(NamedTuple):
 
     table: Table
     fields: dict[str, Any]
-    """Fields of its cells: framework, mode, loop, label, config, python, a contestant's own."""
+    """Fields of its cells: framework, mode, loop, precision, label, config, python, a contestant's
+    own."""
 
 
 def hidden_sizes(size: str) -> dict[str, Any]:
@@ -103,12 +108,27 @@ def read_race(suite: Table, race: Table, scale: str) -> Iterator[PlacedCell]:
         for index, value in enumerate(values):
             with table.at(key, index):
                 _check_setting(key, value)
+    table = race if "precision" in race.values else suite
+    for algorithm, precision in itertools.product(axes["algorithm"], axes["precision"]):
+        with table.at("precision"):
+            registry.require_precision(algorithm, precision)
+    if len(axes["precision"]) > 1:
+        _refuse_own_precisions(race)
 
     probes = _read_probes(race)
     name = race.text("name")
     for values in itertools.product(*axes.values()):
         settings = {**dict(zip(axes, values, strict=True)), "race": name}
         yield from _expand(race, probes, settings, scale)
+
+
+def _refuse_own_precisions(race: Table) -> None:
+    """Refuse rows with a precision of their own where there is a race for each precision."""
+    for row in race.tables("rows", ROWS):
+        if "precision" in row.values:
+            raise row.wrong(
+                "precision is a list of the race's: leave it out there, or in its rows", "precision"
+            )
 
 
 def _read_probes(race: Table) -> list[str]:
@@ -129,10 +149,13 @@ def _expand(
     race_config = _read_config(race_tables, settings)
     engine = Task.parse(settings["task"]).row
     rows = []
-    for table in race.tables("rows", '[{ framework = "torch" }]'):
-        fields = _read_row(table, engine)
+    for table in race.tables("rows", ROWS):
+        fields = {**_read_row(table, engine), "precision": _read_precision(table, settings)}
         fields["config"] = _read_config([*race_tables, (table, "config")], settings)
         rows.append(Row(table, fields))
+    if len({row.fields["precision"] for row in rows}) > 1:
+        settings = {**settings, "precision_varies": True}
+        rows = [row._replace(fields=_name_precision(row.fields)) for row in rows]
 
     for probe in probes:
         _check_probe(race, probe, settings["agents"], rows)
@@ -149,8 +172,23 @@ def _expand(
             yield PlacedCell(race, cell, race_config)
         else:
             for row in rows:
-                cell = Cell(**settings, **row.fields, probe=probe)
+                cell = Cell(**{**settings, **row.fields}, probe=probe)
                 yield PlacedCell(row.table, cell, race_config)
+
+
+def _read_precision(row: Table, settings: Mapping[str, Any]) -> str:
+    """Return the precision of a row: its own, or the race's."""
+    precision = row.text("precision", settings["precision"])
+    if "precision" in row.values:
+        with row.at("precision"):
+            registry.require_precision(settings["algorithm"], precision)
+    return precision
+
+
+def _name_precision(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of a row with its precision in the label."""
+    label, precision = fields["label"], fields["precision"]
+    return {**fields, "label": label if precision in label else f"{label}, {precision}"}
 
 
 def _check_probe(race: Table, name: str, agents: int, rows: Sequence[Row]) -> None:
@@ -248,7 +286,7 @@ def _check_config(algorithm: str, task: str, settings: Mapping[str, Any]) -> Non
 def _read_row(row: Table, engine: registry.Engine) -> dict[str, Any]:
     """Return the fields of a row's cells; those that it does not set are its framework's best."""
     for key in AXES:
-        if key in row.values:
+        if key in row.values and key not in ROW_KEYS:
             raise row.wrong(f"{key} is set for a race: its rows are compared with one another", key)
     row.check_keys("row key", ROW_KEYS)
     python = row.text("python")

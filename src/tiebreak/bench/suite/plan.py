@@ -1,7 +1,8 @@
 """Data types of a resolved suite: cells, how much to measure, and the order of runs.
 
 A *cell* is one combination of everything that a suite varies. A *group* is a set of cells that are
-equal in all but framework, mode, the kind of loop and the environment: only these are compared. A
+equal in all but framework, mode, the kind of loop, and what their labels name: only these are
+compared. A
 *run* is one process; it measures one cell or, where a scale shares processes, all probes of one
 row. An *interleaving* is a set of runs that sample in turns, and a *block* runs every cell once.
 """
@@ -51,10 +52,19 @@ class Cell:
     """Packages that a contestant imports."""
     python: str = ""
     """Interpreter of another environment in which it runs, as the suite gives it; empty: ours."""
+    precision_varies: bool = False
+    """The rows of its race differ in precision: labels name it, and the group's name does not."""
 
     def to_json(self) -> dict[str, Any]:
         """Return every field; optional ones only if set, so that ids of older cells stay valid."""
-        optional = {"race": "", "agents": 1, "contestant": "", "packages": (), "python": ""}
+        optional = {
+            "race": "",
+            "agents": 1,
+            "contestant": "",
+            "packages": (),
+            "python": "",
+            "precision_varies": False,
+        }
         values = asdict(self)
         return {k: v for k, v in values.items() if k not in optional or v != optional[k]}
 
@@ -75,12 +85,14 @@ class Cell:
         """Name of its group, e.g. `ppo · gymnax/CartPole-v1 · train · num_envs 4`.
 
         Values that differ from the defaults (float32, size s, cpu, warm) are appended, then the
-        race.
+        race. The precision is left out where the rows of the race differ in it.
         """
         names = [self.algorithm, self.task, self.probe, f"num_envs {self.num_envs}"]
         if self.probe == "population":
             names.append(f"agents {self.agents}")
         defaults = {"precision": "float32", "size": "s", "device": "cpu", "cache": "warm"}
+        if self.precision_varies:
+            del defaults["precision"]
         for key, default in defaults.items():
             if getattr(self, key) != default:
                 names.append(str(getattr(self, key)))

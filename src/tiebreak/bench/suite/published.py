@@ -18,7 +18,8 @@ UNITS = ("s per 1000 updates", "ms per call", "calls per s", "times as fast")
 """Units of published values; our results are converted to them (report/published.py)."""
 
 PLACES = (
-    "algorithm", "framework", "mode", "task", "num_envs", "size", "probe", "race", "label",
+    "algorithm", "framework", "mode", "precision", "task", "num_envs", "size", "probe", "race",
+    "label",
 )  # fmt: skip
 """Properties by which a value names its cells; each one value, or a list of several."""
 

@@ -185,6 +185,11 @@ def _row() -> Schema:
             "type": "string",
             "enum": list(LOOPS),
         },
+        "precision": {
+            "description": "Precision of this row alone, to compare precisions: label names it.",
+            "type": "string",
+            "enum": list(registry.PRECISIONS),
+        },
         "label": _described(
             STRING, "The row's name in tables; if left out, framework, mode and config."
         ),

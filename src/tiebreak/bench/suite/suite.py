@@ -123,7 +123,8 @@ def _check_groups(cells: Sequence[PlacedCell]) -> None:
                 f"the suite names a cell twice ({cell.group}, {cell.label}): give a row a label"
             )
         ids.add(cell.id)
-        if configs.setdefault(cell.group, race_config) != race_config:
+        settings = (race_config, cell.precision_varies)
+        if configs.setdefault(cell.group, settings) != settings:
             raise table.wrong(
                 f"an earlier race is {cell.group!r} too, with other settings: give a race a name"
             )
