@@ -168,28 +168,21 @@ def _describe_probes() -> str:
 def _row() -> Schema:
     modes = dict.fromkeys(mode for row in registry.FRAMEWORKS.values() for mode in row.modes)
     properties = {
-        "framework": {
-            "description": "One of the sibling implementations.",
-            "type": "string",
-            "enum": list(registry.FRAMEWORKS),
-        },
-        "mode": {
-            "description": "How the framework runs the code; `tiebreak list` names the modes of "
-            "each. If left out, the fastest on a CPU.",
-            "type": "string",
-            "enum": list(modes),
-        },
-        "loop": {
-            "description": "host: driven by Python; fused: one compiled program, with JAX on a "
-            "device engine. If left out, fused where it can be.",
-            "type": "string",
-            "enum": list(LOOPS),
-        },
-        "precision": {
-            "description": "Precision of this row alone, to compare precisions: label names it.",
-            "type": "string",
-            "enum": list(registry.PRECISIONS),
-        },
+        "framework": _one_of(registry.FRAMEWORKS, "One of the sibling implementations."),
+        "mode": _one_of(
+            modes,
+            "How the framework runs the code; `tiebreak list` names the modes of each. If left "
+            "out, the fastest on a CPU.",
+        ),
+        "loop": _one_of(
+            LOOPS,
+            "host: driven by Python; fused: one compiled program, with JAX on a device engine. If "
+            "left out, fused where it can be.",
+        ),
+        "precision": _one_of(
+            registry.PRECISIONS,
+            "Precision of this row alone, to compare precisions. Labels name it then.",
+        ),
         "label": _described(
             STRING, "The row's name in tables; if left out, framework, mode and config."
         ),
@@ -217,11 +210,10 @@ def _published() -> dict[str, Schema]:
         "what": _described(TEXT, "Its name at its source."),
         "value": POSITIVE,
         "plus_minus": POSITIVE,
-        "over": {
-            "description": "With unit 'times as fast': the framework that it is compared with.",
-            "type": "string",
-            "enum": list(registry.FRAMEWORKS),
-        },
+        "over": _one_of(
+            registry.FRAMEWORKS,
+            "With unit 'times as fast': the framework that it is compared with.",
+        ),
         **{
             key: _one_or_list({"type": "integer"} if key == "num_envs" else STRING)
             for key in published.PLACES
@@ -260,6 +252,10 @@ def _table(properties: Mapping[str, Schema], required: Iterable[str] = ()) -> Sc
 
 def _array(items: Schema, description: str, **limits: int) -> Schema:
     return {"description": description, "type": "array", **limits, "items": items}
+
+
+def _one_of(names: Iterable[str], description: str) -> Schema:
+    return _described({"type": "string", "enum": list(names)}, description)
 
 
 def _choice(names: Iterable[str], description: str) -> Schema:
