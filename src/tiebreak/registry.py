@@ -237,6 +237,8 @@ class Engine(NamedTuple):
     """Array libraries that it cannot be imported without; the import guard lets them in."""
     simulators: tuple[str, ...] = ()
     """Simulators that it uses beside its packages, as distributions on the package index."""
+    user_modules: bool = False
+    """True if `module:name` names a task that a user's own module registers."""
     shareable: bool = False
     """True if processes can share the steps of its environments (envs/subprocess_env.py)."""
 
@@ -249,6 +251,7 @@ ENGINES = {
         extra="gymnasium",
         examples=("gymnasium/HalfCheetah-v4", "gymnasium/CartPole-v1"),
         simulators=("mujoco",),
+        user_modules=True,
         shareable=True,
     ),
     "gymnax": Engine(

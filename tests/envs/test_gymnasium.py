@@ -13,6 +13,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from tiebreak import make_env
 from tiebreak.core.errors import MissingDependency, UsageError
 from tiebreak.core.seeding import derive
+from tiebreak.envs import user_modules
 
 
 class Count(gymnasium.Env):
@@ -192,3 +193,69 @@ def test_the_list_of_tasks_holds_what_can_work():
     listed = gymnasium_engine.tasks()
     assert {"CartPole-v1", "HalfCheetah-v4", "HalfCheetah-v5", "Cut-v0"} <= set(listed)
     assert not {"HalfCheetah-v3", "FrozenLake-v1"} & set(listed)
+
+
+FLAT = """
+import gymnasium, numpy as np
+class Grid(gymnasium.Env):
+    observation_space = gymnasium.spaces.Box(-1, 1, (3,), np.float32)
+    action_space = gymnasium.spaces.Discrete(2)
+    def reset(self, *, seed=None, options=None):
+        import helper_of_test
+        return helper_of_test.start(), {}
+    def step(self, action):
+        return np.zeros(3, np.float32), 1.0, False, False, {}
+"""
+
+
+@pytest.mark.parametrize(
+    "entry", ["'flat_of_test:Grid'", "lambda: __import__('flat_of_test').Grid()"]
+)
+def test_an_environment_in_several_files_of_the_working_folder(tmp_path, monkeypatch, entry):
+    (tmp_path / "flat_of_test.py").write_text(FLAT)
+    (tmp_path / "helper_of_test.py").write_text(
+        "import numpy\ndef start():\n    return numpy.ones(3, numpy.float32)\n"
+    )
+    (tmp_path / "names_of_test.py").write_text(
+        f"import gymnasium\ngymnasium.register('Flat-v0', {entry})\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    path = list(sys.path)
+    try:
+        env = make_env("gymnasium/names_of_test:Flat-v0", 2, 0)
+        assert env.reset().tolist() == [[1.0] * 3] * 2
+    finally:
+        for module in ("flat_of_test", "helper_of_test", "names_of_test"):
+            sys.modules.pop(module, None)
+        gymnasium.registry.pop("Flat-v0", None)
+    assert sys.path == path
+
+
+def test_workers_find_modules_where_the_command_was_started(tmp_path, monkeypatch):
+    (tmp_path / "elsewhere_of_test.py").write_text("import gymnasium\n")
+    monkeypatch.setenv(user_modules.FOLDER, str(tmp_path))
+    assert user_modules.import_module("elsewhere_of_test").__file__.startswith(str(tmp_path))
+    sys.modules.pop("elsewhere_of_test")
+
+
+def test_environments_that_were_made_are_closed_when_a_later_one_cannot_be():
+    closed = []
+
+    class Scarce(gymnasium.Env):
+        observation_space = gymnasium.spaces.Box(-1, 1, (3,), np.float32)
+        action_space = gymnasium.spaces.Discrete(2)
+        made = 0
+
+        def __init__(self):
+            Scarce.made += 1
+            if Scarce.made > 2:
+                raise gymnasium.error.Error("no more of them")
+
+        def close(self):
+            closed.append(self)
+            raise OSError("a close that fails must not hide the reason")
+
+    gymnasium.register("Scarce-v0", Scarce)
+    with pytest.raises(UsageError, match="no more of them"):
+        make_env("gymnasium/Scarce-v0", 4, 0)
+    assert len(closed) == 2

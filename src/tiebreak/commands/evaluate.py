@@ -32,6 +32,11 @@ def parser() -> Parser:
     out.add_argument("--seed", type=int, help="of the environments; else the training's")
     out.add_argument("--task", help="another task with the same shapes; else the training's")
     out.add_argument("--device", default="cpu")
+    out.add_argument(
+        "--allow-import",
+        action="store_true",
+        help="import the module of the environment that the policy's file names",
+    )
     out.add_json()
     return out
 
@@ -48,6 +53,7 @@ def run(args: argparse.Namespace) -> int:
         seed=args.seed,
         task=args.task,
         device=args.device,
+        allow_import=args.allow_import,
     )
     if args.json:
         print_json(result._asdict())

@@ -13,14 +13,14 @@ import sys
 from typing import Any
 
 from tiebreak import registry
-from tiebreak.core.process_env import affinity
+from tiebreak.core.process_env import SAFE, affinity
 
 TIME_LIMIT_S = 120
 
 
 def run_in_subprocess(framework: str) -> dict[str, Any]:
     """Return devices, threads, matmul_precision and blas, from a fresh interpreter; or an error."""
-    command = [sys.executable, "-m", "tiebreak.commands.framework_info", framework]
+    command = [sys.executable, *SAFE, "-m", "tiebreak.commands.framework_info", framework]
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
     try:
         done = subprocess.run(

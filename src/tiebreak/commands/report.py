@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from tiebreak.commands.options import Parser
+from tiebreak.core.files import refuse_input
 
 
 def parser() -> Parser:
@@ -52,6 +53,7 @@ def run(args: argparse.Namespace) -> int:
     from tiebreak.report.assets import write_assets
     from tiebreak.report.html import read_page, write_page
 
+    refuse_input(Path(args.output), [Path(d) for d in args.directories])
     page = read_page([Path(d) for d in args.directories], args.reference)
     print(write_page(page, Path(args.output)))
     if args.assets:

@@ -6,13 +6,20 @@ import ast
 import dataclasses
 import hashlib
 import json
+import math
 import typing
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
 from tiebreak.core.errors import UsageError, unknown
+from tiebreak.core.text import quoted
 
 C = TypeVar("C")
+
+LARGEST = 1e18
+"""Numbers of settings lie within ± this: counts of 64 bits, and no infinity or NaN."""
+LONGEST_TEXT = 1000
+"""Texts of more characters are no numbers."""
 
 
 def to_dict(config: Any) -> dict[str, Any]:
@@ -76,8 +83,10 @@ def override(config: C, values: Mapping[str, Any]) -> C:
 
 def _coerce(key: str, value: Any, hint: Any) -> Any:
     origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if hasattr(value, "dtype") and getattr(value, "shape", None) == ():
+        value = value.item()  # a scalar of NumPy
     if origin is typing.Literal:
-        if value not in args:
+        if not isinstance(value, str) or value not in args:
             raise unknown(f"value for {key}", str(value), args)
         return value
     parsed = _parse(value) if isinstance(value, str) and hint is not str else value
@@ -85,18 +94,30 @@ def _coerce(key: str, value: Any, hint: Any) -> Any:
         items = parsed if isinstance(parsed, (tuple, list)) else (parsed,)
         return tuple(_coerce(key, item, args[0]) for item in items)
     if hint is float and isinstance(parsed, int) and not isinstance(parsed, bool):
-        parsed = float(parsed)
+        parsed = _to_float(parsed)
     if hint is int and isinstance(parsed, float) and parsed.is_integer():
         parsed = int(parsed)  # 5e5 steps
     if type(parsed) is not hint:
-        raise UsageError(f"{key} takes {hint.__name__}, got {value!r}")
+        raise UsageError(f"{key} takes {hint.__name__}, got {quoted(value)}")
+    if hint in (int, float) and not -LARGEST <= parsed <= LARGEST:
+        raise UsageError(f"{key} is {quoted(value)}; it must be a number below {LARGEST:.0e}")
     return parsed
+
+
+def _to_float(number: int) -> float:
+    """Return a whole number as a float; infinity if it is larger than any."""
+    try:
+        return float(number)
+    except OverflowError:
+        return math.inf
 
 
 def _parse(text: str) -> Any:
     if text.lower() in ("true", "false"):
         return text.lower() == "true"
+    if len(text) > LONGEST_TEXT:
+        return text
     try:
         return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
+    except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
         return text

@@ -6,13 +6,34 @@ started them.
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterator
 
 INHERITED = (
     "CC", "CXX", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "LD_LIBRARY_PATH", "PATH", "SYSTEMROOT",
     "TZ", "VIRTUAL_ENV",
 )  # fmt: skip
 """Variables that every worker inherits: compilers, locale, library and executable paths."""
+
+
+SAFE = ("-P",)
+"""Option of Python for every child: the folder that it is started in is not searched for modules.
+A user may have a `random.py` or a `torch.py` of their own there."""
+
+
+@contextlib.contextmanager
+def safe_children() -> Iterator[None]:
+    """Give children that are started inside, by multiprocessing too, the effect of SAFE."""
+    old = os.environ.get("PYTHONSAFEPATH")
+    os.environ["PYTHONSAFEPATH"] = "1"
+    try:
+        yield
+    finally:
+        if old is None:
+            del os.environ["PYTHONSAFEPATH"]
+        else:
+            os.environ["PYTHONSAFEPATH"] = old
 
 
 def inherited_variables(*more: str) -> dict[str, str]:

@@ -29,6 +29,12 @@ def one_line(value: Any) -> str:
     return " ".join(str(value).split())
 
 
+def quoted(value: Any, most: int = 200) -> str:
+    """Return what a user has given, as Python would write it, cut at `most` characters."""
+    text = repr(value)
+    return text if len(text) <= most else f"{text[:most]}… ({len(text)} characters)"
+
+
 def nan_to_null(value: Any) -> Any:
     """Return `value` with NaN and infinities, which JSON cannot represent, replaced by None.
 

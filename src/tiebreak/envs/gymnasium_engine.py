@@ -7,10 +7,7 @@ without its merging of info dictionaries, which costs 10 to 30 % of a step.
 from __future__ import annotations
 
 import contextlib
-import importlib
 import importlib.util
-import os
-import sys
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any
@@ -23,7 +20,7 @@ from tiebreak.core.prefixes import Arrays, add_prefix, strip_prefix
 from tiebreak.core.seeding import derive
 from tiebreak.core.text import one_line
 from tiebreak.core.types import Array, EnvSpec, EnvStep
-from tiebreak.envs import gymnasium_state
+from tiebreak.envs import gymnasium_state, user_modules
 from tiebreak.envs.base import HostEnv
 from tiebreak.envs.mujoco_advice import without_advice
 
@@ -33,8 +30,16 @@ SUPPORTED = "Box observations with Discrete or bounded Box actions"
 class GymnasiumEnv(HostEnv):
     """N environments of one Gymnasium id, stepped one after the other; observations are float32."""
 
-    def __init__(self, envs: list[gymnasium.Env], spec: EnvSpec, seed: int, first: int = 0):
+    def __init__(
+        self,
+        envs: list[gymnasium.Env],
+        spec: EnvSpec,
+        seed: int,
+        first: int = 0,
+        from_module: bool = False,
+    ):
         self.spec, self.num_envs, self._envs = spec, len(envs), envs
+        self._from_module = from_module
         self._seeds = [derive(seed, "env", first + i) for i in range(len(envs))]
         self._obs_shape = (len(envs), *spec.observation_shape)
         self._rows = _action_rows(envs[0].action_space)
@@ -42,8 +47,9 @@ class GymnasiumEnv(HostEnv):
     def reset(self) -> np.ndarray:
         """Start every environment again from its own seed."""
         obs = np.empty(self._obs_shape, np.float32)
-        for i, env in enumerate(self._envs):
-            obs[i] = env.reset(seed=self._seeds[i])[0]
+        with user_modules.searched(self._from_module):
+            for i, env in enumerate(self._envs):
+                obs[i] = env.reset(seed=self._seeds[i])[0]
         return obs
 
     def step(self, action: Array) -> EnvStep:
@@ -92,15 +98,20 @@ def make(name: str, num_envs: int, seed: int, first: int = 0) -> GymnasiumEnv:
     supported; MissingDependency when the environment needs a package that is not there.
     """
     row = _find(name)
-    with _quiet(str(row.entry_point)):
-        env = _construct(name, row)
+    from_module = ":" in name
+    envs: list[gymnasium.Env] = []
+    with _quiet(str(row.entry_point)), user_modules.searched(from_module):
         try:
-            spec = _env_spec(name, env)
-        except UsageError:
-            env.close()
+            envs.append(_construct(name, row))
+            spec = _env_spec(name, envs[0])
+            while len(envs) < num_envs:
+                envs.append(_construct(name, row))
+        except BaseException:
+            for env in envs:
+                with contextlib.suppress(Exception):  # the first error is the one to report
+                    env.close()
             raise
-        envs = [env, *(_construct(name, row) for _ in range(num_envs - 1))]
-    return GymnasiumEnv(envs, spec, seed, first)
+    return GymnasiumEnv(envs, spec, seed, first, from_module)
 
 
 def tasks() -> list[str]:
@@ -149,17 +160,13 @@ def _find(name: str) -> Any:
 
 def _import(name: str, module: str) -> None:
     """Import a user's module, also from the folder that the command was started in."""
-    folder = os.getcwd()
-    sys.path.append(folder)
     try:
-        importlib.import_module(module)
+        user_modules.import_module(module)
     except ImportError as error:
         raise UsageError(
-            f"task 'gymnasium/{name}': importing {module!r} failed: {error}; install it or start "
-            "in the folder that holds it"
+            f"task 'gymnasium/{name}': importing {module!r} failed: {error}; install it, or start "
+            f"in the folder that holds it (this was started in {user_modules.started_in()!r})"
         ) from error
-    finally:
-        sys.path.remove(folder)
 
 
 def _construct(name: str, row: Any) -> gymnasium.Env:

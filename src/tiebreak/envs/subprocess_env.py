@@ -19,6 +19,7 @@ import numpy as np
 from tiebreak import registry
 from tiebreak.core.errors import EnvironmentFailed, UsageError
 from tiebreak.core.prefixes import Arrays, add_prefix, strip_prefix
+from tiebreak.core.process_env import safe_children
 from tiebreak.core.types import Array, EnvStep
 from tiebreak.envs.base import HostEnv
 from tiebreak.envs.subprocess_worker import describe_part, serve, slot_bytes, slots
@@ -49,7 +50,7 @@ class ProcessesEnv(HostEnv):
             arguments = theirs, memory, engine, name, num_envs, seed, part
             # Daemons: whatever ends this process, none of them stays.
             self._processes.append(context.Process(target=serve, args=arguments, daemon=True))
-            with _uninterrupted():
+            with _uninterrupted(), safe_children():
                 self._processes[-1].start()
             self._pipes.append(ours)
             theirs.close()

@@ -47,6 +47,11 @@ class Task:
         return f"{self.name}@{self.physics}" if self.physics else self.name
 
     @property
+    def module(self) -> str:
+        """Module of a user's own that making the environment imports; empty if there is none."""
+        return self.name.rpartition(":")[0] if self.row.user_modules else ""
+
+    @property
     def row(self) -> registry.Engine:
         """Row of the engine in registry.ENGINES."""
         return registry.ENGINES[self.engine]

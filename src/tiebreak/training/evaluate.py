@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -41,11 +42,13 @@ def evaluate(
     task: str | None = None,
     precision: str = "float32",
     device: str = "cpu",
+    allow_import: bool = False,
 ) -> EvalResult:
     """Run the policy in `directory` (a training run) for `episodes` episodes without noise.
 
     `framework`, `task` and `seed` default to those of the training, whose final evaluation is then
-    repeated. Raises UsageError for a folder that is not a run, or a task that does not fit.
+    repeated. A module that only the policy's file names is imported with `allow_import` alone.
+    Raises UsageError for a folder that is not a run, or a task that does not fit.
     """
     if episodes < 1:
         raise UsageError(f"episodes is {episodes}; it must be at least 1")
@@ -54,6 +57,8 @@ def evaluate(
     framework = framework or str(stored.get("framework"))
     trained_on = Task.parse(str(stored.get("task")))
     chosen = trained_on if task is None else Task.parse(task)
+    if task is None and not allow_import:
+        _refuse_import(chosen, directory)
     seed = int(stored.get("seed", 0)) if seed is None else seed
     mode = check_settings(
         policy.algorithm, framework, chosen, mode=mode, precision=precision, seed=seed
@@ -71,6 +76,15 @@ def evaluate(
         mode=mode,
         seed=seed,
     )
+
+
+def _refuse_import(task: Task, directory: str | Path) -> None:
+    """Refuse to import a module that a file names, and the user does not."""
+    if task.module and task.module not in sys.modules:
+        raise UsageError(
+            f"the policy in {str(directory)!r} names an environment in the module {task.module!r}, "
+            f"whose code would run: name the task yourself (--task {task}), or add --allow-import"
+        )
 
 
 def _run_policy(

@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 
 from tiebreak import registry
-from tiebreak.core.process_env import inherited_variables
+from tiebreak.core.process_env import SAFE, inherited_variables
 from tiebreak.verify.case import cases_of
 from tiebreak.verify.compare import ErrorTable
 from tiebreak.verify.worker import Request
@@ -41,7 +41,7 @@ def _run(request: Request, result: Path, log: Path) -> str:
     """Start a worker, wait, end its process group; return an error message, or ""."""
     env = inherited_variables("PYTHONPATH", "TMPDIR")
     env |= {"CUDA_VISIBLE_DEVICES": "", "JAX_PLATFORMS": "cpu", "TF_CPP_MIN_LOG_LEVEL": "2"}
-    command = [sys.executable, "-m", "tiebreak.verify.worker"]
+    command = [sys.executable, *SAFE, "-m", "tiebreak.verify.worker"]
     with log.open("wb") as output:
         process = subprocess.Popen(
             [*command, json.dumps(request._asdict()), str(result)],

@@ -255,6 +255,8 @@ class Manager:
         """
         settings = self.plan.settings
         self.runner.append("machine", machine=self.runner.machine)
+        if modules := self.plan.modules():
+            self.progress.say(f"the suite's environments import: {', '.join(modules)}")
         self._find_certificate()
         if settings.budget_s is None:
             self._certify()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import os
 import secrets
 import shutil
@@ -17,7 +18,7 @@ from tiebreak.bench.machine import environment
 from tiebreak.bench.machine.availability import required_packages, why_unavailable
 from tiebreak.bench.machine.fingerprint import fingerprint
 from tiebreak.bench.manager.interleave import run_interleaved
-from tiebreak.bench.manager.store import Store, hold, read_records, read_suite
+from tiebreak.bench.manager.store import Store, hold, read_records, read_run_id
 from tiebreak.bench.manager.worker_process import Worker
 from tiebreak.bench.record import Result, empty_result
 from tiebreak.bench.suite import estimate
@@ -42,7 +43,7 @@ class Runner:
             self.machine["environments"] = self.environments
             self.fingerprint = digest({"ours": self.fingerprint, "others": self.environments})
         self.cpus = affinity()
-        self.run_id = read_suite(folder)["run_id"]
+        self.run_id = read_run_id(folder)
         self.store = Store(folder)
 
         records = read_records(folder)
@@ -254,7 +255,7 @@ def _make_temporary(prefix: str) -> tuple[Path, Callable[[], None]]:
     Folders of killed managers are removed: nobody holds their locks any more. A copy of a results
     folder that is being filled has a folder and a lock of its own.
     """
-    for old in Path(tempfile.gettempdir()).glob(f"{prefix}*"):
+    for old in Path(tempfile.gettempdir()).glob(f"{glob.escape(prefix)}*"):
         with contextlib.suppress(UsageError), hold(old):
             shutil.rmtree(old, ignore_errors=True)
     folder, lock = Path(tempfile.mkdtemp(prefix=prefix)), contextlib.ExitStack()

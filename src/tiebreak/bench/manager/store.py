@@ -22,6 +22,7 @@ from tiebreak.core.errors import UsageError
 
 RECORDS, SUITE, TORN = "records.jsonl", "suite.json", "records.torn"
 NAME = re.compile(r"[A-Za-z0-9._-]{1,80}")
+RUN_ID = re.compile(r"[0-9a-f]{16}")
 
 
 class Log(NamedTuple):
@@ -189,6 +190,20 @@ def _records_file(path: Path) -> Path:
     if not file.is_file():
         raise UsageError(f"{str(path)!r} is not a results folder: it has no {RECORDS} ({hint})")
     return file
+
+
+def read_run_id(folder: str | Path) -> str:
+    """Return the run_id of a results folder: 16 hexadecimal digits.
+
+    It becomes part of folder names. Raises UsageError for any other text, which no version wrote.
+    """
+    run_id = read_suite(folder).get("run_id")
+    if not isinstance(run_id, str) or not RUN_ID.fullmatch(run_id):
+        raise UsageError(
+            f"{Path(folder) / SUITE} is damaged: its run_id is {str(run_id)[:80]!r}, not 16 "
+            "hexadecimal digits; use another --out"
+        )
+    return run_id
 
 
 def read_suite(folder: str | Path) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from tiebreak.bench.machine.fingerprint import fixed_variables
 from tiebreak.bench.suite.plan import Job
 from tiebreak.core.process_env import inherited_variables
+from tiebreak.envs import user_modules
 
 
 def worker_environment(job: Job, folder: Path, cache: Path, other: bool = False) -> dict[str, str]:
@@ -21,6 +22,7 @@ def worker_environment(job: Job, folder: Path, cache: Path, other: bool = False)
         **fixed_variables(job.threads),
         "PYTHONHASHSEED": str(job.hash_seed),
         "PYTHONPATH": _python_path(other),
+        user_modules.FOLDER: user_modules.started_in(),
         "TMPDIR": temporary,
         "XDG_CACHE_HOME": temporary,
         "TORCHINDUCTOR_CACHE_DIR": str(cache / "inductor"),

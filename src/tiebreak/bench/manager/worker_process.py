@@ -22,6 +22,7 @@ from tiebreak.bench.manager.reaper import end_group, has_ended
 from tiebreak.bench.manager.worker_env import worker_environment
 from tiebreak.bench.record import Result, check_result, one_line
 from tiebreak.bench.suite.plan import Job
+from tiebreak.core.process_env import SAFE
 
 JOB_FILE = "job.json"
 """Name of the file with the worker's job, in its folder."""
@@ -158,7 +159,7 @@ class Worker:
         fds = result_fd, self._clock.worker_fd
         module = "tiebreak.bench.worker.main"
         return subprocess.Popen(
-            [self.python or sys.executable, "-m", module, JOB_FILE, *map(str, fds)],
+            [self.python or sys.executable, *SAFE, "-m", module, JOB_FILE, *map(str, fds)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

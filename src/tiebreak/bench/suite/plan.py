@@ -234,6 +234,10 @@ class Plan:
     published: tuple[Mapping[str, Any], ...] = ()
     """Tables published by others (suite/published.py), shown beside the results."""
 
+    def modules(self) -> list[str]:
+        """Return the names of the users' own modules that its environments import."""
+        return sorted({Task.parse(cell.task).module for cell in self.cells} - {""})
+
     def groups(self) -> dict[str, list[str]]:
         """Return group -> ids of its cells, in the suite's order."""
         groups: dict[str, list[str]] = {}

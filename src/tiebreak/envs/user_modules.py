@@ -1,0 +1,46 @@
+"""Modules of users' own environments, found in the folder that the command was started in, too.
+
+The folder is searched last, and only while such an environment is imported, made or reset for the
+first time: no file in it can replace a module of Python or of a package.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import sys
+from collections.abc import Iterator
+from types import ModuleType
+
+FOLDER = "TIEBREAK_STARTED_IN"
+"""Variable that names the folder to workers, which run in another one."""
+
+
+@contextlib.contextmanager
+def searched(wanted: bool = True) -> Iterator[None]:
+    """Search the folder that the command was started in for modules, last, inside.
+
+    wanted: False changes nothing, for environments that name no module.
+    """
+    if not wanted:
+        yield
+        return
+    folder = started_in()
+    sys.path.append(folder)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(ValueError):  # the module may have removed it
+            sys.path.remove(folder)
+
+
+def import_module(name: str) -> ModuleType:
+    """Import a module, also from the folder that the command was started in."""
+    with searched():
+        return importlib.import_module(name)
+
+
+def started_in() -> str:
+    """Return the folder that the user's command was started in."""
+    return os.environ.get(FOLDER) or os.getcwd()
