@@ -8,6 +8,7 @@ Only the command's own module is imported, and no framework until the command ne
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import sys
 import tempfile
@@ -47,6 +48,9 @@ Set TIEBREAK_DEBUG=1 to see the traceback of unexpected errors."""
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return the exit status."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and not stream.encoding.lower().startswith("utf"):
+            stream.reconfigure(errors="replace")  # `?` for signs that it does not have
     try:
         return _dispatch(list(sys.argv[1:] if argv is None else argv))
     except UsageError as error:

@@ -6,7 +6,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from tiebreak import registry
-from tiebreak.commands.options import Parser, print_json
+from tiebreak.commands.options import Parser, print_json, stdout_for_json
 
 if TYPE_CHECKING:
     from tiebreak.training.evaluate import EvalResult
@@ -45,16 +45,17 @@ def run(args: argparse.Namespace) -> int:
     """Evaluate and print the returns."""
     from tiebreak.training.evaluate import evaluate
 
-    result = evaluate(
-        args.directory,
-        framework=args.framework,
-        mode=args.mode,
-        episodes=args.episodes,
-        seed=args.seed,
-        task=args.task,
-        device=args.device,
-        allow_import=args.allow_import,
-    )
+    with stdout_for_json(args.json):
+        result = evaluate(
+            args.directory,
+            framework=args.framework,
+            mode=args.mode,
+            episodes=args.episodes,
+            seed=args.seed,
+            task=args.task,
+            device=args.device,
+            allow_import=args.allow_import,
+        )
     if args.json:
         print_json(result._asdict())
         return 0

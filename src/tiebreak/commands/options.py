@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import shlex
+import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
@@ -50,6 +52,13 @@ class Parser(argparse.ArgumentParser):
     def add_json(self) -> None:
         """Add `--json`, for commands that print a table."""
         self.add_argument("--json", action="store_true", help="print JSON instead of a table")
+
+
+def stdout_for_json(wanted: bool) -> contextlib.AbstractContextManager[Any]:
+    """Keep stdout for the JSON document: what else is printed inside, as by an environment, goes to
+    stderr if `wanted`.
+    """
+    return contextlib.redirect_stdout(sys.stderr) if wanted else contextlib.nullcontext()
 
 
 def print_json(value: Any) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 
 from tiebreak import registry
 from tiebreak.core.errors import UsageError
+from tiebreak.core.jax_devices import require_devices
 from tiebreak.core.prefixes import Arrays
 from tiebreak.core.types import Array, EnvSpec, EnvStep, Tree
 from tiebreak.envs.task import Task
@@ -93,6 +94,8 @@ def make_env(task: str | Task, num_envs: int = 1, seed: int = 0, processes: int 
         raise UsageError(f"num_envs is {num_envs}; it must be at least 1")
     row = task.row
     registry.require_packages(f"engine {task.engine!r}", row.packages, row.extra)
+    if row.kind == "device":
+        require_devices()
     if processes == 1:
         return registry.load(row.module).make(task.engine_name, num_envs, seed)
 

@@ -9,6 +9,7 @@ import secrets
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from tiebreak import __version__
@@ -55,7 +56,7 @@ def run(
             only_option = f" --only {','.join(only)}" if only else ""
             raise Interrupted(
                 f"interrupted; {plural(len(done) + session.finished, 'check')} stored; continue "
-                f"with: tiebreak run {SUITE} --out {folder} --resume{only_option}"
+                f"with: tiebreak run {SUITE} --out {quote(str(folder))} --resume{only_option}"
             ) from None
         finally:
             session.store.close()
@@ -90,7 +91,7 @@ def _prepare(out: Path | None, scale: str | None, resume: bool) -> tuple[Path, d
         "commit": commit(),
         "created_at": utc_now(),
         "run_id": secrets.token_hex(8),
-        "command": f"tiebreak run {SUITE} --scale {scale} --out {folder}",
+        "command": f"tiebreak run {SUITE} --scale {scale} --out {quote(str(folder))}",
     }
     store.Store(folder).close()
     write_json(folder / store.SUITE, suite)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shlex
 import struct
 import zipfile
 import zlib
@@ -17,6 +18,8 @@ from typing import Any
 
 import numpy as np
 
+from tiebreak import registry
+from tiebreak.core.config import to_dict
 from tiebreak.core.errors import UsageError
 from tiebreak.core.files import open_atomic
 from tiebreak.core.prefixes import Arrays
@@ -112,7 +115,7 @@ def require_run(out: str | Path | None) -> Path:
     if result.is_file() and '"status": "ok"' in result.read_text(encoding="utf-8"):
         raise UsageError(
             f"the run in {str(out)!r} is complete: there is nothing to resume "
-            f"(`tiebreak evaluate {out}` runs its policy)"
+            f"(`tiebreak evaluate {shlex.quote(str(out))}` runs its policy)"
         )
     return folder
 
@@ -178,12 +181,15 @@ def _read_run_config(folder: Path) -> dict[str, Any]:
 
 def _require_same(folder: Path, stored: Mapping[str, Any], run_config: Mapping[str, Any]) -> None:
     pairs = [(name, stored.get(name), run_config[name]) for name in RUN_SETTINGS]
-    pairs += [(k, stored["config"].get(k), v) for k, v in run_config["config"].items()]
+    # A setting that an older version did not have is taken as its default, as policies are read.
+    defaults = to_dict(registry.config_module(run_config["algorithm"]).Config())
+    settings = {**defaults, **stored["config"]}
+    pairs += [(name, settings[name], now) for name, now in run_config["config"].items()]
     others = [f"{name} {was} (here {now})" for name, was, now in pairs if was != now]
     if others:
         raise UsageError(
             f"the run in {str(folder)!r} has other settings: {', '.join(others)}; go on with: "
-            f"{stored.get('command')} --out {folder} --resume"
+            f"{stored.get('command')} --out {shlex.quote(str(folder))} --resume"
         )
 
 

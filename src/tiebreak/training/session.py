@@ -362,7 +362,8 @@ class Session:
             resume = f"; go on with: {self.config['command']} --out {out} --resume"
         if has_policy:
             where = self.folder if self.policy_file == policy_files.POLICY else policy
-            return f"{after}; the policy so far is kept: `tiebreak evaluate {where}`{resume}"
+            use = f"`tiebreak evaluate {quote(str(where))}`"
+            return f"{after}; the policy so far is kept: {use}{resume}"
         if self._has_log:
             verb = "go on" if resume else "start again"
             return (

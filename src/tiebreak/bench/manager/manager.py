@@ -11,6 +11,7 @@ import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from tiebreak import __version__, registry
@@ -79,7 +80,7 @@ def run_suite(
     _check_device(device)
     plan = suites.load(suite, scale, secrets.randbelow(2**31) if seed is None else seed, device)
     folder = Path(out) if out else Path(RESULTS) / f"{plan.suite}-{stamp()}"
-    command = f"tiebreak run {suite} --scale {plan.scale} --out {folder}"
+    command = f"tiebreak run {quote(suite)} --scale {plan.scale} --out {quote(str(folder))}"
     command += f" --device {device}" if device else ""
     _run(plan, folder, command, device, resume=resume, subject=subject, progress=progress)
     return folder

@@ -88,7 +88,7 @@ class Table:
 def read(path: Path, shown: str) -> Table:
     """Read a TOML file and return its top table; `shown` is its name in messages."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise UsageError(f"cannot read suite {shown!r}: {error.strerror}") from error
     except UnicodeDecodeError as error:

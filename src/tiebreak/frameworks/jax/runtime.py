@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from tiebreak.core.errors import MissingDevice
+from tiebreak.core.jax_devices import require_devices
 from tiebreak.core.noise import Draw
 from tiebreak.core.off_policy import Explored, exploring_act
 from tiebreak.core.types import Agent, Array, Build, State, Tree
@@ -252,9 +253,10 @@ def _count_compilation(event: str, duration: float, **_: Any) -> None:
 
 
 def _find_device(name: str) -> Any:
+    platforms = require_devices()
     kind, _, index = name.removesuffix(":all").partition(":")
     try:
         return jax.devices({"gpu": "cuda"}.get(kind, kind))[int(index or 0)]
     except (RuntimeError, ValueError, IndexError) as error:
-        available = ", ".join(sorted({d.platform for d in jax.devices()} | {"cpu"}))
+        available = ", ".join(sorted({*platforms, "cpu"}))
         raise MissingDevice(f"JAX sees no device {name!r} here (it sees: {available})") from error
