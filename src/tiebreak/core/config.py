@@ -99,7 +99,7 @@ def _coerce(key: str, value: Any, hint: Any) -> Any:
         parsed = int(parsed)  # 5e5 steps
     if type(parsed) is not hint:
         raise UsageError(f"{key} takes {hint.__name__}, got {quoted(value)}")
-    if hint in (int, float) and not -LARGEST <= parsed <= LARGEST:
+    if isinstance(parsed, (int, float)) and not -LARGEST <= parsed <= LARGEST:
         raise UsageError(f"{key} is {quoted(value)}; it must be a number below {LARGEST:.0e}")
     return parsed
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -100,18 +100,28 @@ def make(name: str, num_envs: int, seed: int, first: int = 0) -> GymnasiumEnv:
     row = _find(name)
     from_module = ":" in name
     envs: list[gymnasium.Env] = []
-    with _quiet(str(row.entry_point)), user_modules.searched(from_module):
-        try:
+    with (
+        _quiet(str(row.entry_point)),
+        user_modules.searched(from_module),
+        _closed_after_an_error(envs),
+    ):
+        envs.append(_construct(name, row))
+        spec = _env_spec(name, envs[0])
+        while len(envs) < num_envs:
             envs.append(_construct(name, row))
-            spec = _env_spec(name, envs[0])
-            while len(envs) < num_envs:
-                envs.append(_construct(name, row))
-        except BaseException:
-            for env in envs:
-                with contextlib.suppress(Exception):  # the first error is the one to report
-                    env.close()
-            raise
     return GymnasiumEnv(envs, spec, seed, first, from_module)
+
+
+@contextlib.contextmanager
+def _closed_after_an_error(envs: Sequence[gymnasium.Env]) -> Iterator[None]:
+    """Close the environments that were made if an error is raised inside."""
+    try:
+        yield
+    except BaseException:
+        for env in envs:
+            with contextlib.suppress(Exception):  # the first error is the one to report
+                env.close()
+        raise
 
 
 def tasks() -> list[str]:

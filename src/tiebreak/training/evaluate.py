@@ -50,20 +50,16 @@ def evaluate(
     repeated. A module that only the policy's file names is imported with `allow_import` alone.
     Raises UsageError for a folder that is not a run, or a task that does not fit.
     """
-    if episodes < 1:
-        raise UsageError(f"episodes is {episodes}; it must be at least 1")
     policy = policy_files.load_policy(directory)
     stored = policy.metadata
     framework = framework or str(stored.get("framework"))
     trained_on = Task.parse(str(stored.get("task")))
     chosen = trained_on if task is None else Task.parse(task)
-    if task is None and not allow_import:
-        _refuse_import(chosen, directory)
+    _check_request(episodes, chosen, directory, allow_import or task is not None)
     seed = int(stored.get("seed", 0)) if seed is None else seed
     mode = check_settings(
         policy.algorithm, framework, chosen, mode=mode, precision=precision, seed=seed
     )
-
     runtime = registry.make_runtime(framework, mode, precision, device)
     returns = _run_policy(policy, runtime, chosen, trained_on, episodes, seed)
     return EvalResult(
@@ -78,9 +74,11 @@ def evaluate(
     )
 
 
-def _refuse_import(task: Task, directory: str | Path) -> None:
-    """Refuse to import a module that a file names, and the user does not."""
-    if task.module and task.module not in sys.modules:
+def _check_request(episodes: int, task: Task, directory: str | Path, may_import: bool) -> None:
+    """Refuse a wrong number of episodes, and to import a module that only a file names."""
+    if episodes < 1:
+        raise UsageError(f"episodes is {episodes}; it must be at least 1")
+    if task.module and task.module not in sys.modules and not may_import:
         raise UsageError(
             f"the policy in {str(directory)!r} names an environment in the module {task.module!r}, "
             f"whose code would run: name the task yourself (--task {task}), or add --allow-import"
