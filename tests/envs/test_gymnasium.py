@@ -238,6 +238,93 @@ def test_workers_find_modules_where_the_command_was_started(tmp_path, monkeypatc
     sys.modules.pop("elsewhere_of_test")
 
 
+class Simple(gymnasium.Env):
+    """Three steps, each with what `given` says; keeps the actions that it was given."""
+
+    observation_space = spaces.Box(-1, 1, (2,), np.float32)
+    action_space = spaces.Box(-1, 1, (2,), np.float32)
+    reward = 1.0
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.actions = []
+        return np.ones(2, np.float32), {}
+
+    def step(self, action):
+        self.actions.append(np.array(action))
+        action *= 2.0  # in place, as environments may
+        np.clip(action, -1, 1, out=action)
+        return np.ones(2, np.float32), self.reward, False, False, {}
+
+
+def simple(name, **attributes):
+    gymnasium.register(f"{name}-v0", type(name, (Simple,), attributes))
+    return make_env(f"gymnasium/{name}-v0", 2, 0)
+
+
+def test_an_environment_may_write_to_its_action_and_changes_no_other_s():
+    env = simple("Inplace")
+    env.reset()
+    action = np.full((2, 2), 0.25, np.float32)
+    action.flags.writeable = False  # as JAX's arrays are
+    for _ in range(2):
+        env.step(action)
+    for one in env._envs:
+        assert np.array(one.unwrapped.actions).tolist() == [[0.25, 0.25]] * 2
+    assert action[0, 0] == 0.25
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "dtype"),
+    [(-0.7, 0.4, np.float32), (-10.0, 0.6, np.float32), (0.1, 0.3, np.float64)],
+)
+def test_actions_stay_inside_the_box_in_its_own_type(low, high, dtype):
+    box = spaces.Box(np.array([low], dtype), np.array([high], dtype), dtype=dtype)
+    env = simple(f"Box{str(low).replace('.', '').replace('-', 'm')}", action_space=box)
+    env.reset()
+    above = np.nextafter(np.float32(high), np.float32(9), dtype=np.float32)
+    below = np.nextafter(np.float32(low), np.float32(-99), dtype=np.float32)
+    env.step(np.array([[above], [below]], np.float32))
+    env.step(np.array([[np.inf], [-np.inf]], np.float32))
+    for one, bound in zip(env._envs, (box.high, box.low), strict=True):
+        assert all(box.contains(action) for action in one.unwrapped.actions)
+        assert np.array(one.unwrapped.actions).tolist() == [bound.tolist()] * 2
+
+
+@pytest.mark.parametrize(("bound", "dtype"), [(3.4e38, np.float32), (1e100, np.float64)])
+def test_bounds_too_far_apart_for_float32_are_refused(bound, dtype):
+    with pytest.raises(UsageError, match=r"further apart than float32 can hold.*RescaleAction"):
+        simple(f"Far{np.dtype(dtype)}", action_space=spaces.Box(-bound, bound, (1,), dtype))
+
+
+@pytest.mark.parametrize("reward", [1.0, 1, True, np.float64(1), np.array([1.0]), np.array(1)])
+def test_a_reward_is_one_number_however_it_is_wrapped(reward):
+    env = simple(f"Reward{type(reward).__name__}{np.ndim(reward)}", reward=reward)
+    env.reset()
+    assert env.step(np.zeros((2, 2), np.float32)).reward.tolist() == [1.0, 1.0]
+
+
+@pytest.mark.parametrize("reward", [np.zeros(2), None, "1x", {}])
+def test_a_reward_that_is_no_number_is_named(reward):
+    env = simple(f"Odd{type(reward).__name__}", reward=reward)
+    env.reset()
+    with pytest.raises(UsageError, match=r"an environment's reward is .*: one number is needed"):
+        env.step(np.zeros((2, 2), np.float32))
+
+
+def test_a_close_that_raises_is_said_and_closes_the_others():
+    closed = []
+
+    def close(self):
+        closed.append(self)
+        raise AttributeError("no viewer")
+
+    env = simple("Viewer", close=close)
+    with pytest.warns(UserWarning, match="no viewer"):
+        env.close()
+    assert len(closed) == 2
+
+
 def test_environments_that_were_made_are_closed_when_a_later_one_cannot_be():
     closed = []
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
@@ -18,7 +19,7 @@ import numpy as np
 from tiebreak.core.errors import MissingDependency, UsageError, unknown
 from tiebreak.core.prefixes import Arrays, add_prefix, strip_prefix
 from tiebreak.core.seeding import derive
-from tiebreak.core.text import one_line
+from tiebreak.core.text import one_line, quoted
 from tiebreak.core.types import Array, EnvSpec, EnvStep
 from tiebreak.envs import gymnasium_state, user_modules
 from tiebreak.envs.base import HostEnv
@@ -60,7 +61,8 @@ class GymnasiumEnv(HostEnv):
         ended = []
         for i, row in enumerate(self._rows(action)):
             env = self._envs[i]
-            row_obs, reward[i], terminal, cut, _ = env.step(row)
+            row_obs, row_reward, terminal, cut, _ = env.step(row)
+            reward[i] = row_reward if type(row_reward) is float else _one_number(row_reward)
             if terminal or cut:
                 # Copied before the reset: an environment may reuse its observation's memory.
                 ended.append((i, np.array(row_obs, np.float32)))
@@ -87,7 +89,10 @@ class GymnasiumEnv(HostEnv):
     def close(self) -> None:
         """Close every environment."""
         for env in self._envs:
-            env.close()
+            try:
+                env.close()
+            except Exception as error:  # what was computed stands, and the others are closed
+                warnings.warn(f"close() of an environment raised {error!r}", stacklevel=2)
 
 
 def make(name: str, num_envs: int, seed: int, first: int = 0) -> GymnasiumEnv:
@@ -152,8 +157,27 @@ def _action_rows(space: gymnasium.Space) -> Callable[[Array], Any]:
         if start == 0:
             return lambda action: np.asarray(action).tolist()
         return lambda action: (np.asarray(action) + start).tolist()
-    shape, dtype = (-1, *space.shape), space.dtype  # type: ignore[misc]
-    return lambda action: np.asarray(action, dtype).reshape(shape)
+    assert isinstance(space, gymnasium.spaces.Box)
+    shape, dtype, low, high = (-1, *space.shape), space.dtype, space.low, space.high
+
+    def rows(action: Array) -> np.ndarray:
+        """Return a copy that environments may write to, within the bounds in the space's own type.
+
+        Rounding to another type, or in scaling to the bounds, can leave them by one unit.
+        """
+        own = np.array(action, dtype).reshape(shape)
+        np.maximum(own, low, out=own)
+        return np.minimum(own, high, out=own)
+
+    return rows
+
+
+def _one_number(reward: Any) -> float:
+    """Return a reward that may be an integer, or an array of one number."""
+    array = np.asarray(reward)
+    if array.size != 1 or array.dtype.kind not in "biuf":
+        raise UsageError(f"an environment's reward is {quoted(reward)}: one number is needed")
+    return float(array.reshape(()))
 
 
 def _find(name: str) -> Any:
@@ -199,6 +223,11 @@ def _env_spec(name: str, env: gymnasium.Env) -> EnvSpec:
         raise _unsupported(name, f"actions {action}", "TransformAction")
     if not action.is_bounded():
         raise _unsupported(name, f"unbounded actions {action}", "RescaleAction or ClipAction")
+    with np.errstate(over="ignore"):
+        span = action.high.astype(np.float32) - action.low.astype(np.float32)
+    if not np.isfinite(span).all():
+        far = f"actions {action}, whose bounds lie further apart than float32 can hold"
+        raise _unsupported(name, far, "RescaleAction")
     return EnvSpec.make(observation_shape=obs.shape, action_low=action.low, action_high=action.high)
 
 

@@ -97,9 +97,9 @@ class AgentSubject:
 
 def resolve_config(cell: Cell) -> Any:
     """Return the algorithm's settings of a cell: reference, size, and the suite's own settings."""
-    from tiebreak.envs.base import make_env
+    from tiebreak.envs.base import make_spec
 
-    spec = make_env(cell.task, 1, 0).spec
+    spec = make_spec(cell.task)
     reference = registry.reference_config(cell.algorithm, spec, cell.task)
     settings = {"num_envs": cell.num_envs, **hidden_sizes(cell.size), **cell.config}
     return override(reference, settings)
