@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from tiebreak.core.errors import EnvironmentFailed
 from tiebreak.core.prefixes import Arrays
 
 
@@ -25,7 +26,11 @@ class Episodes:
 
         Returns:
             Number of episodes, sum of their returns, sum of their lengths.
+
+        Raises EnvironmentFailed for a reward that is NaN or infinite.
         """
+        if not np.isfinite(reward).all():
+            self._refuse(reward, ended)
         episodes, return_sum, length_sum = 0, 0.0, 0
         for step_reward, step_ended in zip(reward, ended, strict=True):
             self._return += step_reward
@@ -37,6 +42,16 @@ class Episodes:
                 self._return[step_ended] = 0.0
                 self._length[step_ended] = 0
         return episodes, return_sum, length_sum
+
+    def _refuse(self, reward: np.ndarray, ended: np.ndarray) -> None:
+        """Raise EnvironmentFailed, with the place of the first reward that is no number."""
+        t, i = np.argwhere(~np.isfinite(reward))[0]
+        ends = np.flatnonzero(ended[:t, i])
+        step = t - ends[-1] if len(ends) else self._length[i] + t + 1
+        raise EnvironmentFailed(
+            f"the environment's reward is {reward[t, i]} in step {step} of an episode "
+            f"(environment {i}): rewards must be finite numbers"
+        )
 
     def dump(self) -> Arrays:
         """Return the episodes under way."""

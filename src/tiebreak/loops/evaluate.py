@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import warnings
 from typing import Any
 
 import numpy as np
 
 from tiebreak import registry
+from tiebreak.core.errors import EnvironmentFailed
 from tiebreak.core.seeding import derive
 from tiebreak.core.types import Agent, State
 from tiebreak.envs.base import DeviceEnv
@@ -17,6 +19,20 @@ from tiebreak.frameworks.runtime import Runtime
 
 CHUNK_STEPS = 128
 """Steps for which the randomness of device environments is drawn at once."""
+
+
+LONGEST_EPISODE = 30_000
+"""Steps after which an episode of an evaluation is cut: a greedy policy may never reach an end."""
+
+
+def warn_of_cut(cut: int, episodes: int) -> None:
+    """Warn that some episodes of an evaluation were cut."""
+    if cut:
+        warnings.warn(
+            f"{cut} of {episodes} evaluation episodes were cut after {LONGEST_EPISODE} steps, and "
+            "their returns: give the environment a time limit (max_episode_steps=…)",
+            stacklevel=3,
+        )
 
 
 class Evaluator:
@@ -57,7 +73,9 @@ class Evaluator:
         on_device = not isinstance(obs, np.ndarray)
         returns = np.zeros(env.num_envs)
         running = np.ones(env.num_envs, bool)
-        while running.any():
+        for step in range(LONGEST_EPISODE):
+            if not running.any():
+                break
             act = self._agent.act(state, obs, self._zero_noise)
             action = act.action if on_device else runtime.to_numpy(act).action
             out = env.step(action)
@@ -66,7 +84,14 @@ class Evaluator:
             outcome = (out.reward, out.terminated, out.truncated)
             reward, terminated, truncated = runtime.to_numpy(outcome) if on_device else outcome
             returns += np.where(running, reward, 0.0)
+            if not np.isfinite(returns).all():
+                episode = int(np.flatnonzero(~np.isfinite(returns))[0])
+                raise EnvironmentFailed(
+                    f"the environment's reward is {reward[episode]} in step {step + 1} of "
+                    f"evaluation episode {episode}: rewards must be finite numbers"
+                )
             running &= ~(terminated | truncated)
+        warn_of_cut(int(running.sum()), env.num_envs)
         return returns.tolist()
 
     def close(self) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from tiebreak.core.errors import EnvironmentFailed
 from tiebreak.core.prefixes import Arrays, add_prefix, strip_prefix
 from tiebreak.core.seeding import derive
 from tiebreak.core.types import Agent, Array, Tree
@@ -61,6 +62,20 @@ class HostLoop(Loop):
         self._episodes.load(strip_prefix("episodes", arrays))
         self._obs = self._to_env_side(arrays["obs"])
         return True
+
+    def _check_observations(self, obs: Array) -> None:
+        """Raise EnvironmentFailed for observations [T, N, …] that are NaN or infinite.
+
+        Those of device engines stay on the device, unseen.
+        """
+        if self._on_device or np.isfinite(obs).all():
+            return
+        t, i, *_ = np.argwhere(~np.isfinite(obs))[0]
+        value = next(v for v in np.ravel(obs[t, i]) if not np.isfinite(v))
+        raise EnvironmentFailed(
+            f"the environment's observation holds {value} (environment {i}, within "
+            f"{len(obs)} steps of training step {self.steps}): observations must be finite numbers"
+        )
 
     def _to_env_side(self, array: np.ndarray) -> Array:
         """Return a NumPy array in the form that the environment's own arrays have."""

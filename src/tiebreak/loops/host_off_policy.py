@@ -133,6 +133,8 @@ class HostOffPolicy(HostLoop):
 
     def _ended_episodes(self, rounds: list[Transition]) -> tuple[int, float, int]:
         """Sum up the episodes that ended in an iteration; reads the device once."""
+        for transitions in rounds:
+            self._check_observations(transitions.next_obs)
         outcomes = tuple((x.reward, x.terminated, x.truncated) for x in rounds)
         if self._on_device:
             outcomes = self.runtime.to_numpy(outcomes)

@@ -38,6 +38,7 @@ class HostOnPolicy(HostLoop):
 
     def run(self) -> Progress:
         batch, noise = self._rollout()
+        self._check_observations(batch.obs)
         self.state, metrics = self.agent.step(self.state, batch, noise)
         self.updates += self.config.updates_per_iteration
 

@@ -14,7 +14,7 @@ from tiebreak.envs.base import DeviceEnv
 from tiebreak.envs.jax_state import chunk_key, env_keys
 from tiebreak.envs.policy_observation import make_env_for
 from tiebreak.envs.task import Task
-from tiebreak.loops.evaluate import CHUNK_STEPS
+from tiebreak.loops.evaluate import CHUNK_STEPS, LONGEST_EPISODE, warn_of_cut
 from tiebreak.loops.fused_population import Population
 from tiebreak.loops.population_vmap import shardings, stack_trees, vmap_agents
 
@@ -36,16 +36,18 @@ class PopulationEvaluator:
 
     def returns(self, state: State) -> list[list[float]]:
         """Return the undiscounted return of each agent in each environment, from its start."""
-        return jax.device_get(self._evaluate(state, self._keys)[1]).tolist()
+        returns, running = jax.device_get(self._evaluate(state, self._keys)[1])
+        warn_of_cut(int(running.sum()), running.size)
+        return returns.tolist()
 
     def close(self) -> None:
         """Do nothing: device environments hold nothing."""
 
 
 def _make_evaluation(raw_agent: Agent, env: DeviceEnv, noise_shape: tuple[int, ...]) -> Callable:
-    """Return a function (state, keys) -> state, returns [N] of one agent's first episodes."""
+    """Return a function of one agent: (state, keys) -> state, (returns [N], still running [N])."""
 
-    def evaluate(state: State, keys: tuple[Array, Array]) -> tuple[State, Array]:
+    def evaluate(state: State, keys: tuple[Array, Array]) -> tuple[State, tuple[Array, Array]]:
         reset_key, steps_key = keys
         noise = jnp.zeros(noise_shape)
 
@@ -64,7 +66,9 @@ def _make_evaluation(raw_agent: Agent, env: DeviceEnv, noise_shape: tuple[int, .
 
         start = *env.reset(reset_key), jnp.zeros(env.num_envs), jnp.ones(env.num_envs, bool)
         loop = jnp.zeros((), jnp.int32), start
-        _, (_, _, total, _) = jax.lax.while_loop(lambda x: x[1][3].any(), chunk, loop)
-        return state, total
+        most = -(-LONGEST_EPISODE // CHUNK_STEPS)
+        unended = lambda x: x[1][3].any() & (x[0] < most)  # noqa: E731
+        _, (_, _, total, running) = jax.lax.while_loop(unended, chunk, loop)
+        return state, (total, running)
 
     return evaluate

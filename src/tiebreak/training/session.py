@@ -15,7 +15,7 @@ import numpy as np
 
 from tiebreak.core.errors import UsageError
 from tiebreak.core.files import write_json
-from tiebreak.core.text import one_line
+from tiebreak.core.text import nan_to_null, one_line
 from tiebreak.frameworks.weights import Weights
 from tiebreak.loops.base import make_loop
 from tiebreak.loops.evaluate import Evaluator
@@ -376,7 +376,7 @@ class Session:
         result = {"status": status, **details}
         self.trackers.finish(result)
         if self._has_log or (self.folder / self.policy_file).exists():
-            write_json(self.folder / "result.json", result)
+            write_json(self.folder / "result.json", nan_to_null(result))
             return
         for name in ("config.json", "metrics.jsonl", "eval.jsonl"):
             (self.folder / name).unlink(missing_ok=True)

@@ -1,0 +1,78 @@
+"""Environments whose numbers are none, or whose episodes never end: named, bounded, not blamed."""
+
+from __future__ import annotations
+
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium import spaces
+
+import tiebreak
+from tiebreak.core.errors import EnvironmentFailed
+from tiebreak.loops import evaluate
+
+SMALL = {"num_envs": 2, "total_steps": 64, "hidden_sizes": (8,)}
+PPO = {**SMALL, "num_steps": 16, "num_minibatches": 1, "num_epochs": 1}
+DQN = {
+    **SMALL, "num_steps": 1, "num_rounds": 8, "learning_starts": 16, "batch_size": 8,
+    "replay_size": 32, "target_every": 8,
+}  # fmt: skip
+
+
+class Odd(gymnasium.Env):
+    """Episodes of `length` steps; the reward and the observation of step `at` are others."""
+
+    observation_space = spaces.Box(-1, 1, (3,), np.float32)
+    action_space = spaces.Discrete(2)
+    length, at, reward, obs = 7, 5, 1.0, 1.0
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.t = 0
+        return np.ones(3, np.float32), {}
+
+    def step(self, action):
+        self.t += 1
+        odd = self.t == self.at
+        obs = np.full(3, self.obs if odd else 1.0, np.float32)
+        return obs, self.reward if odd else 1.0, self.t >= self.length, False, {}
+
+
+def trained(tmp_path, name, algorithm="ppo", **attributes):
+    gymnasium.register(f"{name}-v0", type(name, (Odd,), attributes))
+    settings = {"ppo": PPO, "dqn": DQN}[algorithm]
+    episodes = attributes.pop("episodes", 0)
+    return tiebreak.train(
+        algorithm, "torch", f"gymnasium/{name}-v0", mode="eager", out=tmp_path / "run",
+        overrides=settings, eval_episodes=episodes, progress=False,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("algorithm", ["ppo", "dqn"])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_reward_that_is_no_number_is_the_environment_s(tmp_path, algorithm, value):
+    name = f"Reward{algorithm}{value}".replace("-", "m")
+    message = rf"environment's reward is {value} in step 5 of an episode \(environment 0\)"
+    with pytest.raises(EnvironmentFailed, match=message):
+        trained(tmp_path, name, algorithm, reward=value)
+
+
+@pytest.mark.parametrize("algorithm", ["ppo", "dqn"])
+def test_an_observation_that_is_no_number_is_the_environment_s(tmp_path, algorithm):
+    with pytest.raises(EnvironmentFailed, match=r"observation holds nan \(environment 0, within"):
+        trained(tmp_path, f"Obs{algorithm}", algorithm, obs=np.nan)
+
+
+def test_a_number_that_is_none_in_evaluation_leaves_a_result(tmp_path):
+    message = "reward is nan in step 100 of evaluation episode 0"
+    with pytest.raises(EnvironmentFailed, match=message):
+        trained(tmp_path, "Late", at=100, length=120, reward=np.nan, episodes=2)
+    assert '"status": "failed"' in (tmp_path / "run" / "result.json").read_text()
+    assert (tmp_path / "run" / "policy.safetensors").exists()
+
+
+def test_an_evaluation_that_never_ends_is_cut_and_says_so(tmp_path, monkeypatch):
+    monkeypatch.setattr(evaluate, "LONGEST_EPISODE", 50)
+    with pytest.warns(UserWarning, match="2 of 2 evaluation episodes were cut after 50 steps"):
+        result = trained(tmp_path, "Endless", length=10**9, episodes=2)
+    assert result.returns == [50.0, 50.0]
