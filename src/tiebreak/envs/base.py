@@ -25,6 +25,8 @@ class HostEnv(abc.ABC):
 
     spec: EnvSpec
     num_envs: int
+    time_limit: int = 0
+    """Steps after which every episode is cut; 0: without a limit, or with one that is unknown."""
 
     @abc.abstractmethod
     def reset(self) -> Array:

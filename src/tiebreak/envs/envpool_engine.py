@@ -33,6 +33,7 @@ class EnvpoolEnv(HostEnv):
         seeds = [derive(seed, "env", i) for i in range(num_envs)]
         self._task, self._options = name, {"num_envs": num_envs, "seed": seeds}
         self._limit = registration.make_spec(name).config.max_episode_steps
+        self.time_limit = int(self._limit)
         self._pool: Any = self._make()
         self._started = False
         self.spec, self.num_envs = _env_spec(self._pool), num_envs

@@ -41,6 +41,8 @@ class GymnasiumEnv(HostEnv):
     ):
         self.spec, self.num_envs, self._envs = spec, len(envs), envs
         self._from_module = from_module
+        row = envs[0].spec
+        self.time_limit = (row and row.max_episode_steps) or 0
         self._seeds = [derive(seed, "env", first + i) for i in range(len(envs))]
         self._obs_shape = (len(envs), *spec.observation_shape)
         self._rows = _action_rows(envs[0].action_space)

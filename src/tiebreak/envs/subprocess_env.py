@@ -37,7 +37,7 @@ class ProcessesEnv(HostEnv):
 
     def __init__(self, engine: str, name: str, num_envs: int, seed: int, processes: int):
         first = registry.load(engine).make(name, 1, seed)
-        self.spec, self.num_envs = first.spec, num_envs
+        self.spec, self.num_envs, self.time_limit = first.spec, num_envs, first.time_limit
         first.close()
         context = multiprocessing.get_context("spawn")  # a fork copies JAX's threads' locks
         memory = context.RawArray("b", num_envs * slot_bytes(self.spec))

@@ -21,8 +21,9 @@ CHUNK_STEPS = 128
 """Steps for which the randomness of device environments is drawn at once."""
 
 
-LONGEST_EPISODE = 30_000
-"""Steps after which an episode of an evaluation is cut: a greedy policy may never reach an end."""
+LONGEST_EPISODE = 10_000
+"""Steps after which an episode of an evaluation is cut where the environment has no time limit of
+its own: a greedy policy may never reach an end."""
 
 
 def warn_of_cut(cut: int, episodes: int) -> None:
@@ -73,7 +74,7 @@ class Evaluator:
         on_device = not isinstance(obs, np.ndarray)
         returns = np.zeros(env.num_envs)
         running = np.ones(env.num_envs, bool)
-        for step in range(LONGEST_EPISODE):
+        for step in range(env.time_limit or LONGEST_EPISODE):
             if not running.any():
                 break
             act = self._agent.act(state, obs, self._zero_noise)
