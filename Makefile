@@ -20,7 +20,7 @@ HEADERS := import sysconfig, os; h = sysconfig.get_paths()["include"]; exit(not 
 help:  ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' $(MAKEFILE_LIST) | expand -t 20
 
-bench: $(VENV)/.tiebreak-all compiler  ## install, prove the frameworks equal, race them here, print table and report
+bench: $(VENV)/.tiebreak-quick compiler  ## install what it races, race the frameworks here, print the answer and the report
 	@$(VENV)/bin/tiebreak run quick
 
 gpu-bench:  ## run the suites that want a GPU on this machine's, into results/MACHINE/; without one, say so
@@ -63,12 +63,16 @@ compiler: $(PY)
 	@$(PY) -c '$(HEADERS)' || \
 	  echo "note: no Python.h here (package python3-dev): torch's mode compile cannot run, its mode eager can"
 
+$(VENV)/.tiebreak-quick: pyproject.toml constraints.txt | $(PY)
+	$(call install,quick,3 GB)
+
 $(VENV)/.tiebreak-all: pyproject.toml constraints.txt | $(PY)
-	$(call install,all)
+	$(call install,all,5 GB)
+	@touch $(VENV)/.tiebreak-quick
 
 $(VENV)/.tiebreak-dev: pyproject.toml constraints.txt | $(PY)
-	$(call install,all$(comma)dev)
-	@touch $(VENV)/.tiebreak-all
+	$(call install,all$(comma)dev,5 GB)
+	@touch $(VENV)/.tiebreak-quick $(VENV)/.tiebreak-all
 
 $(PY):
 	@command -v "$(PYTHON)" >/dev/null || \
@@ -80,13 +84,13 @@ $(PY):
 	  { echo "cannot make $(VENV): Python's venv module is incomplete (Debian, Ubuntu: package python3-venv)" >&2; exit 1; }
 
 comma := ,
-# $(call install,EXTRAS): into .venv, whoever made it; exactly the tested versions.
+# $(call install,EXTRAS,SIZE): into .venv, whoever made it; exactly the tested versions.
 define install
 	@$(PY) -c '$(MINIMUM)' || \
 	  { echo "$(VENV) is $$($(PY) -V 2>&1); tiebreak needs 3.11 or newer: make clean-venv, then again" >&2; exit 1; }
 	@$(PY) -m pip --version >/dev/null 2>&1 || $(PY) -m ensurepip >/dev/null 2>&1 || \
 	  { echo "$(VENV) has no pip and cannot get it (Debian, Ubuntu: package python3-venv)" >&2; exit 1; }
-	@echo "installing tiebreak[$(1)] into $(VENV): 4.9 GB, one to a few minutes, only when versions change"
+	@echo "installing tiebreak[$(1)] into $(VENV): $(2), one to a few minutes, only when versions change"
 	@$(PY) -m pip install --quiet --no-input --disable-pip-version-check \
 	  -e '.[$(1)]' -c constraints.txt || \
 	  { echo "the installation failed: see pip's message above" >&2; exit 1; }

@@ -43,11 +43,6 @@ class Framework(NamedTuple):
     """Color in every chart; told apart in the common kinds of color blindness."""
     color_dark: str
     """The same on a dark page: at least three times as bright as its background."""
-    load_s: float
-    """Seconds to import it and to build agent, environment and loop: for estimates."""
-    compile_s: tuple[float, float] | None = None
-    """Seconds to compile in a process with an empty and with a filled cache: for estimates.
-    None: each probe compiles a program of its own."""
     modes_with_cxx: tuple[str, ...] = ()
     """Modes that need a C++ compiler on a CPU."""
     same_program_as: str = ""
@@ -66,8 +61,6 @@ FRAMEWORKS = {
         default_mode="compile",
         color="#c8401d",
         color_dark="#ec7552",
-        load_s=1.5,
-        compile_s=(26.0, 8.0),
         modes_with_cxx=("compile",),
     ),
     "tensorflow": Framework(
@@ -80,8 +73,6 @@ FRAMEWORKS = {
         default_mode="xla",
         color="#b97a00",
         color_dark="#dfa63c",
-        load_s=2.3,
-        compile_s=(1.7, 1.7),
     ),
     "linen": Framework(
         title="Linen",
@@ -93,7 +84,6 @@ FRAMEWORKS = {
         default_mode="jit",
         color="#3a94d6",
         color_dark="#84c6f7",
-        load_s=0.7,
     ),
     "nnx": Framework(
         title="NNX",
@@ -105,7 +95,6 @@ FRAMEWORKS = {
         default_mode="split",
         color="#0b4f8a",
         color_dark="#4a86d8",
-        load_s=1.8,
     ),
     "equinox": Framework(
         title="Equinox",
@@ -117,13 +106,9 @@ FRAMEWORKS = {
         default_mode="flat",
         color="#0a8a63",
         color_dark="#33bd8d",
-        load_s=0.8,
         same_program_as="linen",
     ),
 }
-"""The estimates of seconds are medians of `phases_s` in the records of results/amd-epyc-2-cores
-(suites quick and speed: PPO, size s, 4 and 64 environments, two cores), rounded."""
-
 MODES = {
     "eager": "operation by operation, as written",
     "compile": "compiled by TorchInductor",
@@ -188,12 +173,19 @@ class Algorithm(NamedTuple):
     """Its networks can compute in bfloat16; weights and losses stay float32."""
     privileged: bool = False
     """It sees the privileged part of observations, too (envs/policy_observation.py)."""
+    certificate_s: float = 20.0
+    """Estimated seconds of a short certificate of one framework, on two cores."""
 
 
 ALGORITHMS = {
-    "ppo": Algorithm(package="tiebreak.algorithms.ppo", cases="tiebreak.verify.ppo_cases"),
+    "ppo": Algorithm(
+        package="tiebreak.algorithms.ppo", cases="tiebreak.verify.ppo_cases", certificate_s=12.0
+    ),
     "dqn": Algorithm(
-        package="tiebreak.algorithms.dqn", cases="tiebreak.verify.dqn_cases", off_policy=True
+        package="tiebreak.algorithms.dqn",
+        cases="tiebreak.verify.dqn_cases",
+        off_policy=True,
+        certificate_s=5.0,
     ),
     "td3": Algorithm(
         package="tiebreak.algorithms.td3", cases="tiebreak.verify.td3_cases", off_policy=True

@@ -48,9 +48,9 @@ def worker(folder, code, *cells):
     return Scripted(job, folder, folder, results.__setitem__), results
 
 
-def run(folder, *codes, timeout_s=20.0, probes=()):
+def run(folder, *codes, timeout_s=20.0, probes=(), **options):
     """Workers of one cell each, or given as (code, cells…), made together: with their results."""
     asked = [code if isinstance(code, tuple) else (code,) for code in codes]
     made = [worker(folder, *one) for one in asked]
-    run_interleaved([one for one, _ in made], timeout_s, probes)
+    run_interleaved([one for one, _ in made], timeout_s, probes, **options)
     return made

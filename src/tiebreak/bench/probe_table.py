@@ -36,10 +36,6 @@ class ProbeRow(NamedTuple):
     """Compiling is part of the work."""
     contestants: bool = False
     """Can be measured of a contestant (probes/contestants.py)."""
-    call_s: float = 0.1
-    """Estimated seconds of one call, see suite/estimate.py."""
-    trace_s: float = 1.1
-    """Estimated seconds to compile it in JAX."""
     title: str = ""
     """Column of the breakdown table of a report; empty if it is not shown there."""
 
@@ -50,8 +46,6 @@ PROBES = {
         plain="choosing actions",
         unit="actions",
         builder="tiebreak.bench.probes.agent:forward",
-        call_s=0.0,
-        trace_s=0.1,
         title="forward",
     ),
     "env": ProbeRow(
@@ -61,7 +55,6 @@ PROBES = {
         builder="tiebreak.bench.probes.env:env",
         work=("env_steps",),
         once_per_engine=True,
-        call_s=0.01,
     ),
     "interact": ProbeRow(
         measures="acting and stepping the environment, without learning",
@@ -70,8 +63,6 @@ PROBES = {
         builder="tiebreak.bench.probes.agent:interact",
         work=("env_steps",),
         in_loop=True,
-        call_s=0.05,
-        trace_s=0.5,
         title="collect",
     ),
     "update": ProbeRow(
@@ -81,7 +72,6 @@ PROBES = {
         builder="tiebreak.bench.probes.agent:update",
         work=("updates",),
         learns=True,
-        call_s=0.01,
         title="update",
     ),
     "train": ProbeRow(
@@ -93,8 +83,6 @@ PROBES = {
         learns=True,
         in_loop=True,
         contestants=True,
-        call_s=0.06,
-        trace_s=1.4,
     ),
     "iteration": ProbeRow(
         measures="one iteration of the training loop in a call",
@@ -104,8 +92,6 @@ PROBES = {
         work=("env_steps", "updates", "optimizer_steps"),
         learns=True,
         in_loop=True,
-        call_s=0.06,
-        trace_s=1.4,
         title="full step",
     ),
     "population": ProbeRow(
@@ -118,7 +104,6 @@ PROBES = {
         loops=("fused",),
         many_agents=True,
         in_loop=True,
-        trace_s=1.4,
     ),
     "rebuild": ProbeRow(
         measures="making an agent anew, with one gradient step",

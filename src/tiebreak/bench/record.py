@@ -5,7 +5,7 @@ Schema history
    cell.
 2: kind selftest; status oom; runs carry a memory series, a second clock, contention in full, and
    unexpected data from the worker; a canary names its groups, a closing one its seconds. Added
-   later, without another number: kind pending; first_calls_s.
+   later, without another number: kind pending; first_calls_s, attempt, phases_overlapped.
 """
 
 from __future__ import annotations
@@ -60,6 +60,8 @@ class Result(TypedDict):
     hash_seed: NotRequired[int]
     turns: NotRequired[str]
     """Id of the interleaving."""
+    phases_overlapped: NotRequired[bool]
+    """Another process prepared at the same time: its phases are not the time of a start."""
     cache_files: NotRequired[int]
     """Files in the compile cache when the probe began."""
 

@@ -8,14 +8,15 @@ from textwrap import wrap
 from typing import Any
 
 from tiebreak.bench.machine.availability import why_unavailable
+from tiebreak.bench.manager.learn import known_durations
 from tiebreak.bench.suite import estimate, suite
 from tiebreak.bench.suite.plan import Plan
 from tiebreak.commands.options import print_json
 from tiebreak.core.text import duration
 
 HOW = (
-    "Estimated from earlier runs on two cores of an AMD EPYC, without a GPU. Large networks and "
-    "calls longer than a sample take longer. Once a suite is running, its own times are used."
+    "Estimated from earlier runs on this machine; for cells that were never measured here, from "
+    "runs on two cores of an AMD EPYC without a GPU. A running suite uses its own times."
 )
 
 
@@ -26,7 +27,7 @@ def show(name: str, scale: str | None, device: str | None, json: bool) -> None:
     """
     plan = suite.load(name, scale, 0, device)
     missing = {cell.id: reason for cell in plan.cells if (reason := why_unavailable(cell))}
-    forecast = estimate.forecast(plan, missing)
+    forecast = estimate.forecast(plan, missing, known_durations())
     if json:
         print_json(_document(plan, missing, forecast))
     else:

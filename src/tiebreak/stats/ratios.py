@@ -94,9 +94,7 @@ def summarize(records: Iterable[dict], reference: str | None = None) -> list[Gro
     records = list(records)
     drift = machine_drift.drift_by_group(records)
     grouped = {key: add_sample_flags(group) for key, group in group_records(records).items()}
-    start_s = start_seconds(
-        r for group in grouped.values() for rows in group.values() for r in rows
-    )
+    start_s = start_seconds(r for r in records if r.get("kind") == "visit")
     cells = {
         key: [
             replace(summarize_cell(rows), start_s=start_s.get(i, 0.0)) for i, rows in group.items()

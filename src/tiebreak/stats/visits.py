@@ -40,12 +40,11 @@ Visits = Mapping[Block, Visit]
 def group_records(records: Iterable[dict]) -> dict[tuple[str, str], dict[str, list[dict]]]:
     """Return visit records as {(group, fingerprint): {cell_id: records}}.
 
-    Of several records of one visit, a finished one replaces a failed one.
+    Of several records of one visit, a finished one replaces a failed one; of a block that was
+    repeated, the last attempt counts.
     """
     kept: dict[tuple, dict] = {}
-    for r in records:
-        if r.get("kind") != "visit":
-            continue
+    for r in last_attempts([r for r in records if r.get("kind") == "visit"]):
         key = (r["run_id"], r["fingerprint"], r["block"], r["cell_id"])
         if key not in kept or not is_finished(kept[key]):
             kept[key] = r
@@ -53,6 +52,27 @@ def group_records(records: Iterable[dict]) -> dict[tuple[str, str], dict[str, li
     for r in kept.values():
         grouped[r["group"], r["fingerprint"]][r["cell_id"]].append(r)
     return grouped
+
+
+def last_attempts(visits: Sequence[dict]) -> list[dict]:
+    """Return the records of the last whole attempt at each block of a group.
+
+    A contended block is measured again (`attempt` 1, 2, …), and replaced as a whole. An attempt
+    that was interrupted, with records of fewer cells than one before it, does not count.
+    """
+    cells: dict[tuple, dict[int, set[str]]] = defaultdict(lambda: defaultdict(set))
+    for r in visits:
+        cells[_block_of(r)][r.get("attempt", 0)].add(r["cell_id"])
+
+    last = {}
+    for block, attempts in cells.items():
+        whole = max(map(len, attempts.values()))
+        last[block] = max(n for n, ids in attempts.items() if len(ids) == whole)
+    return [r for r in visits if r.get("attempt", 0) == last[_block_of(r)]]
+
+
+def _block_of(record: Mapping[str, Any]) -> tuple:
+    return record["run_id"], record["fingerprint"], record["block"], record["group"]
 
 
 def is_finished(record: Mapping[str, Any]) -> bool:
@@ -106,13 +126,15 @@ def start_seconds(records: Iterable[dict]) -> dict[str, float]:
 
     A process that measures several probes compiles for all of them in the first calls; what an
     earlier probe has compiled, a later one does not compile again. So first calls are summed in
-    their order, up to the cell's own.
+    their order, up to the cell's own. Processes that prepared at the same time as others do not
+    count (`phases_overlapped`), nor do later attempts at a block.
     """
     processes: dict[tuple, list[dict]] = defaultdict(list)
     for r in records:
-        if is_finished(r):
+        if is_finished(r) and not r.get("phases_overlapped"):
             row = tuple(sorted((k, str(v)) for k, v in r["cell"].items() if k != "probe"))
-            processes[r["run_id"], r["fingerprint"], r["block"], row].append(r)
+            process = r["block"], r.get("attempt", 0)
+            processes[r["run_id"], r["fingerprint"], process, row].append(r)
 
     seconds: dict[str, float] = {}
     for _, process in sorted(processes.items(), key=lambda item: item[0][2]):

@@ -223,7 +223,7 @@ def test_a_folder_that_cannot_be_written_is_refused(tmp_path, monkeypatch):
 
 
 def test_an_error_that_is_no_disks_is_not_hidden(tmp_path, monkeypatch):
-    def broken(self, runs, on_start):
+    def broken(self, *args):
         raise FileNotFoundError(2, "No such file", "worker.py")
 
     monkeypatch.setattr(runner.Runner, "execute", broken)

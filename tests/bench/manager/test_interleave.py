@@ -44,19 +44,85 @@ def test_one_is_at_work_at_a_time_and_rounds_are_mirrored(tmp_path):
 
 
 def test_all_take_as_many_samples_as_the_one_that_needs_most(tmp_path):
-    made = scripted.run(tmp_path, taker("x", 2), taker("y", 5))
-    assert taken(made) == [{"a": 5}, {"a": 5}]
+    made = scripted.run(tmp_path, taker("x", 2), taker("y", 4))
+    assert taken(made) == [{"a": 4}, {"a": 4}]
+
+
+@pytest.mark.parametrize(("wanted", "taken_"), [(1, 1), (3, 4), (4, 4), (5, 6)])
+def test_an_odd_number_of_rounds_is_made_even(tmp_path, wanted, taken_):
+    made = scripted.run(tmp_path, taker("x", wanted), taker("y", 1))
+    assert taken(made) == [{"a": taken_}, {"a": taken_}]
 
 
 def test_one_that_has_no_time_left_sits_out(tmp_path):
-    made = scripted.run(tmp_path, taker("x", 9, spent=3), taker("y", 5))
-    assert taken(made) == [{"a": 3}, {"a": 5}]
+    made = scripted.run(tmp_path, taker("x", 9, spent=3), taker("y", 6))
+    assert taken(made) == [{"a": 3}, {"a": 6}]
 
 
 def test_the_second_is_prepared_when_the_first_waits(tmp_path):
     code = 'note("p("); time.sleep(0.2); note(")")'
     scripted.run(tmp_path, *(NOTE + code + taker(name, 1) for name in "xy"))
     assert notes(tmp_path) == [*"ppxy"]
+
+
+PREPARES = 'note("begins"); time.sleep(0.5); note("ready")\n'
+
+
+@pytest.mark.parametrize(
+    ("at_once", "order", "overlapped"),
+    [
+        (1, ["begins", "ready"] * 3, [False, False, False]),
+        (2, ["begins", "begins", "ready"], [True, True]),
+    ],
+)
+def test_some_are_prepared_at_the_same_time_and_sampled_apart(tmp_path, at_once, order, overlapped):
+    codes = [NOTE + PREPARES + taker(name, 4) for name in "xyz"]
+    made = scripted.run(tmp_path, *codes, at_once=at_once)
+    assert notes(tmp_path)[: len(order)] == order
+    assert sorted(notes(tmp_path)[:6]) == ["begins"] * 3 + ["ready"] * 3
+    assert notes(tmp_path)[6:18] == [*"xyz", *"zyx"] * 2
+    assert [one.overlapped for one, _ in made][: len(overlapped)] == overlapped
+
+
+class Rounds(interleave.Pace):
+    """Takes so many rounds of each probe, and no probe but the first."""
+
+    def __init__(self, rounds, only_first=False):
+        self.rounds, self.only_first, self.asked = rounds, only_first, []
+
+    def wants_more(self, probe, rounds, seconds):
+        self.asked.append((probe, rounds))
+        return rounds < self.rounds
+
+    def goes_on(self, probes):
+        self.left = set(probes)
+        return not self.only_first
+
+
+def test_the_pace_asks_for_further_rounds(tmp_path):
+    pace = Rounds(6)
+    made = scripted.run(tmp_path, taker("x", 2), taker("y", 4), pace=pace)
+    assert taken(made) == [{"a": 6}, {"a": 6}]
+    assert pace.asked == [("a", 4), ("a", 5), ("a", 6)]
+
+
+def test_probes_for_which_no_time_is_left_are_not_waited_for(tmp_path):
+    dismissed = f"""{NOTE}
+for cell in ("p", "q"):
+    event("ready", cell, enough=False)
+    while (reply := os.read(int(sys.argv[2]), 64)) == b"go":
+        event("ready", cell, enough=True)
+    note(reply.decode()); result(cell)
+    if reply == b"last": break
+"""
+    pace = Rounds(0, only_first=True)
+    made = scripted.run(
+        tmp_path, (dismissed, "p", "q"), (dismissed, "p", "q"), probes=("p", "q"), pace=pace
+    )
+    assert notes(tmp_path) == ["last", "last"]
+    assert [list(results) for _, results in made] == [["p"], ["p"]]
+    assert [one.outcome for one, _ in made] == [("ok", "")] * 2
+    assert pace.left == {"q"}
 
 
 @pytest.mark.parametrize(
@@ -117,9 +183,9 @@ def test_only_a_cell_of_its_own_is_asked_for(tmp_path, text):
 
 def test_one_that_never_stops_asking_holds_nobody_up(tmp_path):
     flood = "\nwhile True: event('ready', enough=True, spent=True)"
-    made = scripted.run(tmp_path, flood, taker("y", 3), timeout_s=1.0)
+    made = scripted.run(tmp_path, flood, taker("y", 4), timeout_s=1.0)
     assert made[0][0].outcome[0] == "timeout"
-    assert taken(made)[1] == {"a": 3}
+    assert taken(made)[1] == {"a": 4}
 
 
 @pytest.mark.skipif(not reaper.LINUX, reason="orphans are found by /proc")

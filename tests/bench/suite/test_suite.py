@@ -75,9 +75,9 @@ def order(plan, block):
     return [[cell.id for visit in visits for cell in visit.cells] for visits in plan.block(block)]
 
 
-@pytest.mark.parametrize("scale", ["quick", "full"])
-def test_each_odd_block_mirrors_the_one_before(scale):
-    plan = suite.load("quick", scale, 7)
+@pytest.mark.parametrize("name", ["mujoco-throughput", "quick"])
+def test_each_odd_block_mirrors_the_one_before(name):
+    plan = suite.load(name, "full", 7)
     for block in (0, 2, 4):
         assert order(plan, block + 1) == [ids[::-1] for ids in order(plan, block)]
     assert order(plan, 0) != order(plan, 2)
@@ -139,9 +139,19 @@ def test_every_row_takes_every_position(tmp_path):
 def test_the_order_of_probes_is_drawn_too():
     orders = set()
     for seed in range(20):
-        (visits, _) = suite.load("quick", "quick", seed).block(0)
+        (visits, *_) = suite.load("quick", "smoke", seed).block(0)
         orders |= {tuple(c.probe for c in v.cells) for v in visits if len(v.cells) == 4}
     assert len(orders) > 12
+
+
+def test_probes_that_come_first_do_and_rows_are_mirrored():
+    plan = suite.load("quick", "quick", 7)
+    for block in range(4):
+        for visits in plan.block(block):
+            assert all(visit.probes[0] == "train" for visit in visits)
+            assert all("train" not in [c.probe for c in visit.cells[1:]] for visit in visits)
+    rows = [[visit.cells[0].row for visit in visits] for visits in plan.block(0)]
+    assert [[v.cells[0].row for v in part] for part in plan.block(1)] == [r[::-1] for r in rows]
 
 
 def test_a_visit_holds_one_cell_or_a_row():

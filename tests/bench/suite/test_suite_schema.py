@@ -87,7 +87,8 @@ def test_defaults_are_the_ones_that_hold():
     assert {key: TOP[key]["default"] for key in cells.DEFAULTS} == cells.DEFAULTS
     usual = {f.name: f.default for kind in (Scale, Effort) for f in fields(kind)}
     for key, schema in SCALE["properties"].items():
-        assert schema.get("default") == (usual[key] or None if key == "stages" else usual[key]), key
+        none = key in ("stages", "first")
+        assert schema.get("default") == (usual[key] or None if none else usual[key]), key
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)

@@ -40,6 +40,13 @@ def test_a_turn_is_asked_for_begun_and_ended():
     assert set(turns.contention()) >= {"run_queue"} or not reaper.LINUX
 
 
+@pytest.mark.parametrize(("reply", "is_last"), [(b"enough", False), (b"last", True)])
+def test_the_manager_can_end_a_worker_after_a_probe(reply, is_last):
+    turns = Turns(lambda when, **about: None, lambda: reply)
+    assert turns.next(enough=True) is False
+    assert turns.is_last is is_last
+
+
 def waits(work):
     """Turns of a worker in whose waiting time something is done."""
     manager = Words(3)

@@ -96,6 +96,13 @@ def fingerprint() -> tuple[str, dict[str, Any]]:
     return digest(identity), machine
 
 
+def computer() -> str:
+    """Return a digest of the host's processor, memory and name; no process is started for it."""
+    processor = {name: _processor()[name] for name in ("cpu", "cpu_flags", "cores", "affinity")}
+    gib = _memory()["memory_gib"]
+    return digest({**processor, "memory_gib": gib, "host_hash": _hashed(platform.node())})
+
+
 def folder_name() -> str:
     """Return the name of this machine's folder below results/: after its GPUs, else its CPUs."""
     _, machine = fingerprint()

@@ -1,34 +1,66 @@
 """Execute the runs of an interleaving: prepared one after another, then sampled in turns.
 
-At any time one worker works and the others wait. The worker's side is worker/turns.py; the reasons
-are in docs/decisions/0030. A single run asks for no turns and is just executed.
+While samples are taken, one worker works and the others wait. The worker's side is worker/turns.py;
+the reasons are in docs/decisions/0030. A single run asks for no turns and is just executed. Where
+nothing is sampled, several workers may work at the same time (docs/decisions/0039).
 """
 
 from __future__ import annotations
 
 import selectors
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Collection, Sequence
 
 from tiebreak.bench.clock import Timer
 from tiebreak.bench.manager.reaper import Orphans
 from tiebreak.bench.manager.worker_process import Worker
-from tiebreak.bench.worker.turns import GO
+from tiebreak.bench.worker.turns import GO, LAST
 
 ENOUGH = b"enough"
 """Reply that ends the samples of a probe."""
 
+LEAST_EVEN = 3
+"""An odd number of rounds from this on is made even; one more of one or two would cost much."""
+
+
+class Pace:
+    """Decide how long an interleaving goes on. This one takes what each run needs.
+
+    Rounds are then made even: in each, caches are a little warmer for the second of two workers.
+    """
+
+    def wants_more(self, probe: str, rounds: int, seconds: float) -> bool:
+        """Return True for one more round of a probe of which every run has enough samples.
+
+        `rounds` have been taken so far, in `seconds`.
+        """
+        return rounds % 2 == 1 and rounds >= LEAST_EVEN
+
+    def goes_on(self, probes: Collection[str]) -> bool:
+        """Return True if these probes, which are left, are to be measured, too."""
+        return True
+
 
 def run_interleaved(
-    workers: Sequence[Worker], timeout_s: float, probes: Sequence[str] = ()
+    workers: Sequence[Worker],
+    timeout_s: float,
+    probes: Sequence[str] = (),
+    *,
+    at_once: int = 1,
+    pace: Pace | None = None,
 ) -> None:
     """Execute workers until all have ended; each then holds its outcome.
 
     Args:
         timeout_s: Time limit of each worker, without waiting for its turns.
         probes: Order in which all workers measure those probes that they have.
+        at_once: Workers that may work at the same time while no samples are taken.
+        pace: Decides about further rounds and probes.
     """
     with Orphans() as orphans, selectors.DefaultSelector() as selector:
-        interleaving = _Interleaving(timeout_s, tuple(probes), selector, orphans)
+        interleaving = _Interleaving(
+            timeout_s, tuple(probes), at_once, pace or Pace(), selector, orphans
+        )
         try:
             interleaving.execute(workers)
         finally:  # also when the manager is interrupted
@@ -41,59 +73,111 @@ class _Interleaving:
         self,
         timeout_s: float,
         probes: tuple[str, ...],
+        at_once: int,
+        pace: Pace,
         selector: selectors.BaseSelector,
         orphans: Orphans,
     ):
-        self.timeout_s, self.probes = timeout_s, probes
+        self.timeout_s, self.probes, self.at_once, self.pace = timeout_s, probes, at_once, pace
         self.selector, self.orphans = selector, orphans
         self.alive: list[Worker] = []
 
     def execute(self, workers: Sequence[Worker]) -> None:
         """Let each worker prepare until it asks for a turn, then sample probe by probe."""
-        for worker in workers:
-            if worker.start():
-                self.alive.append(worker)
-                for fd, reader in worker.readers().items():
-                    self.selector.register(fd, selectors.EVENT_READ, reader)
-                self._listen(worker)
-
+        self._let_work(workers, self._start, self.at_once)
         while self.alive:
             first = min(map(self._rank, self.alive))
             measuring = [worker for worker in self.alive if self._rank(worker) == first]
             self._sample(measuring, first)
-            for worker in measuring:
-                if worker.request and self._rank(worker) == first:
-                    worker.reply(ENOUGH)
-                    self._listen(worker)
+
+            left = {probe for worker in self.alive for probe in self._left(worker)}
+            is_last = bool(left) and not self.pace.goes_on(left)
+            if is_last:  # also for those that measure nothing but a later probe
+                measuring = list(self.alive)
+            answered = [w for w in measuring if w.request and (is_last or self._rank(w) == first)]
+            self._let_work(answered, self._dismiss if is_last else self._end_probe, self.at_once)
 
     def _sample(self, measuring: Sequence[Worker], rank: int) -> None:
         """Grant turns in rounds, each in the opposite order of the last, until all have enough."""
-        order = list(measuring)
-        while not all(w.request.get("enough") or w.request.get("spent") for w in order):
+        order, rounds, timer = list(measuring), 0, Timer()
+        while not all(w.request.get("spent") for w in order):
+            if all(w.request.get("enough") or w.request.get("spent") for w in order):
+                probe = self._probe(order[0])
+                if not self.pace.wants_more(probe, rounds, timer.elapsed_s()):
+                    return
             for worker in order:
                 if not worker.request.get("spent"):
-                    worker.reply(GO)
-                    self._listen(worker)
+                    self._let_work([worker], self._grant_turn)
             order = [w for w in reversed(order) if w.request and self._rank(w) == rank]
+            rounds += 1
+
+    def _start(self, worker: Worker) -> bool:
+        """Start a worker and listen to it; return False if it cannot be started."""
+        if not worker.start():
+            return False
+        self.alive.append(worker)
+        for fd, reader in worker.readers().items():
+            self.selector.register(fd, selectors.EVENT_READ, reader)
+        return True
+
+    def _grant_turn(self, worker: Worker) -> bool:
+        worker.reply(GO)
+        return True
+
+    def _end_probe(self, worker: Worker) -> bool:
+        worker.reply(ENOUGH)
+        return True
+
+    def _dismiss(self, worker: Worker) -> bool:
+        worker.dismiss()
+        worker.reply(LAST)
+        return True
 
     def _rank(self, worker: Worker) -> int:
         """Return the place in the order of probes of the probe that a worker wants to sample."""
-        probes = {cell.id: cell.probe for cell in worker.job.cells}
-        probe = probes[worker.request["cell_id"]]
+        probe = self._probe(worker)
         return self.probes.index(probe) if probe in self.probes else 0
 
-    def _listen(self, worker: Worker) -> None:
-        """Read from a worker until it asks for its next turn; end it if it is over or late."""
-        timer, limit_s = Timer(), self.timeout_s - worker.active_s
-        late = False
-        while not (worker.request or worker.is_over or late):
-            for key, _ in self.selector.select(0.1):
-                if not key.data():
-                    self.selector.unregister(key.fd)  # closed at the other end
-            late = timer.elapsed_s() > limit_s
-        worker.active_s += timer.elapsed_s()
-        if late or not worker.request:
-            self.end(worker, late)
+    def _probe(self, worker: Worker) -> str:
+        """Return the probe that a worker wants to sample."""
+        probes = {cell.id: cell.probe for cell in worker.job.cells}
+        return probes[worker.request["cell_id"]]
+
+    def _left(self, worker: Worker) -> list[str]:
+        """Return the probes of a worker after the one that is sampled."""
+        current = worker.request.get("cell_id")
+        return [c.probe for c in worker.job.cells if c.id in worker.pending and c.id != current]
+
+    def _let_work(
+        self, workers: Sequence[Worker], begin: Callable[[Worker], bool], at_once: int = 1
+    ) -> None:
+        """Let workers work, so many at a time, until each asks for a turn, is over, or is late.
+
+        `begin` starts the work of one, and returns False if it cannot.
+        """
+        waiting, working = deque(workers), dict[Worker, Timer]()
+        while waiting or working:
+            while waiting and len(working) < at_once:
+                worker = waiting.popleft()
+                if begin(worker):
+                    working[worker] = Timer()
+            if len(working) > 1:
+                for worker in working:
+                    worker.overlapped = True
+            self._listen(working)
+
+    def _listen(self, working: dict[Worker, Timer]) -> None:
+        """Read from all workers for a moment; drop those that do not work any more."""
+        for key, _ in self.selector.select(0.1):
+            if not key.data():
+                self.selector.unregister(key.fd)  # closed at the other end
+        for worker, timer in list(working.items()):
+            late = worker.active_s + timer.elapsed_s() > self.timeout_s
+            if worker.request or worker.is_over or late:
+                worker.active_s += timer.elapsed_s()
+                del working[worker]
+                if late or not worker.request:
+                    self.end(worker, late)
 
     def end(self, worker: Worker, late: bool) -> None:
         """End a worker with all processes that it has left behind."""

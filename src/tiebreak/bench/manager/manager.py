@@ -19,8 +19,18 @@ from tiebreak.bench.clock import Timer, stamp, utc_now
 from tiebreak.bench.machine import environment, nvidia_smi
 from tiebreak.bench.machine.canary import canary
 from tiebreak.bench.manager import store
+from tiebreak.bench.manager.budget import Budget
 from tiebreak.bench.manager.certificates import find_certificate, keep_certificate
-from tiebreak.bench.manager.pending import narrow_groups, pending_runs, split_by_device, stages
+from tiebreak.bench.manager.learn import keep_durations, known_durations
+from tiebreak.bench.manager.pending import (
+    Stage,
+    contended_runs,
+    count_repeats,
+    narrow_groups,
+    pending_runs,
+    split_by_device,
+    stages,
+)
 from tiebreak.bench.manager.progress import Progress
 from tiebreak.bench.manager.runner import Runner
 from tiebreak.bench.record import dumps
@@ -215,14 +225,16 @@ class Manager:
     - Append a record of kind `machine`. Unless the folder has one, append the `certificate` that
       was kept for this source and these packages, or make one: before the blocks or, where there
       is a time budget, after them. Calibrate, if the scale says so.
-    - Then run blocks in stages. After each stage, close the groups whose intervals are narrow. Stop
-      before a block that would exceed the time budget.
+    - Then run blocks in stages. After each stage, repeat blocks in which others took CPU time, and
+      close the groups whose intervals are narrow. Stop before a block that would exceed the time
+      budget.
     - A block is a list of interleavings. Append a `canary` record, execute the interleaving, append
       a second one.
-    - The manager starts the worker of each run with a job file, one after another; each imports,
-      builds, warms up and calibrates, and asks for a turn on its event socket. The manager replies
-      `go` to one worker at a time, probe by probe and round by round, until all have enough
-      samples, and `enough` after that. A run alone asks for no turns.
+    - The manager starts the worker of each run with a job file, one after another or (after the
+      first block) two at a time; each imports, builds, warms up and calibrates, and asks for a turn
+      on its event socket. The manager replies `go` to one worker at a time, probe by probe and
+      round by round, until all have enough samples, and `enough` after that, or `last` where no
+      time is left for further probes. A run alone asks for no turns.
     - The worker sends one JSON line per cell on its result pipe, and `start` and `end` events that
       the kernel stamps: the second clock. The manager checks each result and appends its record at
       once. Cells without a result get a record with status timeout, oom or crash.
@@ -233,16 +245,17 @@ class Manager:
     def __init__(
         self, plan: Plan, folder: Path, subject: str, progress: bool, resume_command: str = ""
     ):
-        self.plan, self.folder, self.timer = plan, folder, Timer()
+        self.plan, self.folder = plan, folder
         self.resume_command = resume_command
         self.runner = Runner(plan, folder, subject)
+        self.budget = Budget(plan.settings, len(self.runner.cpus), known_durations())
         self.progress = Progress(0, progress)
         self.closed: set[str] = set()
         """Groups whose intervals are narrow enough."""
-        self.todo: list[Run] = []
-        """Runs left in this stage, as far as they are known."""
-        self.first_block: int | None = None
-        """First block of this session, in which warm compile caches are still empty."""
+        self.todo: list[list[Run]] = []
+        """Interleavings left in this stage, as far as they are known."""
+        self.has_begun = any(block >= 0 for block, _ in self.runner.done)
+        """A block has been measured: only the first is begun however long it will take."""
 
     def close(self) -> None:
         """Release all resources."""
@@ -262,89 +275,100 @@ class Manager:
         if settings.budget_s is None:
             self._certify()
         if settings.calibration:
-            self._plan([CALIBRATION])
-            self._run_block(CALIBRATION)
-        for blocks in stages(settings):
-            if not self._run_stage(blocks):
+            self._run_stage(Stage(range(CALIBRATION, CALIBRATION + 1), repeats=False))
+        for stage in stages(settings):
+            if settings.stages and stage.blocks.start and not self._close_groups(stage.blocks):
+                break
+            if not self._run_stage(stage):
                 break
         self._certify()
+        if not self.runner.subject:  # what a test measures in the place of a cell tells nothing
+            keep_durations(store.read_records(self.folder))
 
-    def _run_stage(self, blocks: range) -> bool:
+    def _run_stage(self, stage: Stage) -> bool:
         """Run these blocks of the groups that are not closed; return whether to go on."""
-        if blocks.start and not self._close_groups(blocks.start):
-            return False
-        self._plan(blocks)
-        for block in blocks:
-            if not self._is_in_time(block):
-                message = f"stopped after block {block}: the next would end too late"
-                if self.resume_command:
-                    message += f"; for more blocks: {self.resume_command}"
-                self.progress.say(message)
+        pending = {block: self._pending(block, stage.probes) for block in stage.blocks}
+        self._add_todo([runs for part in pending.values() for runs in part])
+        for block, interleavings in pending.items():
+            if self.has_begun and not self.budget.is_in_time(block, interleavings):
+                self._say_stopped(block)
                 return False
-            self._run_block(block)
+            for runs in interleavings:
+                self._run_interleaving(runs)
+            self.has_begun |= block >= 0
+        return not stage.repeats or self._repeat_contended(range(stage.blocks.stop))
+
+    def _repeat_contended(self, blocks: range) -> bool:
+        """Repeat blocks in which others took much; return False if no time is left for one."""
+        if not self.plan.settings.repeat_contended:
+            return True
+        records = store.read_records(self.folder)
+        for runs in contended_runs(self.plan, records, blocks):
+            made = count_repeats(store.read_records(self.folder), runs)
+            if made >= len(blocks) // 2:
+                continue
+            if not self.budget.is_in_time(runs[0].block, [runs]):
+                return False
+            self._add_todo([runs])
+            self.progress.say(f"others took CPU time in block {runs[0].block + 1}: once more")
+            self._run_interleaving(runs)
         return True
 
-    def _close_groups(self, blocks: int) -> int:
-        """Close groups with narrow intervals after a number of blocks; return how many are left."""
-        self.closed = narrow_groups(self.plan, store.read_records(self.folder), blocks)
+    def _say_stopped(self, block: int) -> None:
+        message = f"stopped after block {block}: the next would end too late"
+        if block < self.plan.settings.least_blocks and self.plan.settings.first:
+            message = "no time is left for the other probes"
+        if self.resume_command:
+            message += f"; for more: {self.resume_command}"
+        self.progress.say(message)
+
+    def _close_groups(self, blocks: range) -> int:
+        """Close groups whose intervals are narrow before these blocks; return how many are left."""
+        self.closed = narrow_groups(self.plan, store.read_records(self.folder), blocks.start)
         wide = len(self.plan.groups()) - len(self.closed)
         limit = f"±{100 * self.plan.settings.half_width:.3g} %"
         if wide:
             outcome = f"groups with intervals wider than {limit}: {wide}"
         else:
             outcome = f"all intervals are within {limit}"
-        self.progress.say(f"after {blocks} blocks, {outcome}")
+        self.progress.say(f"after {blocks.start} blocks, {outcome}")
         return wide
 
-    def _plan(self, blocks: range | list[int]) -> None:
-        """Find the runs that are left in these blocks."""
-        self.todo = [run for block in blocks for runs in self._pending(block) for run in runs]
-        self.progress.add(len(self.todo))
-        if self.first_block is None and self.todo:
-            self.first_block = self.todo[0].block
+    def _pending(self, block: int, probes: Sequence[str] = ()) -> list[list[Run]]:
+        return pending_runs(self.plan, block, self.runner.done, self.closed, probes)
 
-    def _pending(self, block: int) -> list[list[Run]]:
-        return pending_runs(self.plan, block, self.runner.done, self.closed)
+    def _add_todo(self, interleavings: list[list[Run]]) -> None:
+        self.todo += interleavings
+        self.progress.add(sum(map(len, interleavings)))
 
-    def _is_in_time(self, block: int) -> bool:
-        """Return True if a block may start: the first always, others if they will end in time."""
+    def _must_follow(self, runs: list[Run]) -> list[list[Run]]:
+        """Return the interleavings that are to be made in time after this one."""
         settings = self.plan.settings
-        limit_s = settings.limit_s if block < settings.least_blocks else settings.budget_s
-        if limit_s is None or block == 0:
-            return True
-        needed_s = sum(self._expected_s(run) for runs in self._pending(block) for run in runs)
-        return needed_s == 0 or self.timer.elapsed_s() + needed_s <= limit_s
+        later = [other for other in self.todo if other is not runs]
+        same_block = [other for other in later if other[0].block == runs[0].block]
+        further = range(runs[0].block + 1, settings.least_blocks)
+        return same_block + [
+            other for block in further for other in self._pending(block, settings.first)
+        ]
 
-    def _expected_s(self, run: Run) -> float:
-        """Return expected seconds of a run: from its last one here, else from the estimate."""
-        known_s = self.runner.wall_s.get(self.runner.key(run))
-        if known_s is not None:
-            return known_s
-        cold = True if run.block == self.first_block else None
-        return estimate.expected_s(self.plan.settings, run.cells, cold)
-
-    def _left_s(self) -> float:
-        """Return expected seconds to the end of this stage; a budget may end it earlier."""
-        left_s = sum(map(self._expected_s, self.todo))
-        budget_s = self.plan.settings.budget_s
-        if budget_s is None:
-            return left_s
-        return min(left_s, max(0.0, budget_s - self.timer.elapsed_s()))
-
-    def _run_block(self, block: int) -> None:
-        for runs in self._pending(block):
-            groups = sorted({cell.group for run in runs for cell in run.cells})
-            self._append_canary(block, groups, when="open")
-            timer = Timer()
-            for interleaved in split_by_device(runs):
-                on_start = self._show_start(len(interleaved))
-                for run, results in self.runner.execute(interleaved, on_start):
-                    self.progress.finish(run, results)
-                    self.todo.remove(run)
-            seconds = round(timer.elapsed_s(), 3)
-            self._append_canary(block, groups, when="close", seconds=seconds)
-            if seconds > LONGEST_BLOCK_S:
-                self._warn_of_length(groups[0], seconds)
+    def _run_interleaving(self, runs: list[Run]) -> None:
+        """Execute an interleaving between two canaries."""
+        block = runs[0].block
+        groups = sorted({cell.group for run in runs for cell in run.cells})
+        pace = self.budget.pace(runs, self._must_follow(runs))
+        self._append_canary(block, groups, when="open")
+        timer = Timer()
+        for part in split_by_device(runs):
+            on_start = self._show_start(len(part))
+            at_once = self.budget.at_once(part)
+            for run, results in self.runner.execute(part, on_start, at_once, pace):
+                self.progress.finish(run, results)
+        seconds = round(timer.elapsed_s(), 3)
+        self._append_canary(block, groups, when="close", seconds=seconds)
+        self.budget.note(runs, seconds, pace)
+        self.todo = [other for other in self.todo if other is not runs]
+        if seconds > LONGEST_BLOCK_S:
+            self._warn_of_length(groups[0], seconds)
 
     def _append_canary(self, block: int, groups: list[str], when: str, **fields: float) -> None:
         self.runner.append(
@@ -353,7 +377,7 @@ class Manager:
 
     def _show_start(self, interleaved: int) -> Callable[[Run], None]:
         """Return a function that shows the start of a run, one of so many that are interleaved."""
-        left_s, since = self._left_s(), Timer()
+        left_s, since = self.budget.left_s(self.todo), Timer()
 
         def show(run: Run) -> None:
             now_left_s = max(0.0, left_s - since.elapsed_s())
@@ -385,7 +409,7 @@ class Manager:
         algorithms, frameworks = self._raced()
         needed_s = estimate.certificate_s(algorithms, frameworks)
         budget_s = self.plan.settings.budget_s
-        if budget_s is not None and self.timer.elapsed_s() + needed_s > budget_s:
+        if budget_s is not None and self.budget.timer.elapsed_s() + needed_s > budget_s:
             self._store_pending(algorithms, frameworks)
             return
 

@@ -17,11 +17,10 @@ from tiebreak.bench.clock import utc_now
 from tiebreak.bench.machine import environment
 from tiebreak.bench.machine.availability import required_packages, why_unavailable
 from tiebreak.bench.machine.fingerprint import fingerprint
-from tiebreak.bench.manager.interleave import run_interleaved
+from tiebreak.bench.manager.interleave import Pace, run_interleaved
 from tiebreak.bench.manager.store import Store, hold, read_records, read_run_id
 from tiebreak.bench.manager.worker_process import Worker
 from tiebreak.bench.record import Result, empty_result
-from tiebreak.bench.suite import estimate
 from tiebreak.bench.suite.plan import CALIBRATION, Cell, Job, Plan, Run
 from tiebreak.bench.worker.turns import STRETCH
 from tiebreak.core.config import digest
@@ -54,8 +53,6 @@ class Runner:
         successful = [r for r in measured if r["status"] == "ok"]
         self.calls = {r["cell_id"]: r["calls_per_sample"] for r in reversed(successful)}
         """Cell id -> calls per sample, fixed by the first successful run."""
-        self.wall_s: dict[str, float] = {}
-        """Row or cell (see `key`) -> expected seconds of its next run, from its last."""
         self.temporary, self._release = _make_temporary(f"tiebreak-{self.run_id}-")
 
     def close(self) -> None:
@@ -78,12 +75,16 @@ class Runner:
         self.store.append(record)
 
     def execute(
-        self, runs: Sequence[Run], on_start: Callable[[Run], None] = lambda run: None
+        self,
+        runs: Sequence[Run],
+        on_start: Callable[[Run], None] = lambda run: None,
+        at_once: int = 1,
+        pace: Pace | None = None,
     ) -> list[tuple[Run, Results]]:
         """Execute runs, interleaved if there are several, and store their results.
 
         Runs that cannot be made here get a record with the reason. `on_start` is called as each of
-        the others starts.
+        the others starts. For `at_once` and `pace` see manager/interleave.py.
         """
         executed, available = [], []
         for run in runs:
@@ -100,13 +101,14 @@ class Runner:
                 folders = stack.enter_context(self._folders(run.cells[0].cache))
                 executions.append(_Execution(self, run, self._job(run, turns), folders, on_start))
             workers = [execution.worker for execution in executions]
-            run_interleaved(workers, self.plan.settings.timeout_s, probes)
+            run_interleaved(
+                workers, self.plan.settings.timeout_s, probes, at_once=at_once, pace=pace
+            )
             executed += [(execution.run, execution.finish()) for execution in executions]
         return executed
 
     def _store_missing(self, run: Run, reason: str) -> Results:
         result: Result = {**empty_result("missing", reason), "started_at": utc_now()}
-        self.wall_s[self.key(run)] = 0.0
         for cell in run.cells:
             self.store_result(run, cell, result)
         return [(cell, result) for cell in run.cells]
@@ -118,7 +120,8 @@ class Runner:
         ids = [cell.id for cell in cells]
         calls = [self.calls.get(cell.id) for cell in run.cells]
         effort = self.plan.settings.effort
-        if run.block != 0:  # one memory series is enough; it takes no part in ratios
+        begins = run.block == 0 and run.attempt == 0
+        if not begins:  # one memory series is enough; it takes no part in ratios
             effort = replace(effort, memory_calls=0)
         return Job(
             cells=cells,
@@ -131,7 +134,7 @@ class Runner:
             hash_seed=derive(seed, "hash", *ids),
             subject=self.subject,
             turns=turns,
-            stretch=STRETCH if turns and run.block == 0 else 0,
+            stretch=STRETCH if turns and begins else 0,
         )
 
     def store_result(self, run: Run, cell: Cell, result: Result) -> None:
@@ -147,6 +150,7 @@ class Runner:
             shared_process=self.plan.settings.share_process,
             order=[c.probe for c in run.cells],
             **({"environment": described} if described else {}),
+            **({"attempt": run.attempt} if run.attempt else {}),
             **result,
         )
         if result["status"] == "ok":
@@ -173,11 +177,6 @@ class Runner:
         folder.mkdir(exist_ok=True)
         name = f"block{run.block}-{run.position}-{run.cells[0].framework}.log"
         (folder / name).write_bytes(log)
-
-    def key(self, run: Run) -> str:
-        """Return the key of `wall_s`: the row if probes share a process, else the cell."""
-        cell = run.cells[0]
-        return cell.row if self.plan.settings.share_process else cell.id
 
 
 class _Execution:
@@ -225,20 +224,15 @@ class _Execution:
             "started_at": self.started_at,
             "cache_files": self.cache_files,
         }
+        if self.worker.overlapped:
+            result["phases_overlapped"] = True
         self.results.append((cell, result))
         self.runner.store_result(self.run, cell, result)
         self.cache_files = _count_files(self.cache)  # the next probe begins with these
 
     def finish(self) -> Results:
         """Store results of cells that have none, and the log if something failed."""
-        worker, runner, key = self.worker, self.runner, self.runner.key(self.run)
-        once_s = estimate.once_s(
-            self.run.cells[0],
-            [result for _, result in self.results],
-            first=key not in runner.wall_s,
-        )
-        runner.wall_s[key] = worker.active_s - once_s
-
+        worker, runner = self.worker, self.runner
         status, reason = worker.outcome
         for cell_id in sorted(worker.pending):
             result = empty_result(status, reason)

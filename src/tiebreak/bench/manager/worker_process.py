@@ -69,6 +69,8 @@ class Worker:
         """Its request for a turn, while it waits for the reply."""
         self.active_s = 0.0
         """Seconds that it ran, without waiting for turns."""
+        self.overlapped = False
+        """Another worker worked at the same time, while this one was not sampling."""
         self.outcome = "ok", ""
         """(status, one-line reason) of cells without a result: timeout, oom, crash."""
         self.fault = ""
@@ -123,6 +125,10 @@ class Worker:
         """Return True if the process has ended, should have ended, or has to be ended."""
         late = self._last is not None and self._timer.elapsed_s() > self._last_s + END_S
         return has_ended(self.process) or late or self._received_bytes > RESULT_BYTES
+
+    def dismiss(self) -> None:
+        """Expect no result of cells after the one that it samples."""
+        self.pending &= {self.request["cell_id"]}
 
     def reply(self, word: bytes) -> None:
         """Answer its request for a turn."""

@@ -1,118 +1,105 @@
-"""Estimate how long runs take before any was made: for `--dry-run` and for the time left.
+"""Estimate how long runs take: for `--dry-run`, for the time left, and for the budget.
 
-The constants here, and the seconds in the rows of probes and frameworks, are medians of `phases_s`
-in the records of results/amd-epyc-2-cores (suites quick and speed: PPO, size s, 4 and 64
-environments, two cores), rounded. Other machines and larger networks take other times; once runs
-have been made, the manager uses theirs.
+How long the parts of a run of each cell take is in suite/durations.py: measured on this machine, if
+the cell has been, otherwise elsewhere. Here they are put together for an amount of measuring. The
+constants are medians of the records of results/amd-epyc-2-cores, rounded.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 from tiebreak import registry
-from tiebreak.bench.probe_table import PROBES
-from tiebreak.bench.record import Result
-from tiebreak.bench.suite.plan import Cell, Effort, Plan, Run, Scale
+from tiebreak.bench.suite.durations import Durations, shipped
+from tiebreak.bench.suite.plan import COLD_S, Cell, Effort, Plan, Run, Scale
 
 START_S = 0.9
-"""Start and end of a process: the rest of the time between two canaries."""
+"""Start and end of a process."""
 
-DEVICE_ENGINE_S = 1.5
-"""Further seconds to import an engine with JAX environments."""
+TURN_S = 0.03
+"""A turn besides its calls: waiting until threads are at rest, and synchronisation."""
 
-OTHER_LOAD_S = 0.1
-"""Import and build of a cell without a framework of ours."""
-
-FIRST_CALL_S = 0.1
-"""First call of a probe that compiles nothing of its own."""
-
-FUSED_TRAIN_S = 2.6
-"""Compilation of a fused training loop."""
-
-STEADY = 1.3
-"""The steady phase is this much longer than its least, as samples last longer than they must."""
-
-IDLE_CHECK_S = 0.1
+CHECK_S = 0.1
 """Check for unfinished work after the samples, and garbage collection."""
 
-CERTIFICATE_S = 13.0
-"""The short certificate of one framework."""
+READING_S = 0.02
+"""One reading of the memory series besides its call."""
+
+STRETCHED = 5
+"""Samples of the first block that check for unfinished work."""
+
+CANARIES_S = 0.5
+"""The two canaries of an interleaving."""
+
+TOGETHER = 0.65
+"""Time to prepare two processes at the same time, as a share of one after the other."""
 
 
-def expected_s(settings: Scale, cells: Sequence[Cell], cold: bool | None = None) -> float:
-    """Return seconds of a run of these cells.
+def expected_s(
+    settings: Scale,
+    cells: Sequence[Cell],
+    cold: bool | None = None,
+    durations: Durations | None = None,
+) -> float:
+    """Return seconds of a run of these cells, in all phases.
 
     `cold`: the compile cache is empty; None: as the cells say.
     """
-    first = cells[0]
-    framework = registry.FRAMEWORKS.get(first.framework)
-    seconds = START_S + (framework.load_s if framework else OTHER_LOAD_S)
-    if first.engine.kind == "device":
-        seconds += DEVICE_ENGINE_S
-    if first.mode != "eager":
-        empty_s, filled_s = _compile_s(first.framework)
-        is_empty = first.cache == "cold" if cold is None else cold
-        seconds += empty_s if is_empty else filled_s
-    for cell in cells:
-        seconds += _first_call_s(cell) + _measure_s(settings.effort, cell)
-    return seconds
+    durations = durations or shipped()
+    load_s = max(durations.of(cell).load_s for cell in cells)
+    probes_s = sum(probe_s(settings.effort, cell, cold, durations) for cell in cells)
+    return START_S + load_s + probes_s
 
 
-def once_s(cell: Cell, results: Sequence[Result], first: bool) -> float:
-    """Return the seconds of a run that the next run of its cells does not need.
-
-    These are the memory series and, if it was the first in this compile cache (`first`), the part
-    of its first calls that filled the cache.
-    """
-    phases = [result["phases_s"] for result in results]
-    seconds = sum(phase.get("memory", 0.0) for phase in phases)
-    cold_s, warm_s = _compile_s(cell.framework)
-    if first and cell.mode != "eager" and cell.cache == "warm" and cold_s > warm_s:
-        first_calls_s = sum(phase.get("first_call", 0.0) for phase in phases)
-        seconds += (1 - warm_s / cold_s) * first_calls_s
-    return seconds
+def probe_s(
+    effort: Effort, cell: Cell, cold: bool | None = None, durations: Durations | None = None
+) -> float:
+    """Return seconds of one probe of a process that has started."""
+    duration = (durations or shipped()).of(cell)
+    is_cold = cell.cache == "cold" if cold is None else cold
+    seconds = duration.cold_s if is_cold else duration.warm_s
+    seconds += duration.prepare_s + _others_s(effort, duration.call_s)
+    return seconds + turns_s(effort, cell, durations)
 
 
-def _compile_s(framework: str) -> tuple[float, float]:
-    """Return seconds to compile all probes of a process, with an empty and with a filled cache."""
-    row = registry.FRAMEWORKS.get(framework)
-    return (row and row.compile_s) or (0.0, 0.0)
+def once_s(effort: Effort, cell: Cell, durations: Durations | None = None) -> float:
+    """Return seconds that a probe takes in its first block only: memory, and a last check."""
+    call_s = (durations or shipped()).of(cell).call_s
+    memory_s = min(effort.memory_calls * (call_s + READING_S), effort.longest_s + call_s)
+    return memory_s + STRETCHED * max(call_s, effort.sample_s)
 
 
-def _first_call_s(cell: Cell) -> float:
-    """Return seconds of the first call that are not shared with other probes of the process."""
-    row = registry.FRAMEWORKS.get(cell.framework)
-    compiles_each_probe = row is not None and row.compile_s is None
-    if not compiles_each_probe or cell.mode == "eager":
-        return FIRST_CALL_S
-    probe = PROBES.get(cell.probe)  # tests have probes of their own
-    if probe is None:
-        return PROBES["update"].trace_s
-    if cell.loop == "fused" and probe.in_loop and probe.learns:
-        return FUSED_TRAIN_S
-    return probe.trace_s
+def turn_s(effort: Effort, cell: Cell, durations: Durations | None = None) -> float:
+    """Return seconds of one turn: a call off the clock, unless calls are long, and a sample."""
+    call_s = (durations or shipped()).of(cell).call_s
+    return _sample_s(effort, call_s) + (call_s if call_s <= COLD_S else 0.0) + TURN_S
 
 
-def _call_s(cell: Cell) -> float:
-    """Return seconds of one call; where compiling is the work, each call compiles."""
-    probe = PROBES.get(cell.probe, PROBES["rebuild"])
-    if probe.compiles and cell.mode != "eager":
-        return probe.call_s + probe.trace_s
-    return probe.call_s
+def turns_s(effort: Effort, cell: Cell, durations: Durations | None = None) -> float:
+    """Return seconds of all turns that a cell needs."""
+    sample_s = _sample_s(effort, (durations or shipped()).of(cell).call_s)
+    turns = max(effort.samples, math.ceil(effort.steady_s / sample_s))
+    if turns * sample_s > effort.longest_s:
+        turns = max(3, math.ceil(effort.longest_s / sample_s))
+    return turns * turn_s(effort, cell, durations)
 
 
-def _measure_s(effort: Effort, cell: Cell) -> float:
-    """Return seconds of warm-up, calibration, samples and memory series of one probe."""
-    call_s = _call_s(cell)
-    sample_s = max(call_s, effort.sample_s)
-    least_s = max(effort.samples * sample_s, effort.steady_s)
-    most_s = max(effort.longest_s, 3 * sample_s)
-    warmup_s = min(effort.silent_calls * call_s, effort.warmup_s)
-    calibration_s = 2 * sample_s
-    memory_s = effort.memory_calls * call_s
-    return warmup_s + calibration_s + STEADY * min(least_s, most_s) + IDLE_CHECK_S + memory_s
+def certificate_s(algorithms: Collection[str], frameworks: Collection[str]) -> float:
+    """Return seconds of a short certificate."""
+    return len(frameworks) * sum(registry.ALGORITHMS[name].certificate_s for name in algorithms)
+
+
+def _others_s(effort: Effort, call_s: float) -> float:
+    """Return seconds of warm-up, calibration and checks."""
+    calls_s = min(effort.silent_calls * call_s, effort.warmup_s + call_s)
+    return calls_s + 2 * _sample_s(effort, call_s) + CHECK_S
+
+
+def _sample_s(effort: Effort, call_s: float) -> float:
+    """Return seconds of a sample: of whole calls, so that it lasts a little longer than it must."""
+    return max(call_s, 1.1 * effort.sample_s)
 
 
 class Forecast(NamedTuple):
@@ -132,27 +119,37 @@ class Forecast(NamedTuple):
     most_s: float
 
 
-def forecast(plan: Plan, unavailable: Collection[str] = ()) -> Forecast:
+def forecast(
+    plan: Plan, unavailable: Collection[str] = (), durations: Durations | None = None
+) -> Forecast:
     """Return runs, blocks and time of a plan, without the cells whose ids are `unavailable`."""
-    settings = plan.settings
-    runs = []
-    for interleaving in plan.block(0):
-        for run in interleaving:
-            if not {cell.id for cell in run.cells} & set(unavailable):
-                runs.append(run)
+    settings, durations = plan.settings, durations or shipped()
+    interleavings = _available(plan, unavailable)
 
-    first_s = sum(expected_s(settings, run.cells, cold=True) for run in runs)
-    later_s = sum(expected_s(settings, run.cells) for run in runs)
+    def block_s(first: bool, rounds: int) -> float:
+        parts = [_interleaving_s(plan, runs, first, rounds, durations) for runs in interleavings]
+        return sum(parts)
+
+    first_s, later_s = block_s(True, settings.rounds), block_s(False, settings.rounds)
     calibration_s = first_s if settings.calibration else 0.0
-    certificate_s = _certificate_s(plan, runs)
-    start_s = (certificate_s or 0.0) + calibration_s
-    blocks_s = [later_s if settings.calibration else first_s]
-    blocks_s += [later_s] * (settings.blocks - 1)
-
-    most = _blocks_in_time(settings, start_s, blocks_s)
+    certificate_s = _certificate_s(plan, interleavings)
+    start_s = calibration_s
+    if settings.budget_s is None:  # otherwise it is made after the blocks, if there is time
+        start_s += certificate_s or 0.0
+    begins = not settings.calibration
+    blocks_s = _blocks_in_time(
+        settings,
+        start_s,
+        wanted_s=[first_s if begins else later_s, *[later_s] * (settings.blocks - 1)],
+        least_s=[
+            block_s(begins and index == 0, min(settings.rounds, settings.effort.samples))
+            for index in range(min(settings.least_blocks, settings.blocks))
+        ],
+    )
+    most = len(blocks_s)
     least = min(settings.stages[0], most) if settings.stages else most
     return Forecast(
-        visits_per_block=len(runs),
+        visits_per_block=sum(map(len, interleavings)),
         least_blocks=least,
         most_blocks=most,
         certificate_s=certificate_s,
@@ -160,30 +157,73 @@ def forecast(plan: Plan, unavailable: Collection[str] = ()) -> Forecast:
         first_block_s=blocks_s[0],
         block_s=later_s,
         least_s=start_s + sum(blocks_s[:least]),
-        most_s=start_s + sum(blocks_s[:most]),
+        most_s=start_s + sum(blocks_s),
     )
 
 
-def certificate_s(algorithms: Collection[str], frameworks: Collection[str]) -> float:
-    """Return seconds of a short certificate."""
-    return CERTIFICATE_S * len(algorithms) * len(frameworks)
+def _available(plan: Plan, unavailable: Collection[str]) -> list[list[Run]]:
+    """Return the interleavings of a block without runs of cells that are unavailable."""
+    interleavings = []
+    for runs in plan.block(0):
+        left = [run for run in runs if not {cell.id for cell in run.cells} & set(unavailable)]
+        if left:
+            interleavings.append(left)
+    return interleavings
 
 
-def _certificate_s(plan: Plan, runs: Sequence[Run]) -> float | None:
+def _interleaving_s(
+    plan: Plan, runs: Sequence[Run], first: bool, rounds: int, durations: Durations
+) -> float:
+    """Return seconds of an interleaving in the first block, or in a later one.
+
+    `rounds` is the number of samples in turns; 0: as many as each run needs.
+    """
+    settings, seconds = plan.settings, CANARIES_S
+    for run in runs:
+        cells = [c for c in run.cells if not settings.first or c.probe in settings.first]
+        cells = cells or list(run.cells)
+        run_s = expected_s(settings, cells, first or None, durations)
+        turns = sum(turns_s(settings.effort, cell, durations) for cell in cells)
+        together = TOGETHER if settings.start_at_once > 1 and not first else 1.0
+        seconds += together * (run_s - turns)
+        if rounds:
+            turns = rounds * sum(turn_s(settings.effort, c, durations) for c in cells)
+        seconds += turns
+        if first:
+            seconds += sum(once_s(settings.effort, cell, durations) for cell in cells)
+    return seconds
+
+
+def _certificate_s(plan: Plan, interleavings: Sequence[Sequence[Run]]) -> float | None:
     if not plan.settings.certificate:
         return 0.0
     if plan.scale == "full":
         return None
-    raced = {(cell.algorithm, cell.framework) for run in runs for cell in run.cells}
-    return CERTIFICATE_S * sum(framework in registry.FRAMEWORKS for _, framework in raced)
+    cells = [cell for runs in interleavings for run in runs for cell in run.cells]
+    frameworks = {cell.framework for cell in cells} & registry.FRAMEWORKS.keys()
+    return certificate_s({cell.algorithm for cell in cells}, frameworks)
 
 
-def _blocks_in_time(settings: Scale, start_s: float, blocks_s: Sequence[float]) -> int:
-    """Return how many blocks the manager will start within its limits."""
-    spent_s = start_s + blocks_s[0]
-    for index, block_s in enumerate(blocks_s[1:], 1):
+def _blocks_in_time(
+    settings: Scale, start_s: float, wanted_s: Sequence[float], least_s: Sequence[float]
+) -> list[float]:
+    """Return the seconds of each block that the manager will start within its limits.
+
+    Args:
+        wanted_s: Of each block, with all rounds that are aimed at.
+        least_s: Of each of the `least_blocks`, with few rounds.
+    """
+    blocks_s: list[float] = []
+    for index, seconds in enumerate(wanted_s):
+        has_to = index < len(least_s)
         limit_s = settings.limit_s if index < settings.least_blocks else settings.budget_s
-        if limit_s is not None and spent_s + block_s > limit_s:
-            return index
-        spent_s += block_s
-    return len(blocks_s)
+        spent_s = start_s + sum(blocks_s)
+        if limit_s is not None:
+            needed_s = least_s[index] if has_to else seconds
+            if index and spent_s + needed_s > limit_s:
+                break
+            if has_to:  # rounds give way to what has to follow
+                left_s = limit_s - spent_s - sum(least_s[index + 1 :])
+                seconds = min(seconds, max(needed_s, left_s))
+        blocks_s.append(seconds)
+    return blocks_s

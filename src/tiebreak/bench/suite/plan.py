@@ -22,6 +22,10 @@ from tiebreak.envs.task import Task
 CALIBRATION = -1
 """The number of the block whose runs only calibrate the calls per sample."""
 
+COLD_S = 1.0
+"""Other workers used the CPU caches since this run's last turn, so that the first call is slower by
+some 5 ms. It is made before the sample, off the clock, unless calls last longer than this."""
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -155,6 +159,18 @@ class Scale:
     """Time limit for the first `least_blocks` blocks, which may exceed `budget_s`."""
     share_process: bool = False
     """Measure all probes of a row in one process."""
+    first: tuple[str, ...] = ()
+    """Probes that are measured before the others, in the first `least_blocks` blocks; the others
+    follow while `budget_s` lasts."""
+    rounds: int = 0
+    """Samples in turns of each run that are aimed at, an even number. There are fewer, but not less
+    than `samples`, where the first `least_blocks` blocks would otherwise end too late."""
+    start_at_once: int = 1
+    """Most processes that start and prepare at the same time, before any of them is sampled. In the
+    first block it is one, so that the time which a start takes is measured."""
+    repeat_contended: bool = False
+    """Repeat blocks in which other processes or the host took more than 5 % of the CPU time, at
+    most half as many as there are."""
     calibration: bool = False
     """Start with one run of each cell that only calibrates the calls per sample."""
     certificate: bool = True
@@ -175,6 +191,8 @@ class Run(NamedTuple):
     cells: tuple[Cell, ...]
     probes: tuple[str, ...] = ()
     """Order of probes in the whole interleaving."""
+    attempt: int = 0
+    """How often the block was measured before; a later attempt replaces the earlier ones."""
 
 
 @dataclass(frozen=True)
@@ -248,8 +266,9 @@ class Plan:
     def block(self, index: int) -> list[list[Run]]:
         """Return the interleavings of a block, each a list of runs in order.
 
-        All runs of an interleaving measure their probes in one order. The order of each even block
-        is drawn from the seed; the odd block after it is its mirror.
+        All runs of an interleaving measure their probes in one order, those of `settings.first`
+        before the others. The order of each even block is drawn from the seed; the odd block after
+        it is its mirror.
         """
         interleavings: dict[str, dict[str, list[Cell]]] = {}
         for cell in self.cells:
@@ -268,6 +287,7 @@ class Plan:
         if index % 2:
             probes.reverse()
             order.reverse()
+        probes.sort(key=lambda probe: probe not in self.settings.first)
 
         runs = []
         for position, row in enumerate(order):

@@ -6,9 +6,10 @@ import typing
 from dataclasses import fields
 from typing import Any
 
+from tiebreak.bench.probe_table import PROBES
 from tiebreak.bench.suite.plan import Effort, Scale
 from tiebreak.bench.suite.toml_table import Table
-from tiebreak.core.errors import UsageError
+from tiebreak.core.errors import UsageError, unknown
 
 
 def scale_fields() -> dict[str, Any]:
@@ -20,7 +21,7 @@ def scale_fields() -> dict[str, Any]:
 
 def least(key: str) -> int:
     """Return the least value of a whole number of a scale."""
-    return 0 if key == "memory_calls" else 1
+    return 0 if key in ("memory_calls", "rounds") else 1
 
 
 def read_scale(table: Table) -> Scale:
@@ -35,8 +36,11 @@ def read_scale(table: Table) -> Scale:
     if "stages" in values:
         if "blocks" in values:
             raise table.wrong("blocks is the last of the stages: leave it out", "blocks")
+        if "first" in values:
+            raise table.wrong("first goes with blocks, not with stages", "first")
         values["stages"] = tuple(values["stages"])
         values["blocks"] = values["stages"][-1]
+    values["first"] = tuple(values.get("first", ()))
     effort = {f.name: values.pop(f.name) for f in fields(Effort) if f.name in values}
     return Scale(**values, effort=Effort(**effort))
 
@@ -46,9 +50,13 @@ def _check_value(key: str, value: Any, kind: Any) -> None:
     if kind is bool:
         if not isinstance(value, bool):
             raise UsageError(f"{key} takes true or false, got {value!r}")
+    elif key == "first":
+        _check_probes(value)
     elif kind is int:
         if type(value) is not int or value < least(key):
             raise UsageError(f"{key} takes a whole number, {least(key)} or more, got {value!r}")
+        if key == "rounds" and value % 2:
+            raise UsageError(f"rounds takes an even number, got {value!r}")
     elif typing.get_origin(kind) is tuple:
         if not _are_stages(value):
             raise UsageError(
@@ -59,6 +67,14 @@ def _check_value(key: str, value: Any, kind: Any) -> None:
         is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
         if not is_number or not 0 < value < float("inf"):
             raise UsageError(f"{key} takes a number above 0, got {value!r}")
+
+
+def _check_probes(value: Any) -> None:
+    if not isinstance(value, list) or not value:
+        raise UsageError(f'first takes a list of probes, e.g. ["train"]; got {value!r}')
+    for name in value:
+        if name not in PROBES:
+            raise unknown("probe", str(name), PROBES)
 
 
 def _are_stages(value: Any) -> bool:

@@ -56,7 +56,9 @@ def build_schema() -> Schema:
             "patternProperties": {
                 f"^({'|'.join(SCALES)})$": {
                     **_table(_scale()),
-                    "not": {"required": ["blocks", "stages"]},
+                    "not": {
+                        "anyOf": [{"required": [key, "stages"]} for key in ("blocks", "first")]
+                    },
                 }
             },
             "minProperties": 1,
@@ -121,6 +123,11 @@ def _value_of(key: str, kind: Any) -> Schema:
     """Return the schema of a value of a scale by the type of its field."""
     if kind is bool:
         return {"type": "boolean"}
+    if key == "first":
+        probes = {"type": "string", "enum": list(PROBES)}
+        return {"type": "array", "items": probes, "minItems": 1, "uniqueItems": True}
+    if key == "rounds":
+        return {"type": "integer", "minimum": least(key), "multipleOf": 2}
     if kind is int:
         return {"type": "integer", "minimum": least(key)}
     if typing.get_origin(kind) is tuple:

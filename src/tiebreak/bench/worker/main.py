@@ -56,13 +56,14 @@ def main(arguments: list[str]) -> int:
         return 1
 
     for cell in job.cells:  # a probe that fails does not stop the others
+        turns = _turns(events, cell.id, shared=bool(job.turns))
         try:
             result = measure(
                 subject,
                 cell.probe,
                 job.effort,
                 job.calls.get(cell.id),
-                turns=_turns(events, cell.id, shared=bool(job.turns)),
+                turns=turns,
                 stretch=job.stretch,
             )
             result["phases_s"] = {**phases, **result["phases_s"]}
@@ -71,6 +72,8 @@ def main(arguments: list[str]) -> int:
         except Exception as error:
             result = _failure(error)
         _send(results, cell.id, result)
+        if turns.is_last:
+            break
     subject.close()
     return 0
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tiebreak.bench.clock import Clock, time_calls
-from tiebreak.bench.suite.plan import Effort
+from tiebreak.bench.suite.plan import COLD_S, Effort
 from tiebreak.bench.worker.turns import RUNNING_S, Turns
 from tiebreak.stats.sample_flags import sample_flags
 
@@ -27,10 +27,6 @@ FIRST_CALLS = 8
 
 SHORT_CALLS = 0.1
 """Share of `warmup_s` that calls may take which are made only to complete the FIRST_CALLS."""
-
-COLD_S = 1.0
-"""Other workers used the CPU caches since this run's last turn, so that the first call is slower by
-some 5 ms. It is made before the sample, off the clock, unless calls last longer than this."""
 
 
 @dataclass(frozen=True)

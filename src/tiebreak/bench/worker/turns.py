@@ -15,6 +15,9 @@ from tiebreak.bench.machine.contention import Contention, Shares
 GO = b"go"
 """Reply of the manager that grants one sample; any other reply ends the sampling."""
 
+LAST = b"last"
+"""Reply that ends the sampling, and after which the worker ends: no time is left for its probes."""
+
 SPIN_S = 0.04
 """Longest wait for this process's thread pools, which spin after work; see `settle`."""
 STEP_S = 0.004
@@ -51,6 +54,8 @@ class Turns:
         self._contention: Contention | None = None
         self.steady_s = 0.0
         """Total seconds of the finished turns."""
+        self.is_last = False
+        """No further probe is to be measured."""
         self.busy_cpus = 0.0
         """CPUs kept busy while waiting for a turn, by work that the clock missed; 0 if idle."""
 
@@ -72,7 +77,9 @@ class Turns:
 
         self.finish()
         settle(Clock())
-        if self._wait(self._answer, enough=enough or spent, spent=spent) != GO:
+        reply = self._wait(self._answer, enough=enough or spent, spent=spent)
+        if reply != GO:
+            self.is_last = reply == LAST
             return False
         self._begin()
         return True
