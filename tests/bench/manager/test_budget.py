@@ -78,6 +78,8 @@ class Machine:
 
     def _executor(self):
         def execute(runner, runs, on_start, at_once, pace):
+            for run in runs:
+                on_start(run)
             self.executed.append((runs[0].block, runs[0].cells[0].task, at_once))
             cold = runs[0].block == 0 and not runs[0].attempt
             self.clock.now += 60.0 if cold else 20.0
@@ -168,7 +170,24 @@ def test_without_time_for_others_they_are_left_out_and_said_so(monkeypatch, tmp_
     records = Machine(monkeypatch, tmp_path / "out").race(plan(budget_s=300.0, limit_s=320.0))
     assert measured(records, "update") == {}
     assert set(measured(records, "train")) == {(0, 0), (1, 0), (2, 0)}
+    said = [text for text in said if not text.startswith("[")]
     assert said == ["stopped after block 3: the next would end too late"]
+
+
+def test_the_time_left_counts_all_blocks_that_will_be_made(monkeypatch, tmp_path):
+    told = []
+    monkeypatch.setattr(
+        manager.Progress, "start", lambda self, run, left_s, interleaved: told.append(left_s)
+    )
+    machine = Machine(monkeypatch, tmp_path / "out")
+    machine.race(plan(budget_s=300.0, limit_s=320.0))
+    assert told[0] == 300.0
+    assert told == sorted(told, reverse=True)
+    told.clear()
+    machine = Machine(monkeypatch, tmp_path / "whole")
+    machine.race(plan(budget_s=10_000.0, limit_s=10_000.0))
+    assert told[0] == pytest.approx(machine.clock.now, rel=0.5)  # from the estimate
+    assert told[4] == pytest.approx(machine.clock.now - 180.0, rel=0.3)  # after a first block
 
 
 def test_only_the_first_block_is_prepared_one_by_one(monkeypatch, tmp_path):

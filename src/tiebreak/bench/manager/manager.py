@@ -254,6 +254,8 @@ class Manager:
         """Groups whose intervals are narrow enough."""
         self.todo: list[list[Run]] = []
         """Interleavings left in this stage, as far as they are known."""
+        self.later: list[Stage] = []
+        """Stages after this one."""
         self.has_begun = any(block >= 0 for block, _ in self.runner.done)
         """A block has been measured: only the first is begun however long it will take."""
 
@@ -276,7 +278,9 @@ class Manager:
             self._certify()
         if settings.calibration:
             self._run_stage(Stage(range(CALIBRATION, CALIBRATION + 1), repeats=False))
-        for stage in stages(settings):
+        self.later = stages(settings)
+        while self.later:
+            stage = self.later.pop(0)
             if settings.stages and stage.blocks.start and not self._close_groups(stage.blocks):
                 break
             if not self._run_stage(stage):
@@ -308,6 +312,7 @@ class Manager:
             if made >= len(blocks) // 2:
                 continue
             if not self.budget.is_in_time(runs[0].block, [runs]):
+                self.progress.say("no time is left to repeat blocks in which others took CPU time")
                 return False
             self._add_todo([runs])
             self.progress.say(f"others took CPU time in block {runs[0].block + 1}: once more")
@@ -340,6 +345,19 @@ class Manager:
     def _add_todo(self, interleavings: list[list[Run]]) -> None:
         self.todo += interleavings
         self.progress.add(sum(map(len, interleavings)))
+
+    def _left(self) -> list[list[Run]]:
+        """Return the interleavings that are left in this stage, and in later ones.
+
+        Stages that end on the width of intervals may never come: they are left out.
+        """
+        later = [] if self.plan.settings.stages else self.later
+        return self.todo + [
+            runs
+            for stage in later
+            for block in stage.blocks
+            for runs in self._pending(block, stage.probes)
+        ]
 
     def _must_follow(self, runs: list[Run]) -> list[list[Run]]:
         """Return the interleavings that are to be made in time after this one."""
@@ -377,7 +395,7 @@ class Manager:
 
     def _show_start(self, interleaved: int) -> Callable[[Run], None]:
         """Return a function that shows the start of a run, one of so many that are interleaved."""
-        left_s, since = self.budget.left_s(self.todo), Timer()
+        left_s, since = self.budget.left_s(self._left()), Timer()
 
         def show(run: Run) -> None:
             now_left_s = max(0.0, left_s - since.elapsed_s())
