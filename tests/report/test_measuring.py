@@ -31,6 +31,8 @@ MODULES = {
     "kernel_clock": "tiebreak.bench.manager.kernel_clock",
     "turns": "tiebreak.bench.worker.turns",
     "manager": "tiebreak.bench.manager.manager",
+    "pending": "tiebreak.bench.manager.pending",
+    "plan": "tiebreak.bench.suite.plan",
     "intervals": "tiebreak.stats.intervals",
     "sample_flags": "tiebreak.stats.sample_flags",
     "standing": "tiebreak.report.standing",
@@ -40,7 +42,7 @@ MODULES = {
 }
 UNSAID = {
     "kernel_clock.SO_TIMESTAMPNS", "kernel_clock.MESSAGE_BYTES", "kernel_clock.AT_ONCE",
-    "contention.QUOTA", "manager.CALIBRATION", "verify.NOT_COMPARABLE", "verify.BOUNDS",
+    "contention.QUOTA", "manager.CALIBRATION", "plan.CALIBRATION", "sampling.COLD_S", "verify.NOT_COMPARABLE", "verify.BOUNDS",
 }  # fmt: skip
 """Units, a block's number, a stand-in, and bounds that have a test of their own."""
 

@@ -17,7 +17,7 @@ from tiebreak.selftest.checks import CHECKS, Check
 from tiebreak.selftest.run import run
 
 NAMES = [
-    "simulated-aa", "coverage", "slowdown", "linearity", "sample-length", "hog", "traps", "leak",
+    "simulated-aa", "coverage", "simulated-quick", "slowdown", "linearity", "sample-length", "hog", "traps", "leak",
     "faults", "kills", "damage", "writers", "real-aa", "second-clock",
 ]  # fmt: skip
 
