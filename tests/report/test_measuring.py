@@ -42,9 +42,10 @@ MODULES = {
 }
 UNSAID = {
     "kernel_clock.SO_TIMESTAMPNS", "kernel_clock.MESSAGE_BYTES", "kernel_clock.AT_ONCE",
-    "contention.QUOTA", "manager.CALIBRATION", "plan.CALIBRATION", "sampling.COLD_S", "verify.NOT_COMPARABLE", "verify.BOUNDS",
+    "contention.QUOTA", "manager.CALIBRATION", "plan.CALIBRATION", "sampling.COLD_S",
+    "verify.NOT_COMPARABLE", "verify.BOUNDS",
 }  # fmt: skip
-"""Units, a block's number, a stand-in, and bounds that have a test of their own."""
+"""Units, a block's number, an import, a stand-in, and bounds that have a test of their own."""
 
 
 def constants(module: str) -> dict[str, float]:

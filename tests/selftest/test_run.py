@@ -17,8 +17,8 @@ from tiebreak.selftest.checks import CHECKS, Check
 from tiebreak.selftest.run import run
 
 NAMES = [
-    "simulated-aa", "coverage", "simulated-quick", "slowdown", "linearity", "sample-length", "hog", "traps", "leak",
-    "faults", "kills", "damage", "writers", "real-aa", "second-clock",
+    "simulated-aa", "coverage", "simulated-quick", "slowdown", "linearity", "sample-length", "hog",
+    "traps", "leak", "faults", "kills", "damage", "writers", "real-aa", "second-clock",
 ]  # fmt: skip
 
 
