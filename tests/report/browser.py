@@ -89,10 +89,14 @@ class Browser:
         return self.driver.get_log(kind)
 
     def requests(self) -> list[str]:
-        """Addresses that were asked for since `show`."""
+        """Addresses that were asked for since `show`, but for those of the browser's own first tab.
+
+        No page may ask for a chrome:// address, so that none of its requests is left out.
+        """
         messages = [json.loads(entry["message"])["message"] for entry in self.logs("performance")]
         sent = [m["params"] for m in messages if m["method"] == "Network.requestWillBeSent"]
-        return [one["request"]["url"] for one in sent]
+        addresses = [one["request"]["url"] for one in sent]
+        return [address for address in addresses if not address.startswith("chrome://")]
 
     def press(self, key: str) -> None:
         from selenium.webdriver.common.action_chains import ActionChains
