@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from report import browser as chromium
 from report.browser import SCREENS, Browser
+from report.test_ceilings import raced
 from stats import synthetic
 
 from tiebreak.report.html import write_report
@@ -33,7 +34,7 @@ def quick(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def everything(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A page with all that can be on one: failures, leaks, flags, a self-test, two machines."""
+    """A page with all there can be: failures, leaks, flags, ceilings, a self-test, two machines."""
     folder = tmp_path_factory.mktemp("everything")
     bad = [synthetic.machine(), synthetic.certificate(green=False), *synthetic.race(blocks=4)]
     rows = [synthetic.selftest(passed=passed) for passed in (True, False, None)]
@@ -41,6 +42,7 @@ def everything(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folders = [
         synthetic.store(folder / "typical", synthetic.typical() + synthetic.leaking()),
         synthetic.store(folder / "bad", bad),
+        synthetic.store(folder / "ceilings", raced(speed=2.0)),
         synthetic.self_test(folder / "self-test", [synthetic.machine(), *rows]),
     ]
     return write_report(folders, folder / "everything.html")

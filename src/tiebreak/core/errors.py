@@ -4,7 +4,8 @@ Each message is one line: what was given, what is valid, what to do.
 
 UsageError
 ├── MissingDependency
-└── MissingDevice
+├── MissingDevice
+└── MissingMemory
 EnvironmentFailed
 """
 
@@ -28,6 +29,10 @@ class EnvironmentFailed(RuntimeError):
 
 class MissingDevice(UsageError):
     """Report a device that is needed and not here, or not seen by the framework's build."""
+
+
+class MissingMemory(UsageError):
+    """Report a training that takes more memory than is free."""
 
 
 def unknown(what: str, given: str, valid: Iterable[str], hint: str = "") -> UsageError:

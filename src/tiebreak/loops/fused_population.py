@@ -19,7 +19,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from tiebreak import registry
-from tiebreak.core.errors import UsageError
+from tiebreak.core.errors import MissingMemory, UsageError
 from tiebreak.core.seeding import derive
 from tiebreak.core.types import Tree
 from tiebreak.envs.base import require_device_for
@@ -80,7 +80,7 @@ def make_population(
 
     `device` without a number is all devices of its kind: as many as divide the agents. `chunk`:
     iterations per `run`, by default about CHUNK_STEPS environment steps of all agents together.
-    Raises UsageError if they do not fit, or if a variant decides what is compiled.
+    Raises MissingMemory if they do not fit, and UsageError if a variant decides what is compiled.
     """
     task = Task.parse(task)
     require_device_for(task, device, one_agent=False)
@@ -175,14 +175,14 @@ def _devices(runtime: Any, agents: int) -> list[Any]:
 
 
 def _require_memory(loop: Any, agents: int, devices: Sequence[Any]) -> Memory:
-    """Return the memory of all agents; UsageError if it does not fit. `loop` is one agent's."""
+    """Return the memory of all agents; MissingMemory if it does not fit. `loop` is one agent's."""
     agent_bytes, working_bytes = loop.memory.agent_bytes, loop.memory.working_bytes
     each = agent_bytes + working_bytes
     free = _free_bytes(devices)
     usable = (1.0 - LEFT_OVER) * free
     if agents * each > usable:
         fits = int(usable / each)
-        raise UsageError(
+        raise MissingMemory(
             f"{agents} agents take {agents * each / 2**30:.1f} GiB ({each / 2**20:.1f} MiB "
             "each: weights, optimizer, environments, replay, an iteration's random numbers and "
             f"rollout), and {free / 2**30:.1f} GiB are free here; "

@@ -19,9 +19,11 @@ from tiebreak.core.errors import UsageError
 from tiebreak.core.text import duration
 from tiebreak.registry import ENGINES, FRAMEWORKS, RUNTIMES
 from tiebreak.report import phrases
+from tiebreak.report.cross_tables import agents_text
 from tiebreak.report.formatting import DASH, factor, interval, join, measured_time, percent, si
 from tiebreak.report.standing import Cluster, Confidence, Standing, family, standing
 from tiebreak.stats import overall
+from tiebreak.stats.agents_per_time import agent_races, is_baseline, is_population
 from tiebreak.stats.summaries import CellSummary, GroupSummary
 
 ANSWERING = ("train", "population", "iteration", "update", "interact", "rebuild", "forward", "env")
@@ -69,6 +71,8 @@ class Card(NamedTuple):
     group: GroupSummary
     times: tuple[TrainingTime, ...]
     """Fastest first."""
+    ceilings: tuple[TrainingTime, ...]
+    """Cells of other engines, which are shown beside it and compared with nothing."""
     break_even: str
     """After how many units compiling has paid for itself; empty if that was not raced."""
 
@@ -107,12 +111,12 @@ def answer(
     titles = phrases.titles(answering)
     alone = len(answering) == 1
     cards = tuple(
-        _card(group, _with_task(title, group, alone))
+        _card(group, _with_task(title, group, alone), _ceilings(group, groups))
         for group, title in zip(answering, titles, strict=True)
     )
     command, about = _larger_run(suite)
     return Answer(
-        title=_title(cards),
+        title=_many_agents(groups) or _title(cards),
         cards=cards,
         limits=_limits(answering),
         command=command,
@@ -145,6 +149,15 @@ def to_json(answer: Answer) -> dict[str, Any]:
                 }
                 for time in card.times
             ],
+            "not_comparable": [
+                {
+                    "cell_id": time.cell.cell_id,
+                    "name": time.name,
+                    "start_s": time.start_s,
+                    "steady_s": time.steady_s,
+                }
+                for time in card.ceilings
+            ],
         }
         for card in answer.cards
     ]
@@ -154,25 +167,62 @@ def to_json(answer: Answer) -> dict[str, Any]:
 def sentence(group: GroupSummary) -> str:
     """Return the conclusion of one group in a sentence, with what is left out of it."""
     stands = standing(group)
+    if group.ceiling_of and stands.leader:
+        return f"{_name(stands.leader, group)} on {_task(group)}, {phrases.NOT_COMPARABLE}."
     return f"{_claim(group, stands, short=False)}{_left_out(group, stands)}."
 
 
 def _answering_groups(groups: Sequence[GroupSummary]) -> list[GroupSummary]:
-    """Return the groups of the first probe that any cell finished."""
+    """Return the groups of the first probe that any cell finished, without ceilings.
+
+    Where populations were measured, a group of single torch agents is what they are compared with.
+    """
+    many = any(is_population(cell) for group in groups for cell in group.cells)
     by_probe: dict[str, list[GroupSummary]] = {}
     for group in groups:
-        if group.reference is not None:
+        is_compared_with = group.ceiling_of or (many and all(map(is_baseline, group.cells)))
+        if group.reference is not None and not is_compared_with:
             by_probe.setdefault(_probe(group), []).append(group)
     known = [probe for probe in ANSWERING if probe in by_probe]
     chosen = [*known, *by_probe][:1]
     return by_probe[chosen[0]] if chosen else []
 
 
+def _many_agents(groups: Sequence[GroupSummary]) -> str:
+    """Return how many agents one program trains in the time of one torch agent, by task."""
+    best = [race.best for race in agent_races(groups)]
+    if not best:
+        return ""
+    texts = []
+    for one in best:
+        cell = one.cell.cell
+        task = str(cell["task"]).partition("/")[2]
+        texts.append(f"{agents_text(one)} of {str(cell['algorithm']).upper()} on {task}")
+    library = RUNTIMES[family(best[0].cell)].title
+    return f"While torch trains one agent, {library} trains {join(texts)}."
+
+
 def _probe(group: GroupSummary) -> str:
     return str(group.cells[0].cell["probe"])
 
 
-def _card(group: GroupSummary, title: str) -> Card:
+def _ceilings(group: GroupSummary, groups: Sequence[GroupSummary]) -> tuple[TrainingTime, ...]:
+    """Return the times of cells of other engines that a group's chart shows, shortest first."""
+    shown = [g for g in groups if group.group in g.ceiling_of]
+    times = [
+        time._replace(name=f"{time.name} on {_task(one)}")
+        for one in shown
+        for time in _training_times(one)
+        if one.fingerprint == group.fingerprint and not time.barred
+    ]
+    return tuple(sorted(times, key=lambda time: time.total_s))
+
+
+def _task(group: GroupSummary) -> str:
+    return str(group.cells[0].cell["task"])
+
+
+def _card(group: GroupSummary, title: str, ceilings: tuple[TrainingTime, ...]) -> Card:
     stands = standing(group)
     times = _training_times(group)
     return Card(
@@ -182,6 +232,7 @@ def _card(group: GroupSummary, title: str) -> Card:
         sentence=sentence(group),
         group=group,
         times=times,
+        ceilings=ceilings,
         break_even=_break_even(group, times),
     )
 
@@ -537,7 +588,10 @@ def _proof(certificate: Mapping[str, Any] | None) -> str:
 
 
 def table(answer: Answer) -> list[tuple[str, ...]]:
-    """Return rows (task, framework, time of a million units, interval, start, flags) as text."""
+    """Return rows (task, framework, time of a million units, interval, start, note) as text.
+
+    The note has the flags that bar a cell, or that it is another simulator's.
+    """
     return [
         (
             card.title,
@@ -547,8 +601,8 @@ def table(answer: Answer) -> list[tuple[str, ...]]:
             if time.low_s is None or time.high_s is None
             else f"{measured_time(time.low_s)} to {measured_time(time.high_s)}",
             measured_time(time.start_s),
-            ", ".join(time.barred),
+            phrases.NOT_COMPARABLE if time in card.ceilings else ", ".join(time.barred),
         )
         for card in answer.cards
-        for time in card.times
+        for time in (*card.times, *card.ceilings)
     ]

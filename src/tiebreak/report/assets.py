@@ -106,6 +106,7 @@ def _tables(page: Page) -> dict[str, list[Row]]:
     views = page.folders
     tables: dict[str, list[Row]] = {
         "times": [row for view in views for row in _time_rows(view)],
+        "ceilings": [row for view in views for row in _ceiling_rows(view)],
         "speed": [row for view in views for row in _speed_rows(view)],
         "cells": [row for view in views for row in _cell_rows(view)],
     }
@@ -138,6 +139,21 @@ def _time_rows(view: FolderView) -> Iterator[Row]:
                 "high_s": None if one.high_s is None else one.start_s + one.high_s,
                 "start_s": one.start_s,
                 "barred": " ".join(one.barred),
+            }
+
+
+def _ceiling_rows(view: FolderView) -> Iterator[Row]:
+    """Yield cells of other engines, in a table of their own: nobody should rank them."""
+    for card, chart in view.charts:
+        for one in card.ceilings:
+            yield {
+                "folder": view.data.name,
+                "shown_beside": chart.name,
+                "cell": one.name,
+                "unit": card.group.unit,
+                "seconds_per_million": one.total_s,
+                "start_s": one.start_s,
+                "note": phrases.NOT_COMPARABLE,
             }
 
 

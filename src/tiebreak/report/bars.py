@@ -13,10 +13,12 @@ from tiebreak.stats.summaries import CellSummary, GroupSummary
 
 PARTS = "pale: starting and compiling"
 WHISKER = "; line: 95 % interval"
+CEILING = "; upright line: another simulator, not comparable"
 START_UP = {"import": "import", "build": "build", "first_call": "first call", "warmup": "warm-up"}
 """Phases of a run before its first sample, and their names for readers."""
 WIDEST = 1.6
-"""An interval is drawn to this multiple of the longest bar; its text has the true ends."""
+"""An interval, or a ceiling, is drawn to this multiple of the longest bar; its text has the true
+value."""
 
 
 class Segment(NamedTuple):
@@ -49,6 +51,16 @@ class Bar(NamedTuple):
         return sum(segment.share for segment in self.segments)
 
 
+class Ceiling(NamedTuple):
+    """A cell of another engine, drawn as an upright line through all bars."""
+
+    name: str
+    share: float
+    """Place of the line, as a share of the chart's width."""
+    text: str
+    """Time that stands beside it."""
+
+
 class BarChart(NamedTuple):
     """Bars on one scale that starts at zero."""
 
@@ -62,6 +74,7 @@ class BarChart(NamedTuple):
     """(series, its meaning)."""
     notes: tuple[str, ...] = ()
     """Cells that are kept out of conclusions, and why."""
+    ceilings: tuple[Ceiling, ...] = ()
 
     @property
     def title(self) -> str:
@@ -71,7 +84,7 @@ class BarChart(NamedTuple):
 
 def time_chart(name: str, card: Card) -> BarChart:
     """Draw how long a million units of work take in every cell of a group, shortest first."""
-    scale_s = _scale_s(card.times)
+    scale_s = _scale_s(card.times, card.ceilings)
     times = sorted(card.times, key=lambda one: one.total_s)
     return BarChart(
         name=name,
@@ -85,8 +98,9 @@ def time_chart(name: str, card: Card) -> BarChart:
             )
             for one in times
         ),
-        caption=_caption(unit_words(card.group), card.times),
+        caption=_caption(unit_words(card.group), card.times, bool(card.ceilings)),
         notes=_notes(card.times),
+        ceilings=tuple(_ceiling(one, scale_s) for one in card.ceilings),
     )
 
 
@@ -123,9 +137,17 @@ def unit_words(group: GroupSummary) -> str:
     return group.unit.removeprefix("env ")
 
 
-def _caption(unit: str, times: Iterable[TrainingTime]) -> str:
+def _caption(unit: str, times: Iterable[TrainingTime], ceilings: bool = False) -> str:
     whisker = WHISKER if any(one.high_s is not None for one in times) else ""
-    return f"time for a million {unit}; {PARTS}{whisker}"
+    return f"time for a million {unit}; {PARTS}{whisker}{CEILING if ceilings else ''}"
+
+
+def _ceiling(one: TrainingTime, scale_s: float) -> Ceiling:
+    """Place a line; one that is far longer than all bars stands at the end of the chart."""
+    text = about_time(one.total_s)
+    if one.total_s > scale_s:
+        return Ceiling(one.name, 1.0, f"{text}, beyond")
+    return Ceiling(one.name, one.total_s / scale_s, text)
 
 
 def start_up_bars(group: GroupSummary) -> dict[str, tuple[Bar, ...]]:
@@ -156,11 +178,12 @@ def _notes(times: Iterable[TrainingTime]) -> tuple[str, ...]:
     )
 
 
-def _scale_s(times: Iterable[TrainingTime]) -> float:
+def _scale_s(times: Iterable[TrainingTime], ceilings: Iterable[TrainingTime] = ()) -> float:
     """Return the seconds that are as long as the chart is wide."""
     times = list(times)
     longest_s = max((one.total_s for one in times), default=0.0)
     ends_s = [one.start_s + one.high_s for one in times if one.high_s is not None]
+    ends_s += [one.total_s for one in ceilings]
     return max([longest_s, *(min(end, WIDEST * longest_s) for end in ends_s)]) or 1.0
 
 

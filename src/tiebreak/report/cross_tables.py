@@ -1,6 +1,7 @@
-"""Tables across groups: breakdown of a step, interact against its upper bounds, population sizes.
+"""Tables across groups: breakdown of a step, interact against its upper bounds, populations.
 
-They repeat medians of the groups' own tables, have no intervals, and decide nothing.
+They repeat medians of the groups' own tables and decide nothing. Only populations against one torch
+agent have intervals (stats/agents_per_time.py).
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ from typing import Any, NamedTuple
 from tiebreak.bench.probe_table import ALIASES, PROBES
 from tiebreak.registry import algorithms_with, config_module
 from tiebreak.report import phrases
-from tiebreak.report.formatting import DASH, measured_time, si, size, times
+from tiebreak.report.formatting import DASH, amount, measured_time, si, size, times
+from tiebreak.stats.agents_per_time import AgentRace, AgentsPerTime, agent_races
 from tiebreak.stats.summaries import CellSummary, GroupSummary
 
 BREAKDOWN = {name: PROBES[name].title for name in ALIASES["breakdown"]}
@@ -68,7 +70,7 @@ def cross_tables(groups: Sequence[GroupSummary]) -> list[CrossTable]:
             tables.append(_breakdown(title, probes))
         if {"env", "forward", "interact"} <= probes.keys():
             tables.append(_upper_bounds(title, probes))
-    return tables + _populations(groups)
+    return tables + _populations(groups) + [_agents_table(race) for race in agent_races(groups)]
 
 
 def _trains_many(summary: CellSummary) -> bool:
@@ -174,6 +176,54 @@ def _population_rows(cells: Sequence[CellSummary]) -> Iterator[tuple[str, ...]]:
         per_s = cell.units_per_s or 0.0
         gain = per_s / fewest_per_s.setdefault(name, per_s)
         yield name, str(agents), si(per_s), si(per_s / agents), times(gain), size(cell.memory_bytes)
+
+
+def agents_text(one: AgentsPerTime) -> str:
+    """Return the number of agents that are trained in the time of one, `412 [380, 447]`."""
+    if one.low is None or one.high is None:
+        return amount(one.trained)
+    return f"{amount(one.trained)} [{amount(one.low)}, {amount(one.high)}]"
+
+
+def _agents_table(race: AgentRace) -> CrossTable:
+    cell, best = race.baseline.cell, race.best
+    task = str(cell["task"]).partition("/")[2]
+    settings = f"{cell['algorithm']} · {task} · num_envs {cell['num_envs']}"
+    return CrossTable(
+        title=f"agents in the time of one · {settings}",
+        note=f"While {_where(race.baseline)} trains one agent, {phrases.name(best.cell)} trains "
+        f"{agents_text(best)}, in programs of {best.agents}: environment steps per second of all "
+        "agents together, divided by those of torch's fastest one. Last, how long all agents of a "
+        "program take, where that one takes 1×. Both were measured in the same blocks, but not "
+        "in turns: the interval is Welch's, from how the runs of each scatter by themselves. "
+        "Start and compilation are in neither.",
+        headings=("cell", "agents", "together", "in the time of one [95 %]", "all of them take"),
+        rows=(
+            *(_single_row(one, race.baseline) for one in race.baselines),
+            *map(_agents_row, race.populations),
+        ),
+    )
+
+
+def _single_row(one: CellSummary, baseline: CellSummary) -> tuple[str, ...]:
+    relative = (one.seconds_per_unit or 0.0) / (baseline.seconds_per_unit or 1.0)
+    trained = amount(1 / relative) if relative else DASH
+    return _where(one), "1", _rate(one.units_per_s), trained, times(relative)
+
+
+def _agents_row(one: AgentsPerTime) -> tuple[str, ...]:
+    return (
+        phrases.name(one.cell),
+        str(one.agents),
+        _rate(one.cell.units_per_s),
+        agents_text(one),
+        times(one.agents / one.trained),
+    )
+
+
+def _where(single: CellSummary) -> str:
+    """Return `torch compile on gymnasium/CartPole-v1`."""
+    return f"{phrases.name(single)} on {single.cell['task']}"
 
 
 def _agents(summary: CellSummary) -> int:

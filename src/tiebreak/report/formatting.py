@@ -64,6 +64,11 @@ def times(value: float) -> str:
     return f"{value:.{_digits(value)}f}×"
 
 
+def amount(value: float) -> str:
+    """Return a number of things that are counted in parts, with three digits: `0.85`, `412`."""
+    return f"{value:.3g}" if value < 999.5 else si(value)
+
+
 def _digits(value: float, low: float = 0.0, high: float = math.inf) -> int:
     """Return the decimals: 2 below 10 (3 for a narrow interval), 1 below 100, else none."""
     if value >= 100:

@@ -12,6 +12,9 @@ from tiebreak.registry import ENGINES, FRAMEWORKS
 from tiebreak.report.formatting import DASH, share
 from tiebreak.stats.summaries import DRIFT, CellSummary, Failure, GroupSummary
 
+NOT_COMPARABLE = "another simulator: not comparable"
+"""What is said of every ceiling: a cell of another engine that a chart shows as a line."""
+
 MISSING = "missing: "
 """Prefix of a failure's reason if a package or device that the cell needs is not here."""
 
@@ -79,6 +82,8 @@ def verdict(summary: CellSummary, group: GroupSummary) -> str:
 def confidence(group: GroupSummary) -> str:
     """Return the number of blocks, the width of the intervals, and the detectable difference."""
     blocks = plural(group.blocks, "block")
+    if group.ceiling_of:
+        return f"{blocks}; a line in the charts of {', '.join(group.ceiling_of)}"
     values = [c.comparison.detectable for c in group.cells if c.comparison]
     detectable = [x for x in values if x is not None]
     if not detectable and group.blocks > 1:

@@ -26,7 +26,8 @@ Measured = tuple[str, str]
 def cross_tables(
     groups: Sequence[GroupSummary], tables: Sequence[Mapping[str, Any]]
 ) -> list[CrossTable]:
-    """Build every published table with what was measured here beside it."""
+    """Build every published table with what was measured here beside it, without ceilings."""
+    groups = [group for group in groups if not group.ceiling_of]
     return [_cross_table(groups, table) for table in tables]
 
 

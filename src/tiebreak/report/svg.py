@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from tiebreak.report.bars import Bar, BarChart
+from tiebreak.report.bars import Bar, BarChart, Ceiling
 
 WIDTH = 760
 MARGIN = 22
@@ -45,6 +45,15 @@ class Swatch(NamedTuple):
     x: float
 
 
+class Line(NamedTuple):
+    """An upright line through all bars, and its label below them."""
+
+    ceiling: Ceiling
+    x: float
+    y: float
+    """Where its label stands."""
+
+
 class Note(NamedTuple):
     """One line below the bars."""
 
@@ -62,17 +71,23 @@ class Layout(NamedTuple):
     """Where bars begin."""
     legend: tuple[Swatch, ...]
     rows: tuple[Row, ...]
+    lines: tuple[Line, ...]
     notes: tuple[Note, ...]
 
 
 def layout(chart: BarChart) -> Layout:
     """Place everything that the chart shows."""
-    longest = max((len(bar.name) for bar in chart.bars), default=0)
+    longest = max((len(one.name) for one in (*chart.bars, *chart.ceilings)), default=0)
     left = round(MARGIN + LETTER * longest + 10, 1)
     room = WIDTH - MARGIN - VALUE - left
     top = 80 if chart.legend else 54
     rows = tuple(_row(bar, top + ROW * i, left, room) for i, bar in enumerate(chart.bars))
-    below = top + ROW * len(rows) + 16
+    below = top + ROW * len(rows)
+    ceilings = tuple(
+        Line(ceiling, x=round(left + room * ceiling.share, 1), y=below + ROW * i)
+        for i, ceiling in enumerate(chart.ceilings)
+    )
+    below += ROW * len(ceilings) + 16
     lines = [line for text in (chart.caption, *chart.notes) for line in _wrapped(text)]
     notes = tuple(Note(line, below + 17 * i) for i, line in enumerate(lines))
     return Layout(
@@ -82,6 +97,7 @@ def layout(chart: BarChart) -> Layout:
         left=left,
         legend=_legend(chart),
         rows=rows,
+        lines=ceilings,
         notes=notes,
     )
 

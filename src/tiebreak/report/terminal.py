@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from tiebreak.report import phrases
 from tiebreak.report.answer import Answer, Card, TrainingTime
 from tiebreak.report.formatting import DASH, about_time
 
@@ -32,6 +33,8 @@ def print_answer(answer: Answer, console: Console) -> None:
         if card.break_even:
             console.print(Text(card.break_even))
         console.print(_times(card))
+        for line in ceilings(card):
+            console.print(Text(f"┊ {line}", style="dim"))
         console.print()
     for line in notes(answer):
         console.print(Text(line, style="dim"))
@@ -65,6 +68,14 @@ def rows(card: Card) -> list[tuple[str, ...]]:
     return [_row(time) for time in sorted(card.times, key=lambda time: time.total_s)]
 
 
+def ceilings(card: Card) -> list[str]:
+    """Return a line for each cell of another engine that is shown beside a card."""
+    return [
+        f"{time.name}: {about_time(time.total_s)} ({phrases.NOT_COMPARABLE})"
+        for time in card.ceilings
+    ]
+
+
 def _row(time: TrainingTime) -> tuple[str, ...]:
     """Return one framework's times as text, under HEADINGS; the page has the same numbers."""
     interval = DASH
@@ -84,6 +95,7 @@ def to_markdown(answer: Answer) -> str:
         lines += [_escaped(card.break_even), ""] if card.break_even else []
         headings = [heading.format(unit=card.group.unit) for heading in HEADINGS]
         lines += markdown_table(headings, rows(card))
+        lines += ["", *(f"- {_escaped(line)}" for line in ceilings(card))] if card.ceilings else []
         lines.append("")
     lines += [f"- {_escaped(note)}" for note in notes(answer)]
     return "\n".join(lines) + "\n"

@@ -148,6 +148,8 @@ class CellSummary:
     and the first calls up to this probe's, of the first block. 0 if no visit finished."""
     versus_leader: Comparison | None = None
     """Comparison with the group's leader; None for the leader and for barred cells."""
+    values_s: tuple[float, ...] = ()
+    """Median seconds per unit of each finished visit."""
 
     @property
     def barred(self) -> tuple[str, ...]:
@@ -173,6 +175,11 @@ class GroupSummary:
     half_width: float | None
     """Largest half-width of the intervals of comparisons with the reference: 0.015 is ±1.5 %."""
     cells: tuple[CellSummary, ...]
+
+    @property
+    def ceiling_of(self) -> tuple[str, ...]:
+        """Groups in whose charts its cell is a line; empty unless it is a ceiling, of one cell."""
+        return tuple(self.cells[0].cell.get("ceiling_of", ())) if self.cells else ()
 
     def find(self, cell_id: str | None) -> CellSummary | None:
         """Return the cell with this id, or None."""

@@ -16,6 +16,9 @@ from tiebreak.stats.summaries import CellSummary, Failure, Flag
 
 PHASES = ("import", "build", "first_call", "warmup", "steady")
 
+VARIED = ("probe", "ceiling_of")
+"""Fields in which the cells of one process differ."""
+
 Block = tuple[str, int]
 """(run_id, number of the block)."""
 
@@ -117,6 +120,7 @@ def summarize_cell(records: Sequence[dict]) -> CellSummary:
         per_call=_work_per_call(done[-1]) if done else {},
         flags=_flags(done),
         failures=_failures([r for r in records if not is_finished(r)]),
+        values_s=tuple(v.value_s for v in visits),
     )
 
 
@@ -132,7 +136,7 @@ def start_seconds(records: Iterable[dict]) -> dict[str, float]:
     processes: dict[tuple, list[dict]] = defaultdict(list)
     for r in records:
         if is_finished(r) and not r.get("phases_overlapped"):
-            row = tuple(sorted((k, str(v)) for k, v in r["cell"].items() if k != "probe"))
+            row = tuple(sorted((k, str(v)) for k, v in r["cell"].items() if k not in VARIED))
             process = r["block"], r.get("attempt", 0)
             processes[r["run_id"], r["fingerprint"], process, row].append(r)
 

@@ -13,6 +13,9 @@ def scaled(line):
     return MINIMAL.replace("blocks = 4", line)
 
 
+CEILING = MINIMAL + 'ceilings = [{ task = "brax/halfcheetah", framework = "nnx" }]'
+ALIKE = '{{ task = "brax/halfcheetah", framework = "{}", label = "a" }}'
+
 LOCATED = {
     "unknown suite key 'sede'": ("sede = 1\n" + MINIMAL, 1),
     "unknown scale key 'block'; did you mean 'blocks'": (MINIMAL.replace("blocks", "block"), 3),
@@ -45,6 +48,20 @@ LOCATED = {
     "precision is a list of the race's": (
         MINIMAL.replace('"nnx"', '"nnx", precision = "tf32"')
         + 'precision = ["float32", "float64"]', 7,
+    ),
+    "a ceiling needs task": (CEILING.replace('task = "brax/halfcheetah", ', ""), 8),
+    "unknown engine 'brx'; did you mean 'brax'": (CEILING.replace("brax", "brx"), 8),
+    "unknown ceiling key 'tsk'; did you mean 'task'": (CEILING.replace("[{ task", "[{ tsk"), 8),
+    "a ceiling is of another engine than the race's gymnasium/CartPole-v1": (
+        CEILING.replace("brax", "gymnasium"), 8,
+    ),
+    "unknown ceiling key 'size'": (CEILING.replace("{ task", '{ size = "m", task'), 8),
+    "its race does not measure the probe env": (
+        CEILING.replace("{ task", '{ probes = ["env"], task'), 8,
+    ),
+    "ceilings takes a list of tables": (MINIMAL + "ceilings = 3", 8),
+    "an earlier race is 'ppo · brax/halfcheetah · update · num_envs 1 · ceiling: a' too": (
+        MINIMAL + f"ceilings = [{ALIKE.format('nnx')}, {ALIKE.format('linen')}]", 8,
     ),
     "unknown size 'xl'": ('\nsize = "xl"\n' + MINIMAL, 2),
     "unknown cache 'hot'": (MINIMAL + 'cache = ["warm",\n"hot"]', 9),

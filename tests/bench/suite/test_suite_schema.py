@@ -42,6 +42,7 @@ def test_keys_are_the_loaders():
     assert tuple(TOP) == suite.SUITE_KEYS
     assert tuple(RACE) == cells.RACE_KEYS
     assert tuple(ROW) == cells.ROW_KEYS
+    assert tuple(RACE["ceilings"]["items"]["properties"]) == cells.CEILING_KEYS
     assert SCALE["properties"].keys() == scale.scale_fields().keys()
     assert f"^({'|'.join(suite.SCALES)})$" == SCALES
 
@@ -99,7 +100,8 @@ def test_every_file_of_ours_is_valid(path):
 BEYOND = ("has no mode", "loop 'fused' needs", "names a cell twice", "with other settings",
           "setting 'gama'", "num_envs is set by", "must divide", "not TOML", "takes float",
           "that rise", "is set by size", "has no precision",
-          "is a list of the race's", "belongs to the scale")  # fmt: skip
+          "is a list of the race's", "of another engine", "does not measure", "an earlier race",
+          "belongs to the scale")  # fmt: skip
 """What only the loader knows: which mode belongs to whom, what contradicts what."""
 
 

@@ -116,7 +116,8 @@ class Runner:
     def _job(self, run: Run, turns: str) -> Job:
         seed = derive(self.plan.seed, "visit", run.block, run.cells[0].task)
         # A worker of an older version does not know these: it is told of the cells without them.
-        cells = tuple(replace(cell, python="", precision_varies=False) for cell in run.cells)
+        unknown = {"python": "", "precision_varies": False, "ceiling_of": ()}
+        cells = tuple(replace(cell, **unknown) for cell in run.cells)
         ids = [cell.id for cell in cells]
         calls = [self.calls.get(cell.id) for cell in run.cells]
         effort = self.plan.settings.effort

@@ -48,13 +48,16 @@ DEFAULTS = {
 AXES = ("task", "num_envs", "agents", *DEFAULTS)
 """Settings of a race that may be lists: there is one race for each combination."""
 
-RACE_KEYS = ("name", *AXES, "scales", "probes", "rows", "config", *SCALES)
+RACE_KEYS = ("name", *AXES, "scales", "probes", "rows", "ceilings", "config", *SCALES)
 ROW_KEYS = (
     "framework", "mode", "loop", "precision", "label", "config", "contestant", "packages", "python",
 )  # fmt: skip
 
+CEILING_KEYS = ("task", "num_envs", "probes", *ROW_KEYS)
+
 ROWS = '[{ framework = "torch" }]'
-"""Rows of a race as an example for errors."""
+CEILINGS = '[{ task = "brax/halfcheetah", framework = "nnx" }]'
+"""Rows and ceilings of a race as examples for errors."""
 
 VENV_FOLDERS = ("bin", ".venv", "venv")
 """Folders of an interpreter that do not tell environments apart."""
@@ -159,21 +162,75 @@ def _expand(
 
     for probe in probes:
         _check_probe(race, probe, settings["agents"], rows)
-        if PROBES[probe].once_per_engine:
-            cell = Cell(
-                **settings,
-                framework=ENVIRONMENT_ALONE[engine.kind],
-                mode="",
-                loop=engine.kind,
-                label="environment alone",
-                probe=probe,
-                config=race_config,
-            )
-            yield PlacedCell(race, cell, race_config)
-        else:
-            for row in rows:
-                cell = Cell(**{**settings, **row.fields}, probe=probe)
-                yield PlacedCell(row.table, cell, race_config)
+        yield from _at_probe(race, probe, settings, rows, race_config)
+    for table in race.tables("ceilings", CEILINGS):
+        yield from _expand_ceiling(table, probes, settings, race_tables)
+
+
+def _at_probe(
+    table: Table,
+    probe: str,
+    settings: Mapping[str, Any],
+    rows: Sequence[Row],
+    race_config: Mapping[str, Any],
+) -> Iterator[PlacedCell]:
+    """Yield the cells of all rows at a probe, or the environment alone."""
+    if not PROBES[probe].once_per_engine:
+        for row in rows:
+            cell = Cell(**{**settings, **row.fields}, probe=probe)
+            yield PlacedCell(row.table, cell, race_config)
+        return
+
+    kind = Task.parse(settings["task"]).row.kind
+    cell = Cell(
+        **settings,
+        framework=ENVIRONMENT_ALONE[kind],
+        mode="",
+        loop=kind,
+        label="environment alone",
+        probe=probe,
+        config=dict(race_config),
+    )
+    yield PlacedCell(table, cell, race_config)
+
+
+def _expand_ceiling(
+    table: Table,
+    race_probes: Sequence[str],
+    settings: Mapping[str, Any],
+    race_tables: Sequence[tuple[Table, str]],
+) -> Iterator[PlacedCell]:
+    """Yield the cells of a ceiling: a row of another engine, drawn in the charts of the race.
+
+    settings: those of one combination of the race, which it has too where it does not set its own.
+    """
+    table.check_keys("ceiling key", CEILING_KEYS)
+    if "task" not in table.values:
+        raise table.wrong(f"a ceiling needs task, and what a row has: {CEILINGS}")
+    own = {key: table.values[key] for key in ("task", "num_envs") if key in table.values}
+    for key, value in own.items():
+        with table.at(key):
+            _check_setting(key, value)
+    engine, raced = (task.partition("/")[0] for task in (own["task"], settings["task"]))
+    if engine == raced:
+        raise table.wrong(
+            f"a ceiling is of another engine than the race's {settings['task']}, got {own['task']}",
+            "task",
+        )
+
+    ceiling = {**settings, **own, "precision_varies": False}
+    fields = _read_row(table, Task.parse(own["task"]).row, CEILING_KEYS)
+    fields["precision"] = _read_precision(table, settings)
+    fields["config"] = _read_config([*race_tables, (table, "config")], ceiling)
+    rows = [Row(table, fields)]
+    probes = _read_probes(table) if "probes" in table.values else race_probes
+    for probe in probes:
+        if probe not in race_probes:
+            raise table.wrong(f"its race does not measure the probe {probe}", "probes")
+        _check_probe(table, probe, settings["agents"], rows)
+        drawn_in = Cell(**settings, framework="", mode="", loop="", probe=probe).group
+        ceiling["ceiling_of"] = (drawn_in,)
+        yield from _at_probe(table, probe, ceiling, rows, fields["config"])
 
 
 def _read_precision(row: Table, settings: Mapping[str, Any]) -> str:
@@ -283,12 +340,17 @@ def _check_config(algorithm: str, task: str, settings: Mapping[str, Any]) -> Non
         raise UsageError(" or, if actions are continuous, ".join(dict.fromkeys(reasons)))
 
 
-def _read_row(row: Table, engine: registry.Engine) -> dict[str, Any]:
-    """Return the fields of a row's cells; those that it does not set are its framework's best."""
+def _read_row(
+    row: Table, engine: registry.Engine, keys: Sequence[str] = ROW_KEYS
+) -> dict[str, Any]:
+    """Return the fields of a row's cells; those that it does not set are its framework's best.
+
+    keys: those that it may have.
+    """
     for key in AXES:
-        if key in row.values and key not in ROW_KEYS:
+        if key in row.values and key not in keys:
             raise row.wrong(f"{key} is set for a race: its rows are compared with one another", key)
-    row.check_keys("row key", ROW_KEYS)
+    row.check_keys("row key", keys)
     python = row.text("python")
     if "contestant" in row.values:
         return {**_read_contestant(row), "python": python}

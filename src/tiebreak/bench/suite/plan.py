@@ -58,6 +58,8 @@ class Cell:
     """Interpreter of another environment in which it runs, as the suite gives it; empty: ours."""
     precision_varies: bool = False
     """The rows of its race differ in precision: labels name it, and the group's name does not."""
+    ceiling_of: tuple[str, ...] = ()
+    """Groups of another engine in whose charts it is a line. It is compared with nothing."""
 
     def to_json(self) -> dict[str, Any]:
         """Return every field; optional ones only if set, so that ids of older cells stay valid."""
@@ -68,6 +70,7 @@ class Cell:
             "packages": (),
             "python": "",
             "precision_varies": False,
+            "ceiling_of": (),
         }
         values = asdict(self)
         return {k: v for k, v in values.items() if k not in optional or v != optional[k]}
@@ -77,7 +80,8 @@ class Cell:
         """Build a cell from what `to_json` returned; other keys, as `id`, are ignored."""
         names = {f.name for f in fields(cls)}
         known = {key: value for key, value in values.items() if key in names}
-        return cls(**{**known, "packages": tuple(known.get("packages", ()))})
+        lists = {key: tuple(known.get(key, ())) for key in ("packages", "ceiling_of")}
+        return cls(**{**known, **lists})
 
     @property
     def id(self) -> str:
@@ -89,7 +93,8 @@ class Cell:
         """Name of its group, e.g. `ppo · gymnax/CartPole-v1 · train · num_envs 4`.
 
         Values that differ from the defaults (float32, size s, cpu, warm) are appended, then the
-        race. The precision is left out where the rows of the race differ in it.
+        race. The precision is left out where the rows of the race differ in it. A ceiling has a
+        group of its own.
         """
         names = [self.algorithm, self.task, self.probe, f"num_envs {self.num_envs}"]
         if self.probe == "population":
@@ -102,12 +107,14 @@ class Cell:
                 names.append(str(getattr(self, key)))
         if self.race:
             names.append(self.race)
+        if self.ceiling_of:
+            names.append(f"ceiling: {self.label}")
         return " · ".join(names)
 
     @property
     def row(self) -> str:
-        """Digest of all fields but the probe: cells of one row can share a process."""
-        return digest({**self.to_json(), "probe": ""})
+        """Digest of all but the probe and its groups: cells of one row can share a process."""
+        return digest(replace(self, probe="", ceiling_of=()).to_json())
 
     @property
     def engine(self) -> registry.Engine:

@@ -137,14 +137,13 @@ def _value_of(key: str, kind: Any) -> Schema:
 
 
 def _race() -> dict[str, Schema]:
-    engines = "|".join(registry.ENGINES)
     config = {"type": "object"}
     return {
         "name": _described(
             STRING, "Appended to the race's groups: tells races apart that differ in config only."
         ),
         "task": _one_or_list(
-            {"type": "string", "pattern": f"^({engines})/.+$"},
+            _task(),
             f"engine/name, e.g. gymnax/CartPole-v1; `tiebreak list --tasks` lists them. {LISTS}",
         ),
         "num_envs": {**_one_or_list(COUNT, f"Number of environments. {LISTS}"), "default": 1},
@@ -156,6 +155,11 @@ def _race() -> dict[str, Schema]:
         "scales": _choice(SCALES, "The scales at which the race is run; all, if left out."),
         "probes": _choice(PROBE_NAMES, _describe_probes()),
         "rows": _array(_row(), "What races: a framework in a mode each.", minItems=1),
+        "ceilings": _array(
+            _ceiling(),
+            "Cells of another engine, drawn as lines in the race's charts. They are measured like "
+            "rows, and compared with nothing.",
+        ),
         "config": _described(
             config, "Settings of the algorithm that differ from its reference configuration."
         ),
@@ -170,6 +174,21 @@ def _describe_probes() -> str:
     probes = [f"{name}: {row.measures}" for name, row in PROBES.items()]
     aliases = [f"{name}: {', '.join(probes)}, side by side" for name, probes in ALIASES.items()]
     return f"What is measured of each row. {'; '.join([*probes, *aliases])}."
+
+
+def _ceiling() -> Schema:
+    """Return a row with the keys that tell it from the race's rows."""
+    row = _row()
+    own = {
+        "task": _described(_task(), "A task of another engine."),
+        "num_envs": _described(COUNT, "Number of environments; if left out, the race's."),
+        "probes": _choice(PROBE_NAMES, "Those of the race's probes that it is measured by; all."),
+    }
+    return {**row, "required": ["task"], "properties": {**own, **row["properties"]}}
+
+
+def _task() -> Schema:
+    return {"type": "string", "pattern": f"^({'|'.join(registry.ENGINES)})/.+$"}
 
 
 def _row() -> Schema:

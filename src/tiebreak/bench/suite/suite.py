@@ -71,6 +71,7 @@ def load(suite: str, scale: str | None, seed: int, device: str | None = None) ->
         raise table.wrong(f"none of the suite's races belongs to the scale {scale!r}", "races")
     if device:
         cells = _move(cells, device)
+    cells = _merge_ceilings(cells)
     _check_groups(cells)
     return Plan(
         suite=Path(suite).stem,
@@ -113,6 +114,19 @@ def _move(cells: Sequence[PlacedCell], device: str) -> list[PlacedCell]:
     return list({placed.cell.id: placed for placed in moved}.values())
 
 
+def _merge_ceilings(cells: Sequence[PlacedCell]) -> list[PlacedCell]:
+    """Move ceilings to the end; one that several charts show is measured once."""
+    raced = [placed for placed in cells if not placed.cell.ceiling_of]
+    merged: dict[str, PlacedCell] = {}
+    for placed in cells:
+        if placed.cell.ceiling_of:
+            key = replace(placed.cell, ceiling_of=()).id
+            earlier = merged.get(key, placed).cell.ceiling_of
+            groups = tuple(dict.fromkeys((*earlier, *placed.cell.ceiling_of)))
+            merged[key] = placed._replace(cell=replace(placed.cell, ceiling_of=groups))
+    return [*raced, *merged.values()]
+
+
 def _check_groups(cells: Sequence[PlacedCell]) -> None:
     """Refuse a cell that occurs twice, and a group whose cells differ in the race's settings."""
     ids: set[str] = set()
@@ -123,7 +137,8 @@ def _check_groups(cells: Sequence[PlacedCell]) -> None:
                 f"the suite names a cell twice ({cell.group}, {cell.label}): give a row a label"
             )
         ids.add(cell.id)
-        settings = (race_config, cell.precision_varies)
+        alone = cell.id if cell.ceiling_of else ""
+        settings = (race_config, cell.precision_varies, alone)
         if configs.setdefault(cell.group, settings) != settings:
             raise table.wrong(
                 f"an earlier race is {cell.group!r} too, with other settings: give a race a name"

@@ -31,7 +31,7 @@ from tiebreak.bench.worker.sampling import Timed
 from tiebreak.bench.worker.turns import Turns
 from tiebreak.bench.worker.work_checks import Work, check_parity, invalidate
 from tiebreak.core import import_guard
-from tiebreak.core.errors import MissingDependency, MissingDevice
+from tiebreak.core.errors import MissingDependency, MissingDevice, MissingMemory
 from tiebreak.frameworks.runtime import Retraced, retraced
 
 SUBJECT = "tiebreak.bench.probes.subject:make_subject"
@@ -93,7 +93,7 @@ def _prepare(job: Job) -> tuple[Subject, dict[str, float]]:
 def _failure(error: Exception) -> Result:
     """Return the result of a cell that raised; the traceback goes to the worker's log."""
     traceback.print_exception(error)
-    if isinstance(error, MissingDependency | MissingDevice):
+    if isinstance(error, MissingDependency | MissingDevice | MissingMemory):
         return empty_result("missing", one_line(str(error)))
     return empty_result("failed", one_line(f"{type(error).__name__}: {error}"))
 
