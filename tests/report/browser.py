@@ -76,7 +76,8 @@ class Browser:
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.command("Emulation.setDeviceMetricsOverride", **screen)
         self.command("Emulation.setEmulatedMedia", features=[scheme])
-        self.logs("browser"), self.logs("performance")  # forget those of the page before
+        self.driver.get("about:blank")  # ends what the page before, or the first tab, still loads
+        self.logs("browser"), self.logs("performance")  # forget theirs
         self.driver.get(page.as_uri())
 
     def command(self, name: str, **arguments: Any) -> Any:
