@@ -152,7 +152,8 @@ def _tensorflow(subject: Descent) -> Callable:
         return Step(out if subject.dead else weights, out)
 
     if not subject.static:
-        compiled = subject.runtime.compile(lambda state, *args: step(*args))
+        own: Any = subject.runtime  # TensorFlow's: others have no `compile`
+        compiled = own.compile(lambda state, *args: step(*args))
         return lambda *args: compiled((), *args)
     # The runtime makes tensors of ints; an agent with a tf.function of its own would not.
     return tf.function(step, autograph=False)
