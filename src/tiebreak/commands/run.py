@@ -156,9 +156,12 @@ def _fail(failures: list[str]) -> None:
 
 def _failures(records: list[dict[str, Any]]) -> Iterator[str]:
     """Yield what failed in the records; cells that are not installed are missing, not failed."""
+    from tiebreak.stats.visits import last_attempts
+
     for record in records:
         if record["kind"] == "certificate" and not record["certificate"]["green"]:
             yield "the frameworks do not compute the same numbers: see `tiebreak verify`"
-        if record["kind"] == "visit" and record["status"] not in ("ok", "missing"):
+    for record in last_attempts([r for r in records if r["kind"] == "visit"]):
+        if record["status"] not in ("ok", "missing"):
             cell = f"{record['group']}, {record['cell']['label']}"
             yield f"{cell}: {record['status']}: {record['error']}"

@@ -115,13 +115,19 @@ for cell in ("p", "q"):
     note(reply.decode()); result(cell)
     if reply == b"last": break
 """
+    late = f"{NOTE}ask('q'); note('sent home')"  # it has only the later probe, and no sample of it
     pace = Rounds(0, only_first=True)
     made = scripted.run(
-        tmp_path, (dismissed, "p", "q"), (dismissed, "p", "q"), probes=("p", "q"), pace=pace
+        tmp_path,
+        (dismissed, "p", "q"),
+        (dismissed, "p", "q"),
+        (late, "q"),
+        probes=("p", "q"),
+        pace=pace,
     )
-    assert notes(tmp_path) == ["last", "last"]
-    assert [list(results) for _, results in made] == [["p"], ["p"]]
-    assert [one.outcome for one, _ in made] == [("ok", "")] * 2
+    assert notes(tmp_path) == ["last", "last", "sent", "home"]
+    assert [list(results) for _, results in made] == [["p"], ["p"], []]
+    assert [one.outcome for one, _ in made] == [("ok", "")] * 3
     assert pace.left == {"q"}
 
 

@@ -10,7 +10,7 @@ from tiebreak.bench.clock import Clock
 from tiebreak.bench.manager import reaper
 from tiebreak.bench.suite.plan import Effort
 from tiebreak.bench.worker import sampling
-from tiebreak.bench.worker.turns import SPIN_S, Turns, settle
+from tiebreak.bench.worker.turns import SPIN_S, Dismissed, Turns, settle
 
 
 class Words:
@@ -45,6 +45,13 @@ def test_the_manager_can_end_a_worker_after_a_probe(reply, is_last):
     turns = Turns(lambda when, **about: None, lambda: reply)
     assert turns.next(enough=True) is False
     assert turns.is_last is is_last
+
+
+def test_a_worker_that_is_sent_home_before_its_first_sample_has_no_result():
+    turns, samples = Turns(lambda when, **about: None, lambda: b"last"), []
+    probe = sampling.Timed(lambda: None, tuple, lambda tree: None)
+    with pytest.raises(Dismissed):
+        sampling.sample(probe, 1, Effort(), samples, turns)
 
 
 def waits(work):

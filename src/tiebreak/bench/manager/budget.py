@@ -20,7 +20,6 @@ Interleaving = Sequence[Run]
 SPARE_S = 3.0
 """Time kept for what estimates leave out."""
 
-
 SPEEDS = 0.25, 10.0
 """Limits to how far measured times can move the estimates of what was not measured yet."""
 
@@ -99,7 +98,7 @@ class Budget:
 
     def pace(self, runs: Interleaving, later: Sequence[Interleaving]) -> BudgetPace:
         """Return the pace of an interleaving; `later` are those that must follow in time."""
-        return BudgetPace(self, runs, later)
+        return BudgetPace(self, runs, [self._required(other) for other in later])
 
     def note(self, runs: Interleaving, seconds: float, pace: BudgetPace) -> None:
         """Learn from an interleaving that took so many seconds."""

@@ -47,6 +47,7 @@ def run_interleaved(
     probes: Sequence[str] = (),
     *,
     at_once: int = 1,
+    end_at_once: int = 1,
     pace: Pace | None = None,
 ) -> None:
     """Execute workers until all have ended; each then holds its outcome.
@@ -54,12 +55,13 @@ def run_interleaved(
     Args:
         timeout_s: Time limit of each worker, without waiting for its turns.
         probes: Order in which all workers measure those probes that they have.
-        at_once: Workers that may work at the same time while no samples are taken.
+        at_once: Workers that may prepare at the same time.
+        end_at_once: Workers that may check their work and end at the same time.
         pace: Decides about further rounds and probes.
     """
     with Orphans() as orphans, selectors.DefaultSelector() as selector:
         interleaving = _Interleaving(
-            timeout_s, tuple(probes), at_once, pace or Pace(), selector, orphans
+            timeout_s, tuple(probes), at_once, end_at_once, pace or Pace(), selector, orphans
         )
         try:
             interleaving.execute(workers)
@@ -74,13 +76,17 @@ class _Interleaving:
         timeout_s: float,
         probes: tuple[str, ...],
         at_once: int,
+        end_at_once: int,
         pace: Pace,
         selector: selectors.BaseSelector,
         orphans: Orphans,
     ):
-        self.timeout_s, self.probes, self.at_once, self.pace = timeout_s, probes, at_once, pace
+        self.timeout_s, self.probes, self.pace = timeout_s, probes, pace
+        self.at_once, self.end_at_once = at_once, end_at_once
         self.selector, self.orphans = selector, orphans
         self.alive: list[Worker] = []
+        self.sampled: set[Worker] = set()
+        """Workers that have had a turn for the probe that they want to sample."""
 
     def execute(self, workers: Sequence[Worker]) -> None:
         """Let each worker prepare until it asks for a turn, then sample probe by probe."""
@@ -90,12 +96,14 @@ class _Interleaving:
             measuring = [worker for worker in self.alive if self._rank(worker) == first]
             self._sample(measuring, first)
 
-            left = {probe for worker in self.alive for probe in self._left(worker)}
-            is_last = bool(left) and not self.pace.goes_on(left)
-            if is_last:  # also for those that measure nothing but a later probe
-                measuring = list(self.alive)
-            answered = [w for w in measuring if w.request and (is_last or self._rank(w) == first)]
-            self._let_work(answered, self._dismiss if is_last else self._end_probe, self.at_once)
+            answered = [w for w in measuring if w.request and self._rank(w) == first]
+            self.sampled &= set(answered)
+            left = {probe for worker in self.alive for probe in self._left(worker, first)}
+            if left and not self.pace.goes_on(left):
+                self._let_work(list(self.alive), self._dismiss, self.end_at_once)
+            else:  # those that go on to another probe prepare it
+                at_once = self.at_once if left else self.end_at_once
+                self._let_work(answered, self._end_probe, at_once)
 
     def _sample(self, measuring: Sequence[Worker], rank: int) -> None:
         """Grant turns in rounds, each in the opposite order of the last, until all have enough."""
@@ -121,6 +129,7 @@ class _Interleaving:
         return True
 
     def _grant_turn(self, worker: Worker) -> bool:
+        self.sampled.add(worker)
         worker.reply(GO)
         return True
 
@@ -129,7 +138,7 @@ class _Interleaving:
         return True
 
     def _dismiss(self, worker: Worker) -> bool:
-        worker.dismiss()
+        worker.dismiss(had_turns=worker in self.sampled)
         worker.reply(LAST)
         return True
 
@@ -143,10 +152,10 @@ class _Interleaving:
         probes = {cell.id: cell.probe for cell in worker.job.cells}
         return probes[worker.request["cell_id"]]
 
-    def _left(self, worker: Worker) -> list[str]:
-        """Return the probes of a worker after the one that is sampled."""
-        current = worker.request.get("cell_id")
-        return [c.probe for c in worker.job.cells if c.id in worker.pending and c.id != current]
+    def _left(self, worker: Worker, rank: int) -> list[str]:
+        """Return the probes of a worker that it has not sampled, if this one has been sampled."""
+        sampled = worker.request.get("cell_id") if self._rank(worker) == rank else None
+        return [c.probe for c in worker.job.cells if c.id in worker.pending and c.id != sampled]
 
     def _let_work(
         self, workers: Sequence[Worker], begin: Callable[[Worker], bool], at_once: int = 1

@@ -311,7 +311,7 @@ class Manager:
             made = count_repeats(store.read_records(self.folder), runs)
             if made >= len(blocks) // 2:
                 continue
-            if not self.budget.is_in_time(runs[0].block, [runs]):
+            if not self.budget.is_in_time(blocks.stop, [runs]):
                 self.progress.say("no time is left to repeat blocks in which others took CPU time")
                 return False
             self._add_todo([runs])

@@ -101,8 +101,14 @@ class Runner:
                 folders = stack.enter_context(self._folders(run.cells[0].cache))
                 executions.append(_Execution(self, run, self._job(run, turns), folders, on_start))
             workers = [execution.worker for execution in executions]
+            settings = self.plan.settings
             run_interleaved(
-                workers, self.plan.settings.timeout_s, probes, at_once=at_once, pace=pace
+                workers,
+                settings.timeout_s,
+                probes,
+                at_once=at_once,
+                end_at_once=min(settings.start_at_once, len(self.cpus)),
+                pace=pace,
             )
             executed += [(execution.run, execution.finish()) for execution in executions]
         return executed

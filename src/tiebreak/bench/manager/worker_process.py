@@ -126,9 +126,9 @@ class Worker:
         late = self._last is not None and self._timer.elapsed_s() > self._last_s + END_S
         return has_ended(self.process) or late or self._received_bytes > RESULT_BYTES
 
-    def dismiss(self) -> None:
-        """Expect no result of cells after the one that it samples."""
-        self.pending &= {self.request["cell_id"]}
+    def dismiss(self, had_turns: bool) -> None:
+        """Expect no result but that of the cell that it samples, if it had turns for it."""
+        self.pending &= {self.request["cell_id"]} if had_turns else set()
 
     def reply(self, word: bytes) -> None:
         """Answer its request for a turn."""

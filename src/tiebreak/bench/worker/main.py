@@ -28,7 +28,7 @@ from tiebreak.bench.record import Result, dumps, empty_result, one_line
 from tiebreak.bench.suite.plan import Effort, Job
 from tiebreak.bench.worker import memory, sampling
 from tiebreak.bench.worker.sampling import Timed
-from tiebreak.bench.worker.turns import Turns
+from tiebreak.bench.worker.turns import Dismissed, Turns
 from tiebreak.bench.worker.work_checks import Work, check_parity, invalidate
 from tiebreak.core import import_guard
 from tiebreak.core.errors import MissingDependency, MissingDevice, MissingMemory
@@ -69,6 +69,8 @@ def main(arguments: list[str]) -> int:
             result["phases_s"] = {**phases, **result["phases_s"]}
             if result["settings"]:
                 check_parity(result, cell, job)
+        except Dismissed:
+            break
         except Exception as error:
             result = _failure(error)
         _send(results, cell.id, result)

@@ -13,7 +13,7 @@ from typing import Any
 
 from tiebreak.bench.clock import Clock, time_calls
 from tiebreak.bench.suite.plan import COLD_S, Effort
-from tiebreak.bench.worker.turns import RUNNING_S, Turns
+from tiebreak.bench.worker.turns import RUNNING_S, Dismissed, Turns
 from tiebreak.stats.sample_flags import sample_flags
 
 SETTLE_S, WINDOW_S, QUIET, WATCH_S = 0.04, 0.02, 0.05, 1.0
@@ -121,7 +121,8 @@ def sample(
     """Append the seconds of each sample of `n` calls to `samples`, until `turns` ends it.
 
     `disturbed` is asked after each sample, off the clock; True ends the sampling. After an
-    exception the samples before it remain.
+    exception the samples before it remain. Raises Dismissed if the worker is to end before the
+    first sample.
     """
     total = 0.0
     while turns.next(
@@ -134,6 +135,8 @@ def sample(
         total += samples[-1]
         if disturbed():
             break
+    if turns.is_last and not samples:
+        raise Dismissed
 
 
 def still_running(clock: Clock) -> float:

@@ -33,6 +33,10 @@ STRETCH = 5
 outlives one sample may end during the turns of others, what outlives five piles up."""
 
 
+class Dismissed(Exception):
+    """The manager has no time for this probe: none of its samples was taken."""
+
+
 def _ignore(when: str, **fields: bool) -> None:
     """Drop an event: there is no manager."""
 
