@@ -64,7 +64,7 @@ compiler: $(PY)
 	  echo "note: no Python.h here (package python3-dev): torch's mode compile cannot run, its mode eager can"
 
 $(VENV)/.tiebreak-quick: pyproject.toml constraints.txt | $(PY)
-	$(call install,quick,3 GB)
+	$(call install,quick,3.5 GB)
 
 $(VENV)/.tiebreak-all: pyproject.toml constraints.txt | $(PY)
 	$(call install,all,5 GB)
