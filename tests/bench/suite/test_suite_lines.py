@@ -33,6 +33,12 @@ LOCATED = {
     "mode takes a string, got 3": (MINIMAL.replace('"torch"', '"torch", mode = 3'), 7),
     "loop 'fused' needs": (MINIMAL.replace('"torch"', '"torch", loop = "fused"'), 7),
     "unknown loop 'fast'": (MINIMAL.replace('"torch"', '"torch", loop = "fast"'), 7),
+    "threads takes a whole number above 0, got 0": (
+        MINIMAL.replace('"torch"', '"torch", threads = 0'), 7,
+    ),
+    "threads takes a whole number above 0, got True": (
+        MINIMAL.replace('"torch"', '"torch", threads = true'), 7,
+    ),
     "label takes a string": (MINIMAL.replace('"torch"', '"torch", label = ["a"]'), 7),
     "size is set for a race": (MINIMAL.replace('"torch"', '"torch", size = "m"'), 7),
     "unknown precision 'bf16'; did you mean 'bfloat16'": (

@@ -122,7 +122,7 @@ class Runner:
     def _job(self, run: Run, turns: str) -> Job:
         seed = derive(self.plan.seed, "visit", run.block, run.cells[0].task)
         # A worker of an older version does not know these: it is told of the cells without them.
-        unknown = {"python": "", "precision_varies": False, "ceiling_of": ()}
+        unknown = {"python": "", "threads": 0, "precision_varies": False, "ceiling_of": ()}
         cells = tuple(replace(cell, **unknown) for cell in run.cells)
         ids = [cell.id for cell in cells]
         calls = [self.calls.get(cell.id) for cell in run.cells]
@@ -135,7 +135,7 @@ class Runner:
             effort=effort,
             calls={cell_id: n for cell_id, n in zip(ids, calls, strict=True) if n},
             packages=required_packages(run.cells[0]),
-            threads=len(self.cpus),
+            threads=run.cells[0].threads or len(self.cpus),
             cpus=tuple(self.cpus),
             seed=seed,
             hash_seed=derive(seed, "hash", *ids),

@@ -51,6 +51,7 @@ AXES = ("task", "num_envs", "agents", *DEFAULTS)
 RACE_KEYS = ("name", *AXES, "scales", "probes", "rows", "ceilings", "config", *SCALES)
 ROW_KEYS = (
     "framework", "mode", "loop", "precision", "label", "config", "contestant", "packages", "python",
+    "threads",
 )  # fmt: skip
 
 CEILING_KEYS = ("task", "num_envs", "probes", *ROW_KEYS)
@@ -78,8 +79,8 @@ class Row(NamedTuple):
 
     table: Table
     fields: dict[str, Any]
-    """Fields of its cells: framework, mode, loop, precision, label, config, python, a contestant's
-    own."""
+    """Fields of its cells: framework, mode, loop, precision, label, config, python, threads, a
+    contestant's own."""
 
 
 def hidden_sizes(size: str) -> dict[str, Any]:
@@ -351,9 +352,9 @@ def _read_row(
         if key in row.values and key not in keys:
             raise row.wrong(f"{key} is set for a race: its rows are compared with one another", key)
     row.check_keys("row key", keys)
-    python = row.text("python")
+    own = {"python": row.text("python"), "threads": _read_threads(row)}
     if "contestant" in row.values:
-        return {**_read_contestant(row), "python": python}
+        return {**_read_contestant(row), **own}
     if "packages" in row.values:
         raise row.wrong("packages are those of a contestant: name one, or leave them out")
 
@@ -376,8 +377,23 @@ def _read_row(
 
     settings = "".join(f", {key} {value}" for key, value in row.table("config").values.items())
     bridge = ", bridge" if engine.kind == "device" and runtime != "jax" else ""
-    label = row.text("label", f"{framework} {mode}{settings}{bridge}{_environment(python)}")
-    return {"framework": framework, "mode": mode, "loop": loop, "label": label, "python": python}
+    ending = f"{settings}{bridge}{_name_threads(row)}{_environment(own['python'])}"
+    label = row.text("label", f"{framework} {mode}{ending}")
+    return {"framework": framework, "mode": mode, "loop": loop, "label": label, **own}
+
+
+def _read_threads(row: Table) -> int:
+    """Return the number of threads that a row asks for; 0 if it does not."""
+    threads = row.values.get("threads", 0)
+    if "threads" in row.values and (type(threads) is not int or threads < 1):
+        raise row.wrong(f"threads takes a whole number above 0, got {threads!r}", "threads")
+    return threads
+
+
+def _name_threads(row: Table) -> str:
+    """Return the part of a label that names a row's own number of threads."""
+    threads = _read_threads(row)
+    return f", {threads} thread{'' if threads == 1 else 's'}" if threads else ""
 
 
 def _environment(python: str) -> str:
@@ -400,11 +416,12 @@ def _read_contestant(row: Table) -> dict[str, Any]:
     packages = row.each("packages", []) if row.values.get("packages") else []
     if not all(isinstance(package, str) for package in packages):
         raise row.wrong(f"packages takes a list of strings, got {packages!r}", "packages")
+    ending = f"{_name_threads(row)}{_environment(row.text('python'))}"
     return {
         "framework": CONTESTANT,
         "mode": "",
         "loop": "host",
-        "label": f"{row.text('label', module + _environment(row.text('python')))} (not proved)",
+        "label": f"{row.text('label', module + ending)} (not proved)",
         "contestant": contestant,
         "packages": tuple(packages),
     }

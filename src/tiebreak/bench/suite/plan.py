@@ -56,6 +56,8 @@ class Cell:
     """Packages that a contestant imports."""
     python: str = ""
     """Interpreter of another environment in which it runs, as the suite gives it; empty: ours."""
+    threads: int = 0
+    """Threads of its library; 0: as many as suit it best, see frameworks/threads.py."""
     precision_varies: bool = False
     """The rows of its race differ in precision: labels name it, and the group's name does not."""
     ceiling_of: tuple[str, ...] = ()
@@ -69,6 +71,7 @@ class Cell:
             "contestant": "",
             "packages": (),
             "python": "",
+            "threads": 0,
             "precision_varies": False,
             "ceiling_of": (),
         }

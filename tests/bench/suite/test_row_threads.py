@@ -1,0 +1,55 @@
+"""Rows of one race that differ in the number of their library's threads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from bench import fakes
+from bench.suite.test_suite import MINIMAL, load
+
+from tiebreak.bench.manager.manager import run_suite
+from tiebreak.bench.manager.store import read_records
+from tiebreak.bench.suite.plan import Cell
+from tiebreak.core.process_env import affinity
+
+RACE = """
+[scales.quick]
+blocks = 4
+[[races]]
+task = "gymnasium/CartPole-v1"
+probes = ["update"]
+rows = [{ framework = "torch", threads = 1 }, { framework = "torch", threads = 2 }]
+"""
+
+
+def test_the_label_names_them_and_the_group_is_one(tmp_path):
+    plan = load(tmp_path, RACE)
+    assert len(plan.groups()) == 1
+    assert {(cell.label, cell.threads) for cell in plan.cells} == {
+        ("torch compile, 1 thread", 1),
+        ("torch compile, 2 threads", 2),
+    }
+    assert len({cell.id for cell in plan.cells}) == 2
+
+
+def test_a_row_without_them_is_what_it_was(tmp_path):
+    for cell in load(tmp_path, MINIMAL).cells:
+        assert cell.threads == 0
+        assert "threads" not in cell.to_json()
+        assert Cell.from_json(cell.to_json()) == cell
+
+
+def test_each_row_runs_with_its_own(tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", fakes.python_path())
+    file = Path(fakes.suite(tmp_path, "fine", "fine", probes=["update"]))
+    file.write_text(file.read_text().replace('label = "fine"', 'label = "fine", threads = 3', 1))
+    folder = run_suite(
+        str(file), tmp_path / "out", "smoke", progress=False, subject="bench.fakes:make_subject"
+    )
+    visits = [record for record in read_records(folder) if record["kind"] == "visit"]
+    read_back = {
+        (visit["cell"].get("threads", 0), visit["settings"]["threads"]) for visit in visits
+    }
+    assert read_back == {(3, 3), (0, len(affinity()))}
+    assert {visit["status"] for visit in visits} == {"ok"}
+    assert not any(visit["flags"] for visit in visits if "parity_mismatch" in visit["flags"])
