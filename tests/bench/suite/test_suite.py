@@ -217,13 +217,15 @@ def test_the_example_is_a_suite_and_no_built_in_one():
 
 
 def test_the_race_in_the_documents_loads(tmp_path):
-    race, versions, precisions, simulators, many = blocks("toml", "docs/benchmarks.md")
+    race, versions, precisions, threads, simulators, many = blocks("toml", "docs/benchmarks.md")
     plan = load(tmp_path, MINIMAL.partition("[[races]]")[0] + race)
     assert len(plan.groups()) == 3 * 2 * 2 * 2
     plan = load(tmp_path, MINIMAL.partition("[[races]]")[0] + versions)
     assert {cell.label for cell in plan.cells} == {"torch compile", "torch compile @ torch-2.12"}
     plan = load(tmp_path, MINIMAL.partition("[[races]]")[0] + precisions)
     assert (len(plan.cells), len(plan.groups())) == (4, 1)
+    plan = load(tmp_path, MINIMAL.partition("[[races]]")[0] + threads)
+    assert [cell.threads for cell in plan.cells] == [1, 2, 1, 2]
     plan = load(tmp_path, MINIMAL.partition("[[races]]")[0] + simulators)
     assert [bool(cell.ceiling_of) for cell in plan.cells] == [False, False, True]
     plan = load(tmp_path, MINIMAL.partition("[[races]]")[0] + many)

@@ -226,10 +226,7 @@ def _row() -> Schema:
             TEXT,
             "Interpreter of another environment, with Tiebreak installed, in which the row runs.",
         ),
-        "threads": _described(
-            COUNT,
-            "Threads of the row's library, to compare numbers of them.",
-        ),
+        "threads": _described(COUNT, "Threads of the row's library, to compare numbers of them."),
     }
     required = [{"required": ["framework"]}, {"required": ["contestant"]}]
     return {**_table(properties), "oneOf": required}
