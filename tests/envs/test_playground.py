@@ -54,10 +54,45 @@ def test_what_critics_see_begins_with_what_a_policy_sees(task):
 
 
 @pytest.mark.parametrize(
+    ("name", "parts"),
+    [
+        ("T1JoystickFlatTerrain", ("T1JoystickFlatTerrain", "jax", False)),
+        ("T1JoystickFlatTerrain@warp", ("T1JoystickFlatTerrain", "warp", False)),
+        ("G1JoystickRoughTerrain@pushes", ("G1JoystickRoughTerrain", "jax", True)),
+        ("G1JoystickRoughTerrain@warp+pushes", ("G1JoystickRoughTerrain", "warp", True)),
+        (
+            "BerkeleyHumanoidJoystickFlatTerrain",
+            ("BerkeleyHumanoidJoystickFlatTerrain", "jax", True),
+        ),
+        ("CheetahRun@warp", ("CheetahRun", "warp", True)),
+    ],
+)
+def test_humanoids_are_pushed_where_the_name_says_so(name, parts):
+    assert playground_engine.split_name(name) == parts
+
+
+@pytest.mark.parametrize("pushes", [False, True])
+def test_pushes_are_off_in_the_simulator_itself(monkeypatch, pushes):
+    made = {}
+    monkeypatch.setattr(
+        playground_engine.registry,
+        "load",
+        lambda task, config_overrides: made.update(task=task, changes=config_overrides),
+    )
+    playground_engine._load.__wrapped__("T1JoystickFlatTerrain", "jax", pushes)
+    config = playground_engine.registry.get_default_config(made["task"])
+    config.update_from_flattened_dict(made["changes"])  # as Playground does; unknown names raise
+    assert config.push_config.enable == pushes
+    assert (tuple(config.push_config.magnitude_range) == (0.0, 0.0)) != pushes
+
+
+@pytest.mark.parametrize(
     ("name", "message"),
     [
         ("CheetaRun", r"unknown task 'playground/CheetaRun'; did you mean 'playground/CheetahRun'"),
         ("CheetahRun@wrap", r"unknown physics of .* 'wrap'; did you mean 'warp'\? .*jax, warp"),
+        ("CheetahRun@pushes", r"unknown physics of 'playground/CheetahRun' 'pushes'"),
+        ("T1JoystickFlatTerrain@push", r"did you mean 'pushes'"),
         ("AeroCubeRotateZAxis@warp", "'playground/AeroCubeRotateZAxis' has no choice of physics"),
     ],
 )
@@ -80,6 +115,8 @@ def test_warp_anywhere_but_on_one_gpu_says_where(device):
     require_device_for(Task.parse("playground/CheetahRun"), device)
     for one in ("gpu", "gpu:1", "cuda"):
         require_device_for(Task.parse(task), one)
+    with pytest.raises(UsageError, match=r"or 'playground/T1JoystickFlatTerrain@pushes'"):
+        require_device_for(Task.parse("playground/T1JoystickFlatTerrain@warp+pushes"), "cpu")
     with pytest.raises(UsageError, match="asked for is a population of agents"):
         make_population("ppo", "linen", task, 2, device="gpu")
 
@@ -88,4 +125,4 @@ def test_a_robot_without_meshes_names_the_command(monkeypatch, tmp_path):
     monkeypatch.setattr(mjx_env, "MENAGERIE_PATH", tmp_path / "none")
     monkeypatch.setattr(playground_assets, "installed", list)
     with pytest.raises(UsageError, match=r"meshes of 'booster_t1' .*pip install envpool-assets"):
-        playground_engine._load.__wrapped__("T1JoystickFlatTerrain", "jax")
+        playground_engine._load.__wrapped__("T1JoystickFlatTerrain", "jax", False)

@@ -30,9 +30,44 @@ def test_fasttd3_is_set_for_playground():
         found = reference(f"playground/{task}")
         assert found == Config(gamma=0.97)
         assert found.span == (-10.0, 10.0)
-    cheetah = reference("playground/CheetahRun@warp")
-    assert (cheetah.gamma, cheetah.n_step, cheetah.span) == (0.97, 3, (-500.0, 500.0))
-    assert reference("playground/Go1JoystickFlatTerrain").num_updates == 8
+
+
+AUTHORS = {
+    # task: (γ, n-step, span, target noise, σ of exploration, updates, total_timesteps)
+    "AcrobotSwingup": (0.97, 1, 10.0, 0.001, (0.001, 0.4), 2, 150_000),
+    "ApolloJoystickFlatTerrain": (0.97, 1, 10.0, 0.001, (0.001, 0.4), 2, 150_000),
+    "CheetahRun": (0.97, 3, 500.0, 0.1, (0.1, 0.4), 2, 150_000),
+    "G1JoystickFlatTerrain": (0.97, 1, 10.0, 0.001, (0.001, 0.4), 2, 100_000),
+    "G1JoystickRoughTerrain": (0.97, 1, 10.0, 0.001, (0.001, 0.4), 2, 100_000),
+    "T1JoystickFlatTerrain": (0.97, 1, 10.0, 0.001, (0.001, 0.4), 2, 100_000),
+    "T1JoystickRoughTerrain": (0.97, 1, 10.0, 0.001, (0.001, 0.4), 2, 100_000),
+    "Go1JoystickFlatTerrain": (0.97, 1, 10.0, 0.2, (0.2, 0.8), 8, 50_000),
+    "Go1JoystickRoughTerrain": (0.97, 1, 10.0, 0.2, (0.2, 0.8), 8, 50_000),
+    "Go1Getup": (0.97, 1, 10.0, 0.2, (0.2, 0.8), 8, 50_000),
+    "Go1Handstand": (0.97, 1, 10.0, 0.001, (0.001, 0.4), 2, 150_000),
+    "Go1Footstand": (0.97, 1, 10.0, 0.001, (0.001, 0.4), 2, 150_000),
+    "LeapCubeReorient": (0.99, 3, 50.0, 0.2, (0.001, 0.4), 2, 150_000),
+    "LeapCubeRotateZAxis": (0.99, 1, 10.0, 0.2, (0.001, 0.4), 2, 150_000),
+}
+"""Read from fast_td3/hyperparams.py of younggyoseo/FastTD3, commit 229ed59."""
+
+
+@pytest.mark.parametrize("task", AUTHORS)
+@pytest.mark.parametrize("variant", ["", "@warp"])
+def test_settings_are_the_authors_for_each_task(task, variant):
+    found = reference(f"playground/{task}{variant}")
+    gamma, n_step, span, target_noise, noise, num_updates, total_timesteps = AUTHORS[task]
+    assert (found.gamma, found.n_step) == (gamma, n_step)
+    assert found.span == (-span, span)
+    assert found.target_noise == target_noise
+    assert (found.noise_min, found.noise_max) == noise
+    assert found.num_updates == num_updates
+    assert found.num_envs == 1024
+    assert found.total_steps == total_timesteps * found.num_envs
+    assert (found.batch_size, found.tau, found.weight_decay) == (32_768, 0.1, 0.1)
+    assert (found.noise_clip, found.policy_delay, found.num_atoms) == (0.5, 2, 101)
+    assert found.replay_size == 10_240 * found.num_envs
+    assert found.learning_starts == 10 * found.num_envs
 
 
 @pytest.mark.parametrize("algorithm", registry.ALGORITHMS)
@@ -65,8 +100,8 @@ def test_the_command_that_repeats_a_run_leaves_the_tasks_own_settings_out():
 def test_what_the_task_has_chosen_is_said_as_far_as_it_holds():
     task = "playground/T1JoystickFlatTerrain"
     (said,) = task_notes("fasttd3", task, reference(task))
-    assert said.endswith("gamma 0.97")
-    assert task_notes("fasttd3", task, Config(gamma=0.9)) == []
+    assert said.endswith("gamma 0.97, total_steps 102400000")
+    assert task_notes("fasttd3", task, Config(gamma=0.9, total_steps=1)) == []
     assert task_notes("fasttd3", "gymnax/Pendulum-v1", Config()) == []
     assert task_notes("ppo", task, CONFIG) == []
 

@@ -117,15 +117,16 @@ def make_spec(task: str | Task) -> EnvSpec:
 
 def require_device_for(task: Task, device: str, one_agent: bool = True) -> None:
     """Raise UsageError for Warp's physics anywhere but on one NVIDIA GPU, for one agent."""
-    if task.physics != "warp":
+    if not task.physics.startswith("warp"):
         return
     kind, _, index = device.partition(":")
     if one_agent and kind in ("gpu", "cuda") and index != "all":
         return
     given = f"--device {device}" if one_agent else "a population of agents"
+    elsewhere = str(task).replace("@warp+", "@").removesuffix("@warp")
     raise UsageError(
         f"task {str(task)!r} has physics for one NVIDIA GPU and one agent; asked for is {given}: "
-        f"use --device gpu and one --seed, or {str(task).removesuffix('@warp')!r}"
+        f"use --device gpu and one --seed, or {elsewhere!r}"
     )
 
 

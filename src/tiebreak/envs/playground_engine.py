@@ -1,7 +1,8 @@
 """MuJoCo Playground on the device: dm_control's suite, locomotion, manipulation.
 
 `playground/CheetahRun` is simulated by MJX, `playground/CheetahRun@warp` by MuJoCo Warp, which
-needs an NVIDIA GPU.
+needs an NVIDIA GPU. Walking humanoids are pushed at random only if their name says so:
+`playground/T1JoystickFlatTerrain@pushes`, or `@warp+pushes`.
 """
 
 from __future__ import annotations
@@ -25,6 +26,14 @@ with without_greetings():
 PHYSICS = ("jax", "warp")
 """Physics backends of MJX; the first is the default."""
 
+UNPUSHED = (
+    "G1JoystickFlatTerrain", "G1JoystickRoughTerrain",
+    "T1JoystickFlatTerrain", "T1JoystickRoughTerrain",
+)  # fmt: skip
+"""Tasks whose random pushes FastTD3's authors switch off, in training and in evaluation."""
+
+NO_PUSHES = {"push_config.enable": False, "push_config.magnitude_range": [0.0, 0.0]}
+
 
 def make(name: str, num_envs: int, seed: int) -> SimulatedEnv:
     """Make `num_envs` environments of `task` or `task@physics`; keys are arguments, not `seed`.
@@ -32,12 +41,26 @@ def make(name: str, num_envs: int, seed: int) -> SimulatedEnv:
     Raises UsageError for an unknown task or physics, where Warp cannot run, and where a robot's
     meshes are not installed.
     """
-    task, physics = split_physics("playground", name, PHYSICS)
-    env = _load(task, physics)
+    task, physics, pushes = split_name(name)
+    env = _load(task, physics, pushes)
     config: Any = registry.get_default_config(task)
     limit_steps = math.ceil(config.episode_length / config.action_repeat)
     shared = {"shared": _shared} if physics == "warp" else {}
     return SimulatedEnv(env, num_envs, limit_steps, config.action_repeat, **shared)
+
+
+def split_name(name: str) -> tuple[str, str, bool]:
+    """Split `task@physics` into the task, its physics, and True if it has Playground's own pushes.
+
+    Pushes are Playground's for every task that is not in UNPUSHED, and for those with `@pushes` or
+    `@warp+pushes`.
+    """
+    if name.partition("@")[0] not in UNPUSHED:
+        return *split_physics("playground", name, PHYSICS), True
+    task, chosen = split_physics("playground", name, (*PHYSICS, "pushes", "warp+pushes"))
+    pushes = chosen.endswith("pushes")
+    physics = chosen.removesuffix("pushes").removesuffix("+") or PHYSICS[0]
+    return task, physics, pushes
 
 
 def tasks() -> list[str]:
@@ -46,7 +69,7 @@ def tasks() -> list[str]:
 
 
 @functools.cache
-def _load(task: str, physics: str) -> Any:
+def _load(task: str, physics: str, pushes: bool) -> Any:
     """Make one environment; it holds no state, so training and evaluation share it."""
     if task not in tasks():
         valid = [f"playground/{name}" for name in tasks()]
@@ -55,9 +78,11 @@ def _load(task: str, physics: str) -> Any:
     if physics == "warp":
         _require_warp(task, has_physics)
     use_installed(mjx_env)
+    changes = {"impl": physics} if has_physics else {}
+    changes |= {} if pushes else NO_PUSHES
     with without_advice(), warnings.catch_warnings():  # about Playground's own model files
         warnings.simplefilter("ignore")
-        return registry.load(task, config_overrides={"impl": physics} if has_physics else None)
+        return registry.load(task, config_overrides=changes or None)
 
 
 def _require_warp(task: str, has_physics: bool) -> None:

@@ -17,7 +17,7 @@ class Task:
     name: str
     """Name within the engine, without the physics, e.g. `HalfCheetah-v4`."""
     physics: str = ""
-    """Physics backend, e.g. `warp`; empty: the engine's default."""
+    """Physics backend, e.g. `warp`, or another variant of the task; empty: the engine's default."""
 
     @classmethod
     def parse(cls, task: str | Task) -> Task:

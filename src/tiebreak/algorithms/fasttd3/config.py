@@ -14,7 +14,7 @@ from tiebreak.core.types import EnvSpec
 
 @dataclass(frozen=True)
 class Config(OffPolicyConfig):
-    """All of FastTD3's settings; the defaults are the authors' for humanoids, except γ."""
+    """All of FastTD3's settings; the defaults are the authors' for walking humanoids, except γ."""
 
     total_steps: int = 102_400_000
     """Environment steps of the whole training, all environments together."""
@@ -92,17 +92,31 @@ RANGES = {
 """Lowest and highest valid values of the numbers that are not counts."""
 
 
+GO1 = {
+    "total_steps": 51_200_000, "num_updates": 8, "noise_min": 0.2, "noise_max": 0.8,
+    "target_noise": 0.2,
+}  # fmt: skip
+
 TASKS: dict[str, dict[str, Any]] = {
-    "playground/": {"gamma": 0.97},
+    "playground/": {"gamma": 0.97, "total_steps": 153_600_000},
+    "playground/G1Joystick": {"total_steps": 102_400_000},
+    "playground/T1Joystick": {"total_steps": 102_400_000},
     "playground/CheetahRun": {
         "n_step": 3, "v_min": -500.0, "v_max": 500.0, "noise_min": 0.1, "target_noise": 0.1,
     },
-    "playground/Go1": {
-        "total_steps": 51_200_000, "num_updates": 8, "noise_min": 0.2, "noise_max": 0.8,
-        "target_noise": 0.2,
+    "playground/Go1Joystick": GO1,
+    "playground/Go1Getup": GO1,
+    "playground/LeapCubeReorient": {
+        "gamma": 0.99, "n_step": 3, "v_min": -50.0, "v_max": 50.0, "target_noise": 0.2,
     },
+    "playground/LeapCubeRotateZAxis": {"gamma": 0.99, "target_noise": 0.2},
 }  # fmt: skip
-"""The authors' settings by the beginning of a task's name; later rows override earlier ones."""
+"""The authors' settings by the beginning of a task's name; later rows override earlier ones.
+
+From fast_td3/hyperparams.py, commit 229ed59 (2026-05-15); budgets are its `total_timesteps` times
+`num_envs`. Tasks without a row there have those of `playground/`. Not taken over: `use_cdq=False`
+of the two hands.
+"""
 
 
 def reference(spec: EnvSpec) -> Config:

@@ -14,7 +14,7 @@ from tiebreak.core.types import EnvSpec
 
 @dataclass(frozen=True)
 class Config(OffPolicyConfig):
-    """All of MPO's settings; the defaults are the reference, after Acme's."""
+    """All of MPO's settings; the defaults are the reference, after Acme's example for JAX."""
 
     learning_starts: int = 1_000
     """Environment steps with uniformly random actions before the first update; whole iterations."""
