@@ -1,7 +1,7 @@
 """The command line: find the command, run it, and report errors in one line with an exit status.
 
 0: success. 1: the command ran, and something failed, which is named. 2: wrong use. 3: a comparison
-could not tell, and --fail-unsure asks for that. 130: Ctrl-C.
+could not tell, and --fail-unsure asks for that. 128 + n: ended by signal n (130: Ctrl-C).
 Only the command's own module is imported, and no framework until the command needs one.
 """
 
@@ -17,7 +17,9 @@ from collections.abc import Sequence
 
 from tiebreak import __version__
 from tiebreak.commands.options import Failure
+from tiebreak.commands.signals import EndingSignals, ending_signals
 from tiebreak.core.errors import EnvironmentFailed, UsageError, unknown
+from tiebreak.core.files import DISK_ERRORS, describe_disk_error
 from tiebreak.core.text import one_line
 
 COMMANDS = {
@@ -51,19 +53,29 @@ def main(argv: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper) and not stream.encoding.lower().startswith("utf"):
             stream.reconfigure(errors="replace")  # `?` for signs that it does not have
+    with ending_signals() as signals:
+        return _run(list(sys.argv[1:] if argv is None else argv), signals)
+
+
+def _run(argv: list[str], signals: EndingSignals) -> int:
+    """Run one command, and turn whatever it raises into a line and an exit status."""
     try:
-        return _dispatch(list(sys.argv[1:] if argv is None else argv))
+        return _dispatch(argv)
     except UsageError as error:
         return _print_error(error, 2)
     except Failure as error:
         return _print_error(error, error.status)
     except KeyboardInterrupt as error:
-        return _print_error(str(error) or "interrupted; nothing was kept", 130)
+        return _print_error(str(error) or "interrupted; nothing was kept", signals.status)
     except BrokenPipeError:  # the reader of our output has stopped reading, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except SystemExit as stop:  # argparse, after --help
         return int(stop.code or 0)
+    except OSError as error:
+        if error.errno not in DISK_ERRORS:
+            return _unexpected(error)
+        return _print_error(f"{describe_disk_error(error)}; make room and try again", 1)
     except Exception as error:
         return _unexpected(error)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import subprocess
@@ -186,3 +187,12 @@ def test_a_reader_that_leaves_early_is_no_error():
     assert child.stderr.read() == b""
     child.stderr.close()
     assert child.wait() == 0
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS])
+def test_a_full_disk_is_one_line_and_no_fault_of_ours(capsys, monkeypatch, number):
+    broken(monkeypatch, OSError(number, os.strerror(number), "a/report.html"))
+    said = refused(capsys, "list", status=1)
+    assert said == (
+        f"tiebreak: cannot write 'a/report.html': {os.strerror(number)}; make room and try again\n"
+    )

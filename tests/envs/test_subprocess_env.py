@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import subprocess
 import sys
 import textwrap
 from multiprocessing import resource_tracker
@@ -186,12 +187,22 @@ def test_a_process_that_is_gone_is_told(own_tasks, made):
         env.reset()
 
 
-def test_ctrl_c_is_not_for_them(own_tasks, made):
+def test_signals_that_end_a_command_are_not_for_them(own_tasks, made):
     resource_tracker._resource_tracker._stop()  # the first start in a new process
     env = made(f"gymnasium/{MODULE}:Keeps-v0", 2, 0, 2)
     for process in env._processes:
-        os.kill(process.pid, signal.SIGINT)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            os.kill(process.pid, number)
     env.reset()
+
+
+def test_a_program_that_never_closes_them_ends(tmp_path):
+    code = (
+        "from tiebreak import make_env\n"
+        "if __name__ == '__main__': env = make_env('gymnasium/CartPole-v1', 2, 0, 2)"
+    )
+    (tmp_path / "main.py").write_text(code)
+    subprocess.run([sys.executable, str(tmp_path / "main.py")], timeout=120, check=True)
 
 
 def test_none_is_left_after_closing(own_tasks):

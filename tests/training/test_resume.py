@@ -12,7 +12,8 @@ from training.test_training import ASKED, lines, train
 
 from tiebreak import cli
 from tiebreak.core.errors import UsageError
-from tiebreak.training import checkpoints, metrics_log, session
+from tiebreak.core.files import hold
+from tiebreak.training import checkpoints, session
 from tiebreak.training import train as training
 
 
@@ -180,13 +181,24 @@ def test_two_processes_cannot_train_into_one_folder(loop):
 
     def before_run(number):
         if number == 9:
+            loop.before_run = lambda number: None
             with pytest.raises(UsageError, match="another process is training into 'run'"):
-                metrics_log.JsonLinesFile(checkpoints.Path("run/metrics.jsonl"))
+                train(resume=True)
             seen.append(number)
 
     loop.before_run = before_run
     train()
     assert seen == [9]
+
+
+def test_a_folder_is_locked_before_its_checkpoint_is_read(loop, monkeypatch):
+    cut(loop, 400, checkpoint_every=300)
+    monkeypatch.setattr(checkpoints, "load", lambda *_: pytest.fail("it was read"))
+    with (
+        hold("run", "training"),
+        pytest.raises(UsageError, match="another process is training into 'run'"),
+    ):
+        train(resume=True, checkpoint_every=300)
 
 
 def test_a_full_disk_ends_in_one_line_and_keeps_the_last_checkpoint(loop, monkeypatch):
@@ -199,7 +211,10 @@ def test_a_full_disk_ends_in_one_line_and_keeps_the_last_checkpoint(loop, monkey
         whole(file, **arrays)
 
     monkeypatch.setattr(checkpoints.np, "savez", savez)
-    with pytest.raises(session.TrainingFailed, match="of step 400 to run: No space left"):
+    with pytest.raises(
+        session.TrainingFailed,
+        match=r"cannot write .*0400.npz.: No space left.*make room in .run.; go on .* --resume$",
+    ):
         train(checkpoint_every=200)
     monkeypatch.setattr(checkpoints.np, "savez", whole)
     assert train(checkpoint_every=200, resume=True).steps == 992

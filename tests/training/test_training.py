@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -15,6 +16,7 @@ from tiebreak import registry
 from tiebreak.algorithms.ppo.data import initial_weights
 from tiebreak.core import config as configs
 from tiebreak.core.errors import UsageError
+from tiebreak.envs.task import Task
 from tiebreak.frameworks import weights
 from tiebreak.training import policy_files, request, session, train_loop
 from tiebreak.training import train as training
@@ -160,6 +162,75 @@ def test_default_folders_are_new_each_time(loop, tmp_path):
     name = "ppo-linen-gymnax-CartPole-v1-s0"
     assert [train(out=None).out.name for _ in range(3)] == [name, f"{name}-2", f"{name}-3"]
     assert policy_files.choose_folder(None, "a/b:../c d").name == "a-b-..-c-d"
+
+
+def test_trainings_that_start_together_get_a_folder_each(loop, tmp_path):
+    """Both have resolved their requests before either makes its folder."""
+    asked = request.TrainingRequest(ASKED[0], ASKED[1], Task.parse(ASKED[2]), config=CONFIG)
+    one, two = asked.resolve(), asked.resolve()
+    with one.hold_folder() as first, two.hold_folder() as second:
+        assert (first.folder.name, second.folder.name) == (one.folder.name, f"{one.folder.name}-2")
+    assert list((tmp_path / "runs").iterdir()) == []  # nothing was put into them
+
+
+def test_a_folder_that_was_filled_meanwhile_is_refused(loop, tmp_path):
+    asked = request.TrainingRequest(
+        ASKED[0], ASKED[1], Task.parse(ASKED[2]), config=CONFIG, out="run"
+    ).resolve()
+    train()
+    with pytest.raises(UsageError, match="is not empty"), asked.hold_folder():
+        pass
+
+
+FILES = ("metrics.jsonl", "eval.jsonl", "checkpoints", "policy.safetensors", "result.json")
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_a_full_disk_is_one_line_loses_one_line_and_can_be_resumed(
+    loop, tmp_path, monkeypatch, file
+):
+    """Half of a write of each kind succeeds, as on a full disk."""
+    options = {"eval_every": 64, "checkpoint_every": 64}
+    monkeypatch.setattr(session.Session, "_returns_during_training", lambda self: [5.0])
+    is_full, write, sync, room = [], os.write, os.fsync, []
+
+    def concerns(handle):
+        return (
+            not room
+            and loop.steps > 300
+            and f"/{file}" in os.readlink(f"/proc/self/fd/{handle}").replace("/.", "/")
+        )
+
+    def half(handle, data):
+        if not concerns(handle):
+            return write(handle, data)
+        is_full.append(file)
+        return write(handle, data[: len(data) // 2])
+
+    def full(handle):
+        if concerns(handle) and not file.endswith("l"):
+            is_full.append(file)
+            raise OSError(errno.ENOSPC, "No space left on device")
+        sync(handle)
+
+    monkeypatch.setattr(os, "write", half)
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(session.TrainingFailed, match=f"cannot write '?run/{file}.*No space left"):
+        train(**options)
+    assert is_full
+    _check_what_is_left(tmp_path / "run", file)
+    room.append("made")
+    assert train(resume=True, **options).steps == 992
+    steps = [line["steps"] for line in lines(tmp_path / "run")]
+    assert steps == sorted(set(steps))
+
+
+def _check_what_is_left(folder, file):
+    assert all(line["steps"] for line in lines(folder))  # no torn line
+    hidden = list(folder.rglob(".*"))
+    assert hidden == []
+    if file != "result.json":
+        assert json.loads((folder / "result.json").read_text())["status"] == "failed"
 
 
 def test_a_folder_in_use_is_left_alone(loop, tmp_path):

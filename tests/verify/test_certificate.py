@@ -41,7 +41,9 @@ def installed(monkeypatch):
     """Pretend that all frameworks are installed; return the workers' results by framework."""
     answers: dict[str, dict] = {}
     monkeypatch.setattr(registry, "missing_packages", lambda packages: [])
-    monkeypatch.setattr(certify_module, "start", lambda request: answers[request.framework])
+    monkeypatch.setattr(
+        certify_module.Workers, "start", lambda self, request: answers[request.framework]
+    )
     return answers
 
 
@@ -76,7 +78,7 @@ def test_a_missing_framework_is_skipped_with_its_remedy_and_nothing_is_not_green
 
 
 def test_a_worker_that_fails_is_a_failed_check():
-    result = process.start(REQUEST._replace(seed=-1))
+    result = process.Workers().start(REQUEST._replace(seed=-1))
     (check,) = result["checks"]
     assert not check["ok"]
     assert check["quantity"] == "worker"

@@ -1,8 +1,10 @@
-"""Write files whole or not at all."""
+"""Write files whole or not at all, hold folders against other processes, and word what fails."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
+import fcntl
 import json
 import os
 import secrets
@@ -12,6 +14,43 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from tiebreak.core.errors import UsageError
+
+DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO}
+"""Errors of a disk that is full, over its quota, read-only or broken: no fault of the program."""
+
+
+def describe_disk_error(error: OSError) -> str:
+    """Return what failed and why, e.g. `cannot write 'a': No space left on device`."""
+    file = f" {str(error.filename)!r}" if error.filename else ""
+    return f"cannot write{file}: {error.strerror}"
+
+
+@contextlib.contextmanager
+def hold(folder: str | Path, doing: str) -> Iterator[None]:
+    """Make a folder and lock it against other processes, until the block or this process ends.
+
+    Files in it are not locked. A file system that cannot lock folders (NFS) locks nobody out.
+
+    Raises UsageError, with `doing` in it (`training`), if another process holds the lock; OSError
+    if the folder cannot be made.
+    """
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        with contextlib.suppress(OSError):
+            _lock(handle, folder, doing)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _lock(handle: int, folder: str | Path, doing: str) -> None:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise UsageError(
+            f"another process is {doing} into {str(folder)!r}: let it end, or use another --out"
+        ) from None
 
 
 def write_atomic(path: Path, data: bytes | str) -> None:
@@ -49,8 +88,11 @@ def open_atomic(path: Path) -> Iterator[BinaryIO]:
                 os.fchmod(file.fileno(), stat.S_IMODE(mode))
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        if isinstance(error, OSError) and error.filename is None:
+            error.filename = str(path)  # a failed write does not say of which file
         raise
 
 

@@ -1,4 +1,4 @@
-"""What processes have: their CPUs, and the environment variables that Tiebreak's workers inherit.
+"""What processes have: CPUs, a parent, and the environment variables that workers inherit.
 
 Workers get no tokens and no flags that change arithmetic or timing, such as XLA_FLAGS, whoever
 started them.
@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
+import sys
 from collections.abc import Iterator
 
 INHERITED = (
@@ -39,6 +41,19 @@ def safe_children() -> Iterator[None]:
 def inherited_variables(*more: str) -> dict[str, str]:
     """Return those of INHERITED, and of `more`, that are set in this process."""
     return {name: os.environ[name] for name in (*INHERITED, *more) if name in os.environ}
+
+
+def die_with_parent(parent: int) -> None:
+    """Ask Linux to kill this process when its parent, of this pid, ends, however that happens.
+
+    The parent is the thread that has started this process.
+    """
+    if sys.platform == "linux":
+        import ctypes
+
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+        if os.getppid() != parent:
+            os._exit(1)
 
 
 def affinity() -> list[int]:

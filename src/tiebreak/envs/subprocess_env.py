@@ -11,7 +11,9 @@ import contextlib
 import multiprocessing
 import signal
 from collections.abc import Iterator, Mapping
+from multiprocessing.connection import Connection
 from multiprocessing.resource_tracker import ensure_running
+from multiprocessing.util import Finalize
 from typing import Any
 
 import numpy as np
@@ -26,6 +28,8 @@ from tiebreak.envs.subprocess_worker import describe_part, serve, slot_bytes, sl
 
 CLOSE_TIMEOUT_S = 5.0
 """Seconds for a process to close its environments before it is killed."""
+ENDING = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
+"""Signals that the training's process handles for all."""
 
 
 class ProcessesEnv(HostEnv):
@@ -45,13 +49,17 @@ class ProcessesEnv(HostEnv):
         rows = np.array_split(np.arange(num_envs), processes)
         self._parts = [range(int(part[0]), int(part[-1]) + 1) for part in rows]
         self._pipes, self._processes = [], []
+        # At the end of a program that has not closed it, before multiprocessing sends the daemons
+        # SIGTERM, to which they do not listen, and waits for them.
+        self._closing = Finalize(self, _end, (self._pipes, self._processes), exitpriority=10)
         for part in self._parts:
             ours, theirs = context.Pipe()
             arguments = theirs, memory, engine, name, num_envs, seed, part
-            # Daemons: whatever ends this process, none of them stays.
-            self._processes.append(context.Process(target=serve, args=arguments, daemon=True))
+            # Daemons, whose pipes end with this process, however that happens: none of them stays.
+            process = context.Process(target=serve, args=arguments, daemon=True)
             with _uninterrupted(), safe_children():
-                self._processes[-1].start()
+                process.start()
+            self._processes.append(process)
             self._pipes.append(ours)
             theirs.close()
         self._wait_until_made()
@@ -91,12 +99,7 @@ class ProcessesEnv(HostEnv):
 
     def close(self) -> None:
         """Close every environment and end the processes."""
-        for pipe in self._pipes:
-            pipe.close()
-        for process in self._processes:
-            process.join(CLOSE_TIMEOUT_S)
-            process.kill()
-            process.join()
+        self._closing()
 
     def _wait_until_made(self) -> None:
         try:
@@ -151,11 +154,24 @@ class ProcessesEnv(HostEnv):
         )
 
 
+def _end(pipes: list[Connection], processes: list[Any]) -> None:
+    for pipe in pipes:
+        pipe.close()
+    for process in processes:
+        process.join(CLOSE_TIMEOUT_S)
+        process.kill()
+        process.join()
+
+
 @contextlib.contextmanager
 def _uninterrupted() -> Iterator[None]:
-    """Block Ctrl-C in processes started inside, from their start; the parent handles it."""
+    """Block what ends a command in processes started inside, from their start.
+
+    A terminal, `timeout` and schedulers send these signals to all processes of a command; the
+    parent handles them, and may still need its environments for what it finishes first.
+    """
     ensure_running()  # else the first start starts it, and unblocks the signal in passing
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
     try:
         yield
     finally:

@@ -38,9 +38,10 @@ class LocalExecutor:
             make_runtime(
                 request.framework, request.mode, request.precision, request.device, request.threads
             )
-        if request.seeds is None:
-            return run_training(request, progress)
-        return run_population(request, progress)
+        run = run_training if request.seeds is None else run_population
+        # Before a checkpoint is read, lest another process writes a newer one meanwhile.
+        with request.hold_folder() as held:
+            return run(held, progress)
 
 
 EXECUTORS: dict[str, type[Executor]] = {"local": LocalExecutor}

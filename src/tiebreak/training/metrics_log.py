@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import fcntl
+import errno
 import json
 import os
 from collections.abc import Mapping
@@ -15,37 +15,34 @@ from tiebreak.training.trackers import TrackedRun, Tracker
 
 
 class JsonLinesFile:
-    """A file of JSON lines; each `write` appends one whole line before it returns.
-
-    The file is locked while open, so that two processes cannot train into one folder.
-    """
+    """A file of JSON lines; each `write` appends one whole line before it returns."""
 
     def __init__(self, path: Path, lines: int = 0, size: int = 0):
         """Open `path` and truncate it to `size` bytes, which hold `lines` lines.
 
-        Raises UsageError where another process has it open, or where it is shorter.
+        Raises UsageError where it is shorter.
         """
-        self.lines = lines
+        self.lines, self._path = lines, path
         self._handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-        try:
-            self._lock_and_truncate(path, size)
-        except BaseException:
-            os.close(self._handle)
-            raise
-
-    def _lock_and_truncate(self, path: Path, size: int) -> None:
-        try:
-            fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UsageError(f"another process is training into {str(path.parent)!r}") from None
         if os.fstat(self._handle).st_size < size:
+            os.close(self._handle)
             raise UsageError(f"{str(path)!r} is shorter than it was when the checkpoint was taken")
         os.ftruncate(self._handle, size)
 
     def write(self, line: Mapping[str, Any]) -> None:
-        """Append one line; NaN and infinities become null."""
+        """Append one line; NaN and infinities become null.
+
+        Raises OSError where the disk is full; what was written of the line is cut off again.
+        """
         text = json.dumps(nan_to_null(dict(line)), allow_nan=False)
-        os.write(self._handle, (text + "\n").encode())
+        data = (text + "\n").encode()
+        size = os.fstat(self._handle).st_size
+        try:
+            if os.write(self._handle, data) != len(data):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError as error:
+            os.ftruncate(self._handle, size)
+            raise OSError(error.errno, error.strerror, str(self._path)) from error
         self.lines += 1
 
     def position(self) -> tuple[int, int]:
@@ -54,8 +51,7 @@ class JsonLinesFile:
         return self.lines, os.fstat(self._handle).st_size
 
     def close(self) -> None:
-        """Sync to disk and close."""
-        os.fsync(self._handle)
+        """Close; `position` has synced what is to last."""
         os.close(self._handle)
 
 

@@ -6,15 +6,18 @@ A run is a folder: `config.json` (run_config.py), `metrics.jsonl` (metrics_log.p
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from tiebreak import registry
 from tiebreak.core import config as configs
 from tiebreak.core.errors import UsageError
+from tiebreak.core.files import hold
 from tiebreak.core.types import EnvSpec
 from tiebreak.frameworks import weights
 
@@ -35,9 +38,9 @@ class Policy(NamedTuple):
 
 
 def choose_folder(out: str | Path | None, name: str) -> Path:
-    """Return `out`, or a new `runs/<name>`; create nothing. UsageError if `out` is in use."""
+    """Return `out`, or `runs/<name>`; create nothing. UsageError if `out` is in use."""
     if out is None:
-        return _unused(Path("runs") / re.sub(r"[^A-Za-z0-9._-]+", "-", name)[:80])
+        return Path("runs") / re.sub(r"[^A-Za-z0-9._-]+", "-", name)[:80]
     folder = Path(out)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         what = "is not empty" if folder.is_dir() else "is a file"
@@ -48,12 +51,46 @@ def choose_folder(out: str | Path | None, name: str) -> Path:
     return folder
 
 
-def _unused(folder: Path) -> Path:
+@contextlib.contextmanager
+def hold_folder(folder: Path, is_default: bool, resume: bool) -> Iterator[Path]:
+    """Make a run's folder and lock it until the block ends; yield its path.
+
+    Of trainings that start together each gets a default folder of its own: where it is taken, the
+    next number is. A new folder that is empty in the end is removed.
+
+    Raises UsageError if another process holds or has filled the folder, or if it cannot be made.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            folder, is_new = _make(folder, is_default)
+            if is_new:
+                stack.callback(_remove_empty, folder)
+            stack.enter_context(hold(folder, "training"))
+        except OSError as error:
+            raise UsageError(f"cannot write to {str(folder)!r}: {error.strerror}") from error
+        if not resume:
+            choose_folder(folder, "")  # again, now that nobody else trains into it
+        yield folder
+
+
+def _make(folder: Path, is_default: bool) -> tuple[Path, bool]:
+    """Make a folder; return it, or one with a number, and whether it is new."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
     number, candidate = 1, folder
-    while candidate.exists():
+    while True:
+        try:
+            candidate.mkdir()
+            return candidate, True
+        except FileExistsError:
+            if not is_default:
+                return candidate, False
         number += 1
         candidate = folder.with_name(f"{folder.name}-{number}")
-    return candidate
+
+
+def _remove_empty(folder: Path) -> None:
+    with contextlib.suppress(OSError):  # it is not empty
+        folder.rmdir()
 
 
 def save_policy(

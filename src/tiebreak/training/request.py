@@ -6,9 +6,10 @@ installed, the configuration complete and the folder chosen.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -78,6 +79,8 @@ class TrainingRequest:
     """Folder of the run; None: a new one under `runs/`."""
     resume: bool = False
     """Continue the run in `out`, with the same settings."""
+    has_default_folder: bool = False
+    """Whether `out` was chosen by `resolve`: where it is taken, the run gets the next number."""
 
     @property
     def folder(self) -> Path:
@@ -123,7 +126,18 @@ class TrainingRequest:
             variants=resolve_variants(self.algorithm, config, self.sweep),
             intervals=intervals,
             out=folder,
+            has_default_folder=self.out is None,
         )
+
+    @contextlib.contextmanager
+    def hold_folder(self) -> Iterator[TrainingRequest]:
+        """Make and lock the folder of a resolved request; yield the request with that folder.
+
+        Raises UsageError if it is in use or cannot be made.
+        """
+        holding = policy_files.hold_folder(self.folder, self.has_default_folder, self.resume)
+        with holding as folder:
+            yield dataclasses.replace(self, out=folder)
 
 
 def check_settings(

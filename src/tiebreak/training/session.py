@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tiebreak.core.errors import UsageError
-from tiebreak.core.files import write_json
+from tiebreak.core.files import DISK_ERRORS, describe_disk_error, write_json
 from tiebreak.core.text import nan_to_null, one_line
 from tiebreak.frameworks.weights import Weights
 from tiebreak.loops.base import make_loop
@@ -104,7 +104,6 @@ class Session:
         self.marks = Marks()
         self.trackers = Trackers([])
         self._progress = progress
-        self._is_new_folder = not self.folder.exists()
         self._eval_every = request.intervals.eval_every
         self._checkpoint_every = request.intervals.checkpoint_steps(self.total_steps)
         self._evaluator: Any = None
@@ -126,13 +125,17 @@ class Session:
             for note in (*of_task, *memory_notes(self.config), *notes):
                 self.trackers.log_note(note)
             try:
-                returns = self._train()
+                return self._end_complete(self._train())
             except KeyboardInterrupt as error:
                 raise TrainingInterrupted(self._end_interrupted()) from error
+            except OSError as error:
+                if error.errno not in DISK_ERRORS:
+                    self._end("failed", error=one_line(error))
+                    raise
+                raise TrainingFailed(self._end_unwritable(error)) from error
             except Exception as error:
                 self._end("failed", error=one_line(error))
                 raise
-            return self._end_complete(returns)
 
     def _open(self) -> None:
         """Make the folder and the trackers; resumed, truncate logs to the checkpoint's marks."""
@@ -152,6 +155,8 @@ class Session:
                 write_json(self.folder / "config.json", self.config)
             (self.folder / "result.json").unlink(missing_ok=True)
         except OSError as error:
+            if not request.resume:
+                self._remove_files()
             raise UsageError(f"cannot write to {str(self.folder)!r}: {error.strerror}") from error
 
     def _close(self) -> None:
@@ -269,14 +274,7 @@ class Session:
             return
         self.marks.saved_at = self.loop.steps
         self.marks = self.marks.with_positions(self.trackers.position())
-        arrays, config_hash = self.loop.dump(), self.config["config_hash"]
-        try:
-            checkpoints.save(self.folder, arrays, config_hash, self.marks)
-        except OSError as error:
-            raise TrainingFailed(
-                f"cannot write the checkpoint of step {self.loop.steps} to {self.folder}: "
-                f"{error.strerror}; make room and go on with --resume, or use --checkpoint-every 0"
-            ) from error
+        checkpoints.save(self.folder, self.loop.dump(), self.config["config_hash"], self.marks)
 
     def _save_policies(self) -> None:
         weights = self.loop.agent.dump(self.loop.state)
@@ -356,10 +354,7 @@ class Session:
         has_policy = policy.exists()
         self._end("interrupted")
 
-        after, resume = f"interrupted after {self.loop.steps} steps", ""
-        if checkpoints.exists(self.folder):
-            out = quote(str(self.folder))
-            resume = f"; go on with: {self.config['command']} --out {out} --resume"
+        after, resume = f"interrupted after {self.loop.steps} steps", self._how_to_resume()
         if has_policy:
             where = self.folder if self.policy_file == policy_files.POLICY else policy
             use = f"`tiebreak evaluate {quote(str(where))}`"
@@ -371,17 +366,37 @@ class Session:
             )
         return f"{after}; nothing is kept; start again with the same command"
 
+    def _how_to_resume(self) -> str:
+        """Return the command that goes on from the last checkpoint; "" if there is none."""
+        if not checkpoints.exists(self.folder):
+            return ""
+        out = quote(str(self.folder))
+        return f"; go on with: {self.config['command']} --out {out} --resume"
+
+    def _end_unwritable(self, error: OSError) -> str:
+        """Record, where that can still be written, that the disk is full; return what to do."""
+        what = f"{describe_disk_error(error)} (after {self.loop.steps} steps)"
+        self._end("failed", error=one_line(what))
+        room = f"; make room in {str(self.folder)!r}"
+        return what + room + (self._how_to_resume() or " and start again with the same command")
+
     def _end(self, status: str, **details: Any) -> None:
         """Record how the run ended; a run that has logged and saved nothing leaves no files."""
         result = {"status": status, **details}
-        self.trackers.finish(result)
-        if self._has_log or (self.folder / self.policy_file).exists():
-            write_json(self.folder / "result.json", nan_to_null(result))
-            return
+        try:
+            self.trackers.finish(result)
+            if self._has_log or (self.folder / self.policy_file).exists():
+                write_json(self.folder / "result.json", nan_to_null(result))
+                return
+        except OSError:
+            if status == "ok":
+                raise
+            return  # the disk is full: why the run ended is more useful to know
+        self._remove_files()
+
+    def _remove_files(self) -> None:
         for name in ("config.json", "metrics.jsonl", "eval.jsonl"):
             (self.folder / name).unlink(missing_ok=True)
-        if self._is_new_folder and not any(self.folder.iterdir()):  # else a tracker has written
-            self.folder.rmdir()
 
 
 def is_diverged(value: Any) -> bool:

@@ -17,7 +17,7 @@ from tiebreak.core.files import write_json
 from tiebreak.verify.case import fixed
 from tiebreak.verify.compare import ErrorTable
 from tiebreak.verify.parity import GROUPS, group
-from tiebreak.verify.process import start, stop_all
+from tiebreak.verify.process import Workers
 from tiebreak.verify.show import bar, print_certificate
 from tiebreak.verify.worker import Request
 
@@ -65,10 +65,10 @@ def certify(
 
 def run(requests: Sequence[Request], progress: bool) -> list[tuple[Request, dict]]:
     """Run a worker per request, two at a time (nothing is timed); return requests and results."""
-    pool = ThreadPoolExecutor(2)
+    pool, workers = ThreadPoolExecutor(2), Workers()
     try:
         with bar(progress, len(requests)) as advance:
-            pending = [pool.submit(start, request) for request in requests]
+            pending = [pool.submit(workers.start, request) for request in requests]
             results = []
             for request, future in zip(requests, pending, strict=True):
                 advance(f"{request.algorithm} · {request.framework} · {request.precision}")
@@ -76,7 +76,7 @@ def run(requests: Sequence[Request], progress: bool) -> list[tuple[Request, dict
             return results
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
-        stop_all()  # after Ctrl-C; otherwise there are none
+        workers.stop()  # after Ctrl-C; otherwise there are none
 
 
 def plan(

@@ -1,6 +1,7 @@
 """Run all checks of one framework at one precision, and write the result as one JSON file.
 
-`python -m tiebreak.verify.worker '{"framework": …}' OUT`; certify.py starts it.
+`python -m tiebreak.verify.worker '{"framework": …}' FD PARENT` with the file descriptor of the
+result and the pid of the parent, with which it ends; process.py starts it.
 """
 
 from __future__ import annotations
@@ -9,12 +10,12 @@ import importlib.metadata
 import json
 import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from tiebreak import registry
 from tiebreak.core import import_guard
 from tiebreak.core.errors import UsageError
+from tiebreak.core.process_env import die_with_parent
 from tiebreak.verify import lockstep, parity
 from tiebreak.verify.case import Case, cases_of, draws, fixed
 from tiebreak.verify.compare import ErrorTable
@@ -139,9 +140,12 @@ def versions(framework: str) -> dict[str, str]:
 
 def main() -> None:
     """Read the request, install the import guard, write the result."""
+    die_with_parent(int(sys.argv[3]))
     request = Request(**json.loads(sys.argv[1]))
     import_guard.install(registry.allowed_imports(registry.framework(request.framework).packages))
-    Path(sys.argv[2]).write_text(json.dumps(run(request), allow_nan=False))
+    text = json.dumps(run(request), allow_nan=False)
+    with open(int(sys.argv[2]), "w", encoding="utf-8") as result:
+        result.write(text)
 
 
 if __name__ == "__main__":

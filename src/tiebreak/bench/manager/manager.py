@@ -5,7 +5,6 @@ No framework is imported here. A worker that fails yields records that say so; t
 
 from __future__ import annotations
 
-import errno
 import json
 import secrets
 from collections.abc import Callable, Mapping, Sequence
@@ -38,7 +37,7 @@ from tiebreak.bench.suite import estimate
 from tiebreak.bench.suite import suite as suites
 from tiebreak.bench.suite.plan import CALIBRATION, Plan, Run
 from tiebreak.core.errors import UsageError, unknown
-from tiebreak.core.files import write_json
+from tiebreak.core.files import DISK_ERRORS, write_json
 from tiebreak.core.git import commit
 from tiebreak.core.text import duration, nan_to_null
 
@@ -47,9 +46,6 @@ RESULTS = "bench-results"
 
 DEVICES = ("cpu", "gpu", "cuda")
 """Devices that can be asked for; with a number where there are several."""
-
-DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO}
-"""Errors of a disk after which a suite cannot go on."""
 
 LONGEST_BLOCK_S = 600.0
 """Duration of a block above which a warning is shown: machines change, so that cells which are

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tiebreak.bench.record import SCHEMA, BadLine, Record, seal, unseal
+from tiebreak.core import files
 from tiebreak.core.errors import UsageError
 
 RECORDS, SUITE, TORN = "records.jsonl", "suite.json", "records.torn"
@@ -49,35 +50,20 @@ def hold(folder: str | Path) -> Iterator[None]:
     """Make a folder and lock it against other managers, until the context or this process ends.
 
     Two managers would measure on one machine at once. Records may still be appended: that lock is
-    on the file. A file system that cannot lock folders (NFS) locks nobody out.
+    on the file.
 
     Raises UsageError if another process holds the lock, or if the folder cannot be made.
     """
-    try:
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except OSError as error:
-        raise _unwritable(folder, error) from error
-    try:
-        _lock(handle, Path(folder))
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(files.hold(folder, "measuring"))
+        except OSError as error:
+            raise _unwritable(folder, error) from error
         yield
-    finally:
-        os.close(handle)
 
 
 def _unwritable(folder: str | Path, error: OSError) -> UsageError:
     return UsageError(f"cannot write results to {folder}: {error.strerror}")
-
-
-def _lock(handle: int, folder: Path) -> None:
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise UsageError(
-            f"another process is measuring into {folder}: let it end, or use another --out"
-        ) from None
-    except OSError:
-        return
 
 
 class Store:

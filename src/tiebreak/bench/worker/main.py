@@ -32,6 +32,7 @@ from tiebreak.bench.worker.turns import Dismissed, Turns
 from tiebreak.bench.worker.work_checks import Work, check_parity, invalidate
 from tiebreak.core import import_guard
 from tiebreak.core.errors import MissingDependency, MissingDevice, MissingMemory
+from tiebreak.core.process_env import die_with_parent
 from tiebreak.frameworks.runtime import Retraced, retraced
 
 SUBJECT = "tiebreak.bench.probes.subject:make_subject"
@@ -43,7 +44,7 @@ def main(arguments: list[str]) -> int:
     """Measure the cells of a job and send a result for each."""
     job = Job.from_json(json.loads(Path(arguments[0]).read_text(encoding="utf-8")))
     results, events = map(int, arguments[1:3])
-    _die_with_parent(job.manager_pid)
+    die_with_parent(job.manager_pid)
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, job.cpus)
     import_guard.install(registry.allowed_imports(job.packages))
@@ -253,17 +254,6 @@ def _send(results: int, cell_id: str, result: Mapping[str, Any]) -> None:
     data = memoryview(message.encode() + b"\n")
     while data:
         data = data[os.write(results, data) :]
-
-
-def _die_with_parent(manager_pid: int) -> None:
-    """Ask Linux to kill this process when the manager ends, however that happens."""
-    if sys.platform == "linux":
-        import ctypes
-        import signal
-
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
-        if os.getppid() != manager_pid:
-            os._exit(1)
 
 
 if __name__ == "__main__":

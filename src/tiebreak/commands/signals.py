@@ -1,0 +1,75 @@
+"""End a command by SIGTERM or SIGHUP as Ctrl-C does; for the command line only."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from types import FrameType
+
+ENDING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
+"""Signals that end a command as Ctrl-C does: of a scheduler, and of a terminal that is closed."""
+CLEANUP_S = 10.0
+"""Seconds after an interruption in which further signals do not cut the cleaning up short."""
+
+
+class EndingSignals:
+    """Handlers of signals while a command runs.
+
+    SIGTERM and SIGHUP are passed on to whatever handles SIGINT at that moment, so that everything
+    that is prepared for Ctrl-C is prepared for them. A signal that is ignored stays ignored, as
+    `nohup` wants it.
+    """
+
+    def __init__(self) -> None:
+        self.status = 128 + signal.SIGINT
+        """Exit status of an interrupted command: 128 + the number of the last signal."""
+        self._terminals = [stream for stream in (1, 2) if os.isatty(stream)]
+        self._interrupted_at = -CLEANUP_S
+
+    def install(self) -> None:
+        """Take over the signals that have Python's or the system's default handler."""
+        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            signal.signal(signal.SIGINT, self._interrupt)
+        for number in ENDING:
+            if signal.getsignal(number) is signal.SIG_DFL:
+                signal.signal(number, self._pass_on)
+
+    def _interrupt(self, number: int, frame: FrameType | None) -> None:
+        """Raise KeyboardInterrupt, unless one was raised a moment ago and is being handled."""
+        self.status = 128 + number
+        if time.monotonic() - self._interrupted_at >= CLEANUP_S:
+            self._interrupted_at = time.monotonic()
+            raise KeyboardInterrupt
+
+    def _pass_on(self, number: int, frame: FrameType | None) -> None:
+        """Call the handler of Ctrl-C; without a terminal to write to, write to nothing."""
+        self.status = 128 + number
+        for stream in self._terminals:
+            if not os.isatty(stream):  # it was closed, and every write to it would fail
+                os.dup2(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC), stream)
+        handler = signal.getsignal(signal.SIGINT)
+        if callable(handler) and handler != self._interrupt:
+            handler(signal.SIGINT, frame)
+        else:
+            self._interrupt(number, frame)
+
+
+@contextlib.contextmanager
+def ending_signals() -> Iterator[EndingSignals]:
+    """Handle signals as EndingSignals does, until the block ends; in the main thread only."""
+    signals = EndingSignals()
+    if threading.current_thread() is not threading.main_thread():
+        yield signals
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, *ENDING)}
+    signals.install()
+    try:
+        yield signals
+    finally:
+        for number, handler in before.items():
+            if handler is not None:
+                signal.signal(number, handler)
