@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import random
 import signal
 import subprocess
 import sys
 import threading
 import time
 
+import gymnasium
+import numpy as np
 import pytest
 from training.fakes import CONFIG, SPEC
 
@@ -33,6 +36,40 @@ def train(monkeypatch, tmp_path):
         return cli.main([*argv, "--eval-episodes", "3", "--out", "run", *more])
 
     return command
+
+
+class Lottery(gymnasium.Env):
+    """Rewards come from the global generators of NumPy and Python, as in some users' tasks."""
+
+    observation_space = gymnasium.spaces.Box(-1, 1, (3,), np.float32)
+    action_space = gymnasium.spaces.Discrete(2)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.steps = 0
+        return np.ones(3, np.float32), {}
+
+    def step(self, action):
+        self.steps += 1
+        reward = np.random.uniform() + random.uniform(0, 1)  # noqa: NPY002
+        return np.ones(3, np.float32), reward, self.steps == 5, False, {}
+
+
+def test_environments_that_use_global_generators_are_seeded(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(
+        gymnasium.registry, "Lottery-v0", gymnasium.envs.registration.EnvSpec("Lottery-v0", Lottery)
+    )
+
+    def returns(seed, out):
+        argv = ["train", "ppo", "--framework", "torch", "--mode", "eager", "--seed", seed]
+        argv += ["--task", "gymnasium/Lottery-v0", *SMALL, "--set", "total_steps=16"]
+        assert cli.main([*argv, "--eval-episodes", "2", "--out", out]) == 0
+        return json.loads((tmp_path / out / "result.json").read_text())["returns"]
+
+    first = returns("0", "first")
+    assert returns("0", "again") == first
+    assert returns("1", "other") != first
 
 
 @pytest.mark.slow

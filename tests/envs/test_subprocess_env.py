@@ -58,6 +58,12 @@ class Fails(Keeps):
             os._exit(7)
         return super().step(action)
 
+class Global(Keeps):
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return np.full((2, 3), np.random.uniform()), {}  # not of its own generator
+
+gymnasium.register("Global-v0", Global)
 gymnasium.register("Keeps-v0", Keeps)
 gymnasium.register("Fails-v0", Fails)
 """
@@ -209,6 +215,14 @@ def test_none_is_left_after_closing(own_tasks):
     env = make_env(f"gymnasium/{MODULE}:Keeps-v0", 2, 0, 2)
     env.close()
     assert [process.exitcode for process in env._processes] == [0, 0]
+
+
+def test_the_global_generator_is_seeded_and_each_process_has_its_own(own_tasks, made):
+    task = f"gymnasium/{MODULE}:Global-v0"
+    first, again, other = (made(task, 2, seed, 2).reset() for seed in (0, 0, 1))
+    assert (first == again).all()
+    assert first[0, 0, 0] != first[1, 0, 0]
+    assert (first != other).all()
 
 
 def test_a_task_that_only_this_process_knows(own_tasks):

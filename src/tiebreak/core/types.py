@@ -147,8 +147,16 @@ class EnvStep(NamedTuple):
     episode ended."""
 
 
+LARGEST = 1e18
+"""Samples count as this where they are larger, so that their squares are float32 numbers."""
+
+
 class RunningStats(NamedTuple):
-    """Running mean and (biased) variance over `count` samples; count 0: mean 0, variance 1."""
+    """Running mean and (biased) variance over `count` samples; count 0: mean 0, variance 1.
+
+    Samples beyond ±LARGEST count as ±LARGEST: the square of one 1e20 would be infinite, and every
+    observation after it would be normalized to 0.
+    """
 
     count: Array
     mean: Array

@@ -15,6 +15,7 @@ import numpy as np
 
 from tiebreak import registry
 from tiebreak.core.errors import UsageError
+from tiebreak.core.seeding import derive, seed_global_generators
 from tiebreak.core.types import EnvSpec, EnvStep
 
 
@@ -46,6 +47,7 @@ def serve(
     """Answer until the other end is closed, with (None, value) or (`_describe_error`, None)."""
     with contextlib.suppress(BrokenPipeError, ConnectionResetError), pipe:
         try:
+            seed_global_generators(derive(seed, "process", part.start))
             env = registry.load(engine).make(name, len(part), seed, first=part.start)
             mine = _rows(slots(env.spec, num_envs, memory), part)
             pipe.send((None, None))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from tiebreak.core.seeding import seed_global_generators
 from tiebreak.frameworks.threads import make_runtime
 from tiebreak.training.population import run_population
 from tiebreak.training.request import TrainingRequest
@@ -33,11 +34,12 @@ class LocalExecutor:
     """Trains in this process."""
 
     def train(self, request: TrainingRequest, *, progress: bool = True) -> TrainResult:
-        if request.threads is not None:
+        if request.threads is not None:  # the process is ours, and only then it is set up
             assert request.mode is not None, "the request is not resolved"
             make_runtime(
                 request.framework, request.mode, request.precision, request.device, request.threads
             )
+            seed_global_generators(request.seed)  # after imports, some of which draw
         run = run_training if request.seeds is None else run_population
         # Before a checkpoint is read, lest another process writes a newer one meanwhile.
         with request.hold_folder() as held:

@@ -77,7 +77,7 @@ def _actions_vary(subject: Any, state: Any, draw: Any) -> bool:
 
 def interact(subject: Any) -> Probe:
     """Build acting and stepping the environment, without learning."""
-    loop, runtime, last = subject.loop, subject.runtime, deque[Any](maxlen=2)
+    loop, last = subject.loop, deque[Any](maxlen=2)
     steps = subject.config.iteration_steps
 
     def call() -> Any:
@@ -91,7 +91,6 @@ def interact(subject: Any) -> Probe:
         expected={"env_steps": steps},
         counted=lambda: {"env_steps": loop.steps},
         weights=lambda: subject.agent.dump(loop.state),
-        inputs=lambda: [runtime.to_numpy(last[-1].obs)],
         varies=lambda: (_flat(subject, last[0]) != _flat(subject, last[-1])).any(),
     )
 
@@ -181,7 +180,6 @@ def _learning(subject: Any, loop: Any, iterations: int) -> Probe:
         weights=lambda: loop.agent.dump(loop.state),
         learns=True,
         numbers=lambda progress: _numbers(subject, progress.metrics),
-        inputs=lambda: [subject.runtime.to_numpy(loop.obs)],
     )
 
 

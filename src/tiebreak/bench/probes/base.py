@@ -31,7 +31,8 @@ class Probe:
     numbers: Callable[[Any], dict[str, float]] = lambda output: {}
     """Return named numbers of a call's output that have to be finite."""
     inputs: Callable[[], Iterable[np.ndarray]] = tuple
-    """Return the inputs of calls; none may be constant."""
+    """Return the inputs of calls that the probe itself made; none may be constant. What an
+    environment observes is the task's own, and may be: a bandit's is."""
     varies: Callable[[], bool] | None = None
     """Return whether outputs depend on inputs and weights; for probes that do not learn."""
     compiles: bool = False

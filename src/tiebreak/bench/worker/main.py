@@ -33,6 +33,7 @@ from tiebreak.bench.worker.work_checks import Work, check_parity, invalidate
 from tiebreak.core import import_guard
 from tiebreak.core.errors import MissingDependency, MissingDevice, MissingMemory
 from tiebreak.core.process_env import die_with_parent
+from tiebreak.core.seeding import seed_global_generators
 from tiebreak.frameworks.runtime import Retraced, retraced
 
 SUBJECT = "tiebreak.bench.probes.subject:make_subject"
@@ -48,6 +49,7 @@ def main(arguments: list[str]) -> int:
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, job.cpus)
     import_guard.install(registry.allowed_imports(job.packages))
+    seed_global_generators(job.seed)
 
     try:
         subject, phases = _prepare(job)

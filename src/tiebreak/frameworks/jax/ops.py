@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from tiebreak.core.types import Array, RunningStats
+from tiebreak.core.types import LARGEST, Array, RunningStats
 
 
 class Categorical(NamedTuple):
@@ -149,6 +149,7 @@ def normalize(x: Array, moments: RunningStats, clip: float = 10.0) -> Array:
 
 def merge_stats(moments: RunningStats, x: Array) -> RunningStats:
     """Merge the statistics of x [B, …] into `moments` (Chan et al. 1983)."""
+    x = jnp.clip(x, -LARGEST, LARGEST)
     mean, var, n = jnp.mean(x, axis=0), jnp.var(x, axis=0), x.shape[0]
     total = moments.count + n
     delta, share = mean - moments.mean, n / total

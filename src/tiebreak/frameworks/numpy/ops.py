@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from tiebreak.core.types import LARGEST
+
 Weights = Mapping[str, np.ndarray]
 BETA1, BETA2 = 0.9, 0.999
 
@@ -142,6 +144,7 @@ def project_distribution(
 
 def merge_stats(weights: Weights, name: str, x: np.ndarray) -> dict[str, np.ndarray]:
     """Merge the rows of `x` into the running statistics `name` (Chan et al. 1983)."""
+    x = np.clip(x, -LARGEST, LARGEST)
     count, mean, var = (weights[f"{name}/{k}"] for k in ("count", "mean", "var"))
     new_count, new_mean, new_var = float(len(x)), x.mean(axis=0), x.var(axis=0)
     total = count + new_count

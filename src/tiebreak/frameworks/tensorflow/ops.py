@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from tiebreak.core.types import Array, RunningStats
+from tiebreak.core.types import LARGEST, Array, RunningStats
 
 BETA1, BETA2 = 0.9, 0.999
 Layout = Mapping[str, tuple[int, ...]]
@@ -142,6 +142,7 @@ def normalize(x: Array, moments: RunningStats, clip: float = 10.0) -> Array:
 
 def merge_stats(moments: RunningStats, x: Array) -> RunningStats:
     """Merge samples x [B, …] into running statistics (Chan et al. 1983)."""
+    x = tf.clip_by_value(x, -LARGEST, LARGEST)
     mean, var, n = tf.reduce_mean(x, 0), tf.math.reduce_variance(x, 0), float(x.shape[0])
     total = moments.count + n
     delta, share = mean - moments.mean, n / total

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import torch
 
-from tiebreak.core.types import Array, RunningStats
+from tiebreak.core.types import LARGEST, Array, RunningStats
 
 BETA1, BETA2 = 0.9, 0.999
 """Decay rates of Adam's moments."""
@@ -150,6 +150,7 @@ def normalize(x: Array, moments: RunningStats, clip: float = 10.0) -> Array:
 
 def merge_stats(moments: RunningStats, x: Array) -> RunningStats:
     """Merge samples x [B, …] into running statistics (Chan et al. 1983)."""
+    x = x.clamp(-LARGEST, LARGEST)
     var, mean = torch.var_mean(x, dim=0, correction=0)
     total = moments.count + len(x)
     delta, share = mean - moments.mean, len(x) / total
