@@ -241,7 +241,7 @@ def test_damaged_records_are_left_out_and_counted(compared, tmp_path, capsys):
     with open(tmp_path / "after" / "records.jsonl", "ab") as file:
         file.write(b'{"torn":\n')
     assert cli.main(["compare", "before", "after"]) == 0
-    assert "after: left out 1 record, damaged or of a later version" in capsys.readouterr().err
+    assert "after: left out 1 record (damaged: line 62: not JSON" in capsys.readouterr().err
 
 
 def test_wrong_use_is_one_line(compared, capsys):

@@ -8,7 +8,6 @@ from typing import Any
 
 from tiebreak.commands.options import Failure, Parser, print_json
 from tiebreak.core.errors import UsageError
-from tiebreak.core.text import plural
 
 
 def parser() -> Parser:
@@ -97,9 +96,6 @@ def _records(folder: str) -> list[dict[str, Any]]:
     from tiebreak.bench.manager.store import read_log
 
     log = read_log(folder)
-    if lost := len(log.corrupt) + log.newer:
-        print(
-            f"tiebreak: {folder}: left out {plural(lost, 'record')}, damaged or of a later version",
-            file=sys.stderr,
-        )
+    if loss := log.loss():
+        print(f"tiebreak: {folder}: {loss}", file=sys.stderr)
     return log.records

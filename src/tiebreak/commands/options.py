@@ -7,7 +7,7 @@ import contextlib
 import json
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NoReturn
 
 from tiebreak.core.errors import UsageError, unknown
@@ -64,6 +64,16 @@ def stdout_for_json(wanted: bool) -> contextlib.AbstractContextManager[Any]:
 def print_json(value: Any) -> None:
     """Print one JSON document; raise ValueError for NaN and infinities."""
     print(json.dumps(value, indent=2, allow_nan=False, default=str))
+
+
+def print_losses(folders: Iterable[Any]) -> None:
+    """Print on stderr which records of results folders were left out, and why.
+
+    folders: PageData of each.
+    """
+    for data in folders:
+        if data.loss:
+            print(f"tiebreak: {data.name}: {data.loss}", file=sys.stderr)
 
 
 def quoted(path: object) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from tiebreak.commands.options import Parser
+from tiebreak.commands.options import Parser, print_losses
 from tiebreak.core.files import refuse_input
 
 
@@ -55,6 +55,7 @@ def run(args: argparse.Namespace) -> int:
 
     refuse_input(Path(args.output), [Path(d) for d in args.directories])
     page = read_page([Path(d) for d in args.directories], args.reference)
+    print_losses([view.data for view in page.folders])
     print(write_page(page, Path(args.output)))
     if args.assets:
         for file in write_assets(page, Path(args.assets)):

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from tiebreak.commands.options import Parser, print_json
+from tiebreak.commands.options import Parser, print_json, print_losses
 from tiebreak.core.errors import UsageError
 
 
@@ -50,6 +50,7 @@ def run(args: argparse.Namespace) -> int:
 
     folders = read_folders([args.directory], args.reference)
     (data,) = folders
+    print_losses(folders)
     if args.json:
         print_json({"results": args.directory, **document(data)})
     elif args.markdown:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import unicodedata
 from typing import Any
 
 
@@ -24,9 +25,31 @@ def plural(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
+def is_printable(text: str) -> bool:
+    """Return True if a text can be shown: no control characters but line breaks and tabs.
+
+    Escape sequences steer a terminal, marks of direction reorder a line, and lone surrogates cannot
+    be written.
+    """
+    return text.isprintable() or printable(text) == text
+
+
+def printable(text: str) -> str:
+    """Return text of a file or a program with `\ufffd` for what is not `is_printable`.
+
+    All that is printed of foreign files passes here, or was refused by core/schema.py.
+    """
+    return "".join(c if c in "\n\t" or not _steers(c) else "\ufffd" for c in text)
+
+
+def _steers(character: str) -> bool:
+    """Return True for control and format characters, surrogates and separators of lines."""
+    return unicodedata.category(character) in ("Cc", "Cf", "Cs", "Zl", "Zp")
+
+
 def one_line(value: Any) -> str:
-    """Return the text of an error, or of any other value, on one line with single spaces."""
-    return " ".join(str(value).split())
+    """Return the text of an error, or of any other value, on one printable line."""
+    return printable(" ".join(str(value).split()))
 
 
 def quoted(value: Any, most: int = 200) -> str:

@@ -98,5 +98,5 @@ def load(path: str | Path) -> tuple[Weights, dict]:
             metadata = json.loads((file.metadata() or {}).get("tiebreak", "{}"))
             names = file.keys()  # the file itself is not iterable
             return {k: file.get_tensor(k) for k in names}, metadata
-    except (SafetensorError, OSError, ValueError) as error:
+    except (SafetensorError, OSError, ValueError, TypeError, RecursionError) as error:
         raise UsageError(f"cannot read weights from {str(path)!r}: {error}") from error

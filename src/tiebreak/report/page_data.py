@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from tiebreak.bench.manager.store import RECORDS, Log, read_log, read_suite
 from tiebreak.core.errors import UsageError
-from tiebreak.core.text import plural
+from tiebreak.core.text import plural, printable
 from tiebreak.report import phrases, selftests
 from tiebreak.report.answer import Answer, answer
 from tiebreak.report.certificate_table import CertificateTable, certificate_table
@@ -75,6 +75,8 @@ class PageData:
     """Outcome of self-tests on this hardware; see `read_folders`."""
     damaged: int
     """Number of damaged or newer lines that were left out."""
+    loss: str
+    """What was left out and why, in one line; empty if nothing was."""
     sha256: str
     """Digest of records.jsonl."""
     records_name: str = RECORDS
@@ -100,12 +102,12 @@ def _read(folder: Path, reference: str | None) -> PageData:
     groups = summarize(log.records, reference)
     cells = [(group.group, cell) for group in groups for cell in group.cells]
     visits = [r for r in log.records if r["kind"] == "visit"]
-    checks = selftests.check_results(log.records, folder.resolve().name)
+    checks = selftests.check_results(log.records, printable(folder.resolve().name))
     times = sorted([*(r["started_at"] for r in visits), *(check.at for check in checks)])
     machines = {r["fingerprint"]: r["machine"] for r in log.records if r["kind"] == "machine"}
     certificates = [r["certificate"] for r in log.records if r["kind"] == "certificate"]
     return PageData(
-        name=folder.resolve().name,
+        name=printable(folder.resolve().name),
         suite=suite,
         groups=groups,
         answer=answer(groups, suite, certificates[-1] if certificates else None),
@@ -125,7 +127,8 @@ def _read(folder: Path, reference: str | None) -> PageData:
         checks=checks,
         hardware=set(selftests.hardware_by_fingerprint(log.records).values()),
         machine_test=None,
-        damaged=len(log.corrupt) + log.newer,
+        damaged=log.left_out,
+        loss=log.loss(),
         sha256=hashlib.sha256((folder / RECORDS).read_bytes()).hexdigest(),
     )
 
@@ -156,10 +159,8 @@ def _log(folder: Path) -> Log:
         )
     log = read_log(folder)
     if not any(r["kind"] in ("visit", "selftest") for r in log.records):
-        raise UsageError(
-            f"{str(folder)!r} holds no visit yet: nothing to report "
-            "(tiebreak run SUITE --out DIR --resume continues it)"
-        )
+        reason = log.loss() or "tiebreak run SUITE --out DIR --resume continues it"
+        raise UsageError(f"{str(folder)!r} holds no visit yet: nothing to report ({reason})")
     return log
 
 

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from tiebreak.bench.manager.store import RECORDS, SUITE, read_records
 from tiebreak.core.errors import UsageError
+from tiebreak.core.text import printable
 from tiebreak.selftest.checks import CHECKS
 
 RESULTS = {True: "passed", False: "failed", None: "skipped"}
@@ -128,7 +129,7 @@ def results_next_to(folder: Path) -> Iterator[CheckResult]:
         try:
             suite = json.loads(file.read_text(encoding="utf-8"))
             if suite["suite"] == "self-test" and (file.parent / RECORDS).is_file():
-                yield from check_results(read_records(file.parent), file.parent.name)
+                yield from check_results(read_records(file.parent), printable(file.parent.name))
         except (OSError, ValueError, KeyError, TypeError, AttributeError, UsageError):
             continue
 

@@ -79,10 +79,11 @@ def _block_of(record: Mapping[str, Any]) -> tuple:
 
 
 def is_finished(record: Mapping[str, Any]) -> bool:
-    """Return True if a record has status ok and samples that are positive and finite."""
+    """Return True if a record has status ok, units of work, and samples positive and finite."""
     samples = record.get("samples_s") or []
     usable = all(isinstance(s, (int, float)) and 0 < s < math.inf for s in samples)
-    return record["status"] == "ok" and bool(samples) and usable
+    counted = record["units_per_sample"] > 0
+    return record["status"] == "ok" and bool(samples) and usable and counted
 
 
 def finished_visits(records: Sequence[dict]) -> dict[Block, Visit]:

@@ -14,7 +14,7 @@ import zipfile
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 import numpy as np
 
@@ -23,6 +23,7 @@ from tiebreak.core.config import to_dict
 from tiebreak.core.errors import UsageError
 from tiebreak.core.files import open_atomic
 from tiebreak.core.prefixes import Arrays
+from tiebreak.core.schema import check
 from tiebreak.core.text import one_line
 from tiebreak.envs.task import Task
 
@@ -37,6 +38,25 @@ READ_ERRORS = (
     ValueError, NotImplementedError, RuntimeError,
 )  # fmt: skip
 """Errors that reading a damaged file can raise."""
+
+
+class RunConfig(TypedDict):
+    """The fields of `config.json` that are read again; those of older versions may be fewer."""
+
+    config: dict[str, Any]
+    algorithm: NotRequired[str]
+    framework: NotRequired[str]
+    task: NotRequired[str]
+    mode: NotRequired[str]
+    loop: NotRequired[str]
+    seed: NotRequired[int]
+    precision: NotRequired[str]
+    device: NotRequired[str]
+    eval_episodes: NotRequired[int]
+    eval_every: NotRequired[int]
+    command: NotRequired[str]
+    threads: NotRequired[int]
+    versions: NotRequired[dict[str, Any]]
 
 
 @dataclasses.dataclass
@@ -156,6 +176,8 @@ def _read(paths: list[Path], config_hash: str, loop: Any) -> tuple[Marks, bool]:
                 raise ValueError(f"its schema is {header['schema']}, not {SCHEMA}")
             if header["config_hash"] != config_hash:
                 raise ValueError("it belongs to a run with other settings")
+            if problem := check(header["marks"], Marks):
+                raise ValueError(f"its marks cannot be read: {problem}")
             marks = Marks(**header["marks"])
             return marks, loop.load(arrays)
     except READ_ERRORS as error:
@@ -167,15 +189,15 @@ def _read_run_config(folder: Path) -> dict[str, Any]:
     path = folder / "config.json"
     try:
         run_config = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(run_config, dict) or not isinstance(run_config["config"], dict):
-            raise ValueError("it describes no run")
+        if problem := check(run_config, RunConfig):
+            raise ValueError(f"it describes no run: {problem}")
         return run_config
     except FileNotFoundError:
         raise UsageError(
             f"{str(folder)!r} holds no run to resume (no config.json): start one with the same "
             "command without --resume"
         ) from None
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UsageError(f"{str(path)!r} cannot be read: {error}") from error
 
 
@@ -185,7 +207,9 @@ def _require_same(folder: Path, stored: Mapping[str, Any], run_config: Mapping[s
     defaults = to_dict(registry.config_module(run_config["algorithm"]).Config())
     settings = {**defaults, **stored["config"]}
     pairs += [(name, settings[name], now) for name, now in run_config["config"].items()]
-    others = [f"{name} {was} (here {now})" for name, was, now in pairs if was != now]
+    others = [
+        f"{name} {one_line(was)[:100]} (here {now})" for name, was, now in pairs if was != now
+    ]
     if others:
         raise UsageError(
             f"the run in {str(folder)!r} has other settings: {', '.join(others)}; go on with: "

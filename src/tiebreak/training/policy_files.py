@@ -8,22 +8,43 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NotRequired, TypedDict
 
 from tiebreak import registry
 from tiebreak.core import config as configs
 from tiebreak.core.errors import UsageError
 from tiebreak.core.files import hold
+from tiebreak.core.schema import check
+from tiebreak.core.text import quoted
 from tiebreak.core.types import EnvSpec
 from tiebreak.frameworks import weights
 
 POLICY = "policy.safetensors"
 AGENT_POLICY = "policy-{:03d}.safetensors"
 """File name of the policy of one agent of a population."""
+
+
+SMALL_LAYER, LARGER = 10**6, 100
+"""A described layer has at most so many weights more and so many times more than the whole file."""
+
+
+class Metadata(TypedDict):
+    """Description of a policy, as JSON in its file."""
+
+    algorithm: str
+    spec: EnvSpec
+    config: dict[str, Any]
+    """Settings, which `core.config.from_dict` checks."""
+    task: str
+    framework: str
+    mode: NotRequired[str]
+    seed: NotRequired[int]
+    steps: NotRequired[int]
 
 
 class Policy(NamedTuple):
@@ -115,14 +136,19 @@ def load_policy(where: str | Path) -> Policy:
     if not path.is_file():
         raise _no_policy(Path(where))
     arrays, metadata = weights.load(path)
-    algorithm = metadata.get("algorithm") if isinstance(metadata, dict) else None
+    if problem := check(metadata, Metadata):
+        raise UsageError(f"{str(path)!r} describes no policy: {problem}")
+    algorithm = metadata["algorithm"]
     if algorithm not in registry.ALGORITHMS:
-        raise UsageError(f"{str(path)!r} holds no policy of an algorithm known here: {algorithm!r}")
+        raise UsageError(
+            f"{str(path)!r} holds no policy of an algorithm known here: {quoted(algorithm)}"
+        )
     try:
         spec = EnvSpec.make(**metadata["spec"])
         config = configs.from_dict(registry.config_module(algorithm).Config, metadata["config"])
     except (KeyError, TypeError, ValueError) as error:
         raise UsageError(f"the description in {str(path)!r} cannot be read: {error}") from error
+    _check_sizes(path, arrays, spec, config)
     _check_arrays(path, arrays, registry.data_module(algorithm).initial_weights(spec, config, 0))
     return Policy(arrays, algorithm, spec, config, metadata)
 
@@ -142,10 +168,34 @@ def _no_policy(where: Path) -> UsageError:
     )
 
 
+def _check_sizes(path: Path, arrays: weights.Weights, spec: EnvSpec, config: Any) -> None:
+    """Raise UsageError for layers far larger than the file, before `_check_arrays` makes any.
+
+    A layer between two widths has about as many weights as their product.
+    """
+    most = SMALL_LAYER + LARGER * sum(array.size for array in arrays.values())
+    atoms = getattr(config, "num_atoms", 1)
+    for name, sizes in dataclasses.asdict(config).items():
+        if not isinstance(sizes, tuple):
+            continue
+        widths = (spec.observation_size, *sizes, max(spec.action_size, atoms))
+        layers = [a * b for a, b in itertools.pairwise(widths)]
+        if len(sizes) > len(arrays) or max(layers) > most:
+            raise UsageError(
+                f"the description in {str(path)!r} has larger layers than the file: {name} is "
+                f"{quoted(sizes)}, observations {quoted(spec.observation_shape)}, actions "
+                f"{spec.action_size}"
+            )
+
+
 def _check_arrays(path: Path, arrays: weights.Weights, expected: weights.Weights) -> None:
     for name, array in expected.items():
         if name not in arrays:
             raise UsageError(f"{str(path)!r} lacks the array {name!r} that its description implies")
+        if arrays[name].dtype.kind != array.dtype.kind:
+            raise UsageError(
+                f"{name!r} in {str(path)!r} holds {arrays[name].dtype}, not {array.dtype}"
+            )
         if arrays[name].shape != array.shape:
             raise UsageError(
                 f"{name!r} in {str(path)!r} has shape {arrays[name].shape}, not {array.shape} as "

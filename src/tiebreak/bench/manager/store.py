@@ -18,8 +18,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tiebreak.bench.record import SCHEMA, BadLine, Record, seal, unseal
+from tiebreak.bench.schema import Suite, problem_of
 from tiebreak.core import files
 from tiebreak.core.errors import UsageError
+from tiebreak.core.schema import check
+from tiebreak.core.text import one_line, plural
 
 RECORDS, SUITE, TORN = "records.jsonl", "suite.json", "records.torn"
 NAME = re.compile(r"[A-Za-z0-9._-]{1,80}")
@@ -34,6 +37,24 @@ class Log(NamedTuple):
     """Line number (from 1) and reason of each damaged line."""
     newer: int
     """Number of intact records of a later schema than this version reads; they are skipped."""
+
+    @property
+    def left_out(self) -> int:
+        """Number of lines that are not among the records."""
+        return len(self.corrupt) + self.newer
+
+    def loss(self) -> str:
+        """Return in one line what was left out and why; empty if nothing was."""
+        reasons = []
+        if self.corrupt:
+            line, reason = self.corrupt[0]
+            more = f", and {len(self.corrupt) - 1} more" if len(self.corrupt) > 1 else ""
+            reasons.append(f"damaged: line {line}: {one_line(reason)[:200]}{more}")
+        if self.newer:
+            reasons.append(f"of a later version: {self.newer}")
+        return (
+            f"left out {plural(self.left_out, 'record')} ({'; '.join(reasons)})" if reasons else ""
+        )
 
 
 def check_name(name: str) -> str:
@@ -151,8 +172,11 @@ def read_log(path: str | Path) -> Log:
         except BadLine as error:
             log.corrupt.append((number, str(error)))
             continue
-        if not isinstance(record.get("schema"), int) or record["schema"] > SCHEMA:
+        schema = record.get("schema")
+        if isinstance(schema, int) and schema > SCHEMA:
             newer += 1
+        elif problem := problem_of(record):
+            log.corrupt.append((number, problem))
         else:
             log.records.append(record)
     if log.corrupt and not log.records and not newer:
@@ -197,8 +221,8 @@ def read_suite(folder: str | Path) -> dict[str, Any]:
     path = Path(folder) / SUITE
     try:
         suite = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UsageError(f"{str(folder)!r} has no readable {SUITE}: {error}") from error
-    if not isinstance(suite, dict) or "cells" not in suite:
-        raise UsageError(f"{path} is not a resolved suite: it has no cells")
+    if problem := check(suite, Suite):
+        raise UsageError(f"{path} is not a resolved suite: {problem}")
     return suite

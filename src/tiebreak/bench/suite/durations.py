@@ -108,7 +108,7 @@ def learn(records: Sequence[Record]) -> dict[str, Any]:
     processes: dict[tuple, list[Record]] = defaultdict(list)
     for r in records:
         if r["kind"] == "visit" and r["status"] == "ok":
-            row = Cell.from_json(r["cell"]).row if r["shared_process"] else r["cell_id"]
+            row = Cell.from_json(r["cell"]).row if r.get("shared_process") else r["cell_id"]
             processes[row, r["block"], r.get("attempt", 0)].append(r)
 
     cells: dict[str, list[Record]] = defaultdict(list)

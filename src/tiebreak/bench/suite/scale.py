@@ -73,7 +73,7 @@ def _check_probes(value: Any) -> None:
     if not isinstance(value, list) or not value:
         raise UsageError(f'first takes a list of probes, e.g. ["train"]; got {value!r}')
     for name in value:
-        if name not in PROBES:
+        if not isinstance(name, str) or name not in PROBES:
             raise unknown("probe", str(name), PROBES)
 
 

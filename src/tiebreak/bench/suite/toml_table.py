@@ -12,6 +12,7 @@ from typing import Any
 
 from tiebreak.bench.suite import toml_positions
 from tiebreak.core.errors import UsageError, unknown
+from tiebreak.core.text import is_printable
 
 SYNTAX_ERROR = re.compile(
     r"(?P<what>.*?) \(at line (?P<line>\d+), column (?P<column>\d+)\)", re.DOTALL
@@ -80,6 +81,10 @@ class Table:
         values = value if isinstance(value, list) else [value]
         if not values:
             raise self.wrong(f"{key} has no value: give one, or a list of several", key)
+        for index, item in enumerate(values):
+            if isinstance(item, (list, Mapping)):
+                message = f"{key} takes a value or a list of values, got {item!r}"
+                raise self.wrong(message, key, index)
         if len({repr(v) for v in values}) < len(values):
             raise self.wrong(f"{key} names a value twice: {value}", key)
         return values
@@ -104,4 +109,20 @@ def read(path: Path, shown: str) -> Table:
         raise UsageError(f"{shown}:{line}: not TOML: {what}") from error
     except RecursionError as error:
         raise UsageError(f"{shown}: not a suite: it is nested too deeply") from error
-    return Table(shown, values, toml_positions.locate(text))
+    table = Table(shown, values, toml_positions.locate(text))
+    for place in _unprintable(values):
+        raise table.wrong("a text with control characters, which a terminal would obey", *place)
+    return table
+
+
+def _unprintable(value: Any) -> Iterator[toml_positions.Path]:
+    """Yield the path of each text, or key, that cannot be shown as it is."""
+    if isinstance(value, str) and not is_printable(value):
+        yield ()
+    if not isinstance(value, (dict, list)):
+        return
+    items = value.items() if isinstance(value, dict) else enumerate(value)
+    for key, item in items:
+        if isinstance(key, str) and not is_printable(key):
+            yield (key,)
+        yield from ((key, *place) for place in _unprintable(item))
