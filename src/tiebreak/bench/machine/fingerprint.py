@@ -1,6 +1,7 @@
 """Identify the machine and the software of a measurement; results are pooled only within one.
 
-Host and user names are hashed. No framework is imported: versions come from package metadata.
+Host and user names, and paths, are hashed with a secret of this machine, so that nobody finds them
+by trying names. No framework is imported: versions come from package metadata.
 """
 
 from __future__ import annotations
@@ -8,10 +9,12 @@ from __future__ import annotations
 import functools
 import getpass
 import hashlib
+import hmac
 import os
 import platform
 import re
 import resource
+import secrets
 import sys
 from collections.abc import Collection
 from importlib import metadata
@@ -21,6 +24,7 @@ from typing import Any
 from tiebreak.bench.machine import nvidia_smi
 from tiebreak.bench.machine.procfs import cgroup, read
 from tiebreak.core import cxx_compiler
+from tiebreak.core.cache import cache_folder, read_cached, write_cached
 from tiebreak.core.config import digest
 from tiebreak.core.git import commit, output
 from tiebreak.core.process_env import affinity
@@ -271,7 +275,28 @@ def _user() -> str:
 
 
 def _hashed(name: str) -> str:
-    return hashlib.sha256(f"tiebreak:{name}".encode()).hexdigest()[:12] if name else ""
+    """Return a name as 12 hex digits that only this machine's secret links to it; "" without one.
+
+    Names are few: a plain digest is undone by hashing a list of them.
+    """
+    secret = _secret()
+    if not name or not secret:
+        return ""
+    return hmac.new(secret.encode(), f"tiebreak:{name}".encode(), "sha256").hexdigest()[:12]
+
+
+@functools.cache
+def _secret() -> str:
+    """Return a random text that this machine keeps to itself; empty where it cannot keep any.
+
+    It is systemd's machine id or, without one, drawn once and kept in the cache folder.
+    """
+    if machine_id := read(Path("/etc/machine-id")):
+        return machine_id
+    file = cache_folder() / "machine-secret.json"
+    if "secret" not in read_cached(file):
+        write_cached(file, {"secret": secrets.token_hex(16)})
+    return str(read_cached(file).get("secret", ""))
 
 
 def _hex_digest(text: str) -> str:
