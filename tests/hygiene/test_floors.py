@@ -104,7 +104,17 @@ def test_imports_run_downwards():
     assert not wrong, "imports sideways or upwards:\n" + "\n".join(wrong)
 
 
-BENCH = ("clock", "record", "probe_table", "suite", "machine", "probes", "worker", "manager")
+BENCH = (
+    "clock",
+    "record",
+    "record_fields",
+    "probe_table",
+    "suite",
+    "machine",
+    "probes",
+    "worker",
+    "manager",
+)
 """Rooms of bench, bottom first; bench/__init__.py has the picture."""
 
 

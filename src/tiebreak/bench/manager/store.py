@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tiebreak.bench.record import SCHEMA, BadLine, Record, seal, unseal
-from tiebreak.bench.schema import Suite, problem_of
+from tiebreak.bench.record_fields import Suite, problem_of
 from tiebreak.core import files
 from tiebreak.core.errors import UsageError
 from tiebreak.core.schema import check
