@@ -22,11 +22,11 @@ class Count(gymnasium.Env):
     It returns the same array every time, as environments are free to do.
     """
 
-    observation_space = spaces.Box(-1e3, 1e3, (2,), np.float64)
     action_space = spaces.Discrete(3, start=-1)
 
-    def __init__(self, length: int = 1000):
-        self.length, self.obs = length, np.zeros(2)
+    def __init__(self, length: int = 1000, dtype: str = "float64"):
+        self.length, self.obs = length, np.zeros(2, dtype)
+        self.observation_space = spaces.Box(-1e3, 1e3, (2,), np.dtype(dtype).type)
 
     def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)
@@ -107,6 +107,19 @@ def test_ends_of_episodes_are_told_apart_and_keep_their_observation(name):
     assert ((np.arange(8) + 1) % 3 == obs[..., 1].T).all()
     np.testing.assert_array_equal(obs[~ends], final_obs[~ends])
     assert (reward == 10 * (actions - 1) + final_obs[..., 1]).all()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_what_is_returned_is_no_memory_of_the_environment(dtype):
+    """An array that has our type already is copied, too: the environment writes to it again."""
+    gymnasium.register("Reused-v0", Count, kwargs={"length": 3, "dtype": dtype})
+    env = make_env("gymnasium/Reused-v0", 2, seed=5)
+    steps = [env.reset()]
+    for _ in range(4):
+        out = env.step(np.ones(2, int))
+        steps += [out.obs, out.final_obs]
+    times = [step[:, 1].tolist() for step in steps]
+    assert [one for one, two in times if one == two] == [0, 1, 1, 2, 2, 0, 3, 1, 1]
 
 
 @pytest.mark.parametrize("name", ["CartPole-v1", "HalfCheetah-v4", "Hopper-v5"])

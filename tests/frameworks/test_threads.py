@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
+from types import SimpleNamespace
 
 import pytest
 from hygiene.tree import run_python
 
+from tiebreak import registry
 from tiebreak.bench.machine.fingerprint import fixed_variables
 from tiebreak.commands import train as command
 from tiebreak.core.errors import UsageError
 from tiebreak.core.process_env import affinity
-from tiebreak.frameworks.threads import thread_variables
+from tiebreak.frameworks.threads import make_runtime, thread_variables
 
 COMMAND = """
 import json, os, sys
@@ -92,6 +95,18 @@ assert not [name for name in changed if "THREADS" in name or "NPROC" in name], c
 def test_variables_are_those_of_workers():
     assert thread_variables(3).items() <= fixed_variables(3).items()
     assert set(thread_variables(3).values()) == {"3", "1"}
+
+
+def test_a_runtime_is_told_its_threads(monkeypatch):
+    """Variables alone do not do it: a library that was imported before has read others."""
+    told = []
+    monkeypatch.setattr(os, "environ", dict(os.environ))
+    monkeypatch.setattr(registry, "load", lambda name: told.append(name))
+    made = SimpleNamespace(set_threads=told.append)
+    monkeypatch.setattr(registry, "make_runtime", lambda *args: told.append(args) or made)
+    assert make_runtime("torch", "eager", "float32", "cpu", 3) is made
+    assert told == ["torch", ("torch", "eager", "float32", "cpu"), 3]
+    assert thread_variables(3).items() <= os.environ.items()
 
 
 def test_fewer_than_one_thread_is_refused(tmp_path):

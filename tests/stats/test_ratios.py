@@ -116,6 +116,24 @@ def test_holm_counts_the_comparisons_of_the_group_alone():
     assert detectable[1] == pytest.approx(detectable[0])
 
 
+def test_holm_counts_all_pairs_among_which_the_leader_was_picked():
+    """Four cells; of those but the reference, three could have led: three pairs."""
+    speeds = {"torch compile": 1.0, "tensorflow xla": 2.8, "linen jit": 2.96, "nnx split": 3.0}
+    (group,) = summarize(synthetic.race(speeds, blocks=3, noise=0.02))
+    against = by_label(group)
+    assert group.find(group.leader).label not in ("torch compile", "tensorflow xla")
+    others = [
+        cell.versus_leader for label, cell in against.items()
+        if label != "torch compile" and cell.versus_leader
+    ]  # fmt: skip
+    small, large = sorted(others, key=lambda comparison: comparison.p)
+    assert 0.0 < small.p < 1 / 3
+    assert small.p_holm / small.p == pytest.approx(3)
+    assert large.p_holm == pytest.approx(max(small.p_holm, min(1.0, 2 * large.p)))
+    declared = against["torch compile"].versus_leader
+    assert declared.p_holm == group.find(group.leader).comparison.p_holm
+
+
 def flagged(**flags: object) -> dict[str, CellSummary]:
     """A race in which two of ten visits of the fastest cell have flags."""
     records = synthetic.race()

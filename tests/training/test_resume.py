@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 
 import numpy as np
@@ -154,6 +155,48 @@ def test_other_settings_are_named(loop):
         train(seed=4, overrides={"learning_rate": 0.5}, resume=True)
     with pytest.raises(UsageError, match=r"eval_every 0 \(here 100\)"):
         train(seed=3, eval_every=100, resume=True)
+
+
+DECIDING = {
+    "algorithm": "sac", "framework": "nnx", "task": "gymnax/Acrobot-v1", "mode": "eager",
+    "loop": "host", "seed": 4, "precision": "float64", "device": "gpu", "eval_episodes": 3,
+    "eval_every": 7,
+}  # fmt: skip
+"""Another value of everything that decides what a run computes and writes, beside its settings."""
+
+
+@pytest.mark.parametrize("name", DECIDING)
+def test_each_name_that_decides_a_run_is_compared(loop, tmp_path, name):
+    cut(loop, 400)
+    path = tmp_path / "run/config.json"
+    stored = json.loads(path.read_text())
+    now = stored[name]
+    path.write_text(json.dumps({**stored, name: DECIDING[name]}))
+    said = re.escape(f"other settings: {name} {DECIDING[name]} (here {now}); go on with")
+    with pytest.raises(UsageError, match=said):
+        train(resume=True)
+    assert json.loads(path.read_text())[name] == DECIDING[name]
+
+
+def test_each_setting_of_the_algorithm_is_compared(loop, tmp_path):
+    cut(loop, 400)
+    path = tmp_path / "run/config.json"
+    stored = json.loads(path.read_text())
+    words = {
+        "optimizer": "sgd", "prng": "rbg", "activation": "relu", "truncation": "terminal",
+    }  # fmt: skip
+    for name, now in stored["config"].items():
+        was = words.get(name) or another(now)
+        path.write_text(json.dumps({**stored, "config": {**stored["config"], name: was}}))
+        with pytest.raises(UsageError, match=re.escape(f"settings: {name} {was} (here {now})")):
+            train(resume=True)
+
+
+def another(value):
+    """Return another value of the same type."""
+    if isinstance(value, bool):
+        return not value
+    return [*value, 3] if isinstance(value, list) else value + 1
 
 
 def test_what_cannot_be_resumed_is_said(loop, tmp_path):

@@ -49,6 +49,19 @@ def test_a_run_leaves_everything_behind(loop, tmp_path):
     assert loop.closed
 
 
+def test_the_final_evaluation_is_of_the_stored_policy_with_the_run_s_seed(loop, monkeypatch):
+    asked = []
+
+    def evaluate(folder, **settings):
+        asked.append((folder.name, settings))
+        return SimpleNamespace(returns=[5.0] * settings["episodes"])
+
+    monkeypatch.setattr(session, "evaluate", evaluate)
+    assert train(seed=3, eval_episodes=6).returns == [5.0] * 6
+    runtime = {"mode": "jit", "precision": "float32", "device": "cpu"}
+    assert asked == [("run", {"episodes": 6, "seed": 3, **runtime})]
+
+
 def test_the_stored_command_repeats_the_run(loop, tmp_path):
     train(overrides={"num_envs": "1", "hidden_sizes": "(8,)", "total_steps": "5e2"})
     words = json.loads((tmp_path / "run/config.json").read_text())["command"].split()
