@@ -92,6 +92,42 @@ def test_the_ring_is_a_list_that_forgets(runtime, spec, truncation, n_step, coun
             np.testing.assert_allclose(got, getattr(want, name), rtol=1e-6, atol=1e-7, err_msg=name)
 
 
+def test_the_ring_is_the_same_after_more_transitions_than_32_bits_count(runtime):
+    config = Config()
+    size = config.ring_length * config.num_envs
+    ring, seen = base.Ring(runtime, BOX, config), list(rounds(BOX, config, 23))
+    for rows in seen[:5]:
+        ring.add(rows)
+    stored = {name: np.array(array) for name, array in ring.dump().items()}
+    # As a run that has come so far; whole turns of the ring, so that the rows are where they were.
+    stored["count"] = np.array((2**31 - 30) // size * size, stored["count"].dtype)
+    ring = base.Ring(runtime, BOX, config)
+    ring.load(stored)
+    index = np.arange(size, dtype=np.int32) * 7
+    for number, rows in enumerate(seen[5:], 6):
+        ring.add(rows)
+        want = expected(BOX, config, seen[:number], index)
+        for name, got in sampled(runtime, ring, index)._asdict().items():
+            np.testing.assert_allclose(got, getattr(want, name), rtol=1e-6, atol=1e-7, err_msg=name)
+
+
+def test_a_count_that_is_bounded_means_the_same():
+    size = 30
+    count = 0
+    for total in range(0, 400, 6):
+        assert count < 2 * size
+        assert min(count, size) == min(total, size)
+        assert count % size == total % size
+        count = base.bounded(count + 6, size)
+    assert base.bounded(2**40 + 7, size) == size + (2**40 + 7) % size
+
+
+def test_a_ring_whose_positions_do_not_fit_into_32_bits_is_refused():
+    runtime = registry.make_runtime("linen", "eager")
+    with pytest.raises(UsageError, match="at most 1073741824"):
+        base.Ring(runtime, DISCRETE, Config(replay_size=2**31))
+
+
 def test_some_of_what_is_compared_ends_in_each_way():
     """Otherwise the comparison above would prove less than it seems to."""
     seen = list(rounds(BOX, Config(), 13))

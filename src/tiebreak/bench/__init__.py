@@ -3,6 +3,7 @@
 A room imports only from those above it, and no room of the manager's side imports a framework:
 
     clock, record, probe_table    time, one line of records.jsonl, the probes that there are
+    record_fields                 fields of records and of suite.json, for the check of read files
     suite                         suite file -> Plan: cells, groups, runs, how much to measure
     machine                       fingerprint, canary, contention; whether a cell can run here
     probes  <-  worker            what a worker process builds, and how it measures that

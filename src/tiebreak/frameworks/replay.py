@@ -18,6 +18,8 @@ from tiebreak.frameworks.runtime import Runtime
 
 STORED = (*Transition._fields, "count")
 """First fields of every runtime's ring, in order: all that a checkpoint stores of it."""
+MOST_ROWS = 2**30
+"""Largest ring: positions in it, and counts below twice its size, fit into 32 bits."""
 LEFT_OVER = 0.1
 """Share of the available memory that a ring leaves to everything else."""
 
@@ -56,6 +58,15 @@ class Ring:
         self.arrays = self._load(self.arrays, arrays)
 
 
+def bounded(count: int, size: int) -> int:
+    """Return a count of rows written to a ring of `size` that means the same and is below 2·size.
+
+    What is read of a count is how many rows are filled, min(count, size), and where the oldest one
+    lies, count % size. Counted on, it would overflow after 2³¹ rows, without an error.
+    """
+    return count if count < 2 * size else size + count % size
+
+
 def filled(*ring: np.ndarray) -> Arrays:
     """Name the fields of a ring as in STORED and cut off the rows that are still empty."""
     arrays = dict(zip(STORED, ring, strict=True))
@@ -74,6 +85,11 @@ def required_bytes(spec: EnvSpec, config: OffPolicyConfig) -> int:
 
 def require_memory(runtime: Runtime, spec: EnvSpec, config: OffPolicyConfig) -> None:
     """Raise UsageError if a ring would not fit into the memory of the runtime's device."""
+    if config.ring_length * config.num_envs > MOST_ROWS:
+        raise UsageError(
+            f"replay_size is {config.replay_size}; it must be at most {MOST_ROWS}, so that its "
+            "positions fit into 32 bits"
+        )
     needed = required_bytes(spec, config)
     free = runtime.memory().get("free_bytes", available_bytes())
     if needed > (1.0 - LEFT_OVER) * free:

@@ -11,6 +11,7 @@ import numpy as np
 
 from tiebreak.core.off_policy import Batch, OffPolicyConfig, Transition
 from tiebreak.core.types import EnvSpec
+from tiebreak.frameworks.replay import bounded
 
 
 class Replay(NamedTuple):
@@ -24,7 +25,7 @@ class Replay(NamedTuple):
     truncated: jax.Array
     next_obs: jax.Array
     count: jax.Array
-    """int32: rows written so far"""
+    """int32: rows written so far; once it has reached 2·C, less C, so that it never overflows"""
 
 
 def create(spec: EnvSpec, config: OffPolicyConfig, device: str) -> Replay:
@@ -48,7 +49,8 @@ def add(replay: Replay, rows: Transition) -> Replay:
         return jax.lax.dynamic_update_slice_in_dim(ring, new, slot, axis=0)
 
     written = (write(ring, new) for ring, new in zip(replay, rows, strict=False))
-    return Replay(*written, count=replay.count + rows.reward.size)
+    count, size = replay.count + rows.reward.size, len(replay.reward)
+    return Replay(*written, count=jnp.where(count < 2 * size, count, count - size))
 
 
 def load(replay: Replay, arrays: Mapping[str, np.ndarray]) -> Replay:
@@ -58,7 +60,8 @@ def load(replay: Replay, arrays: Mapping[str, np.ndarray]) -> Replay:
         for name, ring in replay._asdict().items()
         if name != "count"
     )
-    return Replay(*rows, count=replay.count.at[()].set(arrays["count"]))
+    count = bounded(int(arrays["count"]), len(replay.reward))
+    return Replay(*rows, count=replay.count.at[()].set(count))
 
 
 def sample(replay: Replay, index: jax.Array, config: OffPolicyConfig) -> Batch:

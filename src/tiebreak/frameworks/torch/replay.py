@@ -10,6 +10,7 @@ import torch
 
 from tiebreak.core.off_policy import Batch, OffPolicyConfig, Transition
 from tiebreak.core.types import EnvSpec
+from tiebreak.frameworks.replay import bounded
 
 
 class Replay(NamedTuple):
@@ -23,9 +24,10 @@ class Replay(NamedTuple):
     truncated: torch.Tensor
     next_obs: torch.Tensor
     count: torch.Tensor
-    """int64 scalar: number of rows written so far."""
-    slot: list[int]
-    """`count` modulo C, on the host, so that writing reads nothing from the device."""
+    """int64 scalar: number of rows written so far; once it has reached 2·C, less C: positions in
+    `sample` are int32."""
+    written: list[int]
+    """`count` on the host, so that writing reads nothing from the device."""
 
 
 def create(spec: EnvSpec, config: OffPolicyConfig, device: str) -> Replay:
@@ -45,20 +47,20 @@ def create(spec: EnvSpec, config: OffPolicyConfig, device: str) -> Replay:
         truncated=zeros(rows, dtype=torch.bool),
         next_obs=zeros(rows, size),
         count=zeros(dtype=torch.int64),
-        slot=[0],
+        written=[0],
     )
 
 
 def add(replay: Replay, rows: Transition) -> Replay:
     """Write a round [T, N, …] over the oldest one."""
-    written = int(np.prod(rows.reward.shape))
-    slot = replay.slot[0]
+    size, new_rows = len(replay.reward), int(np.prod(rows.reward.shape))
+    slot = replay.written[0] % size
     for name, new in rows._asdict().items():
         ring = getattr(replay, name)
         new = torch.as_tensor(new).reshape(-1, *ring.shape[1:])
-        ring[slot : slot + written].copy_(new, non_blocking=True)
-    replay.count.add_(written)
-    replay.slot[0] = (slot + written) % len(replay.reward)
+        ring[slot : slot + new_rows].copy_(new, non_blocking=True)
+    replay.written[0] = bounded(replay.written[0] + new_rows, size)
+    replay.count.fill_(replay.written[0])
     return replay
 
 
@@ -67,8 +69,8 @@ def load(replay: Replay, arrays: Mapping[str, np.ndarray]) -> Replay:
     for name, array in arrays.items():
         if name != "count":
             getattr(replay, name)[: len(array)].copy_(torch.from_numpy(array))
-    replay.count.fill_(int(arrays["count"]))
-    replay.slot[0] = int(arrays["count"]) % len(replay.reward)
+    replay.written[0] = bounded(int(arrays["count"]), len(replay.reward))
+    replay.count.fill_(replay.written[0])
     return replay
 
 
