@@ -50,11 +50,20 @@ Set TIEBREAK_DEBUG=1 to see the traceback of unexpected errors."""
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return the exit status."""
+    _replace_closed_streams()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper) and not stream.encoding.lower().startswith("utf"):
             stream.reconfigure(errors="replace")  # `?` for signs that it does not have
     with ending_signals() as signals:
         return _run(list(sys.argv[1:] if argv is None else argv), signals)
+
+
+def _replace_closed_streams() -> None:
+    """Send nowhere what is printed to a closed stream, as by `>&-`: Python leaves None there."""
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:
+            mode = "r" if name == "stdin" else "w"
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115, it stays
 
 
 def _run(argv: list[str], signals: EndingSignals) -> int:

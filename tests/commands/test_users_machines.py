@@ -6,10 +6,11 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 
 import pytest
 
-from tiebreak import cli
+from tiebreak import cli, registry
 from tiebreak.core import jax_devices
 from tiebreak.core.errors import MissingDevice
 
@@ -144,3 +145,28 @@ def test_without_devices_and_without_the_variable_a_remedy_is_given(monkeypatch)
     monkeypatch.setattr(jax, "devices", lambda: 1 / 0)
     with pytest.raises(MissingDevice, match="set JAX_PLATFORMS=cpu, or reinstall JAX"):
         jax_devices.require_devices()
+
+
+@pytest.mark.parametrize(
+    ("closed", "prints"), [("<&- >&-", False), ("2>&-", True), (">&- 2>&-", False)]
+)
+def test_closed_streams_are_no_error(closed, prints, tmp_path):
+    command = f"{sys.executable} -m tiebreak train --help {closed}"
+    done = subprocess.run(command, shell=True, cwd=tmp_path, capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert (b"--framework" in done.stdout) == prints
+
+
+@pytest.mark.parametrize(
+    ("variable", "folder"),
+    [("TMPDIR", "with space"), ("TMPDIR", "it's"), ("TORCHINDUCTOR_CACHE_DIR", "with space")],
+)
+def test_a_folder_that_torch_cannot_compile_in_is_named(variable, folder, tmp_path, monkeypatch):
+    path = tmp_path / folder
+    path.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setenv(variable, str(path))
+    reason = registry.why_mode_unavailable("torch", "compile")
+    assert folder in reason
+    assert "set TMPDIR" in reason
+    assert registry.why_mode_unavailable("torch", "eager") == ""
