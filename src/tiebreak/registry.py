@@ -459,9 +459,14 @@ def make_agent(
 ) -> Agent:
     """Return an agent as five functions: init, act, step, dump, load (see core.types.Agent).
 
-    They run in `mode`, accept NumPy arrays or the runtime's own, and `dump` returns NumPy.
+    They run in `mode`, accept NumPy arrays or the runtime's own, and `dump` returns NumPy. They
+    compute in `precision` whatever the process is set to, and leave its settings as they are.
     Raises UsageError for unknown names and MissingDependency for a missing package.
     """
     algorithm(algorithm_name)
-    runtime = make_runtime(framework_name, mode, precision, device)
-    return runtime.agent(make_raw_agent(algorithm_name, spec, config, runtime))
+    row = framework(framework_name)
+    require_packages(f"framework {framework_name!r}", row.packages, row.extra)
+    with load(RUNTIMES[row.runtime].module).kept_settings():
+        runtime = make_runtime(framework_name, mode, precision, device)
+        agent = runtime.agent(make_raw_agent(algorithm_name, spec, config, runtime))
+    return runtime.isolated(agent)

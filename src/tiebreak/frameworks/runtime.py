@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 import contextlib
+import functools
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -49,6 +50,27 @@ class Runtime(abc.ABC):
     @abc.abstractmethod
     def agent(self, raw: Agent) -> Agent:
         """Return `raw` with every function executed in this mode; NumPy arrays are accepted."""
+
+    @abc.abstractmethod
+    def precision_scope(self) -> AbstractContextManager[Any]:
+        """Return a context in which the library computes in this precision.
+
+        After it, the settings of the process are what they were. Making a runtime sets them for the
+        whole process, which is right for a process of our own: its loops enter no context.
+        """
+
+    def isolated(self, agent: Agent) -> Agent:
+        """Return an agent whose functions compute in this precision whatever the process's is."""
+
+        def wrap(fn: Callable) -> Callable:
+            @functools.wraps(fn)
+            def call(*args: Any, **kwargs: Any) -> Any:
+                with self.precision_scope():
+                    return fn(*args, **kwargs)
+
+            return call
+
+        return Agent(*map(wrap, agent))
 
     @abc.abstractmethod
     def compile_act(self, raw: Agent) -> Callable[[State, Array, Array, int], Any]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -54,6 +54,12 @@ class Runtime(Base):
             dump=lambda state: raw.dump(unpack(state)),
             load=lambda weights: pack(jax.device_put(raw.load(weights), self.native_device)),
         )
+
+    @contextlib.contextmanager
+    def precision_scope(self) -> Iterator[None]:
+        x64, matmul = _precision_settings(self.precision)
+        with jax.enable_x64(x64), jax.default_matmul_precision(matmul):
+            yield
 
     def compile_act(self, raw: Agent) -> Callable[[State, Array, Array, int], Any]:
         def act(state, obs, noise, t):
@@ -228,9 +234,27 @@ def _stack(trees: list[Tree]) -> Tree:
 
 def _configure(precision: str) -> None:
     _start_counting_compilations()
-    jax.config.update("jax_enable_x64", precision == "float64")
+    x64, matmul = _precision_settings(precision)
+    jax.config.update("jax_enable_x64", x64)
+    jax.config.update("jax_default_matmul_precision", matmul)
+
+
+def _precision_settings(precision: str) -> tuple[bool, str]:
+    """Return whether there are 64 bits, and the precision of products."""
     kind = "tensorfloat32" if precision == "tf32" else "highest"  # bfloat16 stays what it is
-    jax.config.update("jax_default_matmul_precision", kind)
+    return precision == "float64", kind
+
+
+@contextlib.contextmanager
+def kept_settings() -> Iterator[None]:
+    """Put the precision of the process back to what it was, at the end of the context."""
+    names = ("jax_enable_x64", "jax_default_matmul_precision")
+    before = [getattr(jax.config, name) for name in names]
+    try:
+        yield
+    finally:
+        for name, value in zip(names, before, strict=True):
+            jax.config.update(name, value)
 
 
 _compile_count = 0

@@ -85,6 +85,12 @@ class Runtime(Base):
             load=self._placed(raw.load),
         )
 
+    @contextlib.contextmanager
+    def precision_scope(self) -> Iterator[None]:
+        with kept_settings():
+            tf.config.experimental.enable_tensor_float_32_execution(self.precision == "tf32")
+            yield
+
     def compile_act(self, raw: Agent) -> Callable[[State, Array, Array, int], Any]:
         # XLA takes bounds of slices as constants: with `noise[t]` it would compile for every t.
         def act(state, obs, noise, t):
@@ -409,6 +415,16 @@ def _draw_function(device: str, draws: Tree) -> Callable[[Array], Tree]:
 def _configure(precision: str) -> None:
     tf.get_logger().setLevel("ERROR")
     tf.config.experimental.enable_tensor_float_32_execution(precision == "tf32")
+
+
+@contextlib.contextmanager
+def kept_settings() -> Iterator[None]:
+    """Put the precision of the process back to what it was, at the end of the context."""
+    before = tf.config.experimental.tensor_float_32_execution_enabled()
+    try:
+        yield
+    finally:
+        tf.config.experimental.enable_tensor_float_32_execution(before)
 
 
 def _find_device(name: str) -> str:
