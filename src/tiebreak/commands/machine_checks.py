@@ -12,8 +12,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from tiebreak.bench.machine.procfs import read
 from tiebreak.core.process_env import affinity
+from tiebreak.core.procfs import read
 
 TIMING_VARIABLES = (
     "CUDA_LAUNCH_BLOCKING", "CUDA_VISIBLE_DEVICES", "JAX_COMPILATION_CACHE_DIR", "JAX_DISABLE_JIT",

@@ -50,7 +50,7 @@ def parse_assignments(assignments: Iterable[str]) -> dict[str, str]:
     for item in assignments:
         key, sign, value = item.partition("=")
         if not sign or not key:
-            raise UsageError(f"--set takes key=value, got {item!r}")
+            raise UsageError(f"--set takes key=value, got {quoted(item)}")
         assignments_by_key[key.strip()] = value.strip()
     return assignments_by_key
 
@@ -62,7 +62,7 @@ def parse_sweeps(sweeps: Iterable[str]) -> dict[str, list[str]]:
         key, sign, listed = item.partition("=")
         values = [value.strip() for value in listed.split(",")]
         if not sign or not key or not all(values):
-            raise UsageError(f"--sweep takes key=value,value,…, got {item!r}")
+            raise UsageError(f"--sweep takes key=value,value,…, got {quoted(item)}")
         key = key.strip()
         if key in values_by_key:
             raise UsageError(f"--sweep names {key} twice; put its values into one: {key}=…,…")

@@ -14,6 +14,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+from tiebreak.core.text import quoted
+
 
 class UsageError(ValueError):
     """Report wrong use; the command line prints the message on one line and exits with status 2."""
@@ -38,9 +40,9 @@ class MissingMemory(UsageError):
 def unknown(what: str, given: str, valid: Iterable[str], hint: str = "") -> UsageError:
     """Return an error for a name that is not in `valid`, with the nearest valid names."""
     names = list(valid)
-    message = f"unknown {what} {given!r}"
+    message = f"unknown {what} {quoted(given)}"
 
-    if nearest := difflib.get_close_matches(given, names, n=3, cutoff=0.5):
+    if nearest := difflib.get_close_matches(given[:100], names, n=3, cutoff=0.5):
         message += f"; did you mean {' or '.join(map(repr, nearest))}?"
     if len(names) <= 24:
         message += f" (valid: {', '.join(names)})"

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from tiebreak import registry
 from tiebreak.core.errors import UsageError, unknown
+from tiebreak.core.text import quoted
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Task:
         engine, slash, rest = task.partition("/")
         if not slash or not rest:
             raise UsageError(
-                f"a task is written engine/name, e.g. gymnax/CartPole-v1; got {task!r}"
+                f"a task is written engine/name, e.g. gymnax/CartPole-v1; got {quoted(task)}"
             )
         if engine not in registry.ENGINES:
             raise unknown("engine", engine, registry.ENGINES)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ from tiebreak import registry
 from tiebreak.core.errors import UsageError
 from tiebreak.core.off_policy import OffPolicyConfig, Transition
 from tiebreak.core.prefixes import Arrays
+from tiebreak.core.procfs import available_bytes
 from tiebreak.core.types import Agent, EnvSpec, Tree
 from tiebreak.frameworks.runtime import Runtime
 
@@ -99,15 +99,3 @@ def require_memory(runtime: Runtime, spec: EnvSpec, config: OffPolicyConfig) -> 
             f"{free / 2**30:.1f} GiB are free on {runtime.device}; "
             f"at most --set replay_size={fits} fits"
         )
-
-
-def available_bytes() -> float:
-    """Return the host memory available without swapping; infinity if /proc does not say."""
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-    except OSError:
-        return np.inf
-    for line in lines:
-        if line.startswith("MemAvailable:"):
-            return 1024.0 * int(line.split()[1])
-    return np.inf

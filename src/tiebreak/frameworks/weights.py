@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from tiebreak.core.errors import UsageError
 from tiebreak.core.files import write_atomic
+from tiebreak.core.types import EnvSpec
 
 Weights = dict[str, np.ndarray]
 
@@ -52,6 +55,21 @@ def uniform_mlp(rng: np.random.Generator, name: str, sizes: Sequence[int]) -> We
             drawn = rng.random(shape, dtype=np.float32)
             weights[f"{name}/{i}/{kind}"] = (2.0 * drawn - 1.0) / np.float32(np.sqrt(fan_in))
     return weights
+
+
+def least_parameters(spec: EnvSpec, config: Any) -> int:
+    """Return a lower bound of an agent's parameters, from the widths of its networks.
+
+    `config` has them in fields that are called …sizes; every network begins with what a policy sees
+    of an observation.
+    """
+    count = 0
+    for name, sizes in vars(config).items():
+        if name.endswith("sizes") and sizes:
+            widths = (spec.visible_size, *sizes)
+            count += sum(math.prod(pair) for pair in itertools.pairwise(widths))
+            count += sizes[-1] * getattr(config, "num_atoms", 1)  # a critic's outputs
+    return count
 
 
 def with_adam(weights: Mapping[str, np.ndarray], trained: Sequence[str]) -> Weights:

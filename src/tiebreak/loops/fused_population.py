@@ -20,13 +20,14 @@ from jax.sharding import Mesh
 
 from tiebreak import registry
 from tiebreak.core.errors import MissingMemory, UsageError
+from tiebreak.core.procfs import available_bytes
 from tiebreak.core.seeding import derive
 from tiebreak.core.types import Tree
 from tiebreak.envs.base import require_device_for
 from tiebreak.envs.task import Task
 from tiebreak.frameworks.jax import replay as jax_replay
 from tiebreak.frameworks.jax.runtime import device_memory
-from tiebreak.frameworks.replay import LEFT_OVER, available_bytes
+from tiebreak.frameworks.replay import LEFT_OVER
 from tiebreak.loops.base import CHUNK_STEPS, make_loop
 from tiebreak.loops.env_sharding import devices_for
 from tiebreak.loops.memory_estimate import Memory

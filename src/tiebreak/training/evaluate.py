@@ -10,10 +10,12 @@ import numpy as np
 
 from tiebreak import registry
 from tiebreak.core.errors import UsageError
+from tiebreak.core.types import EnvSpec
 from tiebreak.envs.policy_observation import make_spec_for
 from tiebreak.envs.task import Task
 from tiebreak.loops.evaluate import evaluate_policy
 from tiebreak.training import policy_files
+from tiebreak.training.memory_needs import require_evaluation
 from tiebreak.training.request import check_settings
 
 
@@ -55,7 +57,7 @@ def evaluate(
     framework = framework or str(stored.get("framework"))
     trained_on = Task.parse(str(stored.get("task")))
     chosen = trained_on if task is None else Task.parse(task)
-    _check_request(episodes, chosen, directory, allow_import or task is not None)
+    _check_request(policy.spec, episodes, chosen, directory, allow_import or task is not None)
     seed = int(stored.get("seed", 0)) if seed is None else seed
     mode = check_settings(
         policy.algorithm, framework, chosen, mode=mode, precision=precision, seed=seed
@@ -74,10 +76,13 @@ def evaluate(
     )
 
 
-def _check_request(episodes: int, task: Task, directory: str | Path, may_import: bool) -> None:
+def _check_request(
+    spec: EnvSpec, episodes: int, task: Task, directory: str | Path, may_import: bool
+) -> None:
     """Refuse a wrong number of episodes, and to import a module that only a file names."""
     if episodes < 1:
         raise UsageError(f"episodes is {episodes}; it must be at least 1")
+    require_evaluation(spec, episodes)
     if task.module and task.module not in sys.modules and not may_import:
         raise UsageError(
             f"the policy in {str(directory)!r} names an environment in the module {task.module!r}, "

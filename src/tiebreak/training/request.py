@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import itertools
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,10 +17,12 @@ from typing import Any, NamedTuple
 from tiebreak import registry
 from tiebreak.core import config as configs
 from tiebreak.core.errors import UsageError, unknown
+from tiebreak.core.types import EnvSpec
 from tiebreak.envs.base import make_spec
 from tiebreak.envs.task import Task
 from tiebreak.loops.base import choose_kind, frameworks_with_fused_loops
 from tiebreak.training import checkpoints, policy_files
+from tiebreak.training.memory_needs import require_training
 
 
 class Intervals(NamedTuple):
@@ -110,13 +113,12 @@ class TrainingRequest:
             seed=self.seed,
         )
         intervals.check()
-        if self.threads is not None and self.threads < 1:
-            raise UsageError(f"threads is {self.threads}; it must be at least 1")
+        _check_numbers(self)
         folder = _choose_folder(self)
 
-        if self.overrides:  # wrong names and types are found before an environment is made
-            configs.override(registry.config_module(self.algorithm).Config(), self.overrides)
-        config = resolve_config(self.algorithm, self.task, self.config, self.overrides)
+        spec = make_spec(self.task)
+        config = resolve_config(self.algorithm, self.task, self.config, self.overrides, spec)
+        _require_memory(self, spec, config, intervals.eval_episodes)
         return dataclasses.replace(
             self,
             mode=mode,
@@ -167,6 +169,20 @@ def check_settings(
     return mode
 
 
+def _check_numbers(request: TrainingRequest) -> None:
+    """Refuse wrong threads, names and types of settings before an environment is made."""
+    if request.threads is not None and request.threads < 1:
+        raise UsageError(f"threads is {request.threads}; it must be at least 1")
+    if request.overrides:
+        configs.override(registry.config_module(request.algorithm).Config(), request.overrides)
+
+
+def _require_memory(request: TrainingRequest, spec: EnvSpec, config: Any, episodes: int) -> None:
+    """Raise MissingMemory if the agents cannot fit, before they are listed one by one."""
+    agents = (request.seeds or 1) * math.prod(len(values) for values in request.sweep.values())
+    require_training(spec, config, agents, request.device == "cpu", episodes)
+
+
 def _check_population(request: TrainingRequest) -> None:
     """Raise UsageError unless the agents can be one compiled program."""
     seeds, framework, task = request.seeds or 0, request.framework, request.task
@@ -197,19 +213,24 @@ def _choose_folder(request: TrainingRequest) -> Path:
 
     name = f"{request.algorithm}-{request.framework}-{request.task}-s{request.seed}"
     if request.seeds is not None:
-        combinations = 1
-        for values in request.sweep.values():
-            combinations *= len(values)
+        combinations = math.prod(len(values) for values in request.sweep.values())
         name += f"-n{request.seeds * combinations}"
     return policy_files.choose_folder(request.out, name)
 
 
 def resolve_config(
-    algorithm: str, task: Task, config: Any, overrides: Mapping[str, Any] | None = None
+    algorithm: str,
+    task: Task,
+    config: Any,
+    overrides: Mapping[str, Any] | None = None,
+    spec: EnvSpec | None = None,
 ) -> Any:
-    """Return `config`, or the reference for the task, with `overrides` put in and checked."""
+    """Return `config`, or the reference for the task, with `overrides` put in and checked.
+
+    The task's `spec` is found by making an environment, unless it is given.
+    """
     if config is None:
-        config = registry.reference_config(algorithm, make_spec(task), str(task))
+        config = registry.reference_config(algorithm, spec or make_spec(task), str(task))
     if overrides:
         config = registry.config_module(algorithm).check(configs.override(config, overrides))
     return config

@@ -10,8 +10,9 @@ import sys
 
 import pytest
 
-from tiebreak.bench.machine import canary, contention, fingerprint, nvidia_smi, procfs
+from tiebreak.bench.machine import canary, contention, fingerprint, nvidia_smi
 from tiebreak.bench.machine.contention import Contention, contended, throttled
+from tiebreak.core import procfs
 
 
 def test_the_fingerprint_is_stable_and_names_nobody():

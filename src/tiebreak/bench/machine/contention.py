@@ -15,8 +15,8 @@ from pathlib import Path
 
 from tiebreak.bench.clock import Timer
 from tiebreak.bench.machine import nvidia_smi
-from tiebreak.bench.machine.procfs import ROOT, cgroup, read, value
 from tiebreak.core.process_env import affinity
+from tiebreak.core.procfs import ROOT, cgroup, read, value
 
 CONTENDED = {"others": 0.05, "steal": 0.01}
 """Shares of CPU time above which a run is flagged as contended."""

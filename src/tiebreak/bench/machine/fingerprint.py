@@ -22,12 +22,12 @@ from pathlib import Path
 from typing import Any
 
 from tiebreak.bench.machine import nvidia_smi
-from tiebreak.bench.machine.procfs import cgroup, read
 from tiebreak.core import cxx_compiler
 from tiebreak.core.cache import cache_folder, read_cached, write_cached
 from tiebreak.core.config import digest
 from tiebreak.core.git import commit, output
 from tiebreak.core.process_env import affinity
+from tiebreak.core.procfs import cgroup, read
 from tiebreak.frameworks.threads import thread_variables
 
 PACKAGES = (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from tiebreak.bench.machine.procfs import ROOT, cgroup, value
+from tiebreak.core.procfs import ROOT, cgroup, value
 
 MESSAGE = re.compile(
     r"MemoryError|bad_alloc|RESOURCE_EXHAUSTED|ResourceExhausted|OutOfMemory|out of memory"

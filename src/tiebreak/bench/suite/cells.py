@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -89,6 +90,10 @@ def hidden_sizes(size: str) -> dict[str, Any]:
     return {} if widths is None else {"hidden_sizes": widths}
 
 
+MOST_COMBINATIONS = 10_000
+"""Most combinations of a race's settings: each is a group with at least two cells."""
+
+
 def read_scales(race: Table) -> list[str]:
     """Return the scales at which a race is run; all, unless it names some."""
     scales = race.each("scales", list(SCALES))
@@ -107,6 +112,7 @@ def read_race(suite: Table, race: Table, scale: str) -> Iterator[PlacedCell]:
 
     defaults = {key: suite.each(key, [default]) for key, default in DEFAULTS.items()}
     axes = {key: race.each(key, defaults.get(key, [1])) for key in AXES}
+    _refuse_many(race, axes)
     for key, values in axes.items():
         table = race if key in race.values else suite
         for index, value in enumerate(values):
@@ -124,6 +130,18 @@ def read_race(suite: Table, race: Table, scale: str) -> Iterator[PlacedCell]:
     for values in itertools.product(*axes.values()):
         settings = {**dict(zip(axes, values, strict=True)), "race": name}
         yield from _expand(race, probes, settings, scale)
+
+
+def _refuse_many(race: Table, axes: Mapping[str, list[Any]]) -> None:
+    """Raise UsageError for more combinations of settings than can be listed, let alone run."""
+    combinations = math.prod(len(values) for values in axes.values())
+    if combinations > MOST_COMBINATIONS:
+        longest = max(axes, key=lambda key: len(axes[key]))
+        raise race.wrong(
+            f"the race has {combinations} combinations of settings, and at most "
+            f"{MOST_COMBINATIONS} are possible: the longest list is {longest}",
+            longest,
+        )
 
 
 def _refuse_own_precisions(race: Table) -> None:

@@ -10,6 +10,7 @@ from tiebreak.bench.probe_table import PROBES
 from tiebreak.bench.suite.plan import Effort, Scale
 from tiebreak.bench.suite.toml_table import Table
 from tiebreak.core.errors import UsageError, unknown
+from tiebreak.core.text import quoted
 
 
 def scale_fields() -> dict[str, Any]:
@@ -17,6 +18,11 @@ def scale_fields() -> dict[str, Any]:
     types = {**typing.get_type_hints(Scale), **typing.get_type_hints(Effort)}
     del types["effort"]
     return types
+
+
+MOST = 100_000
+"""Largest whole number of a scale: blocks and rounds are listed one by one, and a run of one
+second each would take a day."""
 
 
 def least(key: str) -> int:
@@ -49,29 +55,33 @@ def _check_value(key: str, value: Any, kind: Any) -> None:
     """Refuse a value that does not have the type of its field, or makes no sense."""
     if kind is bool:
         if not isinstance(value, bool):
-            raise UsageError(f"{key} takes true or false, got {value!r}")
+            raise UsageError(f"{key} takes true or false, got {quoted(value)}")
     elif key == "first":
         _check_probes(value)
     elif kind is int:
         if type(value) is not int or value < least(key):
-            raise UsageError(f"{key} takes a whole number, {least(key)} or more, got {value!r}")
+            raise UsageError(
+                f"{key} takes a whole number, {least(key)} or more, got {quoted(value)}"
+            )
+        if value > MOST:
+            raise UsageError(f"{key} is {quoted(value)}; it must be at most {MOST}")
         if key == "rounds" and value % 2:
-            raise UsageError(f"rounds takes an even number, got {value!r}")
+            raise UsageError(f"rounds takes an even number, got {quoted(value)}")
     elif typing.get_origin(kind) is tuple:
-        if not _are_stages(value):
+        if not _are_stages(value) or value[-1] > MOST:
             raise UsageError(
                 f"{key} takes numbers of blocks that rise and are even (odd blocks mirror even "
-                f"ones), e.g. [10, 20, 30, 50]; got {value!r}"
+                f"ones), e.g. [10, 20, 30, 50]; got {quoted(value)}"
             )
     else:
         is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
         if not is_number or not 0 < value < float("inf"):
-            raise UsageError(f"{key} takes a number above 0, got {value!r}")
+            raise UsageError(f"{key} takes a number above 0, got {quoted(value)}")
 
 
 def _check_probes(value: Any) -> None:
     if not isinstance(value, list) or not value:
-        raise UsageError(f'first takes a list of probes, e.g. ["train"]; got {value!r}')
+        raise UsageError(f'first takes a list of probes, e.g. ["train"]; got {quoted(value)}')
     for name in value:
         if not isinstance(name, str) or name not in PROBES:
             raise unknown("probe", str(name), PROBES)

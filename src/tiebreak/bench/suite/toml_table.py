@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import stat
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -12,12 +13,16 @@ from typing import Any
 
 from tiebreak.bench.suite import toml_positions
 from tiebreak.core.errors import UsageError, unknown
-from tiebreak.core.text import is_printable
+from tiebreak.core.text import is_printable, quoted
 
 SYNTAX_ERROR = re.compile(
     r"(?P<what>.*?) \(at line (?P<line>\d+), column (?P<column>\d+)\)", re.DOTALL
 )
 """Message of tomllib's syntax errors; an error at the end of the text has no line."""
+
+
+LARGEST_FILE = 1 << 20
+"""Bytes of a suite; the largest of ours has 20 kB."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +61,7 @@ class Table:
         """Return the table under a key; an empty one if there is none."""
         value = self.values.get(key, {})
         if not isinstance(value, Mapping):
-            raise self.wrong(f"{key} takes a table ([{key}] or {{ … }}), got {value!r}", key)
+            raise self.wrong(f"{key} takes a table ([{key}] or {{ … }}), got {quoted(value)}", key)
         return Table(self.file, value, self.lines, (*self.path, key))
 
     def tables(self, key: str, like: str) -> list[Table]:
@@ -64,7 +69,7 @@ class Table:
         value = self.values.get(key, [])
         rows = value if isinstance(value, list) else [value]
         if not isinstance(value, list) or not all(isinstance(row, Mapping) for row in rows):
-            raise self.wrong(f"{key} takes a list of tables, e.g. {like}, got {value!r}", key)
+            raise self.wrong(f"{key} takes a list of tables, e.g. {like}, got {quoted(value)}", key)
         path = (*self.path, key)
         return [Table(self.file, row, self.lines, (*path, i)) for i, row in enumerate(rows)]
 
@@ -72,7 +77,7 @@ class Table:
         """Return the string under a key, or the default."""
         value = self.values.get(key, default)
         if not isinstance(value, str):
-            raise self.wrong(f"{key} takes a string, got {value!r}", key)
+            raise self.wrong(f"{key} takes a string, got {quoted(value)}", key)
         return value
 
     def each(self, key: str, default: list[Any]) -> list[Any]:
@@ -83,16 +88,17 @@ class Table:
             raise self.wrong(f"{key} has no value: give one, or a list of several", key)
         for index, item in enumerate(values):
             if isinstance(item, (list, Mapping)):
-                message = f"{key} takes a value or a list of values, got {item!r}"
+                message = f"{key} takes a value or a list of values, got {quoted(item)}"
                 raise self.wrong(message, key, index)
         if len({repr(v) for v in values}) < len(values):
-            raise self.wrong(f"{key} names a value twice: {value}", key)
+            raise self.wrong(f"{key} names a value twice: {quoted(value)}", key)
         return values
 
 
 def read(path: Path, shown: str) -> Table:
     """Read a TOML file and return its top table; `shown` is its name in messages."""
     try:
+        _refuse_large(path, shown)
         text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise UsageError(f"cannot read suite {shown!r}: {error.strerror}") from error
@@ -126,3 +132,15 @@ def _unprintable(value: Any) -> Iterator[toml_positions.Path]:
         if isinstance(key, str) and not is_printable(key):
             yield (key,)
         yield from ((key, *place) for place in _unprintable(item))
+
+
+def _refuse_large(path: Path, shown: str) -> None:
+    """Raise UsageError for pipes and devices, which may never end, and for what is no suite."""
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):
+        raise UsageError(f"cannot read suite {shown!r}: it is a pipe or a device, not a file")
+    if status.st_size > LARGEST_FILE:
+        raise UsageError(
+            f"cannot read suite {shown!r}: it has {status.st_size / 2**20:.1f} MiB, and a suite "
+            f"has at most {LARGEST_FILE >> 20} MiB"
+        )

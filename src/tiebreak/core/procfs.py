@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from pathlib import Path
 
 ROOT = Path("/")
@@ -38,3 +39,27 @@ def value(file: Path, name: str) -> int | None:
         if fields[:1] == [name]:
             return int(fields[1])
     return None
+
+
+MEMORY_FILES = (
+    ("memory.max", "memory.current", "inactive_file"),
+    ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+)
+"""Limit, usage, and the part of the usage that the kernel gives back (cgroups v2 and v1)."""
+
+
+def available_bytes(root: Path = ROOT) -> float:
+    """Return the memory that this process can still take without swapping, in bytes.
+
+    The machine's, or what is left of a container's limit if that is less; infinity where /proc does
+    not say.
+    """
+    kib = value(root / "proc/meminfo", "MemAvailable:")
+    free = math.inf if kib is None else 1024.0 * kib
+    for folder in cgroup("memory", root):
+        for limit, usage, reclaimable in MEMORY_FILES:
+            most, used = read(folder / limit), read(folder / usage)
+            if most.isdecimal() and used.isdecimal():
+                given_back = value(folder / "memory.stat", reclaimable) or 0
+                free = min(free, max(0.0, float(int(most) - int(used) + given_back)))
+    return free
