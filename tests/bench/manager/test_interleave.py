@@ -84,6 +84,11 @@ def test_some_are_prepared_at_the_same_time_and_sampled_apart(tmp_path, at_once,
     assert [one.overlapped for one, _ in made][: len(overlapped)] == overlapped
 
 
+def test_phases_count_that_were_alone_though_processes_end_together(tmp_path):
+    made = scripted.run(tmp_path, taker("x", 4), taker("y", 4), at_once=1, end_at_once=2)
+    assert [one.overlapped for one, _ in made] == [False, False]
+
+
 class Rounds(interleave.Pace):
     """Takes so many rounds of each probe, and no probe but the first."""
 

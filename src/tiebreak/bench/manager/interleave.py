@@ -100,10 +100,11 @@ class _Interleaving:
             self.sampled &= set(answered)
             left = {probe for worker in self.alive for probe in self._left(worker, first)}
             if left and not self.pace.goes_on(left):
-                self._let_work(list(self.alive), self._dismiss, self.end_at_once)
-            else:  # those that go on to another probe prepare it
-                at_once = self.at_once if left else self.end_at_once
-                self._let_work(answered, self._end_probe, at_once)
+                self._let_end(list(self.alive), self._dismiss)
+            elif left:  # those that go on to another probe prepare it
+                self._let_work(answered, self._end_probe, self.at_once)
+            else:
+                self._let_end(answered, self._end_probe)
 
     def _sample(self, measuring: Sequence[Worker], rank: int) -> None:
         """Grant turns in rounds, each in the opposite order of the last, until all have enough."""
@@ -157,12 +158,21 @@ class _Interleaving:
         sampled = worker.request.get("cell_id") if self._rank(worker) == rank else None
         return [c.probe for c in worker.job.cells if c.id in worker.pending and c.id != sampled]
 
+    def _let_end(self, workers: Sequence[Worker], begin: Callable[[Worker], bool]) -> None:
+        """Let workers check their work and end, some at a time; their phases are over by now."""
+        self._let_work(workers, begin, self.end_at_once, prepares=False)
+
     def _let_work(
-        self, workers: Sequence[Worker], begin: Callable[[Worker], bool], at_once: int = 1
+        self,
+        workers: Sequence[Worker],
+        begin: Callable[[Worker], bool],
+        at_once: int = 1,
+        prepares: bool = True,
     ) -> None:
         """Let workers work, so many at a time, until each asks for a turn, is over, or is late.
 
-        `begin` starts the work of one, and returns False if it cannot.
+        `begin` starts the work of one, and returns False if it cannot. Workers that prepare at the
+        same time are marked: how long their phases took says little.
         """
         waiting, working = deque(workers), dict[Worker, Timer]()
         while waiting or working:
@@ -170,7 +180,7 @@ class _Interleaving:
                 worker = waiting.popleft()
                 if begin(worker):
                     working[worker] = Timer()
-            if len(working) > 1:
+            if prepares and len(working) > 1:
                 for worker in working:
                     worker.overlapped = True
             self._listen(working)
