@@ -373,7 +373,7 @@ def _takes_longer(cluster: Cluster, group: GroupSummary, short: bool) -> str:
 
 
 def _unplaced(group: GroupSummary, stands: Standing) -> str:
-    """Say of which cells more runs have to show where they stand, and between what they lie."""
+    """Say which cells are not told apart from the leader yet, and between what they lie."""
     rival = None
     if stands.confidence != "TIE" and (stands.slower or stands.unplaced):
         rival = _main_rival(group, stands)
@@ -383,8 +383,10 @@ def _unplaced(group: GroupSummary, stands: Standing) -> str:
             continue
         lead = _lead(cell)
         low, high = factor(max(lead.low, 0.01)), factor(min(lead.high, 1000.0))
-        texts.append(f"{_name(cell, group)} takes {low} to {high} as long")
-    return f"; not enough runs to place others: {join(texts)}" if texts else ""
+        texts.append(f"{_name(cell, group)} ({low} to {high} as long)")
+    if not texts or stands.leader is None:
+        return ""
+    return f"; not told apart yet from {_name(stands.leader, group)}: {join(texts)}"
 
 
 def _no_leader(group: GroupSummary, stands: Standing) -> str:
