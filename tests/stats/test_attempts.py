@@ -54,3 +54,9 @@ def test_a_start_beside_another_process_is_not_timed():
     first = block(0, phases_overlapped=True, **slow)
     (group,) = summarize([*first, *block(1)])
     assert {cell.start_s for cell in group.cells} == {1.2 + 0.3 + 4.1}
+
+
+def test_a_start_beside_another_process_counts_where_there_is_no_other():
+    slow = {"phases_s": {"import": 9.0, "build": 9.0, "first_call": 9.0, "steady": 2.0}}
+    (group,) = summarize(block(0, phases_overlapped=True, **slow))
+    assert {cell.start_s for cell in group.cells} == {27.0}

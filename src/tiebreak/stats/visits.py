@@ -131,14 +131,14 @@ def start_seconds(records: Iterable[dict]) -> dict[str, float]:
 
     A process that measures several probes compiles for all of them in the first calls; what an
     earlier probe has compiled, a later one does not compile again. So first calls are summed in
-    their order, up to the cell's own. Processes that prepared at the same time as others do not
-    count (`phases_overlapped`), nor do later attempts at a block.
+    their order, up to the cell's own. Processes that prepared at the same time as others
+    (`phases_overlapped`) took longer: they count only for cells that have no others.
     """
     processes: dict[tuple, list[dict]] = defaultdict(list)
     for r in records:
-        if is_finished(r) and not r.get("phases_overlapped"):
+        if is_finished(r):
             row = tuple(sorted((k, str(v)) for k, v in r["cell"].items() if k not in VARIED))
-            process = r["block"], r.get("attempt", 0)
+            process = bool(r.get("phases_overlapped")), r["block"], r.get("attempt", 0)
             processes[r["run_id"], r["fingerprint"], process, row].append(r)
 
     seconds: dict[str, float] = {}
