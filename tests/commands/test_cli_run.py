@@ -175,6 +175,7 @@ def tested(monkeypatch, tmp_path):
         writer = store.Store(folder)
         for name, passed in (("leak", True), ("hog", not state["fails"])):
             row = {"row": name, "title": name, "rule": "r", "detail": f"{name} seen", "seconds": 1}
+            row["fingerprint"] = "0" * 16
             writer.append({"kind": "selftest", **row, "passed": passed, "measured": {}})
         writer.close()
         return folder

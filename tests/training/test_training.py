@@ -269,9 +269,9 @@ def spoil(arrays, **changes):
         ({"actor/0/kernel": None}, ABOUT, "lacks the array 'actor/0/kernel'"),
         ({"actor/0/bias": np.zeros(9)}, ABOUT, r"has shape \(9,\), not \(64,\)"),
         ({}, {**ABOUT, "algorithm": "alphago"}, "no policy of an algorithm known here"),
-        ({}, {"algorithm": "ppo"}, "description .* cannot be read"),
+        ({}, {"algorithm": "ppo"}, "describes no policy: lacks 'spec'"),
         ({}, {**ABOUT, "config": {"layers": 3}}, "unknown setting 'layers'"),
-        ({}, {}, "no policy of an algorithm"),
+        ({}, {}, "describes no policy: lacks 'algorithm'"),
     ],
 )
 def test_a_policy_that_does_not_fit_its_description_is_refused(tmp_path, changes, about, message):

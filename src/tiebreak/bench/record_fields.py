@@ -36,6 +36,7 @@ class CellFields(TypedDict):
     contestant: NotRequired[str]
     packages: NotRequired[list[str]]
     python: NotRequired[str]
+    threads: NotRequired[Count]
     precision_varies: NotRequired[bool]
     ceiling_of: NotRequired[list[str]]
     cell_id: NotRequired[str]

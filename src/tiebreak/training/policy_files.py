@@ -40,8 +40,8 @@ class Metadata(TypedDict):
     spec: EnvSpec
     config: dict[str, Any]
     """Settings, which `core.config.from_dict` checks."""
-    task: str
-    framework: str
+    task: NotRequired[str]
+    framework: NotRequired[str]
     mode: NotRequired[str]
     seed: NotRequired[int]
     steps: NotRequired[int]

@@ -113,6 +113,7 @@ class Machine:
             "units_per_sample": 1,
             "calls_per_sample": 1,
             "unit": "x",
+            "started_at": "2026-01-01T00:00:00Z",
             "phases_s": {"steady": 10.0},
             "contention": {"others": others},
         }

@@ -12,13 +12,18 @@ from tiebreak.bench.manager import certificates, manager, store
 from tiebreak.bench.suite import suite
 from tiebreak.verify import certify as certify_module
 
+CHECK = {
+    "actions": "discrete", "case": "reference", "rung": "L2", "quantity": "loss",
+    "precision": "float64", "ok": True, "worst": 1e-12, "bound": 1e-10,
+}  # fmt: skip
+
 
 def certificate(green=True, quick=True, algorithms=("ppo",), frameworks=("linen", "torch")):
     names = [("", name) for name in frameworks]
     if len(frameworks) > 1:
         names.append((f"{frameworks[0]} and {frameworks[1]}", "any two"))
     rows = [
-        {"algorithm": algorithm, "framework": name, "mode": mode or "jit", "worst": 1e-12}
+        {**CHECK, "algorithm": algorithm, "framework": name, "mode": mode or "jit"}
         for algorithm in algorithms
         for mode, name in names
     ]

@@ -58,6 +58,7 @@ def measure(monkeypatch, tmp_path):
                 )
                 result = {"status": "ok", "error": "", "unit": "x", "units_per_sample": 1}
                 result |= {"samples_s": [value], "value_s": value, "calls_per_sample": 1}
+                result |= {"started_at": "2026-01-01T00:00:00Z"}
                 self.store_result(run, c, {**empty_result("ok", ""), **result})
             return []
 

@@ -14,11 +14,13 @@ from tiebreak.bench.manager import store
 from tiebreak.bench.record import SCHEMA, BadLine, dumps, seal, unseal
 from tiebreak.core.errors import UsageError
 
+CANARY = {"kind": "canary", "block": 0, "when": "before", "values_s": {"python_loop": 0.1}}
+
 
 def fill(folder, *numbers):
     writer = store.Store(folder)
     for number in numbers:
-        writer.append({"kind": "canary", "number": number})
+        writer.append({**CANARY, "number": number})
     writer.close()
     return folder / store.RECORDS
 
@@ -71,7 +73,7 @@ def test_records_of_a_later_schema_are_counted_not_read(tmp_path):
     file = fill(tmp_path, 1)
     with open(file, "ab") as out:
         out.write(seal({"schema": SCHEMA + 1, "kind": "visit", "number": 9}))
-        out.write(seal({"schema": 1, "kind": "canary", "number": 10}))
+        out.write(seal({**CANARY, "schema": 1, "number": 10}))
     log = store.read_log(tmp_path)
     assert ([r["number"] for r in log.records], log.newer, log.corrupt) == ([1, 10], 1, [])
 
@@ -79,8 +81,9 @@ def test_records_of_a_later_schema_are_counted_not_read(tmp_path):
 def test_several_writers_lose_and_tear_nothing(tmp_path):
     code = (
         "import sys; from tiebreak.bench.manager.store import Store\n"
+        f"canary = {CANARY}\n"
         "s = Store(sys.argv[1])\n"
-        "for i in range(40): s.append({'kind': 'canary', 'number': i, 'pad': 'x' * (i * 500)})"
+        "for i in range(40): s.append({**canary, 'number': i, 'pad': 'x' * (i * 500)})"
     )
     processes = [subprocess.Popen([sys.executable, "-c", code, str(tmp_path)]) for _ in range(4)]
     assert [process.wait() for process in processes] == [0] * 4
@@ -94,12 +97,12 @@ def test_a_full_disk_leaves_no_half_record(tmp_path, monkeypatch):
     writer, write = store.Store(tmp_path), os.write
     monkeypatch.setattr(os, "write", lambda fd, data: write(fd, data[:20]))
     with pytest.raises(OSError, match="space"):
-        writer.append({"kind": "canary", "number": 2})
+        writer.append({**CANARY, "number": 2})
     monkeypatch.undo()
     assert numbers(tmp_path) == [1]
     assert (tmp_path / store.RECORDS).read_bytes().count(b"\n") == 1
     assert (tmp_path / store.RECORDS).read_bytes().endswith(b"\n")
-    writer.append({"kind": "canary", "number": 3})
+    writer.append({**CANARY, "number": 3})
     writer.close()
     assert store.read_log(tmp_path).corrupt == []
     assert numbers(tmp_path) == [1, 3]
