@@ -55,6 +55,7 @@ class Lottery(gymnasium.Env):
         return np.ones(3, np.float32), reward, self.steps == 5, False, {}
 
 
+@pytest.mark.slow
 def test_environments_that_use_global_generators_are_seeded(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(

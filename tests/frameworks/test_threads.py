@@ -53,6 +53,7 @@ def train_arguments(framework: str, out: object, *options: str) -> list[str]:
     return ["train", "dqn", *task, "--eval-episodes", "0", "--out", str(out), *words, *options]
 
 
+@pytest.mark.slow(share=0.34)
 @pytest.mark.parametrize("framework", MODES)
 def test_the_command_has_the_threads_of_the_probe(framework, tmp_path):
     pytest.importorskip({"linen": "jax"}.get(framework, framework))

@@ -68,7 +68,7 @@ def run(loop):
 
 ROWS = [
     ("ppo", "linen", "jit"),
-    ("dqn", "equinox", "flat"),
+    pytest.param("dqn", "equinox", "flat", marks=pytest.mark.slow(share=0.3)),
     *(
         pytest.param(algorithm, framework, mode, marks=pytest.mark.slow)
         for algorithm in registry.ALGORITHMS

@@ -93,6 +93,7 @@ def test_a_marked_process_is_found_wherever_it_went_and_ended(tmp_path):
     assert not marked.folder.exists()
 
 
+@pytest.mark.slow
 def test_a_killed_manager_loses_nothing_that_was_finished(ctx):
     with killed_manager.Race(ctx.folder / "race", 5) as race:
         seconds = race.run(None)
@@ -143,6 +144,7 @@ def test_a_run_that_lost_a_record_measures_that_visit_again(original):
     assert wrong(corrupt_records.resumed(original, 1, 3)) == []
 
 
+@pytest.mark.slow
 def test_a_full_disk_and_a_read_only_folder(original):
     assert wrong(unwritable.full(original)) == []
     cases = wrong(unwritable.read_only(original))
@@ -182,6 +184,7 @@ def test_what_writers_may_not_do_is_seen(tmp_path):
     assert concurrent_writers._judge(tmp_path, {0: 1}, killed=[0])["unknown"] == 0
 
 
+@pytest.mark.slow
 def test_traps_are_flagged_and_honest_work_is_not(ctx):
     outcome = traps.check(ctx, ["linen"], ["int is static", "ignores its inputs"], 1)
     assert outcome.passed, outcome

@@ -77,6 +77,7 @@ def test_planted_work_reaches_the_summary(ctx, monkeypatch):
     assert "failures" not in outcome.measured
 
 
+@pytest.mark.slow
 def test_both_clocks_are_read_in_every_visit_of_every_row(ctx):
     other = replace(ctx, folder=ctx.folder.parent / "second-clock")
     timing.real_aa(ctx)
@@ -122,6 +123,7 @@ def test_planted_work_is_counted_and_not_confessed(monkeypatch, label, calls):
     assert probe.numbers(outputs) == {"n": 4 * calls}
 
 
+@pytest.mark.slow
 def test_each_probe_is_measured_in_short_and_in_long_samples(ctx, monkeypatch):
     monkeypatch.setattr(sample_lengths, "SUBJECT", "selftest.sleepers:make_sampled_subject")
     monkeypatch.setattr(sample_lengths, "ONE_OF_EACH_RUNTIME", ("torch",))

@@ -102,14 +102,14 @@ def test_a_run_of_one_iteration_has_the_rate_of_everything(loop, clock):
 def cases():
     """Every algorithm, on the host and fused, in JAX; on the host in torch and TensorFlow."""
     for algorithm, row in registry.ALGORITHMS.items():
-        marks = () if algorithm == "dqn" else pytest.mark.slow
+        slow = pytest.mark.slow
+        marks = () if algorithm == "dqn" else slow
         task = "CartPole-v1" if algorithm in ("ppo", "dqn") else "Pendulum-v1"
         host, fused = f"gymnasium/{task}", f"gymnax/{task}"
         overrides = {**(OFF_POLICY if row.off_policy else {}), **SMALL[algorithm]}
         yield pytest.param(algorithm, "linen", "jit", host, "host", overrides, marks=marks)
-        yield pytest.param(algorithm, "linen", "jit", fused, "fused", overrides, marks=marks)
-        yield pytest.param(algorithm, "torch", "eager", host, "host", overrides, marks=marks)
-        slow = pytest.mark.slow
+        yield pytest.param(algorithm, "linen", "jit", fused, "fused", overrides, marks=slow)
+        yield pytest.param(algorithm, "torch", "eager", host, "host", overrides, marks=slow)
         yield pytest.param(algorithm, "torch", "compile", host, "host", overrides, marks=slow)
         yield pytest.param(algorithm, "tensorflow", "xla", host, "host", overrides, marks=slow)
 

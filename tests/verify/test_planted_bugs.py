@@ -82,10 +82,10 @@ def called_by_position(wrong: Callable, like: Callable) -> Callable:
 
 
 SLOW = pytest.mark.slow(each=("algorithm", "framework"), share=0.03)
+QUICKER = pytest.mark.slow(each=("algorithm", "framework"), share=0.2)
 """At least one planted bug for every algorithm in every framework, drawn by the printed seed."""
 FRAMEWORKS = [
-    "torch",
-    *(pytest.param(name, marks=SLOW) for name in registry.FRAMEWORKS if name != "torch"),
+    pytest.param(name, marks=QUICKER if name == "torch" else SLOW) for name in registry.FRAMEWORKS
 ]
 BUGS = [(algorithm, name) for algorithm, plants in PLANTED.items() for name in plants]
 DUAL_BUGS = [("mpo", name) for name in planted_mpo.DUAL]

@@ -37,7 +37,7 @@ def measured(made, probes=PROBES):
 
 ROWS = [
     ("linen", "jit", "gymnax/CartPole-v1", "fused"),
-    ("linen", "jit", "gymnasium/CartPole-v1", "host"),
+    pytest.param("linen", "jit", "gymnasium/CartPole-v1", "host", marks=pytest.mark.slow),
     pytest.param("linen", "jit", "gymnax/CartPole-v1", "host", marks=pytest.mark.slow),
     *(
         pytest.param(framework, mode, "gymnax/CartPole-v1", "fused", marks=pytest.mark.slow)

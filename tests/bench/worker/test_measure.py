@@ -78,6 +78,7 @@ def failed(subject, flag, reason):
     return result
 
 
+@pytest.mark.slow
 def test_no_clean_control_of_20_is_flagged():
     for _ in range(20):
         result, flags = measured(Subject())

@@ -131,6 +131,7 @@ def work():
     return 0.0 * sum(Cycle().array.sum() for _ in range(3)) + np.ones(10**6).sum()
 
 
+@pytest.mark.slow
 @needs_heap
 def test_no_clean_control_of_20_is_flagged():
     one = meter()
