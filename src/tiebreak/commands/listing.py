@@ -9,7 +9,7 @@ import tiebreak
 from tiebreak import registry
 from tiebreak.commands.options import Parser, print_json
 from tiebreak.commands.run import suites
-from tiebreak.core.errors import unknown
+from tiebreak.core.errors import UsageError, unknown
 from tiebreak.training.versions import versions
 
 
@@ -22,6 +22,8 @@ def parser() -> Parser:
             "tiebreak list",
             "tiebreak list --tasks",
             "tiebreak list --tasks gymnax",
+            "tiebreak list --settings sac",
+            "tiebreak list --settings fasttd3 --task playground/CheetahRun",
             "tiebreak list --json",
         ],
     )
@@ -32,12 +34,20 @@ def parser() -> Parser:
         metavar="ENGINE",
         help=f"list the tasks of one engine ({', '.join(registry.ENGINES)}) or of all installed",
     )
+    out.add_argument(
+        "--settings",
+        metavar="ALGORITHM",
+        help=f"list the settings of an algorithm ({', '.join(registry.ALGORITHMS)})",
+    )
+    out.add_argument("--task", help="with --settings: the reference for this task, too")
     out.add_json()
     return out
 
 
 def run(args: argparse.Namespace) -> int:
     """Print tables, task names one per line, or JSON."""
+    if args.settings is not None or args.task is not None:
+        return _run_settings(args)
     if args.tasks is not None:
         names = tasks(args.tasks)
         print_json(names) if args.json else print("\n".join(names))
@@ -45,6 +55,22 @@ def run(args: argparse.Namespace) -> int:
         print_json(collect())
     else:
         _print(collect())
+    return 0
+
+
+def _run_settings(args: argparse.Namespace) -> int:
+    """Print the settings of one algorithm."""
+    from tiebreak.commands.settings_table import print_settings, settings
+
+    if args.settings is None:
+        raise UsageError("--task goes with --settings ALGORITHM, to show the task's reference")
+    if args.tasks is not None:
+        raise UsageError("--settings does not go with --tasks; ask for one of them")
+    task = args.task or ""
+    if args.json:
+        print_json([row._asdict() for row in settings(args.settings, task)])
+    else:
+        print_settings(args.settings, task)
     return 0
 
 
