@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tiebreak import registry
 from tiebreak.commands.options import Failure, Parser, quoted
@@ -44,7 +44,14 @@ def parser() -> Parser:
         default=[],
         metavar="KEY=VALUE",
         dest="assignments",
-        help="change one setting of the algorithm, e.g. total_steps=1e6; may be repeated",
+        help="change one setting of the algorithm, e.g. total_steps=1e6; may be repeated "
+        "(tiebreak list --settings ALGORITHM shows them)",
+    )
+    out.add_argument(
+        "--config",
+        metavar="FILE",
+        help="take settings from a TOML or JSON file, or from a run's config.json; --set goes over "
+        "them",
     )
     _add_intervals(out)
     _add_device(out)
@@ -136,7 +143,7 @@ def _request(args: argparse.Namespace) -> TrainingRequest:
         task=Task.parse(args.task),
         mode=args.mode,
         loop=args.loop,
-        overrides=parse_assignments(args.assignments),
+        overrides=_overrides(args),
         seed=args.seed,
         seeds=seeds,
         sweep=parse_sweeps(args.sweeps),
@@ -147,6 +154,16 @@ def _request(args: argparse.Namespace) -> TrainingRequest:
         out=args.out,
         resume=args.resume,
     )
+
+
+def _overrides(args: argparse.Namespace) -> dict[str, Any]:
+    """Return the settings of --config, with those of --set over them."""
+    assigned = parse_assignments(args.assignments)
+    if args.config is None:
+        return assigned
+    from tiebreak.commands.settings_file import read_settings
+
+    return {**read_settings(args.config, args.algorithm), **assigned}
 
 
 def _print_result(result: TrainResult) -> None:
