@@ -20,9 +20,7 @@ def parser() -> Parser:
         "List what is implemented, what is installed here, and how to install what is missing.",
         [
             "tiebreak list",
-            "tiebreak list --tasks",
             "tiebreak list --tasks gymnax",
-            "tiebreak list --settings sac",
             "tiebreak list --settings fasttd3 --task playground/CheetahRun",
             "tiebreak list --json",
         ],
