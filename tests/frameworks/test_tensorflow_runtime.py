@@ -84,6 +84,14 @@ def test_every_permutation_is_equally_likely(runtime):
     assert ((counts - 200) ** 2 / 200).sum() < 25.7  # chi-square, 5 degrees of freedom, 1e-4
 
 
+def test_integers_fill_their_range(runtime):
+    index = runtime.to_numpy(runtime.draw(Draw("integers", (20_000,)), 0, 0))
+    assert (index.dtype, index.min() >= 0) == (np.int32, True)
+    counts = np.histogram(index, bins=8, range=(0, 2**31))[0]
+    assert abs(counts - 2500).max() < 5 * np.sqrt(2500)
+    assert np.mean(index % 2) == pytest.approx(0.5, abs=0.02)
+
+
 def test_arrays_keep_their_types_but_float64(runtime):
     for given, kept in (("float64", "float32"), ("int32", "int32"), ("bool", "bool")):
         assert runtime.asarray(np.ones(3, given)).dtype.name == kept

@@ -106,6 +106,14 @@ def test_draws_have_the_distributions_they_are_named_after(runtime):
         assert abs(x.std() - std) < 0.02 * std, kind
 
 
+def test_integers_fill_their_range(runtime):
+    index = runtime.draw((Draw("integers", (20_000,)),), 0, 0)[0].numpy()
+    assert (index.dtype, index.min() >= 0) == (np.int32, True)
+    counts = np.histogram(index, bins=8, range=(0, 2**31))[0]
+    assert abs(counts - 2500).max() < 5 * np.sqrt(2500)
+    assert np.mean(index % 2) == pytest.approx(0.5, abs=0.02)
+
+
 def test_permutations_are_permutations_and_uniform(runtime):
     rows = runtime.draw((Draw("permutation", (3, 2000, 4)),), 0, 0)[0]
     assert rows.dtype == torch.int32

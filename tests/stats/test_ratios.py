@@ -67,6 +67,15 @@ def test_values_are_medians_per_unit():
     assert group.unit == "env steps"
 
 
+def test_phases_are_of_blocks_whose_cache_was_warm():
+    records = [synthetic.visit("torch compile", block, [1.0]) for block in range(3)]
+    for record, seconds in zip(records, (9.0, 1.0, 3.0), strict=True):
+        record["phases_s"]["first_call"] = seconds
+    (cell,), (alone,) = (summarize(part)[0].cells for part in (records, records[:1]))
+    assert cell.phases_s["first_call"] == 2.0
+    assert alone.phases_s["first_call"] == 9.0  # where there is no other
+
+
 def test_more_samples_are_no_more_blocks():
     few = synthetic.race({"torch compile": 1.0, "nnx split": 1.1}, blocks=3, noise=0.05)
     many = [{**r, "samples_s": r["samples_s"] * 50} for r in few]
