@@ -75,13 +75,17 @@ def _run(argv: list[str], signals: EndingSignals) -> int:
     except Failure as error:
         return _print_error(error, error.status)
     except KeyboardInterrupt as error:
-        return _print_error(str(error) or "interrupted; nothing was kept", signals.status)
+        return _print_error(str(error) or "interrupted; nothing new was kept", signals.status)
     except BrokenPipeError:  # the reader of our output has stopped reading, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except SystemExit as stop:  # argparse, after --help
         return int(stop.code or 0)
     except OSError as error:
+        if "No usable temporary directory" in str(error):  # tempfile's; it has no class of its own
+            return _print_error(
+                "no folder for temporary files can be written; set TMPDIR to one that can", 1
+            )
         if error.errno not in DISK_ERRORS:
             return _unexpected(error)
         return _print_error(f"{describe_disk_error(error)}; make room and try again", 1)

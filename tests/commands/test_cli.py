@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 
 import pytest
 
@@ -150,7 +151,7 @@ def test_failures_and_interruptions_have_their_status(capsys, monkeypatch):
     broken(monkeypatch, KeyboardInterrupt("kept in x"))
     assert refused(capsys, "list", status=130) == "tiebreak: kept in x\n"
     broken(monkeypatch, KeyboardInterrupt())
-    assert "nothing was kept" in refused(capsys, "list", status=130)
+    assert "nothing new was kept" in refused(capsys, "list", status=130)
 
 
 @pytest.mark.parametrize("argv", [(), ("--help",), ("-h",)])
@@ -187,6 +188,19 @@ def test_a_reader_that_leaves_early_is_no_error():
     assert child.stderr.read() == b""
     child.stderr.close()
     assert child.wait() == 0
+
+
+def test_no_folder_for_temporary_files_is_one_line(capsys, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(tempfile, "tempdir", None)
+        patch.setattr(tempfile, "_candidate_tempdir_list", lambda: ["/proc"])
+        with pytest.raises(OSError, match="No usable") as caught:
+            tempfile.gettempdir()
+    broken(monkeypatch, caught.value)
+    said = refused(capsys, "list", status=1)
+    assert said == (
+        "tiebreak: no folder for temporary files can be written; set TMPDIR to one that can\n"
+    )
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS])

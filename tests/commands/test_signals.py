@@ -58,7 +58,7 @@ def handlers(monkeypatch):
 def test_each_signal_ends_a_command_in_one_line_with_its_status(ends_itself, capsys, number):
     ends_itself.append(number)
     assert cli.main(["list"]) == 128 + number
-    assert capsys.readouterr().err == "tiebreak: interrupted; nothing was kept\n"
+    assert capsys.readouterr().err == "tiebreak: interrupted; nothing new was kept\n"
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 

@@ -81,7 +81,7 @@ def test_two_checkpoints_are_kept_and_half_written_ones_removed(loop, tmp_path):
     cut(loop, 720, checkpoint_every=100)
     there = [p.name for p in sorted((tmp_path / "run/checkpoints").iterdir())]
     assert there == ["000000000608.npz", "000000000704.npz"]
-    (tmp_path / "run/checkpoints/.000000000800.npz.x1y2").write_bytes(b"half")
+    (tmp_path / "run/checkpoints/.000000000800.npz.0123abcd").write_bytes(b"half")
     train(resume=True, checkpoint_every=300)  # how often is no part of what must be the same
     assert len(list((tmp_path / "run/checkpoints").iterdir())) == 1
 
@@ -232,6 +232,48 @@ def test_two_processes_cannot_train_into_one_folder(loop):
     loop.before_run = before_run
     train()
     assert seen == [9]
+
+
+HALF_WRITTEN = {
+    ".config.json.0123abcd", ".result.json.ffffffff", ".policy.safetensors.00000000",
+    "checkpoints/.000000000600.npz.12345678",
+}  # fmt: skip
+OTHERS = {
+    ".config.json.backup", ".notes.0123abcd", ".policy.safetensors.0000000g",
+    "checkpoints/.mine.npz.12345678",
+}  # fmt: skip
+
+
+def test_what_a_killed_process_has_half_written_is_removed_and_nothing_else(loop, tmp_path):
+    cut(loop, 400, checkpoint_every=300)
+    run = tmp_path / "run"
+    for name in HALF_WRITTEN | OTHERS:
+        (run / name).write_text("{")
+    train(resume=True, checkpoint_every=300)
+    assert {str(path.relative_to(run)) for path in run.rglob(".*")} == OTHERS
+
+
+def test_a_process_killed_before_it_has_written_anything_leaves_a_new_folder(loop, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/.config.json.0123abcd").write_text("{")
+    train()
+    assert not list((tmp_path / "run").glob(".*"))
+
+
+def test_a_process_killed_while_it_makes_its_folder_leaves_one_to_resume(
+    loop, tmp_path, monkeypatch
+):
+    def killed(run):
+        shutil.copytree("run", "killed")
+        raise RuntimeError("killed")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(session, "make_default_trackers", killed)
+        with pytest.raises(RuntimeError, match="killed"):
+            train(checkpoint_every=300)
+    shutil.rmtree("run")
+    shutil.move("killed", "run")
+    assert train(resume=True, checkpoint_every=300).steps == 992
 
 
 def test_a_folder_is_locked_before_its_checkpoint_is_read(loop, monkeypatch):

@@ -126,6 +126,16 @@ def test_ctrl_c_before_anything_leaves_nothing(loop, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_ctrl_c_while_the_folder_is_made_leaves_nothing(loop, tmp_path, monkeypatch):
+    def interrupted(run):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(session, "make_default_trackers", interrupted)
+    with pytest.raises(session.TrainingInterrupted, match="nothing is kept"):
+        train()
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_ctrl_c_in_the_middle_of_a_run_keeps_the_log_only(loop, tmp_path):
     loop.before_run = interrupt_from(2)
     with pytest.raises(session.TrainingInterrupted, match="log is kept in run"):
@@ -184,6 +194,15 @@ def test_trainings_that_start_together_get_a_folder_each(loop, tmp_path):
     with one.hold_folder() as first, two.hold_folder() as second:
         assert (first.folder.name, second.folder.name) == (one.folder.name, f"{one.folder.name}-2")
     assert list((tmp_path / "runs").iterdir()) == []  # nothing was put into them
+
+
+def test_a_default_folder_that_cannot_be_made_is_refused_with_advice(loop, monkeypatch):
+    def mkdir(*_, **__):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(policy_files.Path, "mkdir", mkdir)
+    with pytest.raises(UsageError, match=r"'runs/.*': Read-only .*; name another .* --out$"):
+        train(out=None)
 
 
 def test_a_folder_that_was_filled_meanwhile_is_refused(loop, tmp_path):

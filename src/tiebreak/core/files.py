@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import fnmatch
 import json
 import os
 import secrets
@@ -94,6 +95,22 @@ def open_atomic(path: Path) -> Iterator[BinaryIO]:
         if isinstance(error, OSError) and error.filename is None:
             error.filename = str(path)  # a failed write does not say of which file
         raise
+
+
+def is_leftover(file: str, of: str) -> bool:
+    """Return whether `file` is named as what a killed process leaves of `open_atomic(of)`."""
+    return fnmatch.fnmatchcase(file, f".{of}.{'[0-9a-f]' * 8}")
+
+
+def remove_leftovers(folder: Path, *names: str) -> None:
+    """Remove what killed processes have left of `open_atomic` for these files (glob patterns).
+
+    Hold the folder, lest another process is still writing.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        for path in list(folder.iterdir()):
+            if any(is_leftover(path.name, name) for name in names) and path.is_file():
+                path.unlink(missing_ok=True)
 
 
 def _mode(path: Path) -> int | None:

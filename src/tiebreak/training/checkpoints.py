@@ -21,7 +21,7 @@ import numpy as np
 from tiebreak import registry
 from tiebreak.core.config import to_dict
 from tiebreak.core.errors import UsageError
-from tiebreak.core.files import open_atomic
+from tiebreak.core.files import open_atomic, remove_leftovers
 from tiebreak.core.prefixes import Arrays
 from tiebreak.core.schema import check
 from tiebreak.core.text import one_line
@@ -108,8 +108,9 @@ def save(folder: Path, arrays: Arrays, config_hash: str, marks: Marks) -> None:
 
 def prune(folder: Path, kept: int) -> None:
     """Remove all checkpoints but the last `kept`, and half-written ones of killed processes."""
-    for path in [*_all(folder)[:-kept], *(folder / FOLDER).glob(".*.npz.*")]:
+    for path in _all(folder)[:-kept]:
         path.unlink(missing_ok=True)
+    remove_leftovers(folder / FOLDER, "[0-9]*.npz")
 
 
 def _all(folder: Path) -> list[Path]:

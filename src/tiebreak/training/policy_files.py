@@ -18,12 +18,13 @@ from typing import Any, NamedTuple, NotRequired, TypedDict
 from tiebreak import registry
 from tiebreak.core import config as configs
 from tiebreak.core.errors import UsageError
-from tiebreak.core.files import hold
+from tiebreak.core.files import hold, is_leftover, remove_leftovers
 from tiebreak.core.schema import check
 from tiebreak.core.text import quoted
 from tiebreak.core.types import EnvSpec
 from tiebreak.frameworks import weights
 
+CONFIG, RESULT = "config.json", "result.json"
 POLICY = "policy.safetensors"
 AGENT_POLICY = "policy-{:03d}.safetensors"
 """File name of the policy of one agent of a population."""
@@ -63,7 +64,7 @@ def choose_folder(out: str | Path | None, name: str) -> Path:
     if out is None:
         return Path("runs") / re.sub(r"[^A-Za-z0-9._-]+", "-", name)[:80]
     folder = Path(out)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if folder.exists() and (not folder.is_dir() or _is_used(folder)):
         what = "is not empty" if folder.is_dir() else "is a file"
         raise UsageError(f"--out {str(folder)!r} {what}; name a new or an empty folder")
     existing = next(p for p in (folder, *folder.absolute().parents) if p.exists())
@@ -72,12 +73,18 @@ def choose_folder(out: str | Path | None, name: str) -> Path:
     return folder
 
 
+def _is_used(folder: Path) -> bool:
+    """Return whether a folder has files, other than what was killed before it had written any."""
+    return not all(is_leftover(path.name, CONFIG) for path in folder.iterdir())
+
+
 @contextlib.contextmanager
 def hold_folder(folder: Path, is_default: bool, resume: bool) -> Iterator[Path]:
     """Make a run's folder and lock it until the block ends; yield its path.
 
     Of trainings that start together each gets a default folder of its own: where it is taken, the
-    next number is. A new folder that is empty in the end is removed.
+    next number is. A new folder that is empty in the end is removed. So are files that a killed
+    process has half written.
 
     Raises UsageError if another process holds or has filled the folder, or if it cannot be made.
     """
@@ -88,9 +95,13 @@ def hold_folder(folder: Path, is_default: bool, resume: bool) -> Iterator[Path]:
                 stack.callback(_remove_empty, folder)
             stack.enter_context(hold(folder, "training"))
         except OSError as error:
-            raise UsageError(f"cannot write to {str(folder)!r}: {error.strerror}") from error
+            advice = "" if resume else "; name another folder with --out"
+            raise UsageError(
+                f"cannot write to {str(folder)!r}: {error.strerror}{advice}"
+            ) from error
         if not resume:
             choose_folder(folder, "")  # again, now that nobody else trains into it
+        remove_leftovers(folder, CONFIG, RESULT, POLICY)
         yield folder
 
 

@@ -118,27 +118,31 @@ class Session:
         self.marks, self._has_log = marks, marks.metrics[0] > 0
         with contextlib.ExitStack() as stack:
             stack.callback(self._close)
-            self._open()
-            request, loop = self.request, self.loop
-            self.trackers.start(self.config, loop.steps)
-            of_task = task_notes(request.algorithm, str(request.task), loop.config)
-            for note in (*of_task, *memory_notes(self.config), *notes):
-                self.trackers.log_note(note)
             try:
-                return self._end_complete(self._train())
+                self._open(notes)
+                return self._train_to_the_end()
             except KeyboardInterrupt as error:
                 raise TrainingInterrupted(self._end_interrupted()) from error
-            except OSError as error:
-                if error.errno not in DISK_ERRORS:
-                    self._end("failed", error=one_line(error))
-                    raise
-                raise TrainingFailed(self._end_unwritable(error)) from error
-            except Exception as error:
+
+    def _train_to_the_end(self) -> TrainResult:
+        """Train and evaluate; record an error before it is passed on."""
+        try:
+            return self._end_complete(self._train())
+        except OSError as error:
+            if error.errno not in DISK_ERRORS:
                 self._end("failed", error=one_line(error))
                 raise
+            raise TrainingFailed(self._end_unwritable(error)) from error
+        except Exception as error:
+            self._end("failed", error=one_line(error))
+            raise
 
-    def _open(self) -> None:
-        """Make the folder and the trackers; resumed, truncate logs to the checkpoint's marks."""
+    def _open(self, notes: Sequence[str]) -> None:
+        """Make the folder and the trackers; resumed, truncate logs to the checkpoint's marks.
+
+        The first file is `config.json`: a process that is killed leaves a folder that can be
+        resumed, or nothing.
+        """
         request, marks = self.request, self.marks
         run = TrackedRun(
             folder=self.folder,
@@ -150,14 +154,18 @@ class Session:
         )
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            self.trackers = make_default_trackers(run)
             if not marks.resumed:  # else it says when the run began, and with which versions
-                write_json(self.folder / "config.json", self.config)
-            (self.folder / "result.json").unlink(missing_ok=True)
+                write_json(self.folder / policy_files.CONFIG, self.config)
+            self.trackers = make_default_trackers(run)
+            (self.folder / policy_files.RESULT).unlink(missing_ok=True)
         except OSError as error:
             if not request.resume:
                 self._remove_files()
             raise UsageError(f"cannot write to {str(self.folder)!r}: {error.strerror}") from error
+        self.trackers.start(self.config, self.loop.steps)
+        of_task = task_notes(request.algorithm, str(request.task), self.loop.config)
+        for note in (*of_task, *memory_notes(self.config), *notes):
+            self.trackers.log_note(note)
 
     def _close(self) -> None:
         if self._evaluator is not None:
@@ -378,7 +386,7 @@ class Session:
         what = f"{describe_disk_error(error)} (after {self.loop.steps} steps)"
         self._end("failed", error=one_line(what))
         room = f"; make room in {str(self.folder)!r}"
-        return what + room + (self._how_to_resume() or " and start again with the same command")
+        return what + room + (self._how_to_resume() or " and start again, in a new folder")
 
     def _end(self, status: str, **details: Any) -> None:
         """Record how the run ended; a run that has logged and saved nothing leaves no files."""
@@ -386,7 +394,7 @@ class Session:
         try:
             self.trackers.finish(result)
             if self._has_log or (self.folder / self.policy_file).exists():
-                write_json(self.folder / "result.json", nan_to_null(result))
+                write_json(self.folder / policy_files.RESULT, nan_to_null(result))
                 return
         except OSError:
             if status == "ok":
@@ -395,7 +403,7 @@ class Session:
         self._remove_files()
 
     def _remove_files(self) -> None:
-        for name in ("config.json", "metrics.jsonl", "eval.jsonl"):
+        for name in (policy_files.CONFIG, "metrics.jsonl", "eval.jsonl"):
             (self.folder / name).unlink(missing_ok=True)
 
 

@@ -37,7 +37,7 @@ from tiebreak.bench.suite import estimate
 from tiebreak.bench.suite import suite as suites
 from tiebreak.bench.suite.plan import CALIBRATION, Plan, Run
 from tiebreak.core.errors import UsageError, unknown
-from tiebreak.core.files import DISK_ERRORS, write_json
+from tiebreak.core.files import DISK_ERRORS, remove_leftovers, write_json
 from tiebreak.core.git import commit
 from tiebreak.core.text import duration, nan_to_null
 
@@ -116,6 +116,7 @@ def _run(
     if not resume:
         _refuse_used(folder)
     with store.hold(folder):
+        remove_leftovers(folder, store.SUITE)
         if resume:
             _check_same(plan, folder)
         else:
