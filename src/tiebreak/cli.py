@@ -28,6 +28,7 @@ COMMANDS = {
     "verify": ("tiebreak.commands.verify", "prove that the frameworks compute the same numbers"),
     "train": ("tiebreak.commands.train", "train an agent, evaluate it, save its policy"),
     "evaluate": ("tiebreak.commands.evaluate", "run a trained policy greedily in any framework"),
+    "plot": ("tiebreak.commands.plot", "plot learning curves of training runs, over seeds"),
     "run": ("tiebreak.commands.run", "race the frameworks: run a benchmark suite"),
     "show": ("tiebreak.commands.show", "show the answer of a results folder"),
     "compare": ("tiebreak.commands.compare", "compare two results folders, cell by cell"),

@@ -1,0 +1,207 @@
+"""Learning curves of training runs: one line for each setting, its seeds as a band.
+
+Only greedy evaluations (`eval.jsonl`) are compared. The returns while exploring (`metrics.jsonl`)
+are read about once a second, which is later in training where a framework is faster.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tiebreak.core.errors import UsageError
+from tiebreak.core.seeding import derive
+from tiebreak.stats.curves import estimate
+
+POINTS = 200
+"""Most points of a line."""
+
+AXES = {"steps": "environment steps", "minutes": "minutes of training, compilation included"}
+"""Horizontal axis -> its title."""
+
+NAMED = ("algorithm", "framework", "mode", "loop", "task", "precision", "device")
+"""Fields of config.json that tell lines apart, besides the settings."""
+
+
+class Curve(NamedTuple):
+    """Greedy returns of one agent."""
+
+    folder: Path
+    about: Mapping[str, Any]
+    """Fields that tell lines apart, settings included."""
+    seed: int
+    steps: np.ndarray
+    """[P] environment steps."""
+    minutes: np.ndarray
+    """[P] minutes of training, evaluations and checkpoints left out."""
+    returns: np.ndarray
+    """[P] mean return of the evaluation."""
+
+
+class Line(NamedTuple):
+    """The curves of one setting, over its seeds."""
+
+    label: str
+    framework: str
+    seeds: tuple[int, ...]
+    x: np.ndarray
+    """[P] position on the axis."""
+    value: np.ndarray
+    """[P] interquartile mean over seeds; one seed: its own value."""
+    low: np.ndarray | None
+    """[P] low end of the 95 % bootstrap interval; None for one seed."""
+    high: np.ndarray | None
+
+
+def read_curves(paths: Sequence[Path]) -> list[Curve]:
+    """Return the curves of runs; a folder that is none of a run stands for the runs in it.
+
+    Raises UsageError where nothing was evaluated during training.
+    """
+    curves: list[Curve] = []
+    for path in paths:
+        is_run = (path / "config.json").is_file()
+        folders = [path] if is_run else sorted(one.parent for one in path.glob("*/config.json"))
+        if not folders:
+            raise UsageError(f"there is no training run in {str(path)!r}: it has no config.json")
+        found = [curve for folder in folders for curve in _read_run(folder)]
+        if not found:
+            raise UsageError(
+                f"nothing was evaluated while {str(path)!r} was trained: train with --eval-every N"
+            )
+        curves += found
+    return curves
+
+
+def make_lines(curves: Sequence[Curve], axis: str = "steps") -> list[Line]:
+    """Group curves that differ in nothing but the seed, and take means over their seeds.
+
+    Lines are cut where their shortest curve ends, and curves are interpolated between evaluations.
+    """
+    groups: dict[str, list[Curve]] = {}
+    for curve in curves:
+        key = json.dumps(curve.about, sort_keys=True, default=str)
+        groups.setdefault(key, []).append(curve)
+    labels = _labels([group[0].about for group in groups.values()])
+    return [
+        _make_line(group, label, axis) for group, label in zip(groups.values(), labels, strict=True)
+    ]
+
+
+def to_rows(lines: Sequence[Line], axis: str = "steps") -> list[dict[str, Any]]:
+    """Return the points of all lines as rows of a table."""
+    rows = []
+    for line in lines:
+        for i, x in enumerate(line.x):
+            rows.append(
+                {
+                    "line": line.label,
+                    axis: float(x),
+                    "iqm": float(line.value[i]),
+                    "low": None if line.low is None else float(line.low[i]),
+                    "high": None if line.high is None else float(line.high[i]),
+                    "seeds": len(line.seeds),
+                }
+            )
+    return rows
+
+
+def _read_run(folder: Path) -> list[Curve]:
+    """Return the curves of a run's agents; none if it was not evaluated during training."""
+    about = _load(folder / "config.json")
+    evaluations = _load_lines(folder / "eval.jsonl")
+    if len(evaluations) < 2:
+        return []
+    try:
+        steps = np.array([line["steps"] for line in evaluations], np.float64)
+        returns = np.array([_mean(line["returns"]) for line in evaluations], np.float64)
+        named = {name: about.get(name) for name in NAMED} | dict(about["config"])
+        seed = int(about.get("seed") or 0)
+        minutes = _minutes(_load_lines(folder / "metrics.jsonl"), steps)
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        raise UsageError(f"the run in {str(folder)!r} cannot be read: {error!r}") from error
+    agents = returns.reshape(len(steps), -1).T
+    return [
+        Curve(folder, named, seed + index, steps, minutes, agent)
+        for index, agent in enumerate(agents)
+    ]
+
+
+def _mean(returns: Sequence[Any]) -> Any:
+    """Return the mean over episodes; of a population, one for each agent."""
+    return np.mean(np.array(returns, np.float64), axis=-1)
+
+
+def _minutes(log: Sequence[Mapping[str, Any]], steps: np.ndarray) -> np.ndarray:
+    at = np.array([line["steps"] for line in log], np.float64)
+    seconds = np.array([line["seconds"] for line in log], np.float64)
+    return np.interp(steps, at, seconds) / 60
+
+
+def _load(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise UsageError(f"cannot read {str(path)!r}: {error}") from error
+
+
+def _load_lines(path: Path) -> list[dict[str, Any]]:
+    """Return the whole lines of a log; [] if there is none."""
+    if not path.is_file():
+        return []
+    lines = path.read_text(encoding="utf-8", errors="replace").split("\n")[:-1]
+    try:
+        return [json.loads(line) for line in lines]
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"cannot read {str(path)!r}: {error}") from error
+
+
+def _labels(abouts: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return a name for each line: what tells it from others, settings only where it needs them."""
+    varying = _varying(abouts, [name for name in NAMED if name != "algorithm"])
+    shown = ["algorithm", *(varying or ["framework"])]
+    names = [" ".join(str(about.get(name)) for name in shown) for about in abouts]
+    labels = []
+    for about, name in zip(abouts, names, strict=True):
+        alike = [other for other, its in zip(abouts, names, strict=True) if its == name]
+        settings = _varying(alike, [key for key in about if key not in NAMED])
+        labels.append(", ".join([name, *(f"{key} {_short(about[key])}" for key in settings)]))
+    return labels
+
+
+def _varying(abouts: Sequence[Mapping[str, Any]], names: Sequence[str]) -> list[str]:
+    return [name for name in names if len({str(about.get(name)) for about in abouts}) > 1]
+
+
+def _short(value: Any) -> str:
+    return "-".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _make_line(curves: Sequence[Curve], label: str, axis: str) -> Line:
+    about = curves[0].about
+    positions = [getattr(curve, axis) for curve in curves]
+    ends = max(one[0] for one in positions), min(one[-1] for one in positions)
+    x = positions[0][(positions[0] >= ends[0]) & (positions[0] <= ends[1])]
+    if len(x) < 2 or len(x) > POINTS:
+        x = np.linspace(*ends, POINTS)
+    values = np.stack(
+        [np.interp(x, at, curve.returns) for at, curve in zip(positions, curves, strict=True)]
+    )
+    seeds = tuple(curve.seed for curve in curves)
+    framework = str(about.get("framework"))
+    if len(curves) == 1:
+        return Line(label, framework, seeds, x, values[0], None, None)
+    points = [estimate(column, derive(0, label, i)) for i, column in enumerate(values.T)]
+    return Line(
+        label=label,
+        framework=framework,
+        seeds=seeds,
+        x=x,
+        value=np.array([point.value for point in points]),
+        low=np.array([point.low for point in points]),
+        high=np.array([point.high for point in points]),
+    )
