@@ -14,6 +14,7 @@ _PUBLIC = {
     "EnvSpec": "tiebreak.core.types",
     "UsageError": "tiebreak.core.errors",
     "evaluate": "tiebreak.training.evaluate",
+    "load_policy": "tiebreak.training.policy",
     "make_agent": "tiebreak.registry",
     "make_env": "tiebreak.envs.base",
     "read_records": "tiebreak.bench.manager.store",

@@ -167,6 +167,8 @@ class Algorithm(NamedTuple):
     """The folder with its specification and its implementation in every framework."""
     cases: str
     """Where the cases of its proofs lie."""
+    stochastic: bool = False
+    """Its policy is a distribution over actions; others add noise to one action to explore."""
     off_policy: bool = False
     """It learns from a replay; otherwise from what it has just collected."""
     bfloat16: bool = False
@@ -179,7 +181,10 @@ class Algorithm(NamedTuple):
 
 ALGORITHMS = {
     "ppo": Algorithm(
-        package="tiebreak.algorithms.ppo", cases="tiebreak.verify.ppo_cases", certificate_s=12.0
+        package="tiebreak.algorithms.ppo",
+        cases="tiebreak.verify.ppo_cases",
+        stochastic=True,
+        certificate_s=12.0,
     ),
     "dqn": Algorithm(
         package="tiebreak.algorithms.dqn",
@@ -191,10 +196,16 @@ ALGORITHMS = {
         package="tiebreak.algorithms.td3", cases="tiebreak.verify.td3_cases", off_policy=True
     ),
     "sac": Algorithm(
-        package="tiebreak.algorithms.sac", cases="tiebreak.verify.sac_cases", off_policy=True
+        package="tiebreak.algorithms.sac",
+        cases="tiebreak.verify.sac_cases",
+        stochastic=True,
+        off_policy=True,
     ),
     "mpo": Algorithm(
-        package="tiebreak.algorithms.mpo", cases="tiebreak.verify.mpo_cases", off_policy=True
+        package="tiebreak.algorithms.mpo",
+        cases="tiebreak.verify.mpo_cases",
+        stochastic=True,
+        off_policy=True,
     ),
     "fasttd3": Algorithm(
         package="tiebreak.algorithms.fasttd3",

@@ -1,0 +1,118 @@
+"""A trained policy in Python: load it, give it observations, get actions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tiebreak import registry
+from tiebreak.core import noise
+from tiebreak.core.errors import UsageError
+from tiebreak.core.types import EnvSpec
+from tiebreak.training import policy_files
+
+
+class LoadedPolicy:
+    """A stored policy in one framework; `act` normalizes observations as training did."""
+
+    def __init__(self, stored: policy_files.Policy, framework: str, mode: str, device: str):
+        self.algorithm, self.framework, self.mode = stored.algorithm, framework, mode
+        self.spec: EnvSpec = stored.spec
+        """Shapes of observations and actions."""
+        self.config = stored.config
+        self.metadata = stored.metadata
+        """As stored: algorithm, task, framework, seed, steps, …"""
+        self._agent = registry.make_agent(
+            stored.algorithm, framework, stored.spec, stored.config, mode=mode, device=device
+        )
+        self._state = self._agent.load(stored.weights)
+
+    def act(
+        self,
+        obs: Any,
+        deterministic: bool = True,
+        rng: np.random.Generator | int | None = None,
+    ) -> np.ndarray:
+        """Return the action for an observation, or the actions for a batch of them.
+
+        Args:
+          obs: [*observation_shape], or [N, *observation_shape]; numbers that NumPy can read.
+            Compiled modes compile once for each N.
+          deterministic: The mean or the best action. False samples, where the policy is stochastic.
+          rng: Generator or seed of the samples.
+
+        Returns:
+          In the environment's units: an integer (or [N] of them), or [action_size] numbers within
+          the bounds (or [N, action_size]).
+
+        Raises UsageError for observations of another shape, and for samples of a policy that has no
+        distribution.
+        """
+        batch, is_single = self._batch(obs)
+        data = registry.data_module(self.algorithm)
+        draw = data.act_noise(self.spec, len(batch))
+        if deterministic:
+            draws = np.zeros(draw.shape, np.float32)
+        else:
+            self._require_distribution()
+            draws = noise.sample(draw, np.random.default_rng(rng))
+        actions = np.asarray(self._agent.act(self._state, batch, draws).action)
+        return actions[0] if is_single else actions
+
+    def _batch(self, obs: Any) -> tuple[np.ndarray, bool]:
+        """Return observations as [N, *shape] float32, and True if it was one."""
+        shape = self.spec.observation_shape
+        try:
+            array = np.asarray(obs, np.float32)
+        except (TypeError, ValueError) as error:
+            raise UsageError(f"observations must be numbers: {error}") from error
+        if array.shape == shape:
+            return array[None], True
+        if array.shape[1:] == shape and len(array):
+            return array, False
+        raise UsageError(
+            f"observations of {self!r} have the shape {shape}, batches of them "
+            f"{('N', *shape)}; got {array.shape}"
+        )
+
+    def _require_distribution(self) -> None:
+        if not registry.ALGORITHMS[self.algorithm].stochastic:
+            having = [name for name, row in registry.ALGORITHMS.items() if row.stochastic]
+            raise UsageError(
+                f"a policy of {self.algorithm} has one action for each observation: nothing is to "
+                f"be sampled (policies of {', '.join(having)} are distributions)"
+            )
+
+    def __repr__(self) -> str:
+        task = self.metadata.get("task", "an unnamed task")
+        return f"<policy of {self.algorithm} for {task}, in {self.framework} {self.mode}>"
+
+
+def load_policy(
+    directory: str | Path,
+    framework: str | None = None,
+    *,
+    mode: str | None = None,
+    device: str = "cpu",
+) -> LoadedPolicy:
+    """Return the policy that a training run has stored, ready to act.
+
+    Args:
+      directory: The run's folder, or a `.safetensors` file in it.
+      framework: Any that is installed; default: the one that it was trained in.
+      mode: How the framework runs it; default: eager in torch and TensorFlow, where compiling
+        takes longer than it saves, else the framework's own default.
+      device: `cpu` or `gpu`.
+
+    Raises UsageError for a folder without a policy, and for unknown names.
+    """
+    stored = policy_files.load_policy(directory)
+    framework = framework or stored.metadata.get("framework")
+    if framework is None:
+        raise UsageError(f"the policy in {str(directory)!r} names no framework: choose one")
+    row = registry.framework(framework)
+    if mode is None and row.runtime != "jax":
+        mode = "eager"
+    return LoadedPolicy(stored, framework, registry.mode(framework, mode), device)
