@@ -16,10 +16,14 @@ from tiebreak.core.files import write_json
 
 
 def cache_folder() -> Path:
-    """Return the folder; it may not exist."""
+    """Return the folder; it may not exist, and for a user without a home it cannot."""
     base = os.environ.get("XDG_CACHE_HOME", "")
-    root = Path(base) if os.path.isabs(base) else Path.home() / ".cache"
-    return root / "tiebreak"
+    if os.path.isabs(base):
+        return Path(base) / "tiebreak"
+    try:
+        return Path.home() / ".cache" / "tiebreak"
+    except RuntimeError:  # neither HOME nor an entry in the list of users, as in containers
+        return Path(os.devnull) / "tiebreak"
 
 
 def read_cached(path: Path) -> dict[str, Any]:
