@@ -77,17 +77,20 @@ def test_an_evaluation_that_cannot_fit_is_refused(loop, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("spec", "config"),
+    ("spec", "config", "larger"),
     [
-        (SPEC, dataclasses.replace(CONFIG, hidden_sizes=(10**9, 10**9))),
-        (EnvSpec.make(observation_shape=(10**12,), num_actions=2), CONFIG),
+        (SPEC, dataclasses.replace(CONFIG, hidden_sizes=(10**9, 10**9)), "larger layers"),
+        (EnvSpec.make(observation_shape=(10**12,), num_actions=2), CONFIG, "larger layers"),
+        (SPEC, dataclasses.replace(CONFIG, num_envs=10**17), "more environments"),
     ],
 )
-def test_a_policy_that_claims_giant_shapes_is_refused_before_they_are_drawn(tmp_path, spec, config):
+def test_a_policy_that_claims_giant_shapes_is_refused_before_they_are_drawn(
+    tmp_path, spec, config, larger
+):
     arrays = initial_weights(SPEC, CONFIG, 0)
     about = {"task": ASKED[2], "framework": "linen", "seed": 0}
     policy_files.save_policy(tmp_path, arrays, "ppo", spec, config, **about)
-    with pytest.raises(UsageError, match="has larger layers than the file"):
+    with pytest.raises(UsageError, match=f"has {larger} than the file"):
         policy_files.load_policy(tmp_path)
 
 

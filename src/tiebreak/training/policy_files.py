@@ -186,6 +186,11 @@ def _check_sizes(path: Path, arrays: weights.Weights, spec: EnvSpec, config: Any
     A layer between two widths has about as many weights as their product.
     """
     most = SMALL_LAYER + LARGER * sum(array.size for array in arrays.values())
+    if config.num_envs > most:  # PPO keeps a number for each environment
+        raise UsageError(
+            f"the description in {str(path)!r} has more environments than the file has numbers: "
+            f"num_envs is {config.num_envs}"
+        )
     atoms = getattr(config, "num_atoms", 1)
     for name, sizes in dataclasses.asdict(config).items():
         if not isinstance(sizes, tuple):
