@@ -19,6 +19,7 @@ def ask(cell="a", enough=False, spent=False):
     return os.read(int(sys.argv[2]), 64) == b"go"
 def result(cell="a", steady=1.0, **other):
     good = {"status": "ok", "error": "", "flags": {}, "memory": {}, "work": {}, "settings": {}}
+    good |= {"unit": "calls"}
     good |= {"samples_s": [1.0], "value_s": 1.0, "units_per_sample": 1, "calls_per_sample": 1}
     send(cell_id=cell, result={**good, "phases_s": {"steady": steady}, **other})
 """

@@ -69,6 +69,14 @@ def test_a_hash_covers_every_field():
         unseal(json.dumps({**record, "number": 2}).encode())
 
 
+def test_an_intact_record_may_be_written_with_spaces_and_in_another_order():
+    record = unseal(seal({"kind": "canary", "number": 1}))
+    other = json.dumps(dict(reversed(record.items())), indent=1).encode()
+    assert unseal(other) == record
+    with pytest.raises(BadLine, match="hash"):
+        unseal(other.replace(b": 1", b": 2"))
+
+
 def test_records_of_a_later_schema_are_counted_not_read(tmp_path):
     file = fill(tmp_path, 1)
     with open(file, "ab") as out:

@@ -17,7 +17,7 @@ from tiebreak.bench.manager import reaper, worker_process
 from tiebreak.bench.manager.kernel_clock import compare_clocks
 from tiebreak.bench.manager.reaper import Orphans, children
 from tiebreak.bench.manager.worker_process import Worker
-from tiebreak.bench.record import empty_result
+from tiebreak.bench.record import check_result, empty_result
 
 
 @pytest.fixture
@@ -248,3 +248,33 @@ def test_a_worker_that_cannot_be_started_is_a_crash(visit, monkeypatch):
     ending = visit("")[1]
     assert ending == ("crash", "could not be started: Resource temporarily unavailable")
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+GOOD = {
+    **empty_result("ok", ""), "samples_s": [1.0, 2], "value_s": 1.5, "units_per_sample": 1,
+    "calls_per_sample": 1,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "problem"),
+    [
+        ("unit", 3, "unit is 3, not a text"),
+        ("flags", [], "flags is [], not a table"),
+        ("phases_s", {"steady": None}, "phases_s.steady is None"),
+        ("memory", {"rss_peak_bytes": "x"}, "memory.rss_peak_bytes is 'x'"),
+        ("memory", {"live_bytes": -1}, "memory.live_bytes is -1"),
+        ("work", {"calls": 0.5}, "work.calls is 0.5"),
+        ("work", {"loss": 1e300}, "work.loss is 1e+300"),
+        ("settings", {"device": "\x1b[2J"}, "control characters"),
+        ("status", "oom", "has status 'oom'"),
+        ("samples_s", [], "no list of positive samples"),
+        ("samples_s", [1.0, 0], "no list of positive samples"),
+        ("samples_s", [1.0, True], "samples_s.1 is True, not a number"),
+        ("value_s", None, "value_s is not a positive number"),
+        ("value_s", float("nan"), "not finite"),
+    ],
+)
+def test_a_result_that_could_not_be_read_back_is_refused(field, value, problem):
+    assert check_result(GOOD) == ""
+    assert problem in check_result({**GOOD, field: value})
