@@ -194,3 +194,9 @@ def test_the_bootstrap_sees_blocks_and_samples_and_repeats_itself():
     noisy = np.exp(rng.normal(0, 0.2, (3, 20)))
     low, high = intervals.bootstrap(list(noisy), [np.ones(20)] * 3, seed=1)
     assert high - low > 0.05  # from samples, where blocks agree
+
+
+@pytest.mark.parametrize("shape", [(1,), (2,), (5,), (8,), (3, 7), (200, 6), (4, 1)])
+def test_the_fast_median_is_numpys_to_the_last_bit(shape):
+    values = np.random.default_rng(0).lognormal(size=shape)
+    np.testing.assert_array_equal(intervals.median(values), np.median(values, axis=-1))

@@ -95,7 +95,7 @@ def _records(folder: str) -> list[dict[str, Any]]:
     """Read a folder's intact records; report left-out ones on stderr, so that JSON stays valid."""
     from tiebreak.bench.manager.store import read_log
 
-    log = read_log(folder)
+    log = read_log(folder, for_tables=True)
     if loss := log.loss():
         print(f"tiebreak: {folder}: {loss}", file=sys.stderr)
     return log.records

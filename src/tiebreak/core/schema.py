@@ -110,8 +110,10 @@ def _with_rules(inner: Check, rules: tuple[Rule, ...]) -> Check:
     def run(value: Any) -> str:
         if problem := inner(value):
             return problem
-        broken = next((rule for rule in rules if not rule.holds(value)), None)
-        return f"is {quoted(value, 60)}, not {broken.text}" if broken else ""
+        for rule in rules:
+            if not rule.holds(value):
+                return f"is {quoted(value, 60)}, not {rule.text}"
+        return ""
 
     return run
 
@@ -126,9 +128,18 @@ def _literal(names: tuple[Any, ...]) -> Check:
 
 
 def _union(members: list[Check]) -> Check:
+    may_be_none = _none in members
+
     def run(value: Any) -> str:
-        problems = [member(value) for member in members]
-        return problems[0] if all(problems) else ""
+        if value is None and may_be_none:
+            return ""
+        first = ""
+        for member in members:
+            problem = member(value)
+            if not problem:
+                return ""
+            first = first or problem
+        return first
 
     return run
 

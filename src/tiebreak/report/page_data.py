@@ -129,8 +129,13 @@ def _read(folder: Path, reference: str | None) -> PageData:
         machine_test=None,
         damaged=log.left_out,
         loss=log.loss(),
-        sha256=hashlib.sha256((folder / RECORDS).read_bytes()).hexdigest(),
+        sha256=_sha256(folder / RECORDS),
     )
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
 
 
 def call_times(records: Sequence[Mapping[str, Any]]) -> dict[Key, CallTimes]:
@@ -157,7 +162,7 @@ def _log(folder: Path) -> Log:
             f"{str(folder)!r} is a training run; a report is made from a results folder "
             "(tiebreak run SUITE --out DIR makes one)"
         )
-    log = read_log(folder)
+    log = read_log(folder, for_tables=True)
     if not any(r["kind"] in ("visit", "selftest") for r in log.records):
         reason = log.loss() or "tiebreak run SUITE --out DIR --resume continues it"
         raise UsageError(f"{str(folder)!r} holds no visit yet: nothing to report ({reason})")

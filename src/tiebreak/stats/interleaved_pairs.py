@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from tiebreak.stats import intervals
 from tiebreak.stats.sample_flags import sample_flags
 from tiebreak.stats.visits import Block, Visit, Visits, is_finished
 
@@ -98,7 +99,7 @@ def _without_machine_state(samples: Sequence[Sequence[float]]) -> list[list[floa
         return [list(samples[0])]
     rounds = min(map(len, samples))
     logs = np.log([row[:rounds] for row in samples])
-    state = np.median(logs - np.median(logs, axis=1, keepdims=True), axis=0)
+    state = intervals.median((logs - intervals.median(logs)[:, None]).T)
     return np.exp(logs - state).tolist()
 
 

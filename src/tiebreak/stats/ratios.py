@@ -223,7 +223,7 @@ def _paired(
       interleaved: True if both took their samples in turns in every block.
       stream: names the random numbers of the bootstrap.
     """
-    d = np.array([np.median(other) - np.median(this) for other, this in samples])
+    d = np.array([intervals.median(other) - intervals.median(this) for other, this in samples])
     expected = None
     rounds = min(min(map(len, pair)) for pair in samples)
     if interleaved and rounds >= intervals.LEAST_ROUNDS:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from tiebreak.stats import intervals
 from tiebreak.stats.summaries import CellSummary, Failure, Flag
 
 PHASES = ("import", "build", "first_call", "warmup", "steady")
@@ -34,7 +35,7 @@ class Visit(NamedTuple):
     @property
     def value_s(self) -> float:
         """Median seconds per unit."""
-        return float(np.median(self.samples))
+        return float(intervals.median(self.samples))
 
 
 Visits = Mapping[Block, Visit]
@@ -102,6 +103,7 @@ def summarize_cell(records: Sequence[dict]) -> CellSummary:
     """Reduce all visits of one cell to a summary without comparisons."""
     done = [r for r in records if is_finished(r)]
     visits = finished_visits(records).values()
+    values_s = tuple(visit.value_s for visit in visits)
     warm = [r for r in done if r["block"] > 0] or done
     phases = {p: [r["phases_s"][p] for r in warm if p in r["phases_s"]] for p in PHASES}
     peaks = [r["memory"]["rss_peak_bytes"] for r in done if "rss_peak_bytes" in r["memory"]]
@@ -112,7 +114,7 @@ def summarize_cell(records: Sequence[dict]) -> CellSummary:
         label=str(cell.get("label") or f"{cell['framework']} {cell['mode']}"),
         cell={**cell, "unit": done[0]["unit"] if done else ""},
         visits=len(done),
-        seconds_per_unit=float(np.median([v.value_s for v in visits])) if done else None,
+        seconds_per_unit=float(np.median(values_s)) if done else None,
         units_per_s=float(np.median([1 / v.samples.mean() for v in visits])) if done else None,
         phases_s={p: float(np.median(x)) for p, x in phases.items() if x},
         memory_bytes=max(peaks, default=None),
@@ -121,7 +123,7 @@ def summarize_cell(records: Sequence[dict]) -> CellSummary:
         per_call=_work_per_call(done[-1]) if done else {},
         flags=_flags(done),
         failures=_failures([r for r in records if not is_finished(r)]),
-        values_s=tuple(v.value_s for v in visits),
+        values_s=values_s,
     )
 
 
@@ -135,9 +137,13 @@ def start_seconds(records: Iterable[dict]) -> dict[str, float]:
     (`phases_overlapped`) took longer: they count only for cells that have no others.
     """
     processes: dict[tuple, list[dict]] = defaultdict(list)
+    rows: dict[int, tuple] = {}
     for r in records:
         if is_finished(r):
-            row = tuple(sorted((k, str(v)) for k, v in r["cell"].items() if k not in VARIED))
+            cell = r["cell"]
+            if id(cell) not in rows:  # visits that were read for tables share their cells
+                rows[id(cell)] = _row_of(cell)
+            row = rows[id(cell)]
             process = bool(r.get("phases_overlapped")), r["block"], r.get("attempt", 0)
             processes[r["run_id"], r["fingerprint"], process, row].append(r)
 
@@ -150,6 +156,11 @@ def start_seconds(records: Iterable[dict]) -> dict[str, float]:
             loading_s = sum(r["phases_s"].get(phase, 0.0) for phase in ("import", "build"))
             seconds.setdefault(r["cell_id"], loading_s + total_s)
     return seconds
+
+
+def _row_of(cell: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    """Return what the cells of one process have in common."""
+    return tuple(sorted((k, str(v)) for k, v in cell.items() if k not in VARIED))
 
 
 def _work_per_call(record: Mapping[str, Any]) -> dict[str, float]:

@@ -13,6 +13,7 @@ import fcntl
 import json
 import os
 import re
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -156,32 +157,75 @@ class Store:
         return -1
 
 
-def read_log(path: str | Path) -> Log:
+def read_log(path: str | Path, for_tables: bool = False) -> Log:
     """Read a results folder or a records file, with its damaged lines.
+
+    Args:
+      path: results folder or records file.
+      for_tables: leave out of visits what no table or chart shows, and share equal values among
+        them, so that 10^5 of them fit into memory several times. They must not be changed then.
 
     Raises UsageError if there is no such file.
     """
     file = _records_file(Path(path))
     log = Log([], [], 0)
     newer = 0
-    for number, line in enumerate(file.read_bytes().split(b"\n"), 1):
-        if not line:
-            continue
-        try:
-            record = unseal(line)
-        except BadLine as error:
-            log.corrupt.append((number, str(error)))
-            continue
-        schema = record.get("schema")
-        if isinstance(schema, int) and schema > SCHEMA:
-            newer += 1
-        elif problem := problem_of(record):
-            log.corrupt.append((number, problem))
-        else:
-            log.records.append(record)
+    shared: dict[str, Any] = {}
+    with file.open("rb") as lines:
+        for number, line in enumerate(lines, 1):
+            line = line.removesuffix(b"\n")
+            if not line:
+                continue
+            try:
+                record = unseal(line)
+            except BadLine as error:
+                log.corrupt.append((number, str(error)))
+                continue
+            schema = record.get("schema")
+            if isinstance(schema, int) and schema > SCHEMA:
+                newer += 1
+            elif problem := problem_of(record):
+                log.corrupt.append((number, problem))
+            else:
+                log.records.append(_for_tables(record, shared) if for_tables else record)
     if log.corrupt and not log.records and not newer:
         raise UsageError(f"{file} holds no record of tiebreak: {log.corrupt[0][1]} (line 1)")
     return log._replace(newer=newer)
+
+
+NOT_SHOWN = {
+    "at", "cache_files", "contention", "environment", "hash", "hash_seed", "parent_steady_s",
+    "position", "schema", "value_s", "warmup_calls",
+}  # fmt: skip
+"""Fields of visits that no table or chart uses."""
+SHOWN_WORK = ("calls", "env_steps", "updates")
+"""Counts of a visit's work that tables use; numbers that only had to be finite are left out."""
+UNIQUE = ("started_at",)
+"""Texts that differ from visit to visit."""
+
+
+def _for_tables(record: Record, shared: dict[str, Any]) -> Record:
+    """Return a visit with the fields that are shown; records of other kinds are few and stay.
+
+    shared: values by their text; a cell, its settings and the order of probes are equal in all of
+      its visits. Names of fields become one object each, which JSON makes anew for every line.
+    """
+    if record["kind"] != "visit":
+        return record
+    kept = {}
+    for name, value in record.items():
+        if name in NOT_SHOWN:
+            continue
+        if name == "work":
+            value = {count: value[count] for count in SHOWN_WORK if count in value}
+        elif name in ("cell", "settings", "order"):
+            value = shared.setdefault(repr(value), value)
+        elif isinstance(value, dict):
+            value = {sys.intern(key): item for key, item in value.items()}
+        elif isinstance(value, str) and name not in UNIQUE:
+            value = sys.intern(value)
+        kept[sys.intern(name)] = value
+    return kept
 
 
 def read_records(path: str | Path) -> list[Record]:
