@@ -106,8 +106,8 @@ def test_imports_run_downwards():
 
 BENCH = (
     "clock",
-    "record",
     "record_fields",
+    "record",
     "probe_table",
     "suite",
     "machine",
