@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 from collections.abc import Collection
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -422,6 +423,16 @@ def sample_batch(
     return data_module(algorithm_name).sample_batch(spec, config, rng)
 
 
+def kept_settings(framework_name: str) -> AbstractContextManager[None]:
+    """Return a context after which an array library's precision is what the process had set.
+
+    Raises UsageError for an unknown framework and MissingDependency for a missing package.
+    """
+    row = framework(framework_name)
+    require_packages(f"framework {framework_name!r}", row.packages, row.extra)
+    return load(RUNTIMES[row.runtime].module).kept_settings()
+
+
 def make_runtime(
     framework_name: str,
     mode_name: str | None = None,
@@ -475,9 +486,7 @@ def make_agent(
     Raises UsageError for unknown names and MissingDependency for a missing package.
     """
     algorithm(algorithm_name)
-    row = framework(framework_name)
-    require_packages(f"framework {framework_name!r}", row.packages, row.extra)
-    with load(RUNTIMES[row.runtime].module).kept_settings():
+    with kept_settings(framework_name):
         runtime = make_runtime(framework_name, mode, precision, device)
         agent = runtime.agent(make_raw_agent(algorithm_name, spec, config, runtime))
     return runtime.isolated(agent)

@@ -62,8 +62,9 @@ def evaluate(
     mode = check_settings(
         policy.algorithm, framework, chosen, mode=mode, precision=precision, seed=seed
     )
-    runtime = registry.make_runtime(framework, mode, precision, device)
-    returns = _run_policy(policy, runtime, chosen, trained_on, episodes, seed)
+    with registry.kept_settings(framework):
+        runtime = registry.make_runtime(framework, mode, precision, device)
+        returns = _run_policy(policy, runtime, chosen, trained_on, episodes, seed)
     return EvalResult(
         returns=returns,
         mean=float(np.mean(returns)),

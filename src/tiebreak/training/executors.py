@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from tiebreak import registry
 from tiebreak.core.seeding import seed_global_generators
 from tiebreak.frameworks.threads import make_runtime
 from tiebreak.training.population import run_population
@@ -42,7 +43,7 @@ class LocalExecutor:
             seed_global_generators(request.seed)  # after imports, some of which draw
         run = run_training if request.seeds is None else run_population
         # Before a checkpoint is read, lest another process writes a newer one meanwhile.
-        with request.hold_folder() as held:
+        with request.hold_folder() as held, registry.kept_settings(request.framework):
             return run(held, progress)
 
 

@@ -10,7 +10,7 @@ import contextlib
 import re
 import sys
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -68,8 +68,11 @@ class Runtime(Base):
             load=lambda weights: self._mark_static(raw.load(weights)),
         )
 
-    def precision_scope(self) -> AbstractContextManager[Any]:
-        return contextlib.nullcontext()  # open: torch cannot read its setting back once it is mixed
+    @contextlib.contextmanager
+    def precision_scope(self) -> Iterator[None]:
+        with kept_settings():
+            _set_precision(self.precision)
+            yield
 
     def compile_act(self, raw: Agent) -> Callable[[State, Array, Array, int], Any]:
         act, asarray = self._compile_agent_act(raw), self.asarray
@@ -238,7 +241,43 @@ def _set_precision(precision: str) -> None:
     torch.backends.cudnn.allow_tf32 = tf32
 
 
-kept_settings = contextlib.nullcontext
+@contextlib.contextmanager
+def kept_settings() -> Iterator[None]:
+    """Put the precision of the process back to what it was, at the end of the context."""
+    matmul, cudnn = _read_old_settings()
+    holders = _holders_of_new_settings()
+    before = [holder.fp32_precision for holder in holders]
+    try:
+        yield
+    finally:
+        # The old settings change the new ones, which therefore come last.
+        if matmul is not None:
+            torch.set_float32_matmul_precision(matmul)
+        if cudnn is not None:
+            torch.backends.cudnn.allow_tf32 = cudnn
+        for holder, value in zip(holders, before, strict=True):
+            holder.fp32_precision = value
+
+
+def _holders_of_new_settings() -> tuple[Any, ...]:
+    """Return all that has a `fp32_precision` which `_set_precision` changes; none before 2.9."""
+    backends = torch.backends
+    if not hasattr(backends.cudnn, "conv"):
+        return ()
+    return backends.cuda.matmul, backends.mkldnn.matmul, backends.cudnn.conv, backends.cudnn.rnn
+
+
+def _read_old_settings() -> tuple[str | None, bool | None]:
+    """Return precision of products and TF32 of cuDNN; None for what only the new settings say.
+
+    torch raises RuntimeError for an old setting that disagrees with a new one.
+    """
+    matmul = cudnn = None
+    with contextlib.suppress(RuntimeError):
+        matmul = torch.get_float32_matmul_precision()
+    with contextlib.suppress(RuntimeError):
+        cudnn = torch.backends.cudnn.allow_tf32
+    return matmul, cudnn
 
 
 def _set_dynamo() -> None:
