@@ -53,12 +53,11 @@ def evaluate(
     Raises UsageError for a folder that is not a run, or a task that does not fit.
     """
     policy = policy_files.load_policy(directory)
-    stored = policy.metadata
-    framework = framework or str(stored.get("framework"))
-    trained_on = Task.parse(str(stored.get("task")))
+    framework = framework or str(policy.metadata.get("framework"))
+    trained_on = Task.parse(str(policy.metadata.get("task")))
     chosen = trained_on if task is None else Task.parse(task)
     _check_request(policy.spec, episodes, chosen, directory, allow_import or task is not None)
-    seed = int(stored.get("seed", 0)) if seed is None else seed
+    seed = int(policy.metadata.get("seed", 0)) if seed is None else seed
     mode = check_settings(
         policy.algorithm, framework, chosen, mode=mode, precision=precision, seed=seed
     )
