@@ -1,6 +1,6 @@
 """Every algorithm learns a task of two steps, and does not where its loop has a fault.
 
-One framework in each run, drawn by the printed seed; the proofs and the host loops' tests carry
+A sample in each run, drawn by the printed seed; the proofs and the host loops' tests carry
 over to the others.
 """
 
@@ -92,7 +92,7 @@ def distance(algorithm: str, framework: str, fault: str = "") -> float:
     return float(np.mean(np.abs(action[:, 0] - env.right * obs[:, 3])))
 
 
-@pytest.mark.learning(each=("algorithm",), share=0.01)
+@pytest.mark.learning(share=0.1)
 @pytest.mark.parametrize("framework", base.frameworks_with_fused_loops())
 @pytest.mark.parametrize("algorithm", CONFIGS)
 def test_a_reward_goes_back_one_step(algorithm, framework):

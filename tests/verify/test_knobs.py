@@ -59,7 +59,7 @@ def runtime(framework):
     registry.make_runtime(framework, "jit", precision="float32")
 
 
-@pytest.mark.slow(each=("algorithm", "framework"), share=0.01)
+@pytest.mark.slow
 @pytest.mark.parametrize(("algorithm", "name"), CASES)
 @pytest.mark.parametrize("framework", ["nnx", "equinox"])
 def test_settings_are_read(runtime, framework, algorithm, name):
