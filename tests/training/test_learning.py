@@ -101,8 +101,15 @@ def test_a_reward_goes_back_one_step(algorithm, framework):
     assert distance(algorithm, framework) < LEARNT
 
 
+LEARNT_ALL_THE_SAME = {
+    ("ppo", "ends ignored"), ("dqn", "reward of the step before"),
+    ("sac", "reward of the step before"), ("mpo", "reward of the step before"),
+    ("sac", "targets still"), ("fasttd3", "targets still"),
+}  # fmt: skip
+"""Faults that this task does not show; the proofs and tests/loops/test_transitions.py see them."""
 FAULTY = [(algorithm, fault) for algorithm in CONFIGS for fault in FAULTS]
 FAULTY += [(algorithm, "targets still") for algorithm in STILL]
+FAULTY = [pair for pair in FAULTY if pair not in LEARNT_ALL_THE_SAME]
 
 
 @pytest.mark.slow(share=0.05)
