@@ -92,6 +92,18 @@ def test_a_second_signal_does_not_interrupt_the_cleaning_up():
     assert cleaned
 
 
+def test_the_first_signal_gives_the_status():
+    def interrupted():
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+        finally:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with signals.ending_signals() as ending, pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert ending.status == 128 + signal.SIGTERM
+
+
 def test_signals_are_left_alone_in_other_threads(ends_itself):
     statuses = []
     thread = threading.Thread(target=lambda: statuses.append(cli.main(["list"])))

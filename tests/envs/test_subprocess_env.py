@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import textwrap
-from multiprocessing import resource_tracker
+from multiprocessing import heap, resource_tracker
 from pathlib import Path
 
 import gymnasium
@@ -209,6 +209,13 @@ def test_a_program_that_never_closes_them_ends(tmp_path):
     )
     (tmp_path / "main.py").write_text(code)
     subprocess.run([sys.executable, str(tmp_path / "main.py")], timeout=120, check=True)
+
+
+def test_they_need_no_dev_shm(own_tasks, made, monkeypatch):
+    """Containers may lack it, or have it read-only: memory in files there cannot be made."""
+    monkeypatch.setattr(heap.Arena, "_dir_candidates", ["/proc/no-such-folder"])
+    env = made("gymnasium/CartPole-v1", 2, 0, 2)
+    np.testing.assert_array_equal(env.reset(), make_env("gymnasium/CartPole-v1", 2, 0).reset())
 
 
 def test_none_is_left_after_closing(own_tasks):

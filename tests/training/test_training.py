@@ -14,6 +14,7 @@ from training.fakes import CONFIG, SPEC
 
 from tiebreak import registry
 from tiebreak.algorithms.ppo.data import initial_weights
+from tiebreak.commands.signals import ending_signals
 from tiebreak.core import config as configs
 from tiebreak.core.errors import UsageError
 from tiebreak.envs.task import Task
@@ -143,6 +144,26 @@ def test_ctrl_c_in_the_middle_of_a_run_keeps_the_log_only(loop, tmp_path):
     assert {p.name for p in (tmp_path / "run").iterdir()} == {
         "config.json", "metrics.jsonl", "result.json",
     }  # fmt: skip
+
+
+def test_a_second_signal_while_the_end_is_recorded_changes_nothing(loop, tmp_path, monkeypatch):
+    def before_run(number):
+        if number == 5:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    write_json = session.write_json
+
+    def write(path, value):
+        if path.name == "result.json":
+            os.kill(os.getpid(), signal.SIGINT)
+        write_json(path, value)
+
+    loop.before_run = before_run
+    monkeypatch.setattr(session, "write_json", write)
+    with ending_signals() as ending, pytest.raises(session.TrainingInterrupted, match="is kept"):
+        train()
+    assert json.loads((tmp_path / "run/result.json").read_text()) == {"status": "interrupted"}
+    assert ending.status == 128 + signal.SIGTERM
 
 
 def test_ctrl_c_while_evaluating_keeps_the_policy(loop, monkeypatch):

@@ -25,10 +25,14 @@ class EndingSignals:
     """
 
     def __init__(self) -> None:
-        self.status = 128 + signal.SIGINT
-        """Exit status of an interrupted command: 128 + the number of the last signal."""
+        self._first = 0
         self._terminals = [stream for stream in (1, 2) if os.isatty(stream)]
         self._interrupted_at = -CLEANUP_S
+
+    @property
+    def status(self) -> int:
+        """Exit status of an interrupted command: 128 + the number of the first signal."""
+        return 128 + (self._first or signal.SIGINT)
 
     def install(self) -> None:
         """Take over the signals that have Python's or the system's default handler."""
@@ -40,14 +44,14 @@ class EndingSignals:
 
     def _interrupt(self, number: int, frame: FrameType | None) -> None:
         """Raise KeyboardInterrupt, unless one was raised a moment ago and is being handled."""
-        self.status = 128 + number
+        self._first = self._first or number
         if time.monotonic() - self._interrupted_at >= CLEANUP_S:
             self._interrupted_at = time.monotonic()
             raise KeyboardInterrupt
 
     def _pass_on(self, number: int, frame: FrameType | None) -> None:
         """Call the handler of Ctrl-C; without a terminal to write to, write to nothing."""
-        self.status = 128 + number
+        self._first = self._first or number
         for stream in self._terminals:
             if not os.isatty(stream):  # it was closed, and every write to it would fail
                 os.dup2(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC), stream)

@@ -24,6 +24,7 @@ from tiebreak.core.prefixes import Arrays, add_prefix, strip_prefix
 from tiebreak.core.process_env import safe_children
 from tiebreak.core.types import Array, EnvStep
 from tiebreak.envs.base import HostEnv
+from tiebreak.envs.shared_bytes import SharedBytes
 from tiebreak.envs.subprocess_worker import describe_part, serve, slot_bytes, slots
 
 CLOSE_TIMEOUT_S = 5.0
@@ -44,8 +45,8 @@ class ProcessesEnv(HostEnv):
         self.spec, self.num_envs, self.time_limit = first.spec, num_envs, first.time_limit
         first.close()
         context = multiprocessing.get_context("spawn")  # a fork copies JAX's threads' locks
-        memory = context.RawArray("b", num_envs * slot_bytes(self.spec))
-        self._action, self._outcome = slots(self.spec, num_envs, memory)
+        memory = SharedBytes(num_envs * slot_bytes(self.spec))
+        self._action, self._outcome = slots(self.spec, num_envs, memory.buffer)
         rows = np.array_split(np.arange(num_envs), processes)
         self._parts = [range(int(part[0]), int(part[-1]) + 1) for part in rows]
         self._pipes, self._processes = [], []
@@ -62,6 +63,7 @@ class ProcessesEnv(HostEnv):
             self._processes.append(process)
             self._pipes.append(ours)
             theirs.close()
+        memory.close()
         self._wait_until_made()
 
     def reset(self) -> np.ndarray:

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from shlex import quote
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
@@ -179,7 +179,7 @@ class Session:
             self._save_policies()
             self._save_checkpoint()
         if stop.is_set():
-            raise KeyboardInterrupt
+            _interrupt()
 
         self.trackers.log_status("evaluating")
         returns = self._final_returns()
@@ -411,6 +411,12 @@ def is_diverged(value: Any) -> bool:
     """Return whether a number of the log is NaN or infinite; of a population, every agent's."""
     values = value if isinstance(value, list) else [value]
     return all(isinstance(v, float) and not math.isfinite(v) for v in values)
+
+
+def _interrupt() -> NoReturn:
+    """Raise KeyboardInterrupt as Ctrl-C does: its handler is to know that cleaning up begins."""
+    signal.raise_signal(signal.SIGINT)
+    raise KeyboardInterrupt  # where Ctrl-C is ignored
 
 
 @contextlib.contextmanager

@@ -12,6 +12,7 @@ import sys
 import threading
 from pathlib import Path
 
+import kills
 import pytest
 from bench import fakes
 
@@ -31,23 +32,22 @@ def _importable(monkeypatch, tmp_path):
 
 
 def start(suite, folder, resume=False, before="", **options):
-    """A manager in a process of its own, which hears Ctrl-C.
-
-    A shell's background job ignores it, and children inherit that: `make test &` is one.
-    """
+    """A manager in a process of its own, with the signals of the command line."""
     call = f"run_suite({suite!r}, Path({str(folder)!r}), 'smoke', {resume}, subject={SUBJECT!r})"
     code = (
         "import sys; from pathlib import Path\n"
         "from tiebreak.bench.manager.manager import run_suite\n"
+        "from tiebreak.commands.signals import ending_signals\n"
         "from tiebreak.core.errors import UsageError\n"
         f"{before}\n"
-        f"try: {call}\n"
-        "except UsageError as error: sys.exit(f'refused: {error}')"
+        "with ending_signals():\n"
+        f"    try: {call}\n"
+        "    except UsageError as error: sys.exit(f'refused: {error}')"
     )
     return subprocess.Popen(
         [sys.executable, "-c", code],
         stderr=subprocess.PIPE,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        preexec_fn=kills.hear_signals,
         **options,
     )
 
@@ -72,7 +72,7 @@ def test_an_interrupt_keeps_what_is_finished_and_says_how_to_go_on(tmp_path, mon
         return start(self)
 
     monkeypatch.setattr(runner.Worker, "start", interrupted)
-    with pytest.raises(Interrupted, match=r"4 measurements are kept.*--out .*out --resume"):
+    with pytest.raises(Interrupted, match=r"4 measurements kept.*--out .*out --resume"):
         run_suite(suite, tmp_path / "out", "smoke", progress=False, subject=SUBJECT)
     assert len(keys(tmp_path / "out")) == 4
     run_suite(suite, tmp_path / "out", "smoke", True, progress=False, subject=SUBJECT)
@@ -126,19 +126,22 @@ def _alive(pid):
 
 @pytest.mark.slow
 def test_kills_at_any_instant_cost_the_visit_in_flight_at_most(tmp_path):
-    """Killed again and again at random instants, resumed each time, until it gets to the end."""
+    """Ended again and again at random instants, resumed each time, until it gets to the end."""
     suite, folder = fakes.suite(tmp_path, "fine", "exits", probes=["update"]), tmp_path / "out"
-    rng, kept, kills = random.Random(0), [], 0
+    rng, kept, ended = random.Random(0), [], 0
     while True:
         process = start(suite, folder, (folder / store.SUITE).exists())
         try:
             # Later and later: on a fast machine the whole run takes less than three seconds.
-            instant = rng.uniform(0.2, 0.6) * (kills + 1)
-            _, said = process.communicate(timeout=instant if kills < 10 else LONG_S)
+            instant = rng.uniform(0.2, 0.6) * (ended + 1)
+            _, said = process.communicate(timeout=instant if ended < 10 else LONG_S)
         except subprocess.TimeoutExpired:
-            process.kill()
-            process.communicate()
-            kills += 1
+            number = kills.end(process, rng)
+            _, said = process.communicate()
+            ended += 1
+            kills.assert_nothing_runs(str(tmp_path))
+            if number != signal.SIGKILL:
+                assert not list(tmp_path.glob("tiebreak-*")), said
         else:
             assert process.returncode == 0, said
             break
@@ -147,7 +150,7 @@ def test_kills_at_any_instant_cost_the_visit_in_flight_at_most(tmp_path):
             kept = keys(folder)
     assert len(keys(folder)) == len(set(keys(folder))) == 4
     assert not store.read_log(folder).corrupt
-    assert kills
+    assert ended
     assert not list(tmp_path.glob("tiebreak-*"))  # what killed managers left is gone, too
 
 
@@ -188,6 +191,24 @@ def test_a_full_disk_ends_the_run_in_one_line(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", fakes.python_path())
     run_suite(suite, folder, "smoke", True, progress=False, subject=SUBJECT)
     assert len(keys(folder)) == len(set(keys(folder))) == 8
+
+
+def test_a_log_that_does_not_fit_is_named_and_leaves_no_half(tmp_path, monkeypatch):
+    suite, folder = fakes.suite(tmp_path, "exits"), tmp_path / "out"
+    sync = os.fsync
+
+    def full(handle):
+        if "/logs/" in os.readlink(f"/proc/self/fd/{handle}"):
+            raise OSError(28, "No space left on device")
+        sync(handle)
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(UsageError, match=r"No space left.*logs/block0.*\.log\); \d meas"):
+        run_suite(suite, folder, "smoke", progress=False, subject=SUBJECT)
+    assert list((folder / "logs").iterdir()) == []
+    monkeypatch.setattr(os, "fsync", sync)
+    run_suite(suite, folder, "smoke", True, progress=False, subject=SUBJECT)
+    assert len(keys(folder)) == len(set(keys(folder)))
 
 
 def test_a_limit_on_the_size_of_files_leaves_whole_records(tmp_path):

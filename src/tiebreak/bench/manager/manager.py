@@ -39,7 +39,7 @@ from tiebreak.bench.suite.plan import CALIBRATION, Plan, Run
 from tiebreak.core.errors import UsageError, unknown
 from tiebreak.core.files import DISK_ERRORS, remove_leftovers, write_json
 from tiebreak.core.git import commit
-from tiebreak.core.text import duration, nan_to_null
+from tiebreak.core.text import duration, nan_to_null, plural
 
 RESULTS = "bench-results"
 """Folder of results below the current one, where no folder is named."""
@@ -201,7 +201,7 @@ def _fill(plan: Plan, folder: Path, subject: str, progress: bool, resume_command
     try:
         manager.run()
     except (KeyboardInterrupt, OSError) as error:
-        kept = f"{len(manager.runner.done)} measurements are kept"
+        kept = f"{plural(len(manager.runner.done), 'measurement')} kept"
         if resume_command:
             kept += f", go on with: {resume_command}"
         if isinstance(error, KeyboardInterrupt):

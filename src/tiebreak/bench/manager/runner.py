@@ -25,6 +25,7 @@ from tiebreak.bench.suite.plan import CALIBRATION, Cell, Job, Plan, Run
 from tiebreak.bench.worker.turns import STRETCH
 from tiebreak.core.config import digest
 from tiebreak.core.errors import UsageError
+from tiebreak.core.files import write_atomic
 from tiebreak.core.process_env import affinity
 from tiebreak.core.seeding import derive
 
@@ -180,10 +181,8 @@ class Runner:
         """Store the output of a failed worker beside the records."""
         if not log:
             return
-        folder = self.store.folder / "logs"
-        folder.mkdir(exist_ok=True)
         name = f"block{run.block}-{run.position}-{run.cells[0].framework}.log"
-        (folder / name).write_bytes(log)
+        write_atomic(self.store.folder / "logs" / name, log)
 
 
 class _Execution:
