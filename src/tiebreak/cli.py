@@ -55,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper) and not stream.encoding.lower().startswith("utf"):
             stream.reconfigure(errors="replace")  # `?` for signs that it does not have
-    with ending_signals() as signals:
+    with ending_signals(process_ends=argv is None) as signals:
         return _run(list(sys.argv[1:] if argv is None else argv), signals)
 
 

@@ -169,3 +169,29 @@ def test_a_child_dies_with_its_parent():
         time.sleep(0.02)
     else:
         assert not os.path.exists(f"/proc/{pid}")
+
+
+def test_a_second_signal_does_not_break_into_the_end_of_the_process():
+    program = """
+import atexit, os, signal, sys, time
+from tiebreak import cli
+from tiebreak.commands import listing
+
+def again():
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(0.1)
+
+def run(args):
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(60)
+
+listing.run = run
+atexit.register(again)
+sys.argv = ["tiebreak", "list"]
+sys.exit(cli.main())
+"""
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 130
+    assert done.stderr.count("\n") == 1
+    assert done.stderr.startswith("tiebreak: interrupted")

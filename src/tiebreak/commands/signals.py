@@ -30,6 +30,11 @@ class EndingSignals:
         self._interrupted_at = -CLEANUP_S
 
     @property
+    def interrupted(self) -> bool:
+        """Whether a signal has ended the command."""
+        return bool(self._first)
+
+    @property
     def status(self) -> int:
         """Exit status of an interrupted command: 128 + the number of the first signal."""
         return 128 + (self._first or signal.SIGINT)
@@ -63,8 +68,12 @@ class EndingSignals:
 
 
 @contextlib.contextmanager
-def ending_signals() -> Iterator[EndingSignals]:
-    """Handle signals as EndingSignals does, until the block ends; in the main thread only."""
+def ending_signals(process_ends: bool = False) -> Iterator[EndingSignals]:
+    """Handle signals as EndingSignals does, until the block ends; in the main thread only.
+
+    `process_ends`: the process ends after the block. If a signal has ended the command, further
+    ones are ignored from then on: they would break into Python's own end, with a traceback.
+    """
     signals = EndingSignals()
     if threading.current_thread() is not threading.main_thread():
         yield signals
@@ -76,4 +85,5 @@ def ending_signals() -> Iterator[EndingSignals]:
     finally:
         for number, handler in before.items():
             if handler is not None:
-                signal.signal(number, handler)
+                ignored = process_ends and signals.interrupted
+                signal.signal(number, signal.SIG_IGN if ignored else handler)
