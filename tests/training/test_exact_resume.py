@@ -3,12 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from dataclasses import replace
 
 import gymnasium
@@ -18,7 +12,6 @@ import pytest
 from tiebreak import registry
 from tiebreak.envs import gymnasium_state
 from tiebreak.envs.base import make_env
-from tiebreak.frameworks import weights
 from tiebreak.loops.base import make_loop
 
 ON = {
@@ -136,53 +129,3 @@ def test_an_environment_that_may_hold_more_has_no_snapshot():
         pass
 
     assert gymnasium_state.snapshot(Mine()) is None
-
-
-CODE = "import sys; from tiebreak.cli import main; sys.exit(main(sys.argv[1:]))"
-SMALL = {
-    "host": ("ppo", "--framework", "torch", "--mode", "eager", "--task", "gymnasium/CartPole-v1",
-             "--set", "total_steps=8192", "--set", "num_steps=64", "--eval-every", "1000"),
-    "fused": ("dqn", "--framework", "linen", "--task", CARTPOLE, "--set", "total_steps=30000",
-              "--set", "learning_starts=1000", "--set", "replay_size=3000", "--eval-every", "9000"),
-}  # fmt: skip
-
-
-def start(folder, *argv):
-    command = [sys.executable, "-c", CODE, "train", *argv, "--eval-episodes", "3"]
-    return subprocess.Popen(
-        [*command, "--checkpoint-every", "1000", "--out", str(folder)],
-        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},  # two that spin starve beside other tests
-    )  # fmt: skip
-
-
-def kill_behind_a_checkpoint(child, folder):
-    """SIGKILL a little after the first checkpoint is there."""
-    deadline = time.monotonic() + 240
-    while not any((folder / "checkpoints").glob("[0-9]*.npz")):
-        assert child.poll() is None, child.stderr.read()
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
-    time.sleep(0.05)
-    os.kill(child.pid, signal.SIGKILL)
-    child.wait()
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("kind", ["host", "fused"])
-def test_a_killed_command_that_is_resumed_ends_in_the_same_files(kind, tmp_path):
-    argv, whole, cut = SMALL[kind], tmp_path / "whole", tmp_path / "cut"
-    assert start(whole, *argv).wait(timeout=300) == 0
-    child = start(cut, *argv)
-    kill_behind_a_checkpoint(child, cut)
-    assert not (cut / "result.json").exists()
-    again = start(cut, *argv, "--resume")
-    said = again.communicate(timeout=300)[1]
-    assert again.returncode == 0, said
-    assert "going on at step" in said
-    assert (cut / "eval.jsonl").read_bytes() == (whole / "eval.jsonl").read_bytes()
-    (one, about), (two, _) = (weights.load(f / "policy.safetensors") for f in (whole, cut))
-    assert about["steps"] > 0
-    for name, want in one.items():
-        np.testing.assert_array_equal(two[name], want, err_msg=name)
-    assert json.loads((cut / "result.json").read_text())["resumed"][0]["exact"]
