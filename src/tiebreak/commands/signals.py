@@ -71,8 +71,8 @@ class EndingSignals:
 def ending_signals(process_ends: bool = False) -> Iterator[EndingSignals]:
     """Handle signals as EndingSignals does, until the block ends; in the main thread only.
 
-    `process_ends`: the process ends after the block. If a signal has ended the command, further
-    ones are ignored from then on: they would break into Python's own end, with a traceback.
+    `process_ends`: the process ends after the block. Ctrl-C is ignored from then on, and the others
+    if a signal has ended the command: they would break into Python's own end, with a traceback.
     """
     signals = EndingSignals()
     if threading.current_thread() is not threading.main_thread():
@@ -85,5 +85,5 @@ def ending_signals(process_ends: bool = False) -> Iterator[EndingSignals]:
     finally:
         for number, handler in before.items():
             if handler is not None:
-                ignored = process_ends and signals.interrupted
+                ignored = process_ends and (signals.interrupted or number == signal.SIGINT)
                 signal.signal(number, signal.SIG_IGN if ignored else handler)
