@@ -31,7 +31,7 @@ class EndingSignals:
 
     @property
     def interrupted(self) -> bool:
-        """Whether a signal has ended the command."""
+        """Return True if a signal has ended the command."""
         return bool(self._first)
 
     @property

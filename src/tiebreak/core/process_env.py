@@ -1,4 +1,4 @@
-"""What processes have: CPUs, a parent, and the environment variables that workers inherit.
+"""Read and set what a process has: CPUs, a parent, environment variables that workers inherit.
 
 Workers get no tokens and no flags that change arithmetic or timing, such as XLA_FLAGS, whoever
 started them.

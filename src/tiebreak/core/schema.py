@@ -36,7 +36,7 @@ class Rule(NamedTuple):
 
     holds: Callable[[Any], bool]
     text: str
-    """What the value has to be, e.g. `a positive number`."""
+    """The kind of value that is asked for, e.g. `a positive number`."""
 
 
 Positive = Annotated[float, Rule(lambda value: value > 0, "a positive number")]

@@ -76,7 +76,7 @@ class PageData:
     damaged: int
     """Number of damaged or newer lines that were left out."""
     loss: str
-    """What was left out and why, in one line; empty if nothing was."""
+    """Records that were left out and the reason, in one line; empty if none were."""
     sha256: str
     """Digest of records.jsonl."""
     records_name: str = RECORDS

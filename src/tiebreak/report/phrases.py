@@ -13,7 +13,7 @@ from tiebreak.report.formatting import DASH, share
 from tiebreak.stats.summaries import DRIFT, CellSummary, Failure, GroupSummary
 
 NOT_COMPARABLE = "another simulator: not comparable"
-"""What is said of every ceiling: a cell of another engine that a chart shows as a line."""
+"""Said of every ceiling: a cell of another engine that a chart shows as a line."""
 
 MISSING = "missing: "
 """Prefix of a failure's reason if a package or device that the cell needs is not here."""

@@ -83,7 +83,7 @@ class TrainingRequest:
     resume: bool = False
     """Continue the run in `out`, with the same settings."""
     has_default_folder: bool = False
-    """Whether `out` was chosen by `resolve`: where it is taken, the run gets the next number."""
+    """True if `resolve` chose `out`: where it is taken, the run gets the next number."""
 
     @property
     def folder(self) -> Path:

@@ -55,7 +55,7 @@ class Budget:
         self.timings: dict[frozenset[str], Timing] = {}
         """Ids of the cells of an interleaving -> what it took when it was measured last."""
         self._measured_s = self._estimated_s = 0.0
-        """Of all interleavings that were measured."""
+        """Sums over all interleavings that were measured."""
 
     def at_once(self, runs: Interleaving) -> int:
         """Return how many processes of an interleaving may prepare at the same time.

@@ -202,7 +202,7 @@ class Run(NamedTuple):
     probes: tuple[str, ...] = ()
     """Order of probes in the whole interleaving."""
     attempt: int = 0
-    """How often the block was measured before; a later attempt replaces the earlier ones."""
+    """Earlier measurements of the block; a later attempt replaces them."""
 
 
 @dataclass(frozen=True)
