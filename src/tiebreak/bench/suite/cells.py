@@ -372,7 +372,7 @@ def _read_row(
     row.check_keys("row key", keys)
     own = {"python": row.text("python"), "threads": _read_threads(row)}
     if "contestant" in row.values:
-        return {**_read_contestant(row), **own}
+        return {**_read_contestant(row, own), **own}
     if "packages" in row.values:
         raise row.wrong("packages are those of a contestant: name one, or leave them out")
 
@@ -395,7 +395,7 @@ def _read_row(
 
     settings = "".join(f", {key} {value}" for key, value in row.table("config").values.items())
     bridge = ", bridge" if engine.kind == "device" and runtime != "jax" else ""
-    ending = f"{settings}{bridge}{_name_threads(row)}{_environment(own['python'])}"
+    ending = f"{settings}{bridge}{_ending(own)}"
     label = row.text("label", f"{framework} {mode}{ending}")
     return {"framework": framework, "mode": mode, "loop": loop, "label": label, **own}
 
@@ -408,10 +408,11 @@ def _read_threads(row: Table) -> int:
     return threads
 
 
-def _name_threads(row: Table) -> str:
-    """Return the part of a label that names a row's own number of threads."""
-    threads = _read_threads(row)
-    return f", {threads} thread{'' if threads == 1 else 's'}" if threads else ""
+def _ending(own: Mapping[str, Any]) -> str:
+    """Return the end of a label that names a row's own threads and environment."""
+    count = own["threads"]
+    threads = f", {count} thread{'' if count == 1 else 's'}" if count else ""
+    return threads + _environment(own["python"])
 
 
 def _environment(python: str) -> str:
@@ -422,7 +423,7 @@ def _environment(python: str) -> str:
     return f" @ {folders[-1] if folders else python}"
 
 
-def _read_contestant(row: Table) -> dict[str, Any]:
+def _read_contestant(row: Table, own: Mapping[str, Any]) -> dict[str, Any]:
     """Return the fields of a row that names another library's implementation."""
     for key in ("framework", "mode", "loop"):
         if key in row.values:
@@ -434,12 +435,11 @@ def _read_contestant(row: Table) -> dict[str, Any]:
     packages = row.each("packages", []) if row.values.get("packages") else []
     if not all(isinstance(package, str) for package in packages):
         raise row.wrong(f"packages takes a list of strings, got {packages!r}", "packages")
-    ending = f"{_name_threads(row)}{_environment(row.text('python'))}"
     return {
         "framework": CONTESTANT,
         "mode": "",
         "loop": "host",
-        "label": f"{row.text('label', module + ending)} (not proved)",
+        "label": f"{row.text('label', module + _ending(own))} (not proved)",
         "contestant": contestant,
         "packages": tuple(packages),
     }
