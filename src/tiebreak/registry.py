@@ -137,6 +137,8 @@ class Runtime(NamedTuple):
     """Array libraries that it cannot be imported without; the import guard lets them in."""
     fused: bool = False
     """True if rollout and update can be one compiled program, on a device engine."""
+    one_thread_if_small: bool = False
+    """True if small networks train faster with one thread of a CPU (docs/decisions/0041)."""
 
 
 RUNTIMES = {
@@ -150,6 +152,7 @@ RUNTIMES = {
         module="tiebreak.frameworks.tensorflow.runtime",
         replay="tiebreak.frameworks.tensorflow.replay",
         companions=("keras",),
+        one_thread_if_small=True,
     ),
     "jax": Runtime(
         title="JAX",

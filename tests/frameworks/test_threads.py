@@ -12,9 +12,10 @@ from hygiene.tree import run_python
 from tiebreak import registry
 from tiebreak.bench.machine.fingerprint import fixed_variables
 from tiebreak.commands import train as command
+from tiebreak.core.config import override
 from tiebreak.core.errors import UsageError
 from tiebreak.core.process_env import affinity
-from tiebreak.frameworks.threads import make_runtime, thread_variables
+from tiebreak.frameworks.threads import largest_pass, make_runtime, thread_variables, threads_for
 
 COMMAND = """
 import json, os, sys
@@ -63,8 +64,9 @@ def test_the_command_has_the_threads_of_the_probe(framework, tmp_path):
         PROBE.format(framework=framework, mode=MODES[framework], threads=len(affinity()))
     )
     assert trained == measured
-    assert {1, len(affinity())} >= set(trained.values())
-    assert json.loads((tmp_path / "run/config.json").read_text())["threads"] == len(affinity())
+    chosen = 1 if framework == "tensorflow" else len(affinity())
+    assert set(trained.values()) <= {1, chosen}
+    assert json.loads((tmp_path / "run/config.json").read_text())["threads"] == chosen
 
 
 @pytest.mark.parametrize("framework", MODES)
@@ -110,7 +112,40 @@ def test_a_runtime_is_told_its_threads(monkeypatch):
     assert thread_variables(3).items() <= os.environ.items()
 
 
-def test_fewer_than_one_thread_is_refused(tmp_path):
-    words = train_arguments("torch", tmp_path / "run", "--threads", "0")
-    with pytest.raises(UsageError, match="threads is 0; it must be at least 1"):
+@pytest.mark.parametrize(
+    ("framework", "device", "kind", "overrides", "threads"),
+    [
+        ("tensorflow", "cpu", "host", {}, 1),  # 128 rows by 120 x 84
+        ("tensorflow", "cpu", "device", {}, 4),  # JAX simulates in the same process
+        ("tensorflow", "gpu", "host", {}, 4),
+        ("torch", "cpu", "host", {}, 4),
+        ("linen", "cpu", "host", {}, 4),
+        ("tensorflow", "cpu", "host", {"batch_size": 4096}, 4),
+        ("tensorflow", "cpu", "host", {"hidden_sizes": (512, 512)}, 4),
+        ("tensorflow", "cpu", "host", {"num_envs": 4096, "replay_size": 1_000_000}, 4),
+    ],
+)
+def test_small_networks_in_tensorflow_have_one_thread(framework, device, kind, overrides, threads):
+    config = override(registry.config_module("dqn").Config(), overrides)
+    assert threads_for(framework, device, kind, config, cpus=4) == threads
+
+
+@pytest.mark.parametrize("algorithm", registry.ALGORITHMS)
+def test_every_algorithm_says_how_large_its_updates_are(algorithm):
+    config = registry.config_module(algorithm).Config()
+    assert largest_pass(config) >= config.rows_per_pass * 64 * 64
+    wider = override(config, {"hidden_sizes" if algorithm != "fasttd3" else "actor_sizes": (4096,)})
+    assert largest_pass(wider) == config.rows_per_pass * 4096**2
+
+
+def test_minibatches_and_sampled_actions_count():
+    ppo = registry.config_module("ppo").Config(num_envs=4, num_steps=128, num_minibatches=4)
+    assert largest_pass(ppo) == 128 * 64 * 64
+    mpo = registry.config_module("mpo").Config(batch_size=8, num_samples=20)
+    assert largest_pass(mpo) == 160 * 256 * 256
+
+
+def test_fewer_than_no_threads_are_refused(tmp_path):
+    words = train_arguments("torch", tmp_path / "run", "--threads", "-1")
+    with pytest.raises(UsageError, match="threads is -1; it must be at least 0"):
         command.run(command.parser().parse(words[1:]))

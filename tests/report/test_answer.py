@@ -54,6 +54,17 @@ def test_a_sentence_says_no_more_than_is_known(speeds, blocks, noise, confidence
     assert (card.confidence, bool(re.search(expected, card.sentence))) == (confidence, True), card
 
 
+def test_what_is_sure_of_another_library_is_not_said_of_a_cell_that_is_not_told_apart():
+    speeds = {"torch a": 1.0, "torch b": 1.02, "tensorflow c": 0.5}
+    cards = [only_card(speeds, blocks=4, noise=0.05, seed=seed) for seed in range(20)]
+    sure = [card for card in cards if "not told apart yet from torch" in card.sentence]
+    assert sure
+    for card in sure:
+        assert card.confidence == "SURE"
+        assert "as fast as TensorFlow" in card.sentence
+        assert "as fast as torch" not in card.sentence
+
+
 def test_probably_is_what_its_own_interval_says_and_the_family_does_not():
     speeds = {"torch a": 1.0, "nnx b": 1.1, "tensorflow c": 1.02}
     cards = [only_card(speeds, blocks=4, noise=0.03, seed=seed) for seed in range(20)]

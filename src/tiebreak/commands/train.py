@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from tiebreak import registry
 from tiebreak.commands.options import Failure, Parser, quoted
 from tiebreak.core.config import parse_assignments, parse_sweeps
-from tiebreak.core.process_env import affinity
 
 if TYPE_CHECKING:
     from tiebreak.training.request import TrainingRequest
@@ -89,8 +88,10 @@ def _add_device(out: Parser) -> None:
     out.add_argument(
         "--threads",
         type=int,
+        default=0,
         metavar="N",
-        help="threads of the framework on a CPU (default: as many as there are CPUs to use)",
+        help="threads of the framework on a CPU (0, the default: as many as train fastest: one for "
+        "each CPU, and a single one for small networks in TensorFlow)",
     )
 
 
@@ -149,7 +150,7 @@ def _request(args: argparse.Namespace) -> TrainingRequest:
         sweep=parse_sweeps(args.sweeps),
         precision=args.precision,
         device=args.device,
-        threads=len(affinity()) if args.threads is None else args.threads,
+        threads=args.threads,
         intervals=Intervals(args.eval_episodes, args.eval_every, args.checkpoint_every),
         out=args.out,
         resume=args.resume,

@@ -158,6 +158,11 @@ class OffPolicyConfig:
         return self.num_rounds * self.round_steps
 
     @property
+    def rows_per_pass(self) -> int:
+        """Rows of the largest array that passes through a network in an update."""
+        return self.batch_size
+
+    @property
     def num_iterations(self) -> int:
         """Iterations of the whole training, warm-up included; at least 1."""
         return max(1, self.total_steps // self.iteration_steps)

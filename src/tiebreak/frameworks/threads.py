@@ -6,13 +6,49 @@ with it. `tiebreak.train` leaves the threads of a user's process as they are.
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 import os
+from typing import Any
 
 from tiebreak import registry
 from tiebreak.frameworks.runtime import Runtime
 
 POOLS = ("OMP", "MKL", "OPENBLAS", "NUMEXPR", "VECLIB_MAXIMUM")
 """Thread pools whose size is read from `…_NUM_THREADS` when their library is loaded."""
+
+
+SMALL_PASS = 2_000_000
+"""Multiplications of the largest hidden layer for a batch: below it, TensorFlow is faster with one
+thread than with two (docs/decisions/0041)."""
+
+
+def threads_for(framework: str, device: str, engine_kind: str, config: Any, cpus: int) -> int:
+    """Return the number of threads with which an algorithm with `config` trains fastest.
+
+    One for small networks in TensorFlow on a CPU, where dividing an operation costs more than it
+    gains; one for each CPU elsewhere, and where JAX simulates the environment in this process.
+    """
+    if device != "cpu" or engine_kind == "device" or not prefers_one_thread(framework):
+        return cpus
+    return 1 if largest_pass(config) < SMALL_PASS else cpus
+
+
+def prefers_one_thread(framework: str) -> bool:
+    """Return True if small networks are faster with one thread in this framework."""
+    return registry.RUNTIMES[registry.framework(framework).runtime].one_thread_if_small
+
+
+def largest_pass(config: Any) -> int:
+    """Return the multiplications of the largest hidden layer for the rows that pass at once.
+
+    Tuples of whole numbers in a configuration are the widths of hidden layers.
+    """
+    values = [getattr(config, field.name) for field in dataclasses.fields(config)]
+    networks = [widths for widths in values if isinstance(widths, tuple) and widths]
+    layers = [pair for widths in networks for pair in itertools.pairwise((widths[0], *widths))]
+    rows = max(config.rows_per_pass, config.num_envs)
+    return rows * max(inputs * outputs for inputs, outputs in layers)
 
 
 def thread_variables(threads: int) -> dict[str, str]:

@@ -338,8 +338,15 @@ def _lead_text(group: GroupSummary, stands: Standing, short: bool) -> str:
 
 
 def _main_rival(group: GroupSummary, stands: Standing) -> Cluster:
-    """Return the cells that the leader is compared with first: the reference's, or the next."""
+    """Return the cells that the leader is compared with first: the reference's, or the next.
+
+    What is sure of another library is not said of a cell that is not told apart from the leader.
+    """
     clusters = [*stands.slower, *(Cluster((c,), _lead(c)) for c in stands.unplaced)]
+    if stands.confidence in ("SURE", "LIKELY") and stands.leader is not None:
+        own = family(stands.leader)
+        placed = [c for c in clusters if c in stands.slower or family(c.cells[0]) != own]
+        clusters = placed or clusters
     for cluster in clusters:
         if any(cell.cell_id == group.reference for cell in cluster.cells):
             return cluster

@@ -17,9 +17,11 @@ from typing import Any, NamedTuple
 from tiebreak import registry
 from tiebreak.core import config as configs
 from tiebreak.core.errors import UsageError, unknown
+from tiebreak.core.process_env import affinity
 from tiebreak.core.types import EnvSpec
 from tiebreak.envs.base import make_spec
 from tiebreak.envs.task import Task
+from tiebreak.frameworks.threads import threads_for
 from tiebreak.loops.base import choose_kind, frameworks_with_fused_loops
 from tiebreak.training import checkpoints, policy_files
 from tiebreak.training.memory_needs import require_training
@@ -76,7 +78,8 @@ class TrainingRequest:
     precision: str = "float32"
     device: str = "cpu"
     threads: int | None = None
-    """Threads of the framework's library, set for the whole process; None: as they are."""
+    """Threads of the framework's library, set for the whole process; 0: as many as are fastest,
+    see frameworks/threads.py; None: as they are."""
     intervals: Intervals = dataclasses.field(default_factory=Intervals)
     out: str | Path | None = None
     """Folder of the run; None: a new one under `runs/`."""
@@ -127,6 +130,7 @@ class TrainingRequest:
             overrides={},
             variants=resolve_variants(self.algorithm, config, self.sweep),
             intervals=intervals,
+            threads=self._choose_threads(config),
             out=folder,
             has_default_folder=self.out is None,
         )
@@ -140,6 +144,12 @@ class TrainingRequest:
         holding = policy_files.hold_folder(self.folder, self.has_default_folder, self.resume)
         with holding as folder:
             yield dataclasses.replace(self, out=folder)
+
+    def _choose_threads(self, config: Any) -> int | None:
+        if self.threads != 0:
+            return self.threads
+        kind, cpus = self.task.row.kind, len(affinity())
+        return threads_for(self.framework, self.device, kind, config, cpus)
 
 
 def check_settings(
@@ -171,8 +181,8 @@ def check_settings(
 
 def _check_numbers(request: TrainingRequest) -> None:
     """Refuse wrong threads, names and types of settings before an environment is made."""
-    if request.threads is not None and request.threads < 1:
-        raise UsageError(f"threads is {request.threads}; it must be at least 1")
+    if request.threads is not None and request.threads < 0:
+        raise UsageError(f"threads is {request.threads}; it must be at least 1, or 0: the fastest")
     if request.overrides:
         configs.override(registry.config_module(request.algorithm).Config(), request.overrides)
 

@@ -59,6 +59,11 @@ class Config(OffPolicyConfig):
     """Standard deviation of the policy where its network's output is 0 (D12)."""
 
     @property
+    def rows_per_pass(self) -> int:
+        """Rows of the largest array that passes through a network: the critics' sampled actions."""
+        return self.batch_size * self.num_samples
+
+    @property
     def critics(self) -> tuple[str, ...]:
         """Names of the critics."""
         return tuple(f"critic{i + 1}" for i in range(self.num_critics))

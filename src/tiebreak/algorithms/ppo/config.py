@@ -75,6 +75,11 @@ class Config:
         return self.num_envs * self.num_steps
 
     @property
+    def rows_per_pass(self) -> int:
+        """Rows of the largest array that passes through a network in an update: a minibatch."""
+        return self.batch_size // self.num_minibatches
+
+    @property
     def iteration_steps(self) -> int:
         """Environment steps per iteration; the name that all algorithms share."""
         return self.batch_size

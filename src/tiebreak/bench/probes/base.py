@@ -42,8 +42,8 @@ class Probe:
 class Subject(Protocol):
     """Code under measurement in one run: built from a job, it provides the probes of its cells.
 
-    Optional methods: `lock() -> context manager` in which retracing is an error, and
-    `fallbacks() -> {flag: count}` of compiled code that ran uncompiled.
+    Optional: `lock() -> context manager` in which retracing is an error, `fallbacks() -> {flag:
+    count}` of compiled code that ran uncompiled, and `threads`, the number that it has set.
     """
 
     def load(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -13,7 +14,7 @@ from tiebreak.bench.probes.base import Probe, Subject
 from tiebreak.bench.suite.cells import ENVIRONMENT_ALONE, hidden_sizes
 from tiebreak.bench.suite.plan import Cell, Job
 from tiebreak.core.config import override
-from tiebreak.frameworks.threads import make_runtime
+from tiebreak.frameworks.threads import make_runtime, prefers_one_thread, threads_for
 
 
 class AgentSubject:
@@ -26,9 +27,18 @@ class AgentSubject:
         self.cell = job.cells[0]
         self.seed, self.threads = job.seed, job.threads
 
+    @functools.cached_property
+    def config(self) -> Any:
+        """The algorithm's settings; resolving them makes an environment, for its spec."""
+        return resolve_config(self.cell)
+
     def load(self) -> None:
         """Import all modules that will be used, and set the threads."""
         cell = self.cell
+        if not cell.threads and prefers_one_thread(cell.framework):
+            self.threads = threads_for(
+                cell.framework, cell.device, cell.engine.kind, self.config, cpus=self.threads
+            )
         make_runtime(cell.framework, cell.mode, cell.precision, cell.device, self.threads)
         registry.load(registry.IMPLEMENTATIONS[cell.algorithm, cell.framework])
         registry.load("tiebreak.loops.base")
@@ -45,13 +55,13 @@ class AgentSubject:
             cell.task,
             mode=cell.mode,
             loop=cell.loop,
-            config=resolve_config(cell),
+            config=self.config,
             precision=cell.precision,
             device=cell.device,
             seed=self.seed,
         )
         self.runtime, self.agent = self.loop.runtime, self.loop.agent
-        self.config, self.spec = self.loop.config, self.loop.spec
+        self.spec = self.loop.spec
         self.iterations_per_run = self.loop.iterations_per_run
 
     def probe(self, name: str) -> Probe:

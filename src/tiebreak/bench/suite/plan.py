@@ -216,6 +216,7 @@ class Job:
     packages: tuple[str, ...] = ()
     """Guarded packages that may be imported."""
     threads: int = 1
+    """Threads of the library, one for each CPU; frameworks/threads.py may choose fewer."""
     cpus: tuple[int, ...] = ()
     """CPUs that the process may use."""
     seed: int = 0

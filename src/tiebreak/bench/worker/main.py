@@ -17,6 +17,7 @@ import sys
 import traceback
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +72,8 @@ def main(arguments: list[str]) -> int:
             )
             result["phases_s"] = {**phases, **result["phases_s"]}
             if result["settings"]:
-                check_parity(result, cell, job)
+                threads = getattr(subject, "threads", job.threads)
+                check_parity(result, cell, replace(job, threads=threads))
         except Dismissed:
             break
         except Exception as error:
