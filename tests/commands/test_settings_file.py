@@ -8,9 +8,10 @@ import os
 import pytest
 
 from tiebreak import cli
-from tiebreak.commands.settings_file import LARGEST_FILE, read_settings
+from tiebreak.commands.settings_file import read_settings
 from tiebreak.commands.train import _request, parser
 from tiebreak.core.errors import UsageError
+from tiebreak.core.files import LARGEST_TEXT
 
 
 def write(folder, name, text):
@@ -60,7 +61,7 @@ def test_a_run_is_repeated_from_its_own_config(tmp_path, monkeypatch):
         ("a.toml", "gama = 0.9", "a.toml': unknown setting 'gama'; did you mean 'gamma'"),
         ("a.toml", "gamma = 'high'", "a.toml': gamma takes float, got 'high'"),
         ("config.json", '{"algorithm": "sac", "config": {}}', "the settings of 'sac', not of ppo"),
-        ("a.toml", "#" * (LARGEST_FILE + 1), "it is larger than 1 MiB"),
+        ("a.toml", "#" * (LARGEST_TEXT + 1), "it has 1.0 MiB, and at most 1 MiB are read"),
     ],
 )
 def test_a_file_that_is_wrong_is_one_line(tmp_path, name, text, says):
@@ -73,8 +74,8 @@ def test_what_is_no_file_is_one_line(tmp_path):
     (tmp_path / "bytes.toml").write_bytes(b"\xff\xfe")
     for path, says in (
         (tmp_path / "none.toml", "No such file"),
-        (tmp_path, "it is not a file"),
-        (tmp_path / "pipe", "it is not a file"),
+        (tmp_path, "Is a directory"),
+        (tmp_path / "pipe", "it is a pipe or a device, not a file"),
         (tmp_path / "bytes.toml", "can't decode byte"),
         ("a\0b", "null"),
     ):

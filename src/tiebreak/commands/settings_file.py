@@ -10,10 +10,8 @@ from typing import Any
 from tiebreak import registry
 from tiebreak.core.config import override
 from tiebreak.core.errors import UsageError
+from tiebreak.core.files import read_small_text
 from tiebreak.core.text import quoted
-
-LARGEST_FILE = 1 << 20
-"""Bytes; the config.json of a run has 3 kB."""
 
 
 def read_settings(path: str, algorithm: str) -> dict[str, Any]:
@@ -40,18 +38,11 @@ def read_settings(path: str, algorithm: str) -> dict[str, Any]:
 
 
 def _read(path: str) -> str:
-    file = Path(path)
     try:
-        if file.exists() and not file.is_file():
-            raise UsageError(f"cannot read settings from {quoted(path)}: it is not a file")
-        if file.stat().st_size > LARGEST_FILE:
-            raise UsageError(f"cannot read settings from {quoted(path)}: it is larger than 1 MiB")
-        return file.read_text(encoding="utf-8-sig")
+        return read_small_text(Path(path))
     except OSError as error:
         raise UsageError(f"cannot read settings from {quoted(path)}: {error.strerror}") from error
-    except ValueError as error:  # no UTF-8, or a name with a null character
-        if isinstance(error, UsageError):
-            raise
+    except ValueError as error:  # of a kind that is refused, no UTF-8, a name with a null character
         raise UsageError(f"cannot read settings from {quoted(path)}: {error}") from error
 
 

@@ -26,6 +26,25 @@ def describe_disk_error(error: OSError) -> str:
     return f"cannot write{file}: {error.strerror}"
 
 
+LARGEST_TEXT = 1 << 20
+"""Most bytes of a file of settings or of a suite; the largest of ours has 20 kB."""
+
+
+def read_small_text(path: Path) -> str:
+    """Return the text of a file of UTF-8, with or without a byte order mark.
+
+    Raises UsageError, which says only what it is, for pipes and devices, which may never end, and
+    for files above LARGEST_TEXT; OSError and UnicodeDecodeError as usual.
+    """
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):
+        raise UsageError("it is a pipe or a device, not a file")
+    if status.st_size > LARGEST_TEXT:
+        size = f"{status.st_size / 2**20:.1f} MiB"
+        raise UsageError(f"it has {size}, and at most {LARGEST_TEXT >> 20} MiB are read")
+    return path.read_text(encoding="utf-8-sig")
+
+
 @contextlib.contextmanager
 def hold(folder: str | Path, doing: str) -> Iterator[None]:
     """Make a folder and lock it against other processes, until the block or this process ends.

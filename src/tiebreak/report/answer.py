@@ -536,7 +536,10 @@ def _limits(groups: Sequence[GroupSummary]) -> str:
     if not detectable:
         return ""
     middle = percent(float(np.median(detectable)))
-    return f"What this run could not tell: differences below about {middle} (median over cells)."
+    return (
+        f"What this run could miss: a difference below about {middle} is seen in fewer than four "
+        "runs of five (median over cells, all comparisons together)."
+    )
 
 
 def _larger_run(suite: Mapping[str, Any]) -> tuple[str, str]:

@@ -16,6 +16,7 @@ import numpy as np
 from tiebreak.core.errors import UsageError
 from tiebreak.core.seeding import derive
 from tiebreak.stats.curves import estimate
+from tiebreak.training import run_logs
 
 POINTS = 200
 """Most points of a line."""
@@ -112,8 +113,8 @@ def to_rows(lines: Sequence[Line], axis: str = "steps") -> list[dict[str, Any]]:
 
 def _read_run(folder: Path) -> list[Curve]:
     """Return the curves of a run's agents; none if it was not evaluated during training."""
-    about = _load(folder / "config.json")
-    evaluations = _load_lines(folder / "eval.jsonl")
+    about = run_logs.read_object(folder / run_logs.CONFIG)
+    evaluations = run_logs.read_lines(folder / run_logs.EVALUATIONS)
     if len(evaluations) < 2:
         return []
     try:
@@ -121,7 +122,7 @@ def _read_run(folder: Path) -> list[Curve]:
         returns = np.array([_mean(line["returns"]) for line in evaluations], np.float64)
         named = {name: about.get(name) for name in NAMED} | dict(about["config"])
         seed = int(about.get("seed") or 0)
-        minutes = _minutes(_load_lines(folder / "metrics.jsonl"), steps)
+        minutes = _minutes(run_logs.read_lines(folder / run_logs.METRICS), steps)
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise UsageError(f"the run in {str(folder)!r} cannot be read: {error!r}") from error
     agents = returns.reshape(len(steps), -1).T
@@ -140,24 +141,6 @@ def _minutes(log: Sequence[Mapping[str, Any]], steps: np.ndarray) -> np.ndarray:
     at = np.array([line["steps"] for line in log], np.float64)
     seconds = np.array([line["seconds"] for line in log], np.float64)
     return np.interp(steps, at, seconds) / 60
-
-
-def _load(path: Path) -> dict[str, Any]:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise UsageError(f"cannot read {str(path)!r}: {error}") from error
-
-
-def _load_lines(path: Path) -> list[dict[str, Any]]:
-    """Return the whole lines of a log; [] if there is none."""
-    if not path.is_file():
-        return []
-    lines = path.read_text(encoding="utf-8", errors="replace").split("\n")[:-1]
-    try:
-        return [json.loads(line) for line in lines]
-    except (ValueError, RecursionError) as error:
-        raise UsageError(f"cannot read {str(path)!r}: {error}") from error
 
 
 def _labels(abouts: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ from tiebreak.core.errors import UsageError
 from tiebreak.core.text import duration
 from tiebreak.report.formatting import DASH, si
 from tiebreak.report.markdown import escape, table
+from tiebreak.training import run_logs
 
 
 class Training(NamedTuple):
@@ -111,20 +111,12 @@ def _trainings(results: Path, patterns: Sequence[str]) -> list[Training]:
 
 
 def _read(folder: Path) -> Training:
-    def load(name: str) -> Any:
-        return json.loads((folder / name).read_text(encoding="utf-8"))
-
-    def lines(name: str) -> list[dict[str, Any]]:
-        path = folder / name
-        text = path.read_text(encoding="utf-8") if path.is_file() else ""
-        return [json.loads(line) for line in text.splitlines()]
-
     return Training(
         name=f"{folder.parent.name}/{folder.name}",
-        config=load("config.json"),
-        log=lines("metrics.jsonl"),
-        evaluations=lines("eval.jsonl"),
-        result=load("result.json"),
+        config=run_logs.read_object(folder / run_logs.CONFIG),
+        log=run_logs.read_lines(folder / run_logs.METRICS),
+        evaluations=run_logs.read_lines(folder / run_logs.EVALUATIONS),
+        result=run_logs.read_object(folder / run_logs.RESULT),
     )
 
 

@@ -9,6 +9,7 @@ A training passes through these modules, in this order:
 - train_loop.py: a loop run to its number of steps, as a generator.
 - trackers.py: who hears of metrics, evaluations and the end; metrics_log.py and display.py.
 - checkpoints.py: what a run resumes from. policy_files.py: the trained policy on disk.
+- run_logs.py: what a run has logged, read back.
 - evaluate.py: `tiebreak.evaluate`, a stored policy run greedily in any framework.
 
 Importing these imports no framework.

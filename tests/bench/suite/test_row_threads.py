@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import typing
 from pathlib import Path
 
 from bench import fakes
@@ -9,6 +11,7 @@ from bench.suite.test_suite import MINIMAL, load
 
 from tiebreak.bench.manager.manager import run_suite
 from tiebreak.bench.manager.store import read_records
+from tiebreak.bench.record_fields import CellFields
 from tiebreak.bench.suite.plan import Cell
 from tiebreak.core.process_env import affinity
 
@@ -37,6 +40,11 @@ def test_a_row_without_them_is_what_it_was(tmp_path):
         assert cell.threads == 0
         assert "threads" not in cell.to_json()
         assert Cell.from_json(cell.to_json()) == cell
+
+
+def test_the_schema_of_records_knows_every_field_of_a_cell():
+    written = {field.name for field in dataclasses.fields(Cell)}
+    assert written | {"cell_id", "id"} == set(typing.get_type_hints(CellFields))
 
 
 def test_each_row_runs_with_its_own(tmp_path, monkeypatch):

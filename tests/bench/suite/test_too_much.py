@@ -33,7 +33,7 @@ def refused(path, match):
 def test_a_large_file(tmp_path):
     path = tmp_path / "large.toml"
     path.write_text(f'description = "{"x" * 2_000_000}"')
-    refused(path, r"it has 1\.9 MiB, and a suite has at most 1 MiB")
+    refused(path, r"it has 1\.9 MiB, and at most 1 MiB are read")
 
 
 def test_a_pipe_and_a_device(tmp_path):

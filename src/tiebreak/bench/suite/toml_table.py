@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import re
-import stat
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -13,16 +12,13 @@ from typing import Any
 
 from tiebreak.bench.suite import toml_positions
 from tiebreak.core.errors import UsageError, unknown
+from tiebreak.core.files import read_small_text
 from tiebreak.core.text import is_printable, quoted
 
 SYNTAX_ERROR = re.compile(
     r"(?P<what>.*?) \(at line (?P<line>\d+), column (?P<column>\d+)\)", re.DOTALL
 )
 """Message of tomllib's syntax errors; an error at the end of the text has no line."""
-
-
-LARGEST_FILE = 1 << 20
-"""Bytes of a suite; the largest of ours has 20 kB."""
 
 
 @dataclass(frozen=True)
@@ -98,8 +94,9 @@ class Table:
 def read(path: Path, shown: str) -> Table:
     """Read a TOML file and return its top table; `shown` is its name in messages."""
     try:
-        _refuse_large(path, shown)
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_small_text(path)
+    except UsageError as error:
+        raise UsageError(f"cannot read suite {shown!r}: {error}") from error
     except OSError as error:
         raise UsageError(f"cannot read suite {shown!r}: {error.strerror}") from error
     except UnicodeDecodeError as error:
@@ -132,15 +129,3 @@ def _unprintable(value: Any) -> Iterator[toml_positions.Path]:
         if isinstance(key, str) and not is_printable(key):
             yield (key,)
         yield from ((key, *place) for place in _unprintable(item))
-
-
-def _refuse_large(path: Path, shown: str) -> None:
-    """Raise UsageError for pipes and devices, which may never end, and for what is no suite."""
-    status = path.stat()
-    if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):
-        raise UsageError(f"cannot read suite {shown!r}: it is a pipe or a device, not a file")
-    if status.st_size > LARGEST_FILE:
-        raise UsageError(
-            f"cannot read suite {shown!r}: it has {status.st_size / 2**20:.1f} MiB, and a suite "
-            f"has at most {LARGEST_FILE >> 20} MiB"
-        )
