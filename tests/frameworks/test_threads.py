@@ -30,7 +30,7 @@ import json, os
 from tiebreak.bench.probes.subject import AgentSubject
 from tiebreak.bench.suite.plan import Cell, Job
 cell = Cell("dqn", {framework!r}, {mode!r}, "gymnasium/CartPole-v1", "host", "train")
-subject = AgentSubject(Job((cell,), threads={threads}))
+subject = AgentSubject(Job((cell,), threads={threads}, fixed_threads={fixed}))
 subject.load()
 subject.build()
 print(json.dumps([0, subject.settings()]))
@@ -61,7 +61,9 @@ def test_the_command_has_the_threads_of_the_probe(framework, tmp_path):
     arguments = train_arguments(framework, tmp_path / "run")
     trained = threads_of(COMMAND.format(arguments=arguments, framework=framework))
     measured = threads_of(
-        PROBE.format(framework=framework, mode=MODES[framework], threads=len(affinity()))
+        PROBE.format(
+            framework=framework, mode=MODES[framework], threads=len(affinity()), fixed=False
+        )
     )
     assert trained == measured
     chosen = 1 if framework == "tensorflow" else len(affinity())
@@ -75,6 +77,12 @@ def test_one_thread_is_one_thread(framework, tmp_path):
     arguments = train_arguments(framework, tmp_path / "run", "--threads", "1")
     found = threads_of(COMMAND.format(arguments=arguments, framework=framework))
     assert set(found.values()) == {1}
+
+
+def test_a_row_s_own_threads_are_not_chosen_anew():
+    pytest.importorskip("tensorflow")
+    probe = PROBE.format(framework="tensorflow", mode="function", threads=2, fixed=True)
+    assert threads_of(probe) == {"intra_op_threads": 2, "inter_op_threads": 1}
 
 
 def test_training_from_python_leaves_the_threads_of_the_process(tmp_path):
@@ -147,5 +155,5 @@ def test_minibatches_and_sampled_actions_count():
 
 def test_fewer_than_no_threads_are_refused(tmp_path):
     words = train_arguments("torch", tmp_path / "run", "--threads", "-1")
-    with pytest.raises(UsageError, match="threads is -1; it must be at least 0"):
+    with pytest.raises(UsageError, match="threads is -1; it must be at least 1, or 0"):
         command.run(command.parser().parse(words[1:]))

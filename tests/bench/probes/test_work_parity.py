@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from tiebreak.bench.suite.plan import Cell, Job
+from tiebreak.bench.suite.plan import Cell
 from tiebreak.bench.worker.work_checks import check_parity
 
 CELL = Cell("ppo", "torch", "eager", "gymnasium/CartPole-v1", "host", "update")
@@ -15,7 +15,7 @@ CELL = Cell("ppo", "torch", "eager", "gymnasium/CartPole-v1", "host", "update")
 
 def parity(settings, **cell):
     result = {"status": "ok", "flags": {}, "settings": settings}
-    check_parity(result, replace(CELL, **cell), Job((CELL,), threads=2, cpus=cpus()))
+    check_parity(result, replace(CELL, **cell), threads=2, cpus=cpus())
     return result["flags"].get("parity_mismatch", "")
 
 
@@ -50,5 +50,5 @@ def test_affinity_and_openmp_are_read_back(monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "4")
     assert parity({"precision": "float32"}) == "omp_num_threads 4"
     result = {"status": "ok", "flags": {}, "settings": {"omp": 1}}
-    check_parity(result, CELL, Job((CELL,), threads=4, cpus=(987,)))
+    check_parity(result, CELL, threads=4, cpus=(987,))
     assert "affinity" in result["flags"]["parity_mismatch"]

@@ -6,13 +6,14 @@ import dataclasses
 import typing
 from pathlib import Path
 
+import pytest
 from bench import fakes
 from bench.suite.test_suite import MINIMAL, load
 
 from tiebreak.bench.manager.manager import run_suite
 from tiebreak.bench.manager.store import read_records
 from tiebreak.bench.record_fields import CellFields
-from tiebreak.bench.suite.plan import Cell
+from tiebreak.bench.suite.plan import Cell, Job
 from tiebreak.core.process_env import affinity
 
 RACE = """
@@ -40,6 +41,14 @@ def test_a_row_without_them_is_what_it_was(tmp_path):
         assert cell.threads == 0
         assert "threads" not in cell.to_json()
         assert Cell.from_json(cell.to_json()) == cell
+
+
+@pytest.mark.parametrize("fixed", [True, False])
+def test_workers_are_told_of_a_row_s_own_threads_and_older_ones_of_nothing_new(fixed):
+    cell = Cell("dqn", "tensorflow", "xla", "gymnasium/CartPole-v1", "host", "train")
+    written = Job((cell,), threads=2, fixed_threads=fixed).to_json()
+    assert ("fixed_threads" in written) == fixed
+    assert Job.from_json(written).fixed_threads == fixed
 
 
 def test_the_schema_of_records_knows_every_field_of_a_cell():

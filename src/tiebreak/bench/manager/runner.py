@@ -137,6 +137,7 @@ class Runner:
             calls={cell_id: n for cell_id, n in zip(ids, calls, strict=True) if n},
             packages=required_packages(run.cells[0]),
             threads=run.cells[0].threads or len(self.cpus),
+            fixed_threads=bool(run.cells[0].threads),
             cpus=tuple(self.cpus),
             seed=seed,
             hash_seed=derive(seed, "hash", *ids),

@@ -26,6 +26,7 @@ class AgentSubject:
     def __init__(self, job: Job):
         self.cell = job.cells[0]
         self.seed, self.threads = job.seed, job.threads
+        self._fixed_threads = job.fixed_threads
 
     @functools.cached_property
     def config(self) -> Any:
@@ -35,7 +36,7 @@ class AgentSubject:
     def load(self) -> None:
         """Import all modules that will be used, and set the threads."""
         cell = self.cell
-        if not cell.threads and prefers_one_thread(cell.framework):
+        if not self._fixed_threads and prefers_one_thread(cell.framework):
             self.threads = threads_for(
                 cell.framework, cell.device, cell.engine.kind, self.config, cpus=self.threads
             )

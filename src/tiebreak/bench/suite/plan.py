@@ -216,7 +216,9 @@ class Job:
     packages: tuple[str, ...] = ()
     """Guarded packages that may be imported."""
     threads: int = 1
-    """Threads of the library, one for each CPU; frameworks/threads.py may choose fewer."""
+    """Threads of the library: one for each CPU, or as many as the row asks for."""
+    fixed_threads: bool = False
+    """The row asks for them; otherwise frameworks/threads.py may choose fewer."""
     cpus: tuple[int, ...] = ()
     """CPUs that the process may use."""
     seed: int = 0
@@ -232,9 +234,15 @@ class Job:
     """The worker ends when this process does."""
 
     def to_json(self) -> dict[str, Any]:
-        """Return every field, each cell with its id."""
+        """Return every field, each cell with its id.
+
+        `fixed_threads` only if it is set: workers of older versions do not know it.
+        """
         cells = [{**cell.to_json(), "id": cell.id} for cell in self.cells]
-        return {**asdict(self), "cells": cells}
+        values = {**asdict(self), "cells": cells}
+        return (
+            values if self.fixed_threads else {k: values[k] for k in values if k != "fixed_threads"}
+        )
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Job:

@@ -17,7 +17,6 @@ import sys
 import traceback
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -72,8 +71,7 @@ def main(arguments: list[str]) -> int:
             )
             result["phases_s"] = {**phases, **result["phases_s"]}
             if result["settings"]:
-                threads = getattr(subject, "threads", job.threads)
-                check_parity(result, cell, replace(job, threads=threads))
+                check_parity(result, cell, _threads(job, subject), job.cpus)
         except Dismissed:
             break
         except Exception as error:
@@ -95,6 +93,11 @@ def _prepare(job: Job) -> tuple[Subject, dict[str, float]]:
     subject.build()
     phases["build"] = timer.lap_s()
     return subject, phases
+
+
+def _threads(job: Job, subject: Subject) -> int:
+    """Return the number of threads that the library should have."""
+    return job.threads if job.fixed_threads else getattr(subject, "threads", job.threads)
 
 
 def _failure(error: Exception) -> Result:

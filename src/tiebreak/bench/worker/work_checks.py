@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from tiebreak.bench.probes.base import Probe
 from tiebreak.bench.record import Result
-from tiebreak.bench.suite.plan import Cell, Job
+from tiebreak.bench.suite.plan import Cell
 
 
 def checksum(weights: Mapping[str, np.ndarray]) -> str:
@@ -91,7 +91,7 @@ class Work:
                 invalidate(result, "work_mismatch", 0, reason)
 
 
-def check_parity(result: Result, cell: Cell, job: Job) -> None:
+def check_parity(result: Result, cell: Cell, threads: int, cpus: Sequence[int]) -> None:
     """Compare settings read back from the library with those that were set.
 
     A setting that cannot be read back is "unknown" and is not compared.
@@ -102,7 +102,7 @@ def check_parity(result: Result, cell: Cell, job: Job) -> None:
     if hasattr(os, "sched_getaffinity"):
         settings["affinity"] = sorted(os.sched_getaffinity(0))
 
-    expected = _expected_settings(cell, job)
+    expected = _expected_settings(cell, threads, cpus)
     actual = {name: settings.get(name, "unknown") for name in expected}
     wrong = {k: v for k, v in actual.items() if v not in (expected[k], "unknown")}
     if wrong:
@@ -112,15 +112,15 @@ def check_parity(result: Result, cell: Cell, job: Job) -> None:
         invalidate(result, "parity_mismatch", read_back, reason)
 
 
-def _expected_settings(cell: Cell, job: Job) -> dict[str, Any]:
+def _expected_settings(cell: Cell, threads: int, cpus: Sequence[int]) -> dict[str, Any]:
     thread_pools = ("threads", "intra_op_threads", "blas_threads", "xla_threads")
     expected: dict[str, Any] = {
-        **dict.fromkeys(thread_pools, job.threads),
+        **dict.fromkeys(thread_pools, threads),
         "interop_threads": 1,
         "inter_op_threads": 1,
         "precision": cell.precision,
-        "omp_num_threads": str(job.threads),
-        "affinity": sorted(job.cpus),
+        "omp_num_threads": str(threads),
+        "affinity": sorted(cpus),
     }
     if cell.precision != "tf32":  # bfloat16 holds for networks only: the rest is float32
         expected["matmul_keeps_2^-12"] = True
