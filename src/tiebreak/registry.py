@@ -8,11 +8,9 @@ and files together in both directions; docs/adding.md says how to add a row.
 from __future__ import annotations
 
 import importlib
-import importlib.util
 from collections.abc import Collection
 from contextlib import AbstractContextManager
 from dataclasses import replace
-from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -20,6 +18,7 @@ import numpy as np
 
 from tiebreak.core import cxx_compiler
 from tiebreak.core.errors import MissingDependency, UsageError, unknown
+from tiebreak.core.installation import how_to_install, missing_packages
 from tiebreak.core.types import Agent, EnvSpec
 
 
@@ -340,24 +339,11 @@ def algorithms_with(fact: str) -> tuple[str, ...]:
     return tuple(name for name, row in ALGORITHMS.items() if getattr(row, fact))
 
 
-def missing_packages(packages: tuple[str, ...]) -> list[str]:
-    """Return those of `packages` that are not installed; nothing is imported."""
-    return [name for name in packages if importlib.util.find_spec(name) is None]
-
-
-def install_command(*extras: str) -> str:
-    """Return the command that installs extras, into this checkout if it is one."""
-    checkout = Path(__file__).parents[2]
-    editable = (checkout / "pyproject.toml").exists()
-    target = f"{checkout if editable else 'tiebreak'}[{','.join(extras)}]"
-    return f"pip install {'-e ' if editable else ''}'{target}'"
-
-
 def require_packages(subject: str, packages: tuple[str, ...], extra: str) -> None:
     """Raise MissingDependency, with the command that installs them, unless all are installed."""
     if missing := missing_packages(packages):
         raise MissingDependency(
-            f"{subject} needs {', '.join(missing)}, not installed here: {install_command(extra)}"
+            f"{subject} needs {', '.join(missing)}, not installed here: {how_to_install(extra)}"
         )
 
 

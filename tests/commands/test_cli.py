@@ -105,10 +105,10 @@ def test_a_missing_extra_names_the_command_that_helps(capsys, monkeypatch):
     monkeypatch.setattr(
         registry, "missing_packages", lambda names: [n for n in names if n in absent]
     )
-    wanted = f"needs flax, not installed here: {registry.install_command('jax')}"
+    wanted = f"needs flax, not installed here: {registry.how_to_install('jax')}"
     assert wanted in refused(capsys, *TRAIN)
     argv = ("train", "ppo", "--framework", "torch", "--task", "gymnasium/CartPole-v1")
-    assert registry.install_command("gymnasium") in refused(capsys, *argv)
+    assert registry.how_to_install("gymnasium") in refused(capsys, *argv)
 
 
 class Broken:

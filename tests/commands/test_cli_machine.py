@@ -53,7 +53,7 @@ def test_list_gives_the_command_for_what_is_missing(capsys, monkeypatch):
         registry, "missing_packages", lambda names: [n for n in names if n == "tensorflow"]
     )
     out = run(capsys, "list").out
-    assert out.count(registry.install_command("tensorflow")) == 1
+    assert out.count(registry.how_to_install("tensorflow")) == 1
     assert "[compile]" in out  # not taken for markup
 
 
@@ -168,7 +168,7 @@ def test_doctor_shows_what_is_there_and_names_what_does_not_start(capsys, monkey
     monkeypatch.setattr(doctor.contention, "CONTENDED", {"steal": 2.0, "others": 2.0})
     captured = run(capsys, "doctor", "--json", status=1)
     found = json.loads(captured.out)
-    assert found["frameworks"]["torch"]["install"] == registry.install_command("torch")
+    assert found["frameworks"]["torch"]["install"] == registry.how_to_install("torch")
     assert found["frameworks"]["equinox"]["devices"] == ["cpu"]
     assert found["findings"] == []
     assert captured.err.strip().endswith("does not start: nnx: ImportError: no jaxlib [cuda]")

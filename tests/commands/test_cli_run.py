@@ -108,7 +108,7 @@ def test_a_dry_run_says_what_is_not_installed_and_counts_it_out(capsys, monkeypa
         registry, "missing_packages", lambda names: [n for n in names if n == "flax"]
     )
     out = run(capsys, mine, "--dry-run").out
-    assert out.count(f"flax not installed: {registry.install_command('jax', 'gymnax')}") == 2
+    assert out.count(f"flax not installed: {registry.how_to_install('jax', 'gymnax')}") == 2
     assert "runs    4 " in whole
     assert "runs    2 " in out
 

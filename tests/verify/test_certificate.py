@@ -72,7 +72,7 @@ def test_frameworks_that_part_from_one_another_are_not_green(installed):
 def test_a_missing_framework_is_skipped_with_its_remedy_and_nothing_is_not_green(monkeypatch):
     monkeypatch.setattr(registry, "missing_packages", lambda packages: ["torch"])
     certificate = certify_module.certify(["ppo"], ["torch"])
-    assert registry.install_command("torch") in certificate["skipped"][0]["reason"]
+    assert registry.how_to_install("torch") in certificate["skipped"][0]["reason"]
     assert not certificate["green"]
     assert "pip install" in shown(certificate)
 

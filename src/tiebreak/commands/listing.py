@@ -110,7 +110,7 @@ def _installed(packages: tuple[str, ...], extra: str) -> dict[str, Any]:
         "installed": not missing,
         "versions": versions(packages),
         "missing": missing,
-        "install": registry.install_command(extra) if missing else None,
+        "install": registry.how_to_install(extra) if missing else None,
     }
 
 

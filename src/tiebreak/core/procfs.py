@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 from pathlib import Path
 
 ROOT = Path("/")
@@ -51,11 +50,10 @@ MEMORY_FILES = (
 def available_bytes(root: Path = ROOT) -> float:
     """Return the memory that this process can still take without swapping, in bytes.
 
-    The machine's, or what is left of a container's limit if that is less; infinity where /proc does
-    not say.
+    The machine's, or what is left of a container's limit if that is less.
     """
     kib = value(root / "proc/meminfo", "MemAvailable:")
-    free = math.inf if kib is None else 1024.0 * kib
+    free = _available_without_proc() if kib is None else 1024.0 * kib
     for folder in cgroup("memory", root):
         for limit, usage, reclaimable in MEMORY_FILES:
             most, used = read(folder / limit), read(folder / usage)
@@ -63,3 +61,9 @@ def available_bytes(root: Path = ROOT) -> float:
                 given_back = value(folder / "memory.stat", reclaimable) or 0
                 free = min(free, max(0.0, float(int(most) - int(used) + given_back)))
     return free
+
+
+def _available_without_proc() -> float:
+    import psutil  # only where there is no /proc: `tiebreak list` need not wait for it
+
+    return float(psutil.virtual_memory().available)

@@ -99,7 +99,7 @@ def test_a_missing_package_is_said_without_a_visit_and_made_up_for_later(race, m
         folder = race()
     records = measured(folder)
     assert {r["status"] for r in records} == {"missing"}
-    wanted = f"flax not installed: {registry.install_command('jax', 'gymnasium')}"
+    wanted = f"flax not installed: {registry.how_to_install('jax', 'gymnasium')}"
     assert {r["error"] for r in records} == {wanted}
     race(resume=True)
     assert {r["status"] for r in measured(folder)} == {"missing", "ok", "crash"}

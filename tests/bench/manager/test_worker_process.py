@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -208,6 +209,18 @@ def test_children_of_ours_are_let_be():
             own.kill()
             own.wait()
     assert reaper._subreaper() == 0
+
+
+def test_an_end_is_seen_where_the_system_cannot_wait_for_it_in_passing(monkeypatch):
+    """macOS has os.waitid since Python 3.13."""
+    monkeypatch.delattr(os, "waitid")
+    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    assert not reaper.has_ended(process)
+    process.kill()
+    while not reaper.has_ended(process):
+        time.sleep(0.01)
+    assert process.wait() == -signal.SIGKILL  # its status was left to be read
+    assert reaper.has_ended(process)
 
 
 def test_a_worker_that_will_not_end_after_its_results_is_ended(visit, monkeypatch):

@@ -13,7 +13,7 @@ def why_unavailable(cell: Cell) -> str:
         if missing := environment.missing_packages(cell.python, required_packages(cell)):
             return f"{', '.join(missing)} not installed for {cell.python}"
     elif missing := registry.missing_packages(required_packages(cell)):
-        install = registry.install_command(*required_extras(cell))
+        install = registry.how_to_install(*required_extras(cell))
         return f"{', '.join(missing)} not installed: {install}"
     if reason := nvidia_smi.why_unavailable(cell.device):
         return reason

@@ -13,6 +13,8 @@ import os
 import resource
 from pathlib import Path
 
+import psutil
+
 from tiebreak.bench.clock import Timer
 from tiebreak.bench.machine import nvidia_smi
 from tiebreak.core.process_env import affinity
@@ -163,10 +165,12 @@ def _own_s() -> float:
 
 
 def _cpu_s(pid: int | None) -> float:
-    """Return CPU seconds of a running process; 0 where /proc does not show them."""
-    # PID (NAME) STATE …, where a name may hold spaces and brackets; 12th and 13th: user and system
-    fields = read(ROOT / f"proc/{pid}/stat").rpartition(")")[2].split()
-    return sum(map(int, fields[11:13])) / os.sysconf("SC_CLK_TCK")
+    """Return CPU seconds of a running process; 0 if it has ended."""
+    try:
+        times = psutil.Process(pid).cpu_times()
+    except psutil.Error:
+        return 0.0
+    return times.user + times.system
 
 
 def _uses_gpu() -> bool:

@@ -14,8 +14,9 @@ import signal
 import subprocess
 import sys
 from collections.abc import Collection, Iterator
-from pathlib import Path
 from typing import NamedTuple
+
+import psutil
 
 from tiebreak.bench.clock import Timer, nap
 
@@ -27,10 +28,11 @@ SET_SUBREAPER, GET_SUBREAPER = 36, 37
 
 
 class Child(NamedTuple):
-    """A child of this process, from /proc/PID/stat."""
+    """A child of this process."""
 
     pid: int
     state: str
+    """As psutil names it: `running`, `sleeping`, `zombie`, …"""
     session: int
 
 
@@ -73,18 +75,20 @@ class Orphans:
 
 
 def children() -> Iterator[Child]:
-    """Yield the children of this process; none where there is no /proc."""
-    for entry in Path("/proc").glob("[0-9]*/stat") if LINUX else ():
-        with contextlib.suppress(OSError):  # gone meanwhile
-            # PID (NAME) STATE PARENT GROUP SESSION …; a name may hold spaces and brackets
-            fields = entry.read_text(errors="replace").rpartition(")")[2].split()
-            if int(fields[1]) == os.getpid():
-                yield Child(int(entry.parent.name), fields[0], int(fields[3]))
+    """Yield the children of this process."""
+    for child in psutil.Process().children():
+        with contextlib.suppress(psutil.Error, ProcessLookupError):  # gone meanwhile
+            yield Child(child.pid, child.status(), os.getsid(child.pid))
 
 
 def has_ended(process: subprocess.Popen[bytes]) -> bool:
     """Return True if a process has ended. Its pid is not released yet, as its group has it."""
-    return os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+    if hasattr(os, "waitid"):  # macOS has it since Python 3.13
+        return os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+    try:
+        return psutil.Process(process.pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
 
 
 def end_group(process: subprocess.Popen[bytes], grace_s: float) -> None:

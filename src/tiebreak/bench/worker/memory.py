@@ -15,10 +15,10 @@ import re
 import resource
 import sys
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 
 GROWING, COMPILING = 4096, 16384
 """Bytes per call above which growth is flagged. The second is for calls that compile, after which
@@ -75,11 +75,7 @@ def _python_bytes() -> int:
 
 
 def _resident_bytes() -> int:
-    try:
-        pages = Path("/proc/self/statm").read_text(encoding="utf-8").split()[1]
-        return int(pages) * os.sysconf("SC_PAGE_SIZE")
-    except OSError:
-        return peak_bytes()
+    return psutil.Process().memory_info().rss
 
 
 def peak_bytes() -> int:
