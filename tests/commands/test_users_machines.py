@@ -64,15 +64,14 @@ def test_a_policy_s_module_is_imported_only_if_the_user_says_so(loud, capsys):
     assert f"names an environment in the module '{MODULE}', whose code would run" in error
     assert f"--task gymnasium/{MODULE}:Loud-v0" in error
     assert MODULE not in sys.modules
-    assert (
-        cli.main(["evaluate", "run", "--episodes", "1", "--task", f"gymnasium/{MODULE}:Loud-v0"])
-        == 0
-    )
+    named = ["--task", f"gymnasium/{MODULE}:Loud-v0"]
+    assert cli.main(["evaluate", "run", "--mode", "eager", "--episodes", "1", *named]) == 0
 
 
 def test_an_environment_that_prints_does_not_break_json(loud, capsys):
     capsys.readouterr()
-    assert cli.main(["evaluate", "run", "--episodes", "1", "--allow-import", "--json"]) == 0
+    evaluated = ["evaluate", "run", "--mode", "eager", "--episodes", "1"]
+    assert cli.main([*evaluated, "--allow-import", "--json"]) == 0
     out, err = capsys.readouterr()
     assert json.loads(out)["returns"] == [5.0]
     assert "step" in err
