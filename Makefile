@@ -15,7 +15,7 @@ HEADERS := import sysconfig, os; h = sysconfig.get_paths()["include"]; exit(not 
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help bench gpu-bench gpu-suites test test-all tables lint format verify compiler clean-venv
+.PHONY: help bench gpu-bench gpu-suites test test-all tables lint format verify release compiler clean-venv
 
 help:  ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' $(MAKEFILE_LIST) | expand -t 20
@@ -47,6 +47,15 @@ tables: $(VENV)/.tiebreak-dev  ## make the tables of README.md and results/ anew
 
 verify: $(VENV)/.tiebreak-all compiler  ## install, prove that the frameworks compute the same numbers
 	@$(VENV)/bin/tiebreak verify
+
+# Nothing is uploaded. The check installs the wheel alone into an environment of its own, outside the checkout.
+release: $(VENV)/.tiebreak-dev  ## build wheel and source archive into dist/, and check them; nothing is uploaded
+	@$(PY) -m pip install --quiet --disable-pip-version-check -e '.[release]' -c constraints.txt
+	@rm -rf dist && $(PY) -m build --outdir dist && $(PY) -m twine check --strict dist/*
+	@folder=$$(mktemp -d) && wheel=$$(ls "$$PWD"/dist/*.whl) && $(PY) -m venv "$$folder/venv" && \
+	  "$$folder/venv/bin/python" -m pip install --quiet --disable-pip-version-check "$$wheel" && \
+	  cd "$$folder" && venv/bin/tiebreak list && venv/bin/tiebreak run quick --dry-run && rm -rf "$$folder"
+	@ls -l dist
 
 lint: $(VENV)/.tiebreak-dev  ## check style and types; changes nothing
 	@$(PY) -m ruff check && $(PY) -m ruff format --check && $(PY) -m pyright
