@@ -88,4 +88,4 @@ def mounted(root: Path) -> Iterator[None]:
         yield
     finally:
         for folder in reversed(folders):
-            subprocess.run(["umount", "--recursive", "--lazy", str(root / folder[1:])])
+            subprocess.run(["umount", "-R", "-l", str(root / folder[1:])], check=True)
