@@ -10,7 +10,7 @@ from tiebreak.verify.case import cast, fixed, perturbed_weights
 
 PAIRS = [
     ("torch", "eager"),
-    ("linen", "jit"),
+    pytest.param("linen", "jit", marks=pytest.mark.slow(share=0.3)),
     pytest.param("nnx", "split", marks=pytest.mark.slow(share=0.3)),
     pytest.param("equinox", "flat", marks=pytest.mark.slow),
     ("tensorflow", "eager"),
