@@ -12,6 +12,7 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "Agent": "tiebreak.core.types",
     "EnvSpec": "tiebreak.core.types",
+    "Tracker": "tiebreak.training.trackers",
     "UsageError": "tiebreak.core.errors",
     "evaluate": "tiebreak.training.evaluate",
     "load_policy": "tiebreak.training.policy",

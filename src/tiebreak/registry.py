@@ -178,6 +178,8 @@ class Algorithm(NamedTuple):
     """Its networks can compute in bfloat16; weights and losses stay float32."""
     privileged: bool = False
     """It sees the privileged part of observations, too (envs/policy_observation.py)."""
+    schedules: tuple[tuple[str, str], ...] = ()
+    """Settings that spread something over total_steps, unless they are off, and what that is."""
     certificate_s: float = 20.0
     """Estimated seconds of a short certificate of one framework, on two cores."""
 
@@ -187,12 +189,14 @@ ALGORITHMS = {
         package="tiebreak.algorithms.ppo",
         cases="tiebreak.verify.ppo_cases",
         stochastic=True,
+        schedules=(("anneal_lr", "the learning rate"),),
         certificate_s=12.0,
     ),
     "dqn": Algorithm(
         package="tiebreak.algorithms.dqn",
         cases="tiebreak.verify.dqn_cases",
         off_policy=True,
+        schedules=(("exploration_fraction", "the share of random actions"),),
         certificate_s=5.0,
     ),
     "td3": Algorithm(

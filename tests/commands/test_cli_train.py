@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from types import SimpleNamespace
 
 import gymnasium
 import numpy as np
@@ -18,6 +19,7 @@ from training.fakes import CONFIG, SPEC
 from tiebreak import cli, registry
 from tiebreak.algorithms.ppo.data import initial_weights
 from tiebreak.core.errors import UsageError
+from tiebreak.loops.evaluate import GreedyEpisodes
 from tiebreak.training import evaluate as evaluating
 from tiebreak.training import policy_files
 from tiebreak.training.display import Display
@@ -146,7 +148,7 @@ def asked(monkeypatch):
 
     def evaluate_policy(*, state, task, episodes, seed, **_):
         seen.update(task=str(task), episodes=episodes, seed=seed, arrays=sorted(state))
-        return [float(i) for i in range(episodes)]
+        return GreedyEpisodes([float(i) for i in range(episodes)], cut=0, limit=10)
 
     monkeypatch.setattr(registry, "make_runtime", Runtime)
     monkeypatch.setattr(registry, "make_raw_agent", lambda *_: Raw)
@@ -221,3 +223,23 @@ def test_the_display_is_a_line_now_and_then_elsewhere(monkeypatch):
     silent = Screen(terminal=True)
     Display("training", 1000, shown=False, file=silent).log_metrics(500, LINE)
     assert silent.text == ""
+
+
+def test_the_display_is_one_line_that_is_overwritten_in_a_notebook(monkeypatch):
+    shell = SimpleNamespace(kernel=object())
+    monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: shell))
+    screen = Screen(terminal=False)
+    display = Display("training", 1000, file=screen)
+    display.log_metrics(500, LINE)
+    display.log_evaluation(500, {"return_mean": 7.0})
+    display.log_metrics(510, {**LINE, "steps_per_s": 9.0})
+    display.log_note("going well")
+    display.log_status("evaluating")
+    display.close()
+    first, *others = screen.text.split("\r")[1:]
+    assert first == "training: 500 of 1,000 steps · return 9.5 · 12,345 steps/s"
+    assert others[0].startswith(
+        "training: 510 of 1,000 steps · return 9.5 · greedy 7.0 · 9 steps/s"
+    )
+    assert others[0].endswith("\ntraining: going well\n")
+    assert others[1] == "training: evaluating · greedy 7.0\n"

@@ -116,12 +116,24 @@ def test_versions_agree():
     assert f"## {__version__}" in (tree.ROOT / "CHANGELOG.md").read_text()
 
 
-def test_the_example_runs():
+def test_the_example_of_agents_runs():
     pytest.importorskip("torch")
     pytest.importorskip("jax")
-    (example,) = blocks("python", "README.md")
+    _, example = blocks("python", "README.md")
     result = tree.run_python(example)
     assert result.returncode == 0, result.stderr
     numbers = [float(line) for line in result.stdout.split()]
     assert len(numbers) == 2, result.stdout
     assert numbers[0] == pytest.approx(numbers[1], rel=1e-4), result.stdout
+
+
+@pytest.mark.slow(share=0.5)
+def test_the_example_of_training_runs(tmp_path):
+    pytest.importorskip("torch")
+    example, _ = blocks("python", "README.md")
+    assert example.count("\n") <= 10
+    start = f"import os, sys; sys.path.insert(0, os.getcwd()); os.chdir({str(tmp_path)!r})\n"
+    result = tree.run_python(start + example)
+    assert result.returncode == 0, result.stderr
+    assert "[5120" in result.stdout
+    assert (tmp_path / "cartpole.safetensors").is_file()

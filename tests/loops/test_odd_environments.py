@@ -73,6 +73,16 @@ def test_a_number_that_is_none_in_evaluation_leaves_a_result(tmp_path):
 
 def test_an_evaluation_that_never_ends_is_cut_and_says_so(tmp_path, monkeypatch):
     monkeypatch.setattr(evaluate, "LONGEST_EPISODE", 50)
-    with pytest.warns(UserWarning, match="2 of 2 evaluation episodes were cut after 50 steps"):
-        result = trained(tmp_path, "Endless", length=10**9, episodes=2)
-    assert result.returns == [50.0, 50.0]
+    result = trained(tmp_path, "Endless", length=10**9, episodes=2)
+    assert (result.returns, result.cut) == ([50.0, 50.0], 2)
+    assert '"cut": 2' in (tmp_path / "run" / "result.json").read_text()
+    assert tiebreak.evaluate(tmp_path / "run", mode="eager", episodes=3).cut == 3
+    shorter = tiebreak.evaluate(tmp_path / "run", mode="eager", episodes=2, max_steps=20)
+    assert (shorter.returns, shorter.cut, shorter.max_steps) == ([20.0, 20.0], 2, 20)
+
+
+def test_the_limit_is_the_task_s_or_the_user_s_whichever_is_less():
+    for own, given, limit in ((0, None, 10_000), (500, None, 500), (0, 70, 70), (500, 70, 70)):
+        assert evaluate.episode_limit(own, given) == limit
+    assert evaluate.episode_limit(20_000, None) == 20_000
+    assert evaluate.episode_limit(500, 700) == 500

@@ -24,5 +24,6 @@ def loop(monkeypatch, tmp_path):
     monkeypatch.setattr(registry, "missing_packages", lambda packages: [])
     monkeypatch.setattr(session, "make_loop", make_loop)
     monkeypatch.setattr(request, "make_spec", lambda task: SPEC)
-    monkeypatch.setattr(session, "evaluate", lambda *_, **__: SimpleNamespace(returns=[5.0] * 4))
+    found = SimpleNamespace(returns=[5.0] * 4, cut=0, max_steps=10)
+    monkeypatch.setattr(session, "evaluate", lambda *_, **__: found)
     return made

@@ -46,7 +46,9 @@ class FakeLoop:
         self.loss, self.exact, self.raw_agent = 0.5, True, None
         self.before_run: Callable[[int], None] = lambda number: None
         self.warmup_steps = 0
-        self.agent = SimpleNamespace(dump=lambda state: initial_weights(SPEC, self.config, 0))
+        self.agent = SimpleNamespace(
+            dump=lambda state: initial_weights(SPEC, self.config, 0), load=lambda weights: weights
+        )
 
     @property
     def is_warmup(self) -> bool:

@@ -55,12 +55,13 @@ def test_the_final_evaluation_is_of_the_stored_policy_with_the_run_s_seed(loop, 
 
     def evaluate(folder, **settings):
         asked.append((folder.name, settings))
-        return SimpleNamespace(returns=[5.0] * settings["episodes"])
+        return SimpleNamespace(returns=[5.0] * settings["episodes"], cut=0, max_steps=10)
 
     monkeypatch.setattr(session, "evaluate", evaluate)
     assert train(seed=3, eval_episodes=6).returns == [5.0] * 6
     runtime = {"mode": "jit", "precision": "float32", "device": "cpu"}
-    assert asked == [("run", {"episodes": 6, "seed": 3, **runtime})]
+    of_run = {"task": Task.parse(ASKED[2]), "seed": 3}
+    assert asked == [("run", {"episodes": 6, "max_steps": None, **of_run, **runtime})]
 
 
 def test_the_stored_command_repeats_the_run(loop, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from typing import TYPE_CHECKING
 
 from tiebreak import registry
@@ -31,6 +32,12 @@ def parser() -> Parser:
     out.add_argument("--mode", help="how the framework executes; see `tiebreak list`")
     out.add_argument("--episodes", type=int, default=16, metavar="N")
     out.add_argument("--seed", type=int, help="of the environments; else the training's")
+    out.add_argument(
+        "--eval-max-steps",
+        type=int,
+        metavar="N",
+        help="cut episodes after N steps (default: the task's own limit, else 10000)",
+    )
     out.add_argument("--task", help="another task with the same shapes; else the training's")
     out.add_argument("--device", default="cpu")
     out.add_argument(
@@ -56,8 +63,14 @@ def run(args: argparse.Namespace) -> int:
             seed=args.seed,
             task=args.task,
             device=args.device,
+            max_steps=args.eval_max_steps,
             allow_import=args.allow_import,
         )
+    if result.cut:
+        from tiebreak.loops.evaluate import describe_cut
+
+        line = describe_cut(result.cut, len(result.returns), result.max_steps)
+        print(f"tiebreak: {line}", file=sys.stderr)
     if args.json:
         print_json(result._asdict())
         return 0

@@ -12,7 +12,7 @@ from tiebreak.core.config import parse_assignments, parse_sweeps
 
 if TYPE_CHECKING:
     from tiebreak.training.request import TrainingRequest
-    from tiebreak.training.session import TrainResult
+    from tiebreak.training.result import TrainResult
 
 
 def parser() -> Parser:
@@ -36,7 +36,6 @@ def parser() -> Parser:
     out.add_argument("--mode", help="how the framework executes; see `tiebreak list`")
     out.add_argument("--loop", help="host, or fused (JAX frameworks on device engines)")
     _add_seeds(out)
-    out.add_argument("--out", metavar="DIR", help="a new or empty folder; else one under runs/")
     out.add_argument(
         "--set",
         action="append",
@@ -52,7 +51,8 @@ def parser() -> Parser:
         help="take settings from a TOML or JSON file, or from a run's config.json; --set goes over "
         "them",
     )
-    _add_intervals(out)
+    _add_evaluations(out)
+    _add_checkpoints(out)
     _add_device(out)
     return out
 
@@ -95,12 +95,36 @@ def _add_device(out: Parser) -> None:
     )
 
 
-def _add_intervals(out: Parser) -> None:
-    """Add the options of evaluations and checkpoints."""
+def _add_evaluations(out: Parser) -> None:
+    """Add the options of evaluations."""
     out.add_argument("--eval-episodes", type=int, default=16, metavar="N", help="0: no evaluation")
     out.add_argument(
         "--eval-every", type=int, default=0, metavar="STEPS", help="evaluate during training, too"
     )
+    out.add_argument(
+        "--eval-max-steps",
+        type=int,
+        metavar="N",
+        help="cut episodes of evaluations after N steps (default: the task's own limit, else "
+        "10000)",
+    )
+    out.add_argument(
+        "--keep-best",
+        action="store_true",
+        help="keep the policy of the best evaluation, too: policy-best.safetensors (needs "
+        "--eval-every)",
+    )
+    out.add_argument(
+        "--stop-at",
+        type=float,
+        metavar="RETURN",
+        help="end as soon as an evaluation's mean return reaches RETURN (needs --eval-every)",
+    )
+
+
+def _add_checkpoints(out: Parser) -> None:
+    """Add the options of what a training leaves, goes on with, or begins with."""
+    out.add_argument("--out", metavar="DIR", help="a new or empty folder; else one under runs/")
     out.add_argument(
         "--checkpoint-every",
         type=int,
@@ -110,7 +134,13 @@ def _add_intervals(out: Parser) -> None:
     out.add_argument(
         "--resume",
         action="store_true",
-        help="continue the run in --out DIR, with the same settings",
+        help="continue the run in --out DIR, with the same settings or a larger total_steps",
+    )
+    out.add_argument(
+        "--init-from",
+        metavar="RUN",
+        help="begin with the weights of a run's policy, of any framework; settings are free, but "
+        "for the networks' shapes",
     )
 
 
@@ -151,9 +181,17 @@ def _request(args: argparse.Namespace) -> TrainingRequest:
         precision=args.precision,
         device=args.device,
         threads=args.threads,
-        intervals=Intervals(args.eval_episodes, args.eval_every, args.checkpoint_every),
+        intervals=Intervals(
+            eval_episodes=args.eval_episodes,
+            eval_every=args.eval_every,
+            checkpoint_every=args.checkpoint_every,
+            eval_max_steps=args.eval_max_steps,
+            keep_best=args.keep_best,
+            stop_at=args.stop_at,
+        ),
         out=args.out,
         resume=args.resume,
+        init_from=args.init_from,
     )
 
 
@@ -173,6 +211,10 @@ def _print_result(result: TrainResult) -> None:
         mean = sum(result.returns) / len(result.returns)
         spread = f"{min(result.returns):.1f} to {max(result.returns):.1f}"
         print(f"greedy return {mean:.1f} over {len(result.returns)} episodes ({spread})")
+    if result.best is not None:
+        path = result.out / result.best["policy"]
+        at = f"{result.best['return_mean']:.1f} at {result.best['steps']:,} steps"
+        print(f"best greedy return {at}: {path}")
     print(f"policy and log: {result.out}   (tiebreak evaluate {quoted(result.out)})")
 
 

@@ -96,6 +96,8 @@ def make_env(task: str | Task, num_envs: int = 1, seed: int = 0, processes: int 
         raise UsageError(f"num_envs is {num_envs}; it must be at least 1")
     row = task.row
     registry.require_packages(f"engine {task.engine!r}", row.packages, row.extra)
+    if task.is_function:
+        return _make_by_function(task, num_envs, seed, processes)
     if row.kind == "device":
         require_devices()
     if processes == 1:
@@ -105,6 +107,23 @@ def make_env(task: str | Task, num_envs: int = 1, seed: int = 0, processes: int 
     from tiebreak.envs.subprocess_env import ProcessesEnv
 
     return ProcessesEnv(row.module, task.engine_name, num_envs, seed, processes)
+
+
+def _make_by_function(task: Task, num_envs: int, seed: int, processes: int) -> Any:
+    if task.factory is None:
+        raise UsageError(
+            f"task {str(task)!r} is a function of the Python program that trained on it: there, "
+            "give it to tiebreak.train or tiebreak.evaluate as env=…; elsewhere register it with "
+            "Gymnasium, and name it --task gymnasium/module:EnvId-v0"
+        )
+    if processes > 1:
+        raise UsageError(
+            f"env_processes is {processes}: environments of a function are stepped in its own "
+            "process; register it with Gymnasium, and name it task='gymnasium/module:EnvId-v0'"
+        )
+    return registry.load(task.row.module).make_by_function(
+        task.factory, task.engine_name, num_envs, seed
+    )
 
 
 def make_spec(task: str | Task) -> EnvSpec:

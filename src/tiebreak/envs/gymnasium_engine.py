@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import warnings
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
@@ -117,6 +118,35 @@ def make(name: str, num_envs: int, seed: int, first: int = 0) -> GymnasiumEnv:
         while len(envs) < num_envs:
             envs.append(_construct(name, row))
     return GymnasiumEnv(envs, spec, seed, first, from_module)
+
+
+def make_by_function(
+    function: Callable[[], Any], name: str, num_envs: int, seed: int
+) -> GymnasiumEnv:
+    """Make `num_envs` environments by a user's function, which the task `name` stands for.
+
+    Raises UsageError for what is no Gymnasium environment, or the same one twice, and for spaces
+    that are not supported; and whatever the function raises.
+    """
+    envs: list[gymnasium.Env] = []
+    with _closed_after_an_error(envs):
+        while len(envs) < num_envs:
+            env = function()
+            if not isinstance(env, gymnasium.Env):
+                raise UsageError(f"{name} returned {quoted(env)}: a gymnasium.Env is needed")
+            if env in _made:
+                raise UsageError(
+                    f"{name} returned an environment that it had returned before: a new one is "
+                    "needed at each call, e.g. env=lambda: MyEnv()"
+                )
+            _made.add(env)
+            envs.append(env)
+        spec = _env_spec(name, envs[0])
+    return GymnasiumEnv(envs, spec, seed)
+
+
+_made: weakref.WeakSet[gymnasium.Env] = weakref.WeakSet()
+"""Environments that users' functions have made."""
 
 
 @contextlib.contextmanager
@@ -234,10 +264,11 @@ def _env_spec(name: str, env: gymnasium.Env) -> EnvSpec:
 
 
 def _unsupported(name: str, space: str, wrapper: str) -> UsageError:
-    return UsageError(
-        f"task 'gymnasium/{name}' has {space}; supported: {SUPPORTED}. Register an id of your own "
-        f"that wraps it (gymnasium.wrappers.{wrapper}) and name it as module:EnvId-v0"
-    )
+    advice = f"Register an id of your own that wraps it (gymnasium.wrappers.{wrapper}) and name it "
+    advice += "as module:EnvId-v0"
+    if name.endswith("()"):
+        advice = f"Return it wrapped (gymnasium.wrappers.{wrapper})"
+    return UsageError(f"task 'gymnasium/{name}' has {space}; supported: {SUPPORTED}. {advice}")
 
 
 def _quiet(entry_point: str) -> AbstractContextManager[None]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
 
 from tiebreak import registry
 from tiebreak.core.errors import UsageError, unknown
@@ -19,6 +21,8 @@ class Task:
     """Name within the engine, without the physics, e.g. `HalfCheetah-v4`."""
     physics: str = ""
     """Physics backend, e.g. `warp`, or another variant of the task; empty: the engine's default."""
+    factory: Callable[[], Any] | None = field(default=None, compare=False, repr=False)
+    """A user's function that makes one Gymnasium environment; known in this process alone."""
 
     @classmethod
     def parse(cls, task: str | Task) -> Task:
@@ -41,6 +45,39 @@ class Task:
         if not physics:  # `name@` stays as it is, for the engine to refuse
             name = rest
         return cls(engine, name, physics)
+
+    @classmethod
+    def choose(cls, task: str | Task | None, env: str | Callable[[], Any] | None) -> Task:
+        """Return the task that a user of Python names, in one of two ways.
+
+        Args:
+            task: `engine/name`, or None.
+            env: An id of Gymnasium, or a function without arguments that makes an environment; or
+                None.
+
+        Raises UsageError unless exactly one of them is given, and for anything else.
+        """
+        if (task is None) == (env is None):
+            raise UsageError(
+                "give either task='engine/name' or env=…, an id of Gymnasium or a function that "
+                "makes an environment"
+            )
+        if task is not None:
+            return cls.parse(task)
+        if isinstance(env, str):
+            return cls("gymnasium", env)
+        if not callable(env):
+            raise UsageError(
+                f"env is {quoted(env)}: a function that makes an environment is needed, for "
+                "training and evaluation need several, e.g. env=lambda: MyEnv()"
+            )
+        name = getattr(env, "__name__", "")
+        return cls("gymnasium", f"{name if name.isidentifier() else 'env'}()", factory=env)
+
+    @property
+    def is_function(self) -> bool:
+        """Return whether the environment is made by a function of some Python program."""
+        return self.name.endswith("()")
 
     @property
     def engine_name(self) -> str:

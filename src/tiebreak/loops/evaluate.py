@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import warnings
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -22,18 +21,38 @@ CHUNK_STEPS = 128
 
 
 LONGEST_EPISODE = 10_000
-"""Steps after which an episode of an evaluation is cut where the environment has no time limit of
-its own: a greedy policy may never reach an end."""
+"""Steps after which an episode of an evaluation is cut where neither the task nor the user has a
+limit: a greedy policy may never reach an end."""
 
 
-def warn_of_cut(cut: int, episodes: int) -> None:
-    """Warn that some episodes of an evaluation were cut."""
-    if cut:
-        warnings.warn(
-            f"{cut} of {episodes} evaluation episodes were cut after {LONGEST_EPISODE} steps, and "
-            "their returns: give the environment a time limit (max_episode_steps=…)",
-            stacklevel=3,
-        )
+def episode_limit(time_limit: int, max_steps: int | None) -> int:
+    """Return the steps after which an episode of an evaluation is cut.
+
+    Args:
+        time_limit: The environment's own; 0: none, or one that is unknown.
+        max_steps: The user's; None: none.
+    """
+    limits = [limit for limit in (time_limit, max_steps) if limit]
+    return min(limits, default=LONGEST_EPISODE)
+
+
+def describe_cut(cut: int, episodes: int, limit: int) -> str:
+    """Return a line about episodes of an evaluation that were cut after `limit` steps."""
+    return (
+        f"{cut} of {episodes} evaluation episodes were cut after {limit:,} steps, and their "
+        "returns: give the environment a time limit (max_episode_steps=…), or change this one "
+        "(--eval-max-steps N)"
+    )
+
+
+class GreedyEpisodes(NamedTuple):
+    """Result of an evaluation."""
+
+    returns: list[float]
+    """Undiscounted return of each episode."""
+    cut: int
+    """Episodes that did not end within `limit` steps."""
+    limit: int
 
 
 class Evaluator:
@@ -52,8 +71,12 @@ class Evaluator:
         episodes: int,
         seed: int,
         processes: int = 1,
+        max_steps: int | None = None,
     ):
-        """Build one environment per episode, on up to `processes` processes."""
+        """Build one environment per episode, on up to `processes` processes.
+
+        Episodes are cut after `max_steps`, or after the task's own limit if that is shorter.
+        """
         env_seed = derive(seed, "evaluation")
         processes = min(processes, episodes)
         env: Any = make_env_for(algorithm, task, episodes, env_seed, processes)
@@ -66,6 +89,10 @@ class Evaluator:
         self._agent = runtime.agent(raw_agent)
         noise_shape = registry.data_module(algorithm).act_noise(env.spec, episodes).shape
         self._zero_noise = runtime.asarray(np.zeros(noise_shape, np.float32))
+        self.limit = episode_limit(env.time_limit, max_steps)
+        """Steps after which episodes are cut."""
+        self.cut = 0
+        """Episodes of the last evaluation that were cut."""
 
     def returns(self, state: State) -> list[float]:
         """Return the undiscounted return of one episode in each environment, from its start."""
@@ -74,7 +101,7 @@ class Evaluator:
         on_device = not isinstance(obs, np.ndarray)
         returns = np.zeros(env.num_envs)
         running = np.ones(env.num_envs, bool)
-        for step in range(env.time_limit or LONGEST_EPISODE):
+        for step in range(self.limit):
             if not running.any():
                 break
             act = self._agent.act(state, obs, self._zero_noise)
@@ -92,7 +119,7 @@ class Evaluator:
                     f"evaluation episode {episode}: rewards must be finite numbers"
                 )
             running &= ~(terminated | truncated)
-        warn_of_cut(int(running.sum()), env.num_envs)
+        self.cut = int(running.sum())
         return returns.tolist()
 
     def close(self) -> None:
@@ -110,8 +137,9 @@ def evaluate_policy(
     episodes: int,
     seed: int,
     processes: int = 1,
-) -> list[float]:
-    """Return the undiscounted returns of `episodes` greedy episodes, one environment each."""
+    max_steps: int | None = None,
+) -> GreedyEpisodes:
+    """Run `episodes` greedy episodes, each in an environment of its own."""
     evaluator = Evaluator(
         algorithm=algorithm,
         runtime=runtime,
@@ -120,6 +148,7 @@ def evaluate_policy(
         episodes=episodes,
         seed=seed,
         processes=processes,
+        max_steps=max_steps,
     )
     with contextlib.closing(evaluator):
-        return evaluator.returns(state)
+        return GreedyEpisodes(evaluator.returns(state), evaluator.cut, evaluator.limit)

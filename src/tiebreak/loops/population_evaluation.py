@@ -14,7 +14,7 @@ from tiebreak.envs.base import DeviceEnv
 from tiebreak.envs.jax_state import chunk_key, env_keys
 from tiebreak.envs.policy_observation import make_env_for
 from tiebreak.envs.task import Task
-from tiebreak.loops.evaluate import CHUNK_STEPS, LONGEST_EPISODE, warn_of_cut
+from tiebreak.loops.evaluate import CHUNK_STEPS, episode_limit
 from tiebreak.loops.fused_population import Population
 from tiebreak.loops.population_vmap import shardings, stack_trees, vmap_agents
 
@@ -22,7 +22,14 @@ from tiebreak.loops.population_vmap import shardings, stack_trees, vmap_agents
 class PopulationEvaluator:
     """Evaluates every agent in the environments that its own single run is evaluated in."""
 
-    def __init__(self, algorithm: str, population: Population, task: str | Task, episodes: int):
+    def __init__(
+        self,
+        algorithm: str,
+        population: Population,
+        task: str | Task,
+        episodes: int,
+        max_steps: int | None = None,
+    ):
         loop = population.loop
         env = make_env_for(algorithm, task, episodes)
         noise_shape = registry.data_module(algorithm).act_noise(env.spec, episodes).shape
@@ -30,43 +37,55 @@ class PopulationEvaluator:
         per_agent, _ = shardings(population.mesh, loop.runtime.native_device)
         self._keys = jax.device_put(stack_trees(keys), per_agent)
 
-        program = _make_evaluation(loop.raw_agent, env, noise_shape)
+        self.limit = episode_limit(0, max_steps)
+        """Steps after which episodes are cut."""
+        self.cut = 0
+        """Episodes of the last evaluation, of all agents, that were cut."""
+        program = _make_evaluation(loop.raw_agent, env, noise_shape, self.limit)
         of_all = vmap_agents(program, (0, 0), (0, 0), population.mesh)
         self._evaluate = loop.runtime.transform(of_all, keep=True)
 
     def returns(self, state: State) -> list[list[float]]:
         """Return the undiscounted return of each agent in each environment, from its start."""
         returns, running = jax.device_get(self._evaluate(state, self._keys)[1])
-        warn_of_cut(int(running.sum()), running.size)
+        self.cut = int(running.sum())
         return returns.tolist()
 
     def close(self) -> None:
         """Do nothing: device environments hold nothing."""
 
 
-def _make_evaluation(raw_agent: Agent, env: DeviceEnv, noise_shape: tuple[int, ...]) -> Callable:
-    """Return a function of one agent: (state, keys) -> state, (returns [N], still running [N])."""
+def _make_evaluation(
+    raw_agent: Agent, env: DeviceEnv, noise_shape: tuple[int, ...], limit: int
+) -> Callable:
+    """Return a function of one agent: (state, keys) -> state, (returns [N], still running [N]).
+
+    Episodes are cut after `limit` steps.
+    """
 
     def evaluate(state: State, keys: tuple[Array, Array]) -> tuple[State, tuple[Array, Array]]:
         reset_key, steps_key = keys
         noise = jnp.zeros(noise_shape)
 
-        def step(carry, env_noise):
+        def step(carry, row):
             env_state, obs, total, running = carry
+            env_noise, number = row
             action = raw_agent.act(state, obs, noise).action
             env_state, out = env.step(env_state, action, env_noise)
-            total = total + jnp.where(running, out.reward, 0.0)
-            running = running & ~(out.terminated | out.truncated)
+            counts = running & (number < limit)
+            total = total + jnp.where(counts, out.reward, 0.0)
+            running = running & ~(counts & (out.terminated | out.truncated))
             return (env_state, out.obs, total, running), None
 
         def chunk(loop):
             index, carry = loop
             env_noise = env.draw(chunk_key(steps_key, index), CHUNK_STEPS)
-            return index + 1, jax.lax.scan(step, carry, env_noise)[0]
+            numbers = index * CHUNK_STEPS + jnp.arange(CHUNK_STEPS)
+            return index + 1, jax.lax.scan(step, carry, (env_noise, numbers))[0]
 
         start = *env.reset(reset_key), jnp.zeros(env.num_envs), jnp.ones(env.num_envs, bool)
         loop = jnp.zeros((), jnp.int32), start
-        most = -(-LONGEST_EPISODE // CHUNK_STEPS)
+        most = -(-limit // CHUNK_STEPS)
         unended = lambda x: x[1][3].any() & (x[0] < most)  # noqa: E731
         _, (_, _, total, running) = jax.lax.while_loop(unended, chunk, loop)
         return state, (total, running)

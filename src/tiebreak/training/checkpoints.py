@@ -12,9 +12,9 @@ import shlex
 import struct
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any, NotRequired, TypedDict
+from typing import Any, NamedTuple, NotRequired, TypedDict
 
 import numpy as np
 
@@ -26,18 +26,31 @@ from tiebreak.core.prefixes import Arrays
 from tiebreak.core.schema import check
 from tiebreak.core.text import one_line
 from tiebreak.envs.task import Task
+from tiebreak.training.run_logs import RESULT, read_object
 
 FOLDER, SCHEMA, KEPT = "checkpoints", 1, 2
 RUN_SETTINGS = (
     "algorithm", "framework", "task", "mode", "loop", "seed", "precision", "device",
-    "eval_episodes", "eval_every",
+    "eval_episodes", "eval_every", "eval_max_steps", "init_from",
 )  # fmt: skip
-"""Settings that must be equal when a run resumes, beside the algorithm's."""
+"""Settings that must be equal when a run resumes, beside the algorithm's; not all are in every
+config.json."""
 READ_ERRORS = (
     OSError, zipfile.BadZipFile, zlib.error, struct.error, EOFError, KeyError, TypeError,
     ValueError, NotImplementedError, RuntimeError,
 )  # fmt: skip
 """Errors that reading a damaged file can raise."""
+
+
+class Extension(TypedDict):
+    """A point from which a run was to have more steps than before."""
+
+    steps: int
+    """Environment steps at that point."""
+    total_steps: int
+    """The setting before."""
+    config_hash: str
+    """Hash of all settings before."""
 
 
 class RunConfig(TypedDict):
@@ -54,7 +67,11 @@ class RunConfig(TypedDict):
     device: NotRequired[str]
     eval_episodes: NotRequired[int]
     eval_every: NotRequired[int]
+    eval_max_steps: NotRequired[int]
+    init_from: NotRequired[str]
     command: NotRequired[str]
+    config_hash: NotRequired[str]
+    extended: NotRequired[list[Extension]]
     threads: NotRequired[int]
     versions: NotRequired[dict[str, Any]]
 
@@ -68,6 +85,8 @@ class Marks:
     first_steps: int = 0
     """Seconds and steps of the intervals that are not steady (`train_loop.Interval`)."""
     evaluated_at: int = 0
+    last_return: float | None = None
+    """Mean return of the evaluation at `evaluated_at`."""
     saved_at: int = 0
     metrics: tuple[int, int] = (0, 0)
     """Lines and bytes of metrics.jsonl up to here."""
@@ -97,6 +116,16 @@ class Marks:
         )
 
 
+class Restored(NamedTuple):
+    """What a run goes on with, beside the state that its loop was given."""
+
+    marks: Marks
+    notes: list[str]
+    """For the user."""
+    config: Mapping[str, Any]
+    """Contents of config.json from here on."""
+
+
 def save(folder: Path, arrays: Arrays, config_hash: str, marks: Marks) -> None:
     """Write the checkpoint of `marks.saved_at` steps, and remove all but the one before."""
     header = {"schema": SCHEMA, "config_hash": config_hash, "marks": dataclasses.asdict(marks)}
@@ -123,7 +152,7 @@ def exists(folder: Path) -> bool:
 
 
 def require_run(out: str | Path | None) -> Path:
-    """Return the folder of a run that can be resumed; UsageError for anything else."""
+    """Return the folder of one agent's run; UsageError for anything else."""
     if out is None:
         raise UsageError("--resume needs --out DIR, the folder of the run that is to go on")
     folder = Path(out)
@@ -132,26 +161,83 @@ def require_run(out: str | Path | None) -> Path:
             f"the run in {str(out)!r} is of many agents, of which no checkpoints are stored: start "
             "it again, in a new or an empty folder"
         )
-    result = folder / "result.json"
-    if result.is_file() and '"status": "ok"' in result.read_text(encoding="utf-8"):
-        raise UsageError(
-            f"the run in {str(out)!r} is complete: there is nothing to resume "
-            f"(`tiebreak evaluate {shlex.quote(str(out))}` runs its policy)"
-        )
     return folder
 
 
-def load(folder: Path, loop: Any, run_config: Mapping[str, Any]) -> tuple[Marks, list[str]]:
-    """Restore the newest checkpoint into `loop`; return the run's marks and notes for the user.
+def require_more(folder: Path, total_steps: int) -> None:
+    """Raise UsageError if the run in a folder is complete, and is to have no more steps."""
+    if not _is_complete(folder):
+        return
+    stored = _read_run_config(folder)["config"].get("total_steps")
+    if total_steps == stored:
+        raise UsageError(
+            f"the run in {str(folder)!r} is complete: there is nothing to resume; go on with more "
+            f"than its {stored:,} steps by --set total_steps=N "
+            f"(`tiebreak evaluate {shlex.quote(str(folder))}` runs its policy)"
+        )
+    if not exists(folder):
+        raise UsageError(
+            f"the run in {str(folder)!r} is complete and has no checkpoint (it was trained with "
+            "--checkpoint-every 0): it cannot go on"
+        )
 
-    Raises UsageError if the folder has other settings, or the checkpoint is damaged or foreign.
+
+def describe_resuming(run_config: Mapping[str, Any], folder: Path) -> str:
+    """Return the command that goes on with a run, or what replaces it where there is none."""
+    if str(run_config.get("task")).endswith("()"):  # a function of a Python program (envs/task.py)
+        return f"the same tiebreak.train(…, env=…) with out={str(folder)!r}, resume=True"
+    return f"{run_config.get('command')} --out {shlex.quote(str(folder))} --resume"
+
+
+def describe_run(folder: Path) -> str:
+    """Return how the run in a folder goes on, as part of a sentence; "" if there is none."""
+    try:
+        stored = _read_run_config(folder)
+    except UsageError:
+        return ""
+    if "seeds" in stored or "command" not in stored:
+        return ""
+    command = describe_resuming(stored, folder)
+    result = _read_result(folder)
+    if result.get("status") != "ok":
+        return f"its training has not ended, and goes on with: {command}"
+    if "stopped_at" in result:
+        return f"its training has reached its --stop-at, and goes on with a higher one: {command}"
+    return f"its training is complete, and goes on with: {command} --set total_steps=N"
+
+
+def _is_complete(folder: Path) -> bool:
+    """Return whether the run in a folder has taken all its steps."""
+    result = _read_result(folder)
+    return result.get("status") == "ok" and "stopped_at" not in result
+
+
+def _read_result(folder: Path) -> dict[str, Any]:
+    """Return the contents of result.json; empty if there is none, or it cannot be read."""
+    try:
+        return read_object(folder / RESULT)
+    except UsageError:
+        return {}
+
+
+def load(folder: Path, loop: Any, run_config: Mapping[str, Any]) -> Restored:
+    """Restore the newest checkpoint into `loop`.
+
+    `run_config`: contents of config.json as a new run with the present settings would have them;
+    `total_steps` may be larger than the run had before. Raises UsageError if the folder has other
+    settings, or the checkpoint is damaged or foreign.
     """
     stored = _read_run_config(folder)
     _require_same(folder, stored, run_config)
     paths = _all(folder)
     if not paths:
-        return Marks(), ["there is no checkpoint yet: starting again at step 0"]
-    marks, exact = _read(paths, str(run_config["config_hash"]), loop)
+        note = "there is no checkpoint yet: starting again at step 0"
+        return Restored(Marks(), [note], run_config)
+
+    extended = stored.get("extended", [])
+    hashes = {stored.get("config_hash"), run_config["config_hash"]}
+    hashes |= {extension["config_hash"] for extension in extended}
+    marks, exact = _read(paths, hashes, loop)
     marks.resumed.append({"steps": loop.steps, "exact": exact})
     notes = [f"going on at step {loop.steps:,}"]
     if not exact:
@@ -161,10 +247,39 @@ def load(folder: Path, loop: Any, run_config: Mapping[str, Any]) -> tuple[Marks,
             "new episodes start here"
         )
     notes += _what_has_changed(stored, run_config)
-    return marks, notes
+    if _settings(stored, run_config)["total_steps"] == run_config["config"]["total_steps"]:
+        config = {**run_config, **stored, "command": run_config["command"]}
+        return Restored(marks, notes, config)
+    notes += _about_more_steps(stored, run_config)
+    return Restored(marks, notes, _extend(stored, run_config, loop.steps))
 
 
-def _read(paths: list[Path], config_hash: str, loop: Any) -> tuple[Marks, bool]:
+def _extend(stored: Mapping[str, Any], run_config: Mapping[str, Any], steps: int) -> dict[str, Any]:
+    """Return the contents of config.json of a run that has more steps from here on."""
+    before = {
+        "steps": steps,
+        "total_steps": _settings(stored, run_config)["total_steps"],
+        "config_hash": stored.get("config_hash", ""),
+    }
+    changed = {name: run_config[name] for name in ("config", "config_hash", "command")}
+    return {**run_config, **stored, **changed, "extended": [*stored.get("extended", []), before]}
+
+
+def _about_more_steps(stored: Mapping[str, Any], run_config: Mapping[str, Any]) -> list[str]:
+    """Return a line about the new number of steps, and what is spread over it."""
+    was, now = _settings(stored, run_config)["total_steps"], run_config["config"]["total_steps"]
+    line = f"total_steps {was:,} -> {now:,}"
+    schedules = registry.ALGORITHMS[run_config["algorithm"]].schedules
+    spread = [f"{what} ({name})" for name, what in schedules if run_config["config"][name]]
+    if spread:
+        line += (
+            f": {' and '.join(spread)} is spread over them, from here on as in a run of {now:,} "
+            f"steps, until here as in one of {was:,}"
+        )
+    return [line]
+
+
+def _read(paths: list[Path], hashes: Collection[Any], loop: Any) -> tuple[Marks, bool]:
     path = paths[-1]
     advice = f"; remove it to go on from {paths[-2].name}" if len(paths) > 1 else ""
     try:
@@ -175,7 +290,7 @@ def _read(paths: list[Path], config_hash: str, loop: Any) -> tuple[Marks, bool]:
             header = json.loads(arrays["about"].tobytes())
             if header["schema"] != SCHEMA:
                 raise ValueError(f"its schema is {header['schema']}, not {SCHEMA}")
-            if header["config_hash"] != config_hash:
+            if header["config_hash"] not in hashes:
                 raise ValueError("it belongs to a run with other settings")
             if problem := check(header["marks"], Marks):
                 raise ValueError(f"its marks cannot be read: {problem}")
@@ -203,19 +318,36 @@ def _read_run_config(folder: Path) -> dict[str, Any]:
 
 
 def _require_same(folder: Path, stored: Mapping[str, Any], run_config: Mapping[str, Any]) -> None:
-    pairs = [(name, stored.get(name), run_config[name]) for name in RUN_SETTINGS]
-    # A setting that an older version did not have is taken as its default, as policies are read.
-    defaults = to_dict(registry.config_module(run_config["algorithm"]).Config())
-    settings = {**defaults, **stored["config"]}
-    pairs += [(name, settings[name], now) for name, now in run_config["config"].items()]
+    """Raise UsageError unless all settings are equal, but for more steps."""
+    pairs = [(name, stored.get(name), run_config.get(name)) for name in RUN_SETTINGS]
+    settings = _settings(stored, run_config)
+    pairs += [
+        (name, settings[name], now)
+        for name, now in run_config["config"].items()
+        if not (name == "total_steps" and _is_less(settings[name], now))
+    ]
     others = [
         f"{name} {one_line(was)[:100]} (here {now})" for name, was, now in pairs if was != now
     ]
     if others:
         raise UsageError(
             f"the run in {str(folder)!r} has other settings: {', '.join(others)}; go on with: "
-            f"{stored.get('command')} --out {shlex.quote(str(folder))} --resume"
+            f"{describe_resuming(stored, folder)}"
         )
+
+
+def _is_less(was: Any, now: int) -> bool:
+    """Return whether a stored number, which may be anything, is below another."""
+    return isinstance(was, int) and was < now
+
+
+def _settings(stored: Mapping[str, Any], run_config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the algorithm's settings in a stored config.json.
+
+    A setting that an older version did not have is taken as its default, as policies are read.
+    """
+    defaults = to_dict(registry.config_module(run_config["algorithm"]).Config())
+    return {**defaults, **stored["config"]}
 
 
 def _what_has_changed(stored: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

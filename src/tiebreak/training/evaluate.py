@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,10 +14,10 @@ from tiebreak.core.errors import UsageError
 from tiebreak.core.types import EnvSpec
 from tiebreak.envs.policy_observation import make_spec_for
 from tiebreak.envs.task import Task
-from tiebreak.loops.evaluate import evaluate_policy
+from tiebreak.loops.evaluate import GreedyEpisodes, evaluate_policy
 from tiebreak.training import policy_files
 from tiebreak.training.memory_needs import require_evaluation
-from tiebreak.training.request import check_settings
+from tiebreak.training.request import check_max_steps, check_settings
 
 
 class EvalResult(NamedTuple):
@@ -32,6 +33,9 @@ class EvalResult(NamedTuple):
     framework: str
     mode: str
     seed: int
+    cut: int
+    """Episodes that did not end within `max_steps`, and were cut."""
+    max_steps: int
 
 
 def evaluate(
@@ -41,38 +45,52 @@ def evaluate(
     mode: str | None = None,
     episodes: int = 16,
     seed: int | None = None,
-    task: str | None = None,
+    task: str | Task | None = None,
+    env: str | Callable[[], Any] | None = None,
     precision: str = "float32",
     device: str = "cpu",
+    max_steps: int | None = None,
     allow_import: bool = False,
 ) -> EvalResult:
     """Run the policy in `directory` (a training run) for `episodes` episodes without noise.
 
     `framework`, `task` and `seed` default to those of the training, whose final evaluation is then
-    repeated. A module that only the policy's file names is imported with `allow_import` alone.
-    Raises UsageError for a folder that is not a run, or a task that does not fit.
+    repeated. `env` names a task as in `tiebreak.train`. Episodes are cut after `max_steps` or the
+    task's own limit, whichever is less; without either, after 10 000. A module that only the
+    policy's file names is imported with `allow_import` alone. Raises UsageError for a folder that
+    is not a run, or a task that does not fit.
     """
     policy = policy_files.load_policy(directory)
     framework = framework or str(policy.metadata.get("framework"))
     trained_on = Task.parse(str(policy.metadata.get("task")))
-    chosen = trained_on if task is None else Task.parse(task)
-    _check_request(policy.spec, episodes, chosen, directory, allow_import or task is not None)
+    is_chosen = task is not None or env is not None
+    chosen = Task.choose(task, env) if is_chosen else trained_on
+    check_max_steps("max_steps", max_steps)
+    _check_request(policy.spec, episodes, chosen, directory, allow_import or is_chosen)
     seed = int(policy.metadata.get("seed", 0)) if seed is None else seed
     mode = check_settings(
         policy.algorithm, framework, chosen, mode=mode, precision=precision, seed=seed
     )
     with registry.kept_settings(framework):
         runtime = registry.make_runtime(framework, mode, precision, device)
-        returns = _run_policy(policy, runtime, chosen, trained_on, episodes, seed)
+        found = _run_policy(policy, runtime, chosen, trained_on, episodes, seed, max_steps)
+    return _to_result(found, policy.algorithm, str(chosen), framework, mode, seed)
+
+
+def _to_result(
+    found: GreedyEpisodes, algorithm: str, task: str, framework: str, mode: str, seed: int
+) -> EvalResult:
     return EvalResult(
-        returns=returns,
-        mean=float(np.mean(returns)),
-        std=float(np.std(returns)),
-        algorithm=policy.algorithm,
-        task=str(chosen),
+        returns=found.returns,
+        mean=float(np.mean(found.returns)),
+        std=float(np.std(found.returns)),
+        algorithm=algorithm,
+        task=task,
         framework=framework,
         mode=mode,
         seed=seed,
+        cut=found.cut,
+        max_steps=found.limit,
     )
 
 
@@ -97,12 +115,13 @@ def _run_policy(
     trained_on: Task,
     episodes: int,
     seed: int,
-) -> list[float]:
-    """Return the greedy returns of a stored policy, executed by `runtime`."""
-    if task != trained_on:
+    max_steps: int | None,
+) -> GreedyEpisodes:
+    """Run a stored policy greedily, executed by `runtime`."""
+    if task != trained_on or task.factory is not None:
         _require_fit(policy, task, trained_on)
     raw_agent = registry.make_raw_agent(policy.algorithm, policy.spec, policy.config, runtime)
-    returns = evaluate_policy(
+    return evaluate_policy(
         algorithm=policy.algorithm,
         runtime=runtime,
         raw_agent=raw_agent,
@@ -111,8 +130,8 @@ def _run_policy(
         episodes=episodes,
         seed=seed,
         processes=policy.config.env_processes if task == trained_on else 1,
+        max_steps=max_steps,
     )
-    return [float(r) for r in returns]
 
 
 def _require_fit(policy: policy_files.Policy, task: Task, trained_on: Task) -> None:

@@ -12,7 +12,8 @@ from tiebreak.core.seeding import seed_global_generators
 from tiebreak.frameworks.threads import make_runtime
 from tiebreak.training.population import run_population
 from tiebreak.training.request import TrainingRequest
-from tiebreak.training.session import TrainResult, run_training
+from tiebreak.training.result import TrainResult
+from tiebreak.training.session import run_training
 
 
 class Executor(Protocol):

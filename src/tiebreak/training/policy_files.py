@@ -23,9 +23,12 @@ from tiebreak.core.schema import check
 from tiebreak.core.text import quoted
 from tiebreak.core.types import EnvSpec
 from tiebreak.frameworks import weights
+from tiebreak.training import checkpoints
 
 CONFIG, RESULT = "config.json", "result.json"
 POLICY = "policy.safetensors"
+BEST_POLICY = "policy-best.safetensors"
+"""File name of the policy of a run's best evaluation."""
 AGENT_POLICY = "policy-{:03d}.safetensors"
 """File name of the policy of one agent of a population."""
 
@@ -46,6 +49,8 @@ class Metadata(TypedDict):
     mode: NotRequired[str]
     seed: NotRequired[int]
     steps: NotRequired[int]
+    return_mean: NotRequired[float]
+    """Mean greedy return of BEST_POLICY."""
 
 
 class Policy(NamedTuple):
@@ -66,7 +71,9 @@ def choose_folder(out: str | Path | None, name: str) -> Path:
     folder = Path(out)
     if folder.exists() and (not folder.is_dir() or _is_used(folder)):
         what = "is not empty" if folder.is_dir() else "is a file"
-        raise UsageError(f"--out {str(folder)!r} {what}; name a new or an empty folder")
+        run = checkpoints.describe_run(folder)
+        advice = f": {run}; or" if run else ";"
+        raise UsageError(f"--out {str(folder)!r} {what}{advice} name a new or an empty folder")
     existing = next(p for p in (folder, *folder.absolute().parents) if p.exists())
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
         raise UsageError(f"cannot write to {str(existing)!r}; name another folder with --out")
@@ -101,7 +108,7 @@ def hold_folder(folder: Path, is_default: bool, resume: bool) -> Iterator[Path]:
             ) from error
         if not resume:
             choose_folder(folder, "")  # again, now that nobody else trains into it
-        remove_leftovers(folder, CONFIG, RESULT, POLICY)
+        remove_leftovers(folder, CONFIG, RESULT, POLICY, BEST_POLICY)
         yield folder
 
 
@@ -136,16 +143,31 @@ def save_policy(
     return folder / name
 
 
+def best_evaluation(folder: Path) -> dict[str, Any] | None:
+    """Return file, mean return and steps of the best policy in a run's folder; None: there is none.
+
+    What cannot be read counts as none: the next evaluation replaces it.
+    """
+    path = folder / BEST_POLICY
+    if not path.is_file():
+        return None
+    try:
+        metadata = load_policy(path).metadata
+        return {
+            "policy": BEST_POLICY,
+            "return_mean": metadata["return_mean"],
+            "steps": metadata["steps"],
+        }
+    except (UsageError, KeyError):
+        return None
+
+
 def load_policy(where: str | Path) -> Policy:
     """Read and check the policy of a run's folder, or of one file out of a population's.
 
     UsageError for what holds no policy, and for a folder that holds many.
     """
-    path = Path(where)
-    if path.suffix != ".safetensors":
-        path /= POLICY
-    if not path.is_file():
-        raise _no_policy(Path(where))
+    path = find_policy(where)
     arrays, metadata = weights.load(path)
     if problem := check(metadata, Metadata):
         raise UsageError(f"{str(path)!r} describes no policy: {problem}")
@@ -163,6 +185,19 @@ def load_policy(where: str | Path) -> Policy:
     _check_sizes(path, arrays, spec, config)
     _check_arrays(path, arrays, registry.data_module(algorithm).initial_weights(spec, config, 0))
     return Policy(arrays, algorithm, spec, config, metadata)
+
+
+def find_policy(where: str | Path) -> Path:
+    """Return the file of the policy in a run's folder; a policy's file is returned as it is.
+
+    UsageError if there is none, or if there are many.
+    """
+    path = Path(where)
+    if path.suffix != ".safetensors":
+        path /= POLICY
+    if not path.is_file():
+        raise _no_policy(Path(where))
+    return path
 
 
 def _no_policy(where: Path) -> UsageError:

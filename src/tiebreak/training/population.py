@@ -20,8 +20,9 @@ from tiebreak.stats.curves import iqm
 from tiebreak.training import policy_files
 from tiebreak.training.checkpoints import Marks
 from tiebreak.training.request import TrainingRequest
+from tiebreak.training.result import TrainResult
 from tiebreak.training.run_config import describe
-from tiebreak.training.session import Session, TrainResult
+from tiebreak.training.session import Session
 from tiebreak.training.summaries import summarize_agents
 
 
@@ -70,6 +71,7 @@ class PopulationSession(Session):
             self._population,
             self.request.task,
             self.request.intervals.eval_episodes,
+            self.request.intervals.eval_max_steps,
         )
 
     def _save_policies(self) -> None:

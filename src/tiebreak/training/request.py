@@ -23,8 +23,9 @@ from tiebreak.envs.base import make_spec
 from tiebreak.envs.task import Task
 from tiebreak.frameworks.threads import threads_for
 from tiebreak.loops.base import choose_kind, frameworks_with_fused_loops
-from tiebreak.training import checkpoints, policy_files
+from tiebreak.training import checkpoints, initial_policy, policy_files
 from tiebreak.training.memory_needs import require_training
+from tiebreak.training.trackers import Tracker
 
 
 class Intervals(NamedTuple):
@@ -36,14 +37,30 @@ class Intervals(NamedTuple):
     """Steps between evaluations during training; 0: only a final one."""
     checkpoint_every: int | None = None
     """Steps between checkpoints; None: ten per training, 0: none."""
+    eval_max_steps: int | None = None
+    """Steps of one environment after which an episode of an evaluation is cut; None: only the
+    task's own limit counts, and 10 000 where it has none."""
+    keep_best: bool = False
+    """Keep the policy of the best evaluation (mean of its returns) beside the last one."""
+    stop_at: float | None = None
+    """End training as soon as an evaluation's mean return reaches this; None: never."""
 
     def check(self) -> None:
-        """Raise UsageError for negative numbers, and for evaluations without episodes."""
-        for name, value in self._asdict().items():
+        """Raise UsageError for wrong numbers, and for what needs evaluations that are not made."""
+        for name in ("eval_episodes", "eval_every", "checkpoint_every"):
+            value = getattr(self, name)
             if value is not None and value < 0:
                 raise UsageError(f"{name} is {value}; it must be at least 0 (0: none)")
+        check_max_steps("eval_max_steps", self.eval_max_steps)
         if self.eval_every and not self.eval_episodes:
             raise UsageError(f"eval_every is {self.eval_every}, but eval_episodes is 0")
+        if self.stop_at is not None and not math.isfinite(self.stop_at):
+            raise UsageError(f"stop_at is {self.stop_at}; it must be a finite return")
+        for name, is_set in (("keep_best", self.keep_best), ("stop_at", self.stop_at is not None)):
+            if is_set and not self.eval_every:
+                raise UsageError(
+                    f"{name} needs evaluations during training: add eval_every (--eval-every STEPS)"
+                )
 
     def checkpoint_steps(self, total_steps: int) -> int:
         """Return the steps between checkpoints of a training of `total_steps`; 0: none."""
@@ -52,9 +69,18 @@ class Intervals(NamedTuple):
         return self.checkpoint_every
 
 
+def check_max_steps(name: str, value: int | None) -> None:
+    """Raise UsageError for a limit of an episode's steps that is none."""
+    if value is not None and not 1 <= value < 2**31:
+        raise UsageError(f"{name} is {value}; it must be in 1 to {2**31 - 1}")
+
+
 @dataclasses.dataclass(frozen=True)
 class TrainingRequest:
-    """One training, or one of a whole population of agents, as plain data."""
+    """One training, or one of a whole population of agents.
+
+    It is plain data, which another process can be sent, but for `trackers` and a task's function.
+    """
 
     algorithm: str
     framework: str
@@ -84,7 +110,11 @@ class TrainingRequest:
     out: str | Path | None = None
     """Folder of the run; None: a new one under `runs/`."""
     resume: bool = False
-    """Continue the run in `out`, with the same settings."""
+    """Continue the run in `out`, with the same settings; `total_steps` may be larger."""
+    init_from: str | Path | None = None
+    """Run, or policy file, whose weights the agent begins with; None: with new ones."""
+    trackers: Sequence[Tracker] = ()
+    """A user's own trackers, beside those of every run."""
     has_default_folder: bool = False
     """True if `resolve` chose `out`: where it is taken, the run gets the next number."""
 
@@ -115,13 +145,12 @@ class TrainingRequest:
             precision=self.precision,
             seed=self.seed,
         )
-        intervals.check()
         _check_numbers(self)
         folder = _choose_folder(self)
 
         spec = make_spec(self.task)
         config = resolve_config(self.algorithm, self.task, self.config, self.overrides, spec)
-        _require_memory(self, spec, config, intervals.eval_episodes)
+        _check_config(self, folder, spec, config)
         return dataclasses.replace(
             self,
             mode=mode,
@@ -132,6 +161,7 @@ class TrainingRequest:
             intervals=intervals,
             threads=self._choose_threads(config),
             out=folder,
+            init_from=None if self.init_from is None else str(Path(self.init_from).resolve()),
             has_default_folder=self.out is None,
         )
 
@@ -180,17 +210,29 @@ def check_settings(
 
 
 def _check_numbers(request: TrainingRequest) -> None:
-    """Refuse wrong threads, names and types of settings before an environment is made."""
+    """Refuse wrong threads, intervals and settings before an environment is made."""
+    request.intervals.check()
     if request.threads is not None and request.threads < 0:
         raise UsageError(f"threads is {request.threads}; it must be at least 1, or 0: the fastest")
     if request.overrides:
         configs.override(registry.config_module(request.algorithm).Config(), request.overrides)
 
 
-def _require_memory(request: TrainingRequest, spec: EnvSpec, config: Any, episodes: int) -> None:
-    """Raise MissingMemory if the agents cannot fit, before they are listed one by one."""
+def _check_config(request: TrainingRequest, folder: Path, spec: EnvSpec, config: Any) -> None:
+    """Refuse to resume a run that is complete, and agents that cannot fit into memory.
+
+    The latter before the agents are listed one by one.
+    """
+    if request.resume:
+        checkpoints.require_more(folder, config.total_steps)
     agents = (request.seeds or 1) * math.prod(len(values) for values in request.sweep.values())
+    episodes = request.intervals.eval_episodes
     require_training(spec, config, agents, request.device == "cpu", episodes)
+
+
+def _check_initial_policy(request: TrainingRequest) -> None:
+    if request.init_from is not None:
+        initial_policy.load(request.init_from, request.algorithm)
 
 
 def _check_population(request: TrainingRequest) -> None:
@@ -201,6 +243,15 @@ def _check_population(request: TrainingRequest) -> None:
     if request.resume or request.intervals.checkpoint_every:
         raise UsageError(
             "--seeds and --sweep store no checkpoints: leave out --resume and --checkpoint-every"
+        )
+    if request.init_from is not None:
+        raise UsageError(
+            "--init-from is for one agent: leave it out, or train seed by seed, with --seed"
+        )
+    if request.intervals.keep_best or request.intervals.stop_at is not None:
+        raise UsageError(
+            "--keep-best and --stop-at are for one agent: leave them out, or train seed by seed, "
+            "with --seed"
         )
 
     row, mode = registry.framework(framework), registry.mode(framework, request.mode)
@@ -218,9 +269,17 @@ def _check_population(request: TrainingRequest) -> None:
 
 
 def _choose_folder(request: TrainingRequest) -> Path:
-    if request.resume:
-        return checkpoints.require_run(request.out)
+    """Return a run's folder; refuse one that is in use, and a policy that cannot be begun with.
 
+    A run that has a checkpoint goes on without that policy.
+    """
+    if request.resume:
+        folder = checkpoints.require_run(request.out)
+        if not checkpoints.exists(folder):
+            _check_initial_policy(request)
+        return folder
+
+    _check_initial_policy(request)
     name = f"{request.algorithm}-{request.framework}-{request.task}-s{request.seed}"
     if request.seeds is not None:
         combinations = math.prod(len(values) for values in request.sweep.values())

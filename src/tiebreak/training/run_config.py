@@ -18,6 +18,8 @@ from tiebreak.training.versions import run_versions
 def describe(request: TrainingRequest, loop: Any) -> dict[str, Any]:
     """Return the contents of `config.json` for a resolved request and the loop made for it."""
     runtime, intervals = loop.runtime, request.intervals
+    optional = {"eval_max_steps": intervals.eval_max_steps, "init_from": request.init_from}
+    optional = {name: value for name, value in optional.items() if value is not None}
     settings = {
         "algorithm": request.algorithm,
         "framework": request.framework,
@@ -29,6 +31,7 @@ def describe(request: TrainingRequest, loop: Any) -> dict[str, Any]:
         "device": runtime.device,
         "eval_episodes": intervals.eval_episodes,
         "eval_every": intervals.eval_every,
+        **optional,
         "config": configs.to_dict(loop.config),
     }
     reference = registry.reference_config(request.algorithm, loop.spec, str(request.task))
@@ -57,10 +60,15 @@ def command_line(settings: Mapping[str, Any], reference: Mapping[str, Any]) -> s
     for name in ("framework", "task", "mode", "loop", "seed"):
         words += [f"--{name}", str(settings[name])]
 
-    defaults = {"precision": "float32", "device": "cpu", **Intervals()._asdict()}
+    defaults = {
+        "precision": "float32", "device": "cpu", "init_from": None, **Intervals()._asdict(),
+    }  # fmt: skip
     for name, default in defaults.items():
-        if settings[name] != default:
-            words += [f"--{name.replace('_', '-')}", str(settings[name])]
+        if settings.get(name) == default:
+            continue
+        words.append(f"--{name.replace('_', '-')}")
+        if not isinstance(default, bool):  # else the option alone says it
+            words.append(str(settings[name]))
 
     for name, value in settings["config"].items():
         if value == reference[name]:

@@ -7,9 +7,8 @@ import math
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
 from shlex import quote
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -18,41 +17,16 @@ from tiebreak.core.files import DISK_ERRORS, describe_disk_error, write_json
 from tiebreak.core.text import nan_to_null, one_line
 from tiebreak.frameworks.weights import Weights
 from tiebreak.loops.base import make_loop
-from tiebreak.loops.evaluate import Evaluator
-from tiebreak.training import checkpoints, policy_files
+from tiebreak.loops.evaluate import Evaluator, describe_cut
+from tiebreak.training import checkpoints, initial_policy, policy_files
 from tiebreak.training.checkpoints import Marks
 from tiebreak.training.evaluate import evaluate
 from tiebreak.training.request import TrainingRequest
+from tiebreak.training.result import TrainResult
 from tiebreak.training.run_config import describe, memory_notes, task_notes
 from tiebreak.training.summaries import summarize
 from tiebreak.training.trackers import TrackedRun, Trackers, make_default_trackers
 from tiebreak.training.train_loop import Interval, passes_multiple, run_intervals
-
-
-class TrainResult(NamedTuple):
-    """A finished run."""
-
-    out: Path
-    """The run's folder."""
-    returns: list[Any]
-    """Greedy returns, one per evaluation episode; of a population, a list of them per agent."""
-    steps: int
-    """Environment steps, over all environments; of a population, of each agent."""
-    updates: int
-    """Gradient steps."""
-    wall_s: float
-    """Seconds of all training, compilation included, evaluations and checkpoints excluded."""
-    first_s: float
-    """Seconds of `wall_s` that `steps_per_s` leaves out: filling the replay, each process's first
-    iteration of that and of learning, and every interval in which something compiled."""
-    steps_per_s: float
-    """Environment steps per second outside `first_s`; of everything if nothing else was left.
-    Of a population, of all agents together."""
-    summary: dict[str, Any]
-    """Statistics of the final evaluation: return_mean and return_std; of a population return_iqm,
-    …_min and …_max, too, and these by_settings where settings differ. Empty without evaluation."""
-    agents: int = 1
-    """Agents trained at once."""
 
 
 class TrainingFailed(RuntimeError):
@@ -80,7 +54,11 @@ def run_training(request: TrainingRequest, progress: bool = True) -> TrainResult
         config = describe(request, loop)
         marks, notes = Marks(), []
         if request.resume:
-            marks, notes = checkpoints.load(request.folder, loop, config)
+            marks, notes, config = checkpoints.load(request.folder, loop, config)
+        if request.init_from is not None and not marks.resumed:
+            notes += initial_policy.put_into(
+                loop, request.init_from, request.algorithm, request.seed
+            )
         return Session(request, loop, config, progress).run(marks, notes)
 
 
@@ -108,6 +86,9 @@ class Session:
         self._checkpoint_every = request.intervals.checkpoint_steps(self.total_steps)
         self._evaluator: Any = None
         self._has_log = False
+        self._cut = 0
+        self._stopped_at: int | None = None
+        self._best: dict[str, Any] | None = None
 
     def run(self, marks: Marks, notes: Sequence[str] = ()) -> TrainResult:
         """Train from `marks` to the end, save the policy and evaluate it.
@@ -154,18 +135,25 @@ class Session:
         )
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            if not marks.resumed:  # else it says when the run began, and with which versions
-                write_json(self.folder / policy_files.CONFIG, self.config)
-            self.trackers = make_default_trackers(run)
+            if not marks.resumed:
+                self._write_config()
+            self.trackers = Trackers([make_default_trackers(run), *request.trackers])
+            if marks.resumed:  # the logs are there, so that the run can go on
+                self._write_config()
             (self.folder / policy_files.RESULT).unlink(missing_ok=True)
         except OSError as error:
             if not request.resume:
                 self._remove_files()
             raise UsageError(f"cannot write to {str(self.folder)!r}: {error.strerror}") from error
+        if request.intervals.keep_best:
+            self._best = policy_files.best_evaluation(self.folder)
         self.trackers.start(self.config, self.loop.steps)
         of_task = task_notes(request.algorithm, str(request.task), self.loop.config)
         for note in (*of_task, *memory_notes(self.config), *notes):
             self.trackers.log_note(note)
+
+    def _write_config(self) -> None:
+        write_json(self.folder / policy_files.CONFIG, self.config)
 
     def _close(self) -> None:
         if self._evaluator is not None:
@@ -176,23 +164,27 @@ class Session:
         """Train, store policy and checkpoint, and return the greedy returns of the end."""
         with interruptible(lambda: self.trackers.log_status("stopping soon")) as stop:
             self._run_loop(stop)
-            self._save_policies()
-            self._save_checkpoint()
+            self._save()
         if stop.is_set():
             _interrupt()
 
         self.trackers.log_status("evaluating")
         returns = self._final_returns()
-        self._log_evaluation(returns)
+        if self.marks.evaluated_at < self.loop.steps:
+            self._log_evaluation(returns)
         return returns
 
     def _run_loop(self, stop: threading.Event) -> None:
-        """Run the loop to its end or until `stop`; log every interval, evaluate and store."""
+        """Run the loop to its end, to `stop` or `stop_at`; log intervals, evaluate and store."""
         stop_every = (self._eval_every, self._checkpoint_every)
         self._do_what_is_due(stop)
-        for interval in run_intervals(self.loop, self.total_steps, stop_every, stop):
+        intervals = run_intervals(self.loop, self.total_steps, stop_every, stop)
+        while not (why := self._why_ended()) and (interval := next(intervals, None)):
             self._log_interval(interval)
             self._do_what_is_due(stop)
+        if why:
+            self._stopped_at = self.loop.steps
+            self.trackers.log_note(f"training ends at {self.loop.steps:,} steps: {why}")
 
         failures = np.sum(self.loop.failures or 0)
         if failures:
@@ -210,8 +202,20 @@ class Session:
             return
         if passes_multiple(self._eval_every, marks.evaluated_at, steps):
             self._log_evaluation(self._returns_during_training())
-        if passes_multiple(self._checkpoint_every, marks.saved_at, steps):
-            self._save_checkpoint()
+        if passes_multiple(self._checkpoint_every, self.marks.saved_at, steps):
+            self._save()
+
+    def _why_ended(self) -> str:
+        """Return why training ends before it has taken all its steps; "" if it does not."""
+        stop_at, marks = self.request.intervals.stop_at, self.marks
+        if self.loop.steps >= self.total_steps:
+            return ""
+        if self.trackers.wants_stop:
+            return "a callback asked for it"
+        if stop_at is None or marks.last_return is None or marks.evaluated_at < self.loop.steps:
+            return ""
+        is_reached = marks.last_return >= stop_at
+        return f"greedy return {marks.last_return:.1f} reaches {stop_at:g}" if is_reached else ""
 
     def _log_interval(self, interval: Interval) -> None:
         """Log one line of metrics; TrainingFailed where one of them is no number any more."""
@@ -238,9 +242,11 @@ class Session:
         diverged = [name for name, value in line.items() if is_diverged(value)]
         if diverged:
             name = diverged[0]
+            has_policy = (self.folder / self.policy_file).exists()
+            kept = "the log and the last policy are" if has_policy else "the log is"
             raise TrainingFailed(
                 f"{name} is {np.ravel(line[name])[0]} after {line['steps']} steps "
-                f"({line['updates']} updates); the log is kept in {self.folder}; try a lower "
+                f"({line['updates']} updates); {kept} kept in {self.folder}; try a lower "
                 "learning_rate"
             )
 
@@ -248,7 +254,15 @@ class Session:
         """Evaluate the current state on environments that are built once per run."""
         if self._evaluator is None:
             self._evaluator = self._make_evaluator()
-        return self._evaluator.returns(self.loop.state)
+        returns = self._evaluator.returns(self.loop.state)
+        self._report_cut(self._evaluator.cut, np.size(returns), self._evaluator.limit)
+        return returns
+
+    def _report_cut(self, cut: int, episodes: int, limit: int) -> None:
+        """Tell the user, once, if episodes of an evaluation were cut."""
+        if cut and not self._cut:
+            self.trackers.log_note(describe_cut(cut, episodes, limit))
+        self._cut = cut
 
     def _make_evaluator(self) -> Any:
         request, loop = self.request, self.loop
@@ -260,21 +274,40 @@ class Session:
             episodes=request.intervals.eval_episodes,
             seed=request.seed,
             processes=loop.config.env_processes,
+            max_steps=request.intervals.eval_max_steps,
         )
 
     def _log_evaluation(self, returns: list[Any]) -> None:
         """Log greedy returns of the current policy, in runs that evaluate during training."""
         if not self._eval_every:
             return
-        self.marks.evaluated_at = self.loop.steps
+        mean = float(np.mean(returns))
+        self.marks.evaluated_at, self.marks.last_return = self.loop.steps, mean
         evaluation = {
             "steps": self.loop.steps,
             "updates": self.loop.updates,
-            "return_mean": float(np.mean(returns)),
+            "return_mean": mean,
             "return_std": float(np.std(returns)),
             "returns": returns,
+            "cut": self._cut,
         }
         self.trackers.log_evaluation(self.loop.steps, evaluation)
+        if self.request.intervals.keep_best:
+            self._keep_best(mean)
+
+    def _keep_best(self, mean: float) -> None:
+        """Store the current policy if no evaluation in this folder had a higher mean return."""
+        if self._best is not None and mean <= self._best["return_mean"]:
+            return
+        weights = self.loop.agent.dump(self.loop.state)
+        seed, config = self.request.seed, self.loop.config
+        self._save_policy(policy_files.BEST_POLICY, weights, seed, config, return_mean=mean)
+        self._best = policy_files.best_evaluation(self.folder)
+
+    def _save(self) -> None:
+        """Store the policy and, where they are wanted, a checkpoint."""
+        self._save_policies()
+        self._save_checkpoint()
 
     def _save_checkpoint(self) -> None:
         """Store all that a new process needs to continue here, unless stored or not wanted."""
@@ -288,7 +321,9 @@ class Session:
         weights = self.loop.agent.dump(self.loop.state)
         self._save_policy(self.policy_file, weights, self.request.seed, self.loop.config)
 
-    def _save_policy(self, name: str, weights: Weights, seed: int, config: Any) -> None:
+    def _save_policy(
+        self, name: str, weights: Weights, seed: int, config: Any, **more: Any
+    ) -> None:
         policy_files.save_policy(
             self.folder,
             weights,
@@ -302,6 +337,7 @@ class Session:
             mode=self.loop.runtime.mode,
             loop=self.loop.kind,
             seed=seed,
+            **more,
         )
 
     def _final_returns(self) -> list[Any]:
@@ -312,20 +348,21 @@ class Session:
         runtime = self.loop.runtime
         result = evaluate(
             self.folder,
+            task=self.request.task,
             mode=runtime.mode,
             episodes=episodes,
             precision=runtime.precision,
             device=runtime.device,
             seed=self.request.seed,
+            max_steps=self.request.intervals.eval_max_steps,
         )
+        self._report_cut(result.cut, len(result.returns), result.max_steps)
         return result.returns
 
     def _end_complete(self, returns: list[Any]) -> TrainResult:
         """Write the result, and keep only the last checkpoint."""
         result = self._result(returns)
-        stored = result._asdict()
-        del stored["out"], stored["summary"], stored["agents"]
-        stored |= result.summary
+        stored = result.to_json()
         if self.marks.resumed:
             stored["resumed"] = self.marks.resumed
         self._end("ok", **stored)
@@ -347,6 +384,10 @@ class Session:
             steps_per_s=loop.agents * steps / seconds,
             summary=self._summary(returns) if returns else {},
             agents=loop.agents,
+            stopped_at=self._stopped_at,
+            best=self._best,
+            cut=self._cut,
+            task=self.request.task,
         )
 
     def _summary(self, returns: list[Any]) -> dict[str, Any]:
@@ -378,8 +419,7 @@ class Session:
         """Return the command that goes on from the last checkpoint; "" if there is none."""
         if not checkpoints.exists(self.folder):
             return ""
-        out = quote(str(self.folder))
-        return f"; go on with: {self.config['command']} --out {out} --resume"
+        return f"; go on with: {checkpoints.describe_resuming(self.config, self.folder)}"
 
     def _end_unwritable(self, error: OSError) -> str:
         """Record, where that can still be written, that the disk is full; return what to do."""

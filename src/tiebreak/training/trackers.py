@@ -6,7 +6,7 @@ Every tracker hears of every event, in the order of the rows.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -40,6 +40,9 @@ class Tracker:
     A run calls `start` once, then the others as things happen, `finish` when it has ended in any
     way, and `close`. A run that is resumed is a new tracker, whose `start` is told the step.
     """
+
+    wants_stop = False
+    """True ends training soon, before it has taken all its steps."""
 
     def start(self, config: Mapping[str, Any], step: int = 0) -> None:
         """Receive the contents of config.json, and the step that training starts from."""
@@ -76,6 +79,10 @@ class Trackers(Tracker):
     def __init__(self, trackers: Sequence[Tracker]):
         self._trackers = tuple(trackers)
 
+    @property
+    def wants_stop(self) -> bool:  # type: ignore[override]
+        return any(tracker.wants_stop for tracker in self._trackers)
+
     def start(self, config: Mapping[str, Any], step: int = 0) -> None:
         for tracker in self._trackers:
             tracker.start(config, step)
@@ -109,6 +116,28 @@ class Trackers(Tracker):
     def close(self) -> None:
         for tracker in self._trackers:
             tracker.close()
+
+
+class Callback(Tracker):
+    """Passes metrics and evaluations to a user's function, which may end training."""
+
+    def __init__(self, function: Callable[[int, Mapping[str, Any]], Any]):
+        """Take `function(step, line)`: a line of metrics.jsonl or, with `returns`, of eval.jsonl.
+
+        Training ends if it returns False.
+        """
+        self._function = function
+
+    def log_metrics(self, step: int, metrics: Mapping[str, Any]) -> None:
+        self._call(step, metrics)
+
+    def log_evaluation(self, step: int, evaluation: Mapping[str, Any]) -> None:
+        self._call(step, evaluation)
+
+    def _call(self, step: int, line: Mapping[str, Any]) -> None:
+        answer = self._function(step, line)
+        if answer is not None and not answer:
+            self.wants_stop = True
 
 
 def make_default_trackers(run: TrackedRun) -> Trackers:

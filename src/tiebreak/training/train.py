@@ -2,53 +2,90 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
+import dataclasses
+from collections.abc import Callable, Mapping
 from typing import Any
 
+from tiebreak import registry
+from tiebreak.core.errors import UsageError, unknown
 from tiebreak.envs.task import Task
 from tiebreak.training.executors import start
 from tiebreak.training.request import Intervals, TrainingRequest
-from tiebreak.training.session import TrainResult
+from tiebreak.training.result import TrainResult
+from tiebreak.training.trackers import Callback, Tracker
+
+OPTIONS = (
+    "mode", "loop", "seed", "out", "config", "overrides", "precision", "device", "resume",
+    "init_from",
+)  # fmt: skip
+"""Keywords of `train` that are fields of TrainingRequest."""
 
 
 def train(
     algorithm: str,
     framework: str,
-    task: str,
+    task: str | Task | None = None,
     *,
-    mode: str | None = None,
-    loop: str | None = None,
-    seed: int = 0,
-    out: str | Path | None = None,
-    config: Any = None,
-    overrides: Mapping[str, Any] | None = None,
-    precision: str = "float32",
-    device: str = "cpu",
-    eval_episodes: int = 16,
-    eval_every: int = 0,
-    checkpoint_every: int | None = None,
-    resume: bool = False,
+    env: str | Callable[[], Any] | None = None,
+    callback: Callable[[int, Mapping[str, Any]], Any] | Tracker | None = None,
     progress: bool = True,
+    **keywords: Any,
 ) -> TrainResult:
-    """Train on `task` for `config.total_steps` steps, evaluate greedily, store all in `out`.
+    """Train on a task for `total_steps` steps, evaluate greedily, and store all in a folder.
 
-    Keywords are described in TrainingRequest and Intervals. Raises UsageError, MissingDependency,
-    TrainingFailed (a loss that is no number, a full disk) and TrainingInterrupted.
+    Args:
+        algorithm: A name of `tiebreak list`, as is `framework`.
+        task: `engine/name`, e.g. `gymnax/CartPole-v1`.
+        env: In place of `task`: an id of Gymnasium, or a function without arguments that makes an
+            environment. Resuming and evaluating need the same function again.
+        callback: A function of steps and a line of metrics.jsonl or (with `returns`) of eval.jsonl,
+            which ends training by returning False; or a Tracker.
+        progress: Whether to show progress on stderr.
+        keywords: Settings of the algorithm (`learning_rate=1e-3`, `total_steps=100_000`, …); mode,
+            loop, seed, out, precision, device, resume, init_from, config, overrides (see
+            TrainingRequest); eval_every, eval_episodes, eval_max_steps, checkpoint_every,
+            keep_best, stop_at (see Intervals).
+
+    Raises UsageError, MissingDependency, TrainingFailed (divergence, full disk), or an interrupt.
     """
+    settings = dict(keywords)
+    options = {name: settings.pop(name) for name in OPTIONS if name in keywords}
+    intervals = {name: settings.pop(name) for name in Intervals._fields if name in keywords}
+    options["overrides"] = _merge(algorithm, options.get("overrides") or {}, settings)
     request = TrainingRequest(
         algorithm=algorithm,
         framework=framework,
-        task=Task.parse(task),
-        mode=mode,
-        loop=loop,
-        config=config,
-        overrides=overrides or {},
-        seed=seed,
-        precision=precision,
-        device=device,
-        intervals=Intervals(eval_episodes, eval_every, checkpoint_every),
-        out=out,
-        resume=resume,
+        task=Task.choose(task, env),
+        intervals=Intervals(**intervals),
+        trackers=_as_trackers(callback),
+        **options,
     )
     return start(request, progress=progress)
+
+
+def _merge(
+    algorithm: str, overrides: Mapping[str, Any], settings: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return all settings to change; UsageError for unknown names, and for names given twice."""
+    names = [field.name for field in dataclasses.fields(registry.config_module(algorithm).Config)]
+    own = ["task", "env", "callback", "progress", *OPTIONS, *Intervals._fields]
+    for name in settings:
+        if name not in names:
+            hint = f"(tiebreak list --settings {algorithm})"
+            raise unknown("keyword", name, [*names, *own], hint)
+        if name in overrides:
+            raise UsageError(f"{name} is given twice: as a keyword and in overrides")
+    return {**overrides, **settings}
+
+
+def _as_trackers(callback: Any) -> tuple[Tracker, ...]:
+    """Return a user's callback as trackers; UsageError for what cannot be called."""
+    if callback is None:
+        return ()
+    if isinstance(callback, Tracker):
+        return (callback,)
+    if not callable(callback):
+        raise UsageError(
+            f"callback is {callback!r}: a function of (steps, line) or a Tracker is needed"
+        )
+    return (Callback(callback),)
