@@ -11,6 +11,7 @@ import pytest
 from tiebreak import cli
 from tiebreak.core.errors import UsageError
 from tiebreak.report.learning import make_lines, read_curves
+from tiebreak.report.learning_results import summary_rows
 
 STEPS = (100, 200, 300)
 
@@ -54,6 +55,16 @@ def test_minutes_are_those_of_training_and_lines_end_with_their_shortest_curve(t
     (line,) = make_lines(read_curves([tmp_path]), "minutes")
     assert np.allclose(line.x, [1.0, 2.0])
     assert line.value.tolist() == [2.0, 3.0]
+
+
+def test_curves_without_a_minute_in_common_have_no_points(tmp_path):
+    write_run(tmp_path / "fast", (1, 2, 3), 0)
+    write_run(tmp_path / "slow", (1, 2, 3), 1, steps=(500, 600, 700))
+    log = [{"steps": s, "seconds": 10 * s} for s in (0, 800)]
+    (tmp_path / "slow/metrics.jsonl").write_text("".join(json.dumps(x) + "\n" for x in log))
+    (line,) = make_lines(read_curves([tmp_path]), "minutes")
+    assert len(line.x) == len(line.value) == len(line.low) == 0
+    assert line.finals == (3.0, 3.0)
 
 
 def test_each_agent_of_a_population_is_a_seed(tmp_path):
@@ -110,3 +121,54 @@ def test_a_broken_log_is_one_line(tmp_path, text):
     (tmp_path / "a/eval.jsonl").write_text(text * 2)
     with pytest.raises(UsageError, match=r"cannot (be )?read"):
         read_curves([tmp_path / "a"])
+
+
+def write_two_lines(folder):
+    for seed, end in enumerate((10.0, 20.0, 30.0)):
+        write_run(folder / f"a{seed}", (0.0, 1.0, end), seed)
+        write_run(folder / f"b{seed}", (0.0, 1.0, end - 15), seed, framework="nnx")
+
+
+def test_lines_are_ranked_with_the_probability_that_the_first_is_better(tmp_path):
+    write_two_lines(tmp_path)
+    first, second = summary_rows(make_lines(read_curves([tmp_path])))
+    assert (first["line"], first["final"], first["below_first"]) == ("sac torch", 20.0, None)
+    assert (second["line"], second["final"]) == ("sac nnx", 5.0)
+    assert second["below_first"] == pytest.approx(8 / 9)  # 10 is below 15, all other pairs are not
+    assert first["mean"] == pytest.approx((0.5 + 10.5) / 2)
+
+
+def test_each_seed_and_each_profile_has_its_rows(tmp_path, capsys):
+    write_two_lines(tmp_path)
+    assert cli.main(["plot", str(tmp_path), "--kind", "seeds", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [(row["line"], row["seed"], row["final"]) for row in rows][:4] == [
+        ("sac torch", 0, 10), ("sac torch", 1, 20), ("sac torch", 2, 30), ("sac nnx", 0, -5),
+    ]  # fmt: skip
+    assert cli.main(["plot", str(tmp_path), "--kind", "profiles", "--json"]) == 0
+    rows = [row for row in json.loads(capsys.readouterr().out) if row["line"] == "sac torch"]
+    assert [row["share"] for row in rows if 10 < row["return"] < 20] == pytest.approx(
+        [2 / 3] * sum(10 < row["return"] < 20 for row in rows)
+    )
+    assert (rows[0]["share"], rows[-1]["share"]) == (1.0, 0.0)
+
+
+@pytest.mark.parametrize("kind", ["profiles", "seeds"])
+def test_every_kind_is_drawn(tmp_path, kind):
+    write_two_lines(tmp_path / "runs")
+    out = tmp_path / "chart.svg"
+    assert cli.main(["plot", str(tmp_path / "runs"), "--kind", kind, "-o", str(out)]) == 0
+    assert out.read_text().startswith("<svg")
+
+
+def test_a_report_about_training_runs_is_a_page_with_the_answer(tmp_path, capsys):
+    write_two_lines(tmp_path / "runs")
+    out = tmp_path / "page.html"
+    assert cli.main(["report", str(tmp_path / "runs"), "-o", str(out)]) == 0
+    page = out.read_text()
+    assert "sac torch ends highest, at 20.0" in page.replace("\n", " ")
+    assert page.count("<svg") == 4
+    assert "<script" not in page
+    assert len(page) < 150_000
+    assert cli.main(["report", str(tmp_path / "runs"), "--assets", "x", "-o", str(out)]) == 2
+    assert "see: tiebreak plot" in capsys.readouterr().err

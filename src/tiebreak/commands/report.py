@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from tiebreak.commands.options import Parser, print_losses
+from tiebreak.core.errors import UsageError
 from tiebreak.core.files import refuse_input
 
 
@@ -13,19 +14,22 @@ def parser() -> Parser:
     """Return the parser of `tiebreak report`."""
     out = Parser(
         "report",
-        "Write one HTML page about one or several results folders. It loads nothing and runs\n"
-        "nothing, so that it can be mailed. Several folders stand side by side and are never\n"
-        "pooled. A self-test of the same machine is named with a benchmark if its folder is\n"
-        "given, or lies next to the benchmark's.",
+        "Write one HTML page about one or several results folders, or about training runs. It\n"
+        "loads nothing and runs nothing, so that it can be mailed. Several folders stand side by\n"
+        "side and are never pooled. A self-test of the same machine is named with a benchmark if\n"
+        "its folder is given, or lies next to the benchmark's.",
         [
             "tiebreak report bench-results/quick-20260101-120000",
             "tiebreak report results/laptop results/server -o both.html",
             "tiebreak report results/quick results/self-test -o quick.html",
-            "tiebreak report results/quick --assets figures",
+            "tiebreak report runs/sac-s0 runs/sac-s1",
         ],
     )
     out.add_argument(
-        "directories", nargs="+", metavar="DIR", help="results folders of `tiebreak run`"
+        "directories",
+        nargs="+",
+        metavar="DIR",
+        help="folders of `tiebreak run`, or of `tiebreak train`",
     )
     out.add_argument(
         "-o",
@@ -52,9 +56,16 @@ def run(args: argparse.Namespace) -> int:
     """Write the page and what else was asked for, and print the paths."""
     from tiebreak.report.assets import write_assets
     from tiebreak.report.html import read_page, write_page
+    from tiebreak.report.training_page import is_training, write_training_page
 
-    refuse_input(Path(args.output), [Path(d) for d in args.directories])
-    page = read_page([Path(d) for d in args.directories], args.reference)
+    folders = [Path(directory) for directory in args.directories]
+    refuse_input(Path(args.output), folders)
+    if any(map(is_training, folders)):
+        if args.reference or args.assets:
+            raise UsageError("--reference and --assets are for benchmarks; see: tiebreak plot")
+        print(write_training_page(folders, Path(args.output)))
+        return 0
+    page = read_page(folders, args.reference)
     print_losses([view.data for view in page.folders])
     print(write_page(page, Path(args.output)))
     if args.assets:

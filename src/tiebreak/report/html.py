@@ -50,7 +50,7 @@ def render(page: Page) -> str:
         .get_template("report.html.j2")
         .render(
             page=page,
-            style=_style(),
+            style=style(),
             series=palette.framework_series,
             phrases=phrases,
             formats=formatting,
@@ -60,7 +60,7 @@ def render(page: Page) -> str:
     )
 
 
-def _style() -> str:
+def style() -> str:
     """Return the style sheet with the colors of bars, without what browsers do not need."""
     light = "".join(f".s-{n}{{background:{c.light}}}" for n, c in palette.SERIES.items())
     dark = "".join(f".s-{n}{{background:{c.dark}}}" for n, c in palette.SERIES.items())

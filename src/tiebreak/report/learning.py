@@ -15,7 +15,7 @@ import numpy as np
 
 from tiebreak.core.errors import UsageError
 from tiebreak.core.seeding import derive
-from tiebreak.stats.curves import estimate
+from tiebreak.stats.curves import estimate, final_return, mean_height
 from tiebreak.training import run_logs
 
 POINTS = 200
@@ -56,6 +56,10 @@ class Line(NamedTuple):
     low: np.ndarray | None
     """[P] low end of the 95 % bootstrap interval; None for one seed."""
     high: np.ndarray | None
+    finals: tuple[float, ...]
+    """Return at the end of each seed: the mean of the last tenth of its evaluations."""
+    heights: tuple[float, ...]
+    """Mean return over the whole training of each seed, by environment steps."""
 
 
 def read_curves(paths: Sequence[Path]) -> list[Curve]:
@@ -82,6 +86,7 @@ def make_lines(curves: Sequence[Curve], axis: str = "steps") -> list[Line]:
     """Group curves that differ in nothing but the seed, and take means over their seeds.
 
     Lines are cut where their shortest curve ends, and curves are interpolated between evaluations.
+    A line whose curves have no position in common (in minutes) has no points.
     """
     groups: dict[str, list[Curve]] = {}
     for curve in curves:
@@ -167,24 +172,37 @@ def _short(value: Any) -> str:
 def _make_line(curves: Sequence[Curve], label: str, axis: str) -> Line:
     about = curves[0].about
     positions = [getattr(curve, axis) for curve in curves]
-    ends = max(one[0] for one in positions), min(one[-1] for one in positions)
-    x = positions[0][(positions[0] >= ends[0]) & (positions[0] <= ends[1])]
-    if len(x) < 2 or len(x) > POINTS:
-        x = np.linspace(*ends, POINTS)
+    x = _common_positions(positions)
     values = np.stack(
         [np.interp(x, at, curve.returns) for at, curve in zip(positions, curves, strict=True)]
     )
-    seeds = tuple(curve.seed for curve in curves)
-    framework = str(about.get("framework"))
-    if len(curves) == 1:
-        return Line(label, framework, seeds, x, values[0], None, None)
-    points = [estimate(column, derive(0, label, i)) for i, column in enumerate(values.T)]
+    middle, low, high = _estimate(values, label)
     return Line(
         label=label,
-        framework=framework,
-        seeds=seeds,
+        framework=str(about.get("framework")),
+        seeds=tuple(curve.seed for curve in curves),
         x=x,
-        value=np.array([point.value for point in points]),
-        low=np.array([point.low for point in points]),
-        high=np.array([point.high for point in points]),
+        value=middle,
+        low=low,
+        high=high,
+        finals=tuple(final_return(curve.returns) for curve in curves),
+        heights=tuple(mean_height(curve.steps, curve.returns) for curve in curves),
     )
+
+
+def _common_positions(positions: Sequence[np.ndarray]) -> np.ndarray:
+    """Return where all curves of a line have a value; empty where there is no such range."""
+    first, last = max(one[0] for one in positions), min(one[-1] for one in positions)
+    if first > last:
+        return np.empty(0)
+    x = positions[0][(positions[0] >= first) & (positions[0] <= last)]
+    return x if 2 <= len(x) <= POINTS else np.linspace(first, last, POINTS)
+
+
+def _estimate(values: np.ndarray, label: str) -> tuple[np.ndarray, Any, Any]:
+    """Return the interquartile mean of [seeds, P] values, and its interval; None for one seed."""
+    if len(values) == 1:
+        return values[0], None, None
+    points = [estimate(column, derive(0, label, i)) for i, column in enumerate(values.T)]
+    ends = np.array([(point.value, point.low, point.high) for point in points]).reshape(-1, 3)
+    return ends[:, 0], ends[:, 1], ends[:, 2]

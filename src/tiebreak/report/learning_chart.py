@@ -1,12 +1,12 @@
-"""Draw learning curves with Vega-Lite, as SVG or PNG."""
+"""Draw learning curves, final returns and performance profiles with Vega-Lite, as SVG or PNG."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
-from tiebreak.report import palette
-from tiebreak.report.learning import AXES, Line, to_rows
+from tiebreak.report import learning, learning_results, palette
+from tiebreak.report.learning import AXES, Line
 
 WIDTH, HEIGHT = 640, 360
 """Pixels of the plotting area."""
@@ -17,30 +17,65 @@ FURTHER = (
 """Colors of lines that do not differ in framework alone; further lines are dashed."""
 
 
-def to_svg(lines: Sequence[Line], axis: str, title: str) -> str:
+KINDS = ("curves", "profiles", "seeds")
+"""What can be drawn."""
+
+
+def to_svg(lines: Sequence[Line], kind: str, axis: str, title: str) -> str:
     """Return the chart as an SVG file."""
     import vl_convert
 
-    return vl_convert.vegalite_to_svg(specification(lines, axis, title))
+    return vl_convert.vegalite_to_svg(specification(lines, kind, axis, title))
 
 
-def to_png(lines: Sequence[Line], axis: str, title: str) -> bytes:
+def to_png(lines: Sequence[Line], kind: str, axis: str, title: str) -> bytes:
     """Return the chart as a PNG file."""
     import vl_convert
 
-    return vl_convert.vegalite_to_png(specification(lines, axis, title), scale=2)
+    return vl_convert.vegalite_to_png(specification(lines, kind, axis, title), scale=2)
 
 
-def specification(lines: Sequence[Line], axis: str, title: str) -> dict[str, Any]:
-    """Return the Vega-Lite specification of a chart: a line and a band for each setting."""
+def rows(lines: Sequence[Line], kind: str, axis: str) -> list[dict[str, Any]]:
+    """Return the points of a chart as rows of a table."""
+    if kind == "profiles":
+        return learning_results.profile_rows(lines)
+    if kind == "seeds":
+        return learning_results.seed_rows(lines)
+    return learning.to_rows(lines, axis)
+
+
+def specification(lines: Sequence[Line], kind: str, axis: str, title: str) -> dict[str, Any]:
+    """Return the Vega-Lite specification of a chart; `axis` is that of curves."""
+    layers = {
+        "curves": lambda: _banded(lines, (axis, AXES[axis]), ("iqm", "greedy return")),
+        "profiles": lambda: _banded(
+            lines, ("return", "final return"), ("share", "share of seeds above it")
+        ),
+        "seeds": lambda: _dots(lines),
+    }
+    return {
+        "$schema": "https://vega.github.io/schema/vega-lite/v5.json",
+        "title": {"text": title, "anchor": "start"},
+        "background": "white",
+        "width": WIDTH,
+        "height": HEIGHT if kind != "seeds" else {"step": 36},
+        "data": {"values": rows(lines, kind, axis)},
+        "layer": layers[kind](),
+    }
+
+
+def _banded(
+    lines: Sequence[Line], horizontal: tuple[str, str], vertical: tuple[str, str]
+) -> list[dict[str, Any]]:
+    """Return a band and a line for each setting; axes are pairs of field and title."""
     color = _color(lines)
     dash = {
         "field": "line",
         "scale": {"domain": [line.label for line in lines], "range": _dashes(lines)},
         "legend": None,
     }
-    x = {"field": axis, "type": "quantitative", "title": AXES[axis]}
-    y = {"type": "quantitative", "title": "greedy return"}
+    x = {"field": horizontal[0], "type": "quantitative", "title": horizontal[1]}
+    y = {"type": "quantitative", "title": vertical[1]}
     band = {
         "transform": [{"filter": "datum.low != null"}],
         "mark": {"type": "area", "opacity": 0.2},
@@ -48,17 +83,29 @@ def specification(lines: Sequence[Line], axis: str, title: str) -> dict[str, Any
     }
     middle = {
         "mark": {"type": "line", "strokeWidth": 2},
-        "encoding": {"x": x, "y": {**y, "field": "iqm"}, "color": color, "strokeDash": dash},
+        "encoding": {"x": x, "y": {**y, "field": vertical[0]}, "color": color, "strokeDash": dash},
     }
-    return {
-        "$schema": "https://vega.github.io/schema/vega-lite/v5.json",
-        "title": {"text": title, "anchor": "start"},
-        "background": "white",
-        "width": WIDTH,
-        "height": HEIGHT,
-        "data": {"values": to_rows(lines, axis)},
-        "layer": [band, middle],
-    }
+    return [band, middle]
+
+
+def _dots(lines: Sequence[Line]) -> list[dict[str, Any]]:
+    """Return a dot for each seed, in a row for each setting."""
+    color = {**_color(lines), "legend": None}
+    order = [line.label for line in learning_results.ranked(lines)]
+    y = {
+        "field": "line", "type": "nominal", "sort": order, "title": None,
+        "axis": {"labelLimit": 240},
+    }  # fmt: skip
+    x = {
+        "field": "final", "type": "quantitative", "title": "final return of each seed",
+        "scale": {"zero": False},
+    }  # fmt: skip
+    return [
+        {
+            "mark": {"type": "point", "filled": True, "size": 70, "opacity": 0.75},
+            "encoding": {"x": x, "y": y, "color": color},
+        }
+    ]
 
 
 def _color(lines: Sequence[Line]) -> dict[str, Any]:

@@ -12,9 +12,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+RESAMPLES = 5000
+"""Bootstrap samples."""
+
 
 class Estimate(NamedTuple):
-    """An interquartile mean over seeds with its bootstrap interval."""
+    """A statistic over seeds with its bootstrap interval."""
 
     value: float
     low: float
@@ -23,31 +26,17 @@ class Estimate(NamedTuple):
     """Number of seeds."""
 
 
-def normalised_auc(
-    steps: Sequence[float], returns: Sequence[float], worst: float, best: float
-) -> float:
-    """Compute the normalised area under the learning curve of one seed.
-
-    (mean height - worst) / (best - worst), where the mean height is the trapezoidal integral of
-    returns over steps, divided by the range of steps.
+def mean_height(x: Sequence[float], y: Sequence[float]) -> float:
+    """Compute the mean height of one seed's curve: the trapezoidal integral over the range of x.
 
     Args:
-      steps: [points] environment steps, increasing.
-      returns: [points] episode returns.
-      worst: return that counts as 0.
-      best: return that counts as 1.
-
-    Returns:
-      A number that is 0 at `worst` and 1 at `best`.
+      x: [points] positions, increasing.
+      y: [points] returns.
     """
-    x = np.asarray(steps, np.float64)
-    y = np.asarray(returns, np.float64)
-    if len(x) < 2 or np.any(np.diff(x) <= 0):
-        raise ValueError("a curve needs at least two points with increasing steps")
-    if best <= worst:
-        raise ValueError(f"best ({best}) must exceed worst ({worst})")
-    height = np.average((y[1:] + y[:-1]) / 2, weights=np.diff(x))
-    return float((height - worst) / (best - worst))
+    at, height = np.asarray(x, np.float64), np.asarray(y, np.float64)
+    if len(at) < 2 or np.any(np.diff(at) <= 0):
+        raise ValueError("a curve needs at least two points with increasing positions")
+    return float(np.average((height[1:] + height[:-1]) / 2, weights=np.diff(at)))
 
 
 def final_return(returns: Sequence[float], share: float = 0.1) -> float:
@@ -77,7 +66,66 @@ def estimate(values: Sequence[float], seed: int, confidence: float = 0.95) -> Es
     if len(values) < 2:
         raise ValueError(f"an interval over seeds needs at least two of them, got {len(values)}")
     data = np.asarray(values, np.float64)
-    tail = (1 - confidence) / 2
-    resamples = np.random.default_rng(seed).integers(len(data), size=(5000, len(data)))
-    low, high = np.quantile(iqm(data[resamples]), [tail, 1 - tail])
+    means = iqm(_resample(data, np.random.default_rng(seed)))
+    low, high = _interval(means, confidence)
     return Estimate(value=float(iqm(data)), low=float(low), high=float(high), seeds=len(data))
+
+
+def probability_of_improvement(
+    ours: Sequence[float], theirs: Sequence[float], seed: int, confidence: float = 0.95
+) -> Estimate:
+    """Compute how likely one training of ours ends above one of theirs; ties count half.
+
+    It is the Mann-Whitney statistic divided by the number of pairs, with a percentile bootstrap
+    interval over the seeds of both (Agarwal et al. 2021, equation 2 for a single task).
+
+    Args:
+      ours: [seeds] one number per seed.
+      theirs: [other seeds]
+
+    Raises ValueError if either has fewer than two seeds.
+    """
+    if min(len(ours), len(theirs)) < 2:
+        raise ValueError("an interval over seeds needs at least two of them on each side")
+    rng = np.random.default_rng(seed)
+    a, b = np.asarray(ours, np.float64), np.asarray(theirs, np.float64)
+    shares = _share_above(_resample(a, rng), _resample(b, rng))
+    low, high = _interval(shares, confidence)
+    return Estimate(float(_share_above(a, b)), float(low), float(high), len(a) + len(b))
+
+
+def performance_profile(
+    values: Sequence[float], thresholds: np.ndarray, seed: int, confidence: float = 0.95
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Compute the share of seeds above each threshold, and its bootstrap band.
+
+    Args:
+      values: [seeds] one number per seed.
+      thresholds: [T]
+
+    Returns:
+      The share, its low end and its high end, [T] each.
+    """
+    data = np.asarray(values, np.float64)
+    resamples = _resample(data, np.random.default_rng(seed))
+    shares = np.stack([(resamples > threshold).mean(axis=-1) for threshold in thresholds], axis=-1)
+    low, high = _interval(shares, confidence)
+    return (data[:, None] > thresholds).mean(axis=0), low, high
+
+
+def _share_above(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Return the share of pairs in which a is above b, over the last axis of both."""
+    above = a[..., :, None] > b[..., None, :]
+    equal = a[..., :, None] == b[..., None, :]
+    return (above + 0.5 * equal).mean(axis=(-2, -1))
+
+
+def _resample(data: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Return bootstrap samples of `data`: [RESAMPLES, seeds]."""
+    return data[rng.integers(len(data), size=(RESAMPLES, len(data)))]
+
+
+def _interval(values: np.ndarray, confidence: float) -> np.ndarray:
+    """Return the two ends of the percentile interval over the first axis."""
+    tail = (1 - confidence) / 2
+    return np.quantile(values, [tail, 1 - tail], axis=0)
