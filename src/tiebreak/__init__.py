@@ -15,6 +15,7 @@ _PUBLIC = {
     "Tracker": "tiebreak.training.trackers",
     "UsageError": "tiebreak.core.errors",
     "evaluate": "tiebreak.training.evaluate",
+    "export_policy": "tiebreak.export.export",
     "load_policy": "tiebreak.training.policy",
     "make_agent": "tiebreak.registry",
     "make_env": "tiebreak.envs.base",

@@ -28,6 +28,8 @@ COMMANDS = {
     "verify": ("tiebreak.commands.verify", "prove that the frameworks compute the same numbers"),
     "train": ("tiebreak.commands.train", "train an agent, evaluate it, save its policy"),
     "evaluate": ("tiebreak.commands.evaluate", "run a trained policy greedily in any framework"),
+    "video": ("tiebreak.commands.video", "film a trained policy, as mp4 or gif"),
+    "export": ("tiebreak.commands.export", "write a policy as one file: ONNX, torch, numpy, …"),
     "plot": ("tiebreak.commands.plot", "plot learning curves of training runs, over seeds"),
     "run": ("tiebreak.commands.run", "race the frameworks: run a benchmark suite"),
     "show": ("tiebreak.commands.show", "show the answer of a results folder"),

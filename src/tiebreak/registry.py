@@ -163,6 +163,21 @@ RUNTIMES = {
 }
 
 
+class Greedy(NamedTuple):
+    """How an algorithm's best action follows from its networks; export builds policies from it.
+
+    Discrete actions are the place of the network's largest output. Outputs beyond the number of
+    actions belong to a distribution, and are left out.
+    """
+
+    network: str = "actor"
+    """The network that chooses, as in canonical names of weights."""
+    torso: str = "mlp"
+    """Its layers, a row of TORSOS in export/layers.py."""
+    squashed: bool = False
+    """Actions are tanh of its outputs; otherwise outputs beyond [-1, 1] are clipped."""
+
+
 class Algorithm(NamedTuple):
     """Facts about an algorithm."""
 
@@ -180,6 +195,8 @@ class Algorithm(NamedTuple):
     """It sees the privileged part of observations, too (envs/policy_observation.py)."""
     schedules: tuple[tuple[str, str], ...] = ()
     """Settings that spread something over total_steps, unless they are off, and what that is."""
+    greedy: Greedy = Greedy()
+    """How its policy chooses the best action."""
     certificate_s: float = 20.0
     """Estimated seconds of a short certificate of one framework, on two cores."""
 
@@ -197,22 +214,28 @@ ALGORITHMS = {
         cases="tiebreak.verify.dqn_cases",
         off_policy=True,
         schedules=(("exploration_fraction", "the share of random actions"),),
+        greedy=Greedy(network="q"),
         certificate_s=5.0,
     ),
     "td3": Algorithm(
-        package="tiebreak.algorithms.td3", cases="tiebreak.verify.td3_cases", off_policy=True
+        package="tiebreak.algorithms.td3",
+        cases="tiebreak.verify.td3_cases",
+        off_policy=True,
+        greedy=Greedy(squashed=True),
     ),
     "sac": Algorithm(
         package="tiebreak.algorithms.sac",
         cases="tiebreak.verify.sac_cases",
         stochastic=True,
         off_policy=True,
+        greedy=Greedy(squashed=True),
     ),
     "mpo": Algorithm(
         package="tiebreak.algorithms.mpo",
         cases="tiebreak.verify.mpo_cases",
         stochastic=True,
         off_policy=True,
+        greedy=Greedy(torso="layer_norm_mlp"),
     ),
     "fasttd3": Algorithm(
         package="tiebreak.algorithms.fasttd3",
@@ -220,6 +243,7 @@ ALGORITHMS = {
         off_policy=True,
         bfloat16=True,
         privileged=True,
+        greedy=Greedy(squashed=True),
     ),
 }
 
@@ -251,6 +275,8 @@ class Engine(NamedTuple):
     """True if `module:name` names a task that a user's own module registers."""
     shareable: bool = False
     """True if processes can share the steps of its environments (envs/subprocess_env.py)."""
+    renders: bool = False
+    """True if it can draw its environments, for videos."""
 
 
 ENGINES = {
@@ -263,6 +289,7 @@ ENGINES = {
         simulators=("mujoco",),
         user_modules=True,
         shareable=True,
+        renders=True,
     ),
     "gymnax": Engine(
         module="tiebreak.envs.gymnax_engine",
@@ -280,6 +307,7 @@ ENGINES = {
         examples=("brax/halfcheetah", "brax/ant@spring"),
         companions=("flax",),  # as gymnax's
         simulators=("mujoco", "mujoco-mjx"),
+        renders=True,
     ),
     "playground": Engine(
         module="tiebreak.envs.playground_engine",
@@ -289,6 +317,7 @@ ENGINES = {
         examples=("playground/CheetahRun", "playground/T1JoystickFlatTerrain"),
         companions=("flax",),  # as gymnax's
         simulators=("mujoco", "mujoco-mjx", "warp-lang"),
+        renders=True,
     ),
     "dm_control": Engine(
         module="tiebreak.envs.dm_control_engine",
@@ -298,6 +327,7 @@ ENGINES = {
         examples=("dm_control/cartpole-swingup",),
         simulators=("mujoco",),
         shareable=True,
+        renders=True,
     ),
     "envpool": Engine(
         module="tiebreak.envs.envpool_engine",

@@ -14,7 +14,7 @@ FLOORS = (
     {"frameworks", "envs", "registry"},
     {"algorithms", "loops", "verify"},
     {"training"},
-    {"bench"},
+    {"bench", "export"},
     {"selftest"},
     {"report"},
     {"__main__", "cli", "commands"},
@@ -54,6 +54,7 @@ ALSO = {
     "frameworks/jax/modes.py": {"flax", "equinox"},  # holds the modes of all three
     "envs/jax_simulator.py": {"jax"},
     "envs/bridge.py": {"jax"},
+    "export/keras_file.py": {"keras"},
     "bench/probes/env.py": {"jax"},  # in a worker only: a device engine without an agent
     "commands/framework_info.py": {
         "jax",

@@ -15,6 +15,9 @@ from tiebreak.core.prefixes import Arrays
 from tiebreak.core.types import Array, EnvSpec, EnvStep, Tree
 from tiebreak.envs.task import Task
 
+PICTURE = 480, 640
+"""Height and width of the pictures that MuJoCo draws."""
+
 
 class HostEnv(abc.ABC):
     """N environments driven from Python; arrays are NumPy, or a runtime's own behind the bridge.
@@ -48,6 +51,18 @@ class HostEnv(abc.ABC):
         """Return [N], the failures of each environment's simulator; None if that is not known."""
         return None
 
+    @property
+    def steps_per_s(self) -> float:
+        """Steps in a second of simulated time, for videos; 0: unknown."""
+        return 0.0
+
+    def render(self, index: int) -> np.ndarray:
+        """Return a picture of one environment, [height, width, 3] uint8.
+
+        Only of environments that were made with `render=True`.
+        """
+        raise NotImplementedError(f"{type(self).__name__} draws no pictures")
+
     def close(self) -> None:  # noqa: B027 - most engines hold nothing
         """Release what the engine holds."""
 
@@ -78,8 +93,19 @@ class DeviceEnv(abc.ABC):
         """Return [N], the failures of each environment's simulator; None if that is not known."""
         return None
 
+    @property
+    def steps_per_s(self) -> float:
+        """Steps in a second of simulated time, for videos; 0: unknown."""
+        return 0.0
 
-def make_env(task: str | Task, num_envs: int = 1, seed: int = 0, processes: int = 1) -> Any:
+    def render(self, state: Tree, index: int) -> np.ndarray:
+        """Return a picture of one environment as a HostEnv does; on the host, in NumPy."""
+        raise NotImplementedError(f"{type(self).__name__} draws no pictures")
+
+
+def make_env(
+    task: str | Task, num_envs: int = 1, seed: int = 0, processes: int = 1, render: bool = False
+) -> Any:
     """Make a HostEnv or DeviceEnv for a task, e.g. `gymnasium/HalfCheetah-v4`.
 
     Args:
@@ -87,6 +113,7 @@ def make_env(task: str | Task, num_envs: int = 1, seed: int = 0, processes: int 
             the module.
         seed: Of host environments; device environments take keys.
         processes: Processes that share the environments' steps; 1: this process.
+        render: Whether `env.render` will be called; only in this process.
 
     Raises:
         UsageError for unknown names, and MissingDependency for a missing engine.
@@ -94,12 +121,16 @@ def make_env(task: str | Task, num_envs: int = 1, seed: int = 0, processes: int 
     task = Task.parse(task)
     if num_envs < 1:
         raise UsageError(f"num_envs is {num_envs}; it must be at least 1")
+    if render:
+        _require_renders(task)
     row = task.row
     registry.require_packages(f"engine {task.engine!r}", row.packages, row.extra)
     if task.is_function:
         return _make_by_function(task, num_envs, seed, processes)
     if row.kind == "device":
         require_devices()
+    if render:
+        return registry.load(row.module).make(task.engine_name, num_envs, seed, render=True)
     if processes == 1:
         return registry.load(row.module).make(task.engine_name, num_envs, seed)
 
@@ -147,6 +178,15 @@ def require_device_for(task: Task, device: str, one_agent: bool = True) -> None:
         f"task {str(task)!r} has physics for one NVIDIA GPU and one agent; asked for is {given}: "
         f"use --device gpu and one --seed, or {elsewhere!r}"
     )
+
+
+def _require_renders(task: Task) -> None:
+    if not task.row.renders:
+        having = [name for name, row in registry.ENGINES.items() if row.renders]
+        raise UsageError(
+            f"engine {task.engine!r} draws no pictures ({', '.join(having)} do): if one of them "
+            f"has the same task, name it, e.g. --task gymnasium/{task.name}"
+        )
 
 
 def _require_shareable(task: Task, num_envs: int, processes: int) -> None:

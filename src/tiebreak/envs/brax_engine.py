@@ -7,7 +7,7 @@ import warnings
 from typing import Any
 
 from tiebreak.core.errors import UsageError, unknown
-from tiebreak.envs.jax_simulator import SimulatedEnv, split_physics
+from tiebreak.envs.jax_simulator import Drawing, SimulatedEnv, split_physics
 from tiebreak.envs.mujoco_advice import without_advice, without_greetings
 
 with without_greetings():
@@ -20,17 +20,24 @@ LIMIT_STEPS = 1000
 """Steps after which episodes are truncated, as brax itself trains and evaluates."""
 
 
-def make(name: str, num_envs: int, seed: int) -> SimulatedEnv:
+def make(name: str, num_envs: int, seed: int, render: bool = False) -> SimulatedEnv:
     """Make `num_envs` environments of `task` or `task@physics`; keys are arguments, not `seed`.
+
+    They are made no differently to `render`.
 
     Raises UsageError for an unknown task or physics, and for a task that lacks the physics.
     """
-    return SimulatedEnv(_load(*split_physics("brax", name, PHYSICS)), num_envs, LIMIT_STEPS)
+    env = _load(*split_physics("brax", name, PHYSICS))
+    return SimulatedEnv(env, num_envs, LIMIT_STEPS, drawing=Drawing(env.sys.mj_model, _pose))
 
 
 def tasks() -> list[str]:
     """Return all tasks that brax has registered, a user's own included."""
     return list(envs._envs)  # there is no public list
+
+
+def _pose(states: Any) -> dict[str, Any]:
+    return {"qpos": states.pipeline_state.q, "qvel": states.pipeline_state.qd}
 
 
 @functools.cache

@@ -77,6 +77,13 @@ class BridgeEnv(HostEnv):
     def failures(self) -> Array | None:
         return self._device_env.failures(self._carry[0])
 
+    @property
+    def steps_per_s(self) -> float:
+        return self._device_env.steps_per_s
+
+    def render(self, index: int) -> np.ndarray:
+        return self._device_env.render(self._carry[0], index)
+
     def _to_jax(self, action: Array) -> Array:
         if isinstance(action, jax.Array):
             return action

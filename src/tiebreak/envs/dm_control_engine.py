@@ -16,7 +16,7 @@ import numpy as np
 from tiebreak.core.errors import UsageError, unknown
 from tiebreak.core.seeding import derive
 from tiebreak.core.types import Array, EnvSpec, EnvStep
-from tiebreak.envs.base import HostEnv
+from tiebreak.envs.base import PICTURE, HostEnv
 from tiebreak.envs.mujoco_advice import without_advice
 
 UNBOUNDED = ("lqr",)
@@ -82,16 +82,26 @@ class DmControlEnv(HostEnv):
                 _flatten(self._envs[i].reset().observation, obs[i])
         return EnvStep(obs, reward, terminated, truncated, final_obs)
 
+    @property
+    def steps_per_s(self) -> float:
+        """The task's own rate."""
+        return 1.0 / self._envs[0].control_timestep()
+
+    def render(self, index: int) -> np.ndarray:
+        """Return what the first camera of the task sees."""
+        return self._envs[index].physics.render(*PICTURE, camera_id=0)
+
     def close(self) -> None:
         """Close every environment."""
         for env in self._envs:
             env.close()
 
 
-def make(name: str, num_envs: int, seed: int, first: int = 0) -> DmControlEnv:
+def make(name: str, num_envs: int, seed: int, first: int = 0, render: bool = False) -> DmControlEnv:
     """Make `num_envs` environments of `domain-task`, e.g. `cartpole-swingup`.
 
-    `first`: index of the first of them among all of a run, whose processes share them.
+    `first`: index of the first of them among all of a run, whose processes share them. `render`
+    needs a MUJOCO_GL that was set before this file was imported.
     Raises UsageError for an unknown name and for actions without bounds.
     """
     domain, _, task = name.partition("-")
@@ -105,7 +115,7 @@ def make(name: str, num_envs: int, seed: int, first: int = 0) -> DmControlEnv:
         )
     seeds = [derive(seed, "env", first + i) for i in range(num_envs)]
     with without_advice():
-        envs = [_load(domain, task, number) for number in seeds]
+        envs = [_load(domain, task, number, render) for number in seeds]
     return DmControlEnv(envs, _env_spec(envs[0]), seeds)
 
 
@@ -114,8 +124,10 @@ def tasks() -> list[str]:
     return [f"{domain}-{task}" for domain, task in suite.ALL_TASKS if domain not in UNBOUNDED]
 
 
-def _load(domain: str, task: str, seed: int) -> Any:
+def _load(domain: str, task: str, seed: int, render: bool) -> Any:
     env = suite.load(domain, task, task_kwargs={"random": seed})
+    if render:
+        return env
     # quadruped-escape shows its new terrain to a rendering context, and makes one if there is none.
     physics = type(env.physics)
     env.physics.__class__ = type(physics.__name__, (physics,), {"contexts": None})

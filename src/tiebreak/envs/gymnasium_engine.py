@@ -89,6 +89,24 @@ class GymnasiumEnv(HostEnv):
         for i, env in enumerate(self._envs):
             gymnasium_state.restore(env, strip_prefix(str(i), arrays))
 
+    @property
+    def steps_per_s(self) -> float:
+        """What the environment's metadata calls `render_fps`."""
+        return float(self._envs[0].metadata.get("render_fps") or 0)
+
+    def render(self, index: int) -> np.ndarray:
+        """Return what the environment's own `render` draws in the mode `rgb_array`."""
+        with user_modules.searched(self._from_module):
+            picture: Any = self._envs[index].render()
+        shape, dtype = getattr(picture, "shape", ()), getattr(picture, "dtype", None)
+        if len(shape) != 3 or shape[2] not in (3, 4) or dtype != np.uint8:
+            kind = f"an array {shape} of {dtype}" if shape else type(picture).__name__
+            raise UsageError(
+                f"the environment's render() returns {kind}; needed is an array "
+                "[height, width, 3] of uint8, in the render mode 'rgb_array'"
+            )
+        return np.asarray(picture)[:, :, :3]
+
     def close(self) -> None:
         """Close every environment."""
         for env in self._envs:
@@ -98,12 +116,13 @@ class GymnasiumEnv(HostEnv):
                 warnings.warn(f"close() of an environment raised {error!r}", stacklevel=2)
 
 
-def make(name: str, num_envs: int, seed: int, first: int = 0) -> GymnasiumEnv:
+def make(name: str, num_envs: int, seed: int, first: int = 0, render: bool = False) -> GymnasiumEnv:
     """Make `num_envs` environments of a registered id, `HalfCheetah-v4` or `module:EnvId-v0`.
 
     `first`: index of the first of them among all of a run, whose processes share them.
     Raises UsageError for an unknown id, a module that cannot be imported, spaces that are not
-    supported; MissingDependency when the environment needs a package that is not there.
+    supported, and with `render` for what has no render mode `rgb_array`; MissingDependency when the
+    environment needs a package that is not there.
     """
     row = _find(name)
     from_module = ":" in name
@@ -113,10 +132,10 @@ def make(name: str, num_envs: int, seed: int, first: int = 0) -> GymnasiumEnv:
         user_modules.searched(from_module),
         _closed_after_an_error(envs),
     ):
-        envs.append(_construct(name, row))
+        envs.append(_construct(name, row, render))
         spec = _env_spec(name, envs[0])
         while len(envs) < num_envs:
-            envs.append(_construct(name, row))
+            envs.append(_construct(name, row, render))
     return GymnasiumEnv(envs, spec, seed, first, from_module)
 
 
@@ -235,13 +254,35 @@ def _import(name: str, module: str) -> None:
         ) from error
 
 
-def _construct(name: str, row: Any) -> gymnasium.Env:
+def _construct(name: str, row: Any, render: bool) -> gymnasium.Env:
     try:
-        return gymnasium.make(row)
+        return _construct_to_render(name, row) if render else gymnasium.make(row)
     except (gymnasium.error.DependencyNotInstalled, ModuleNotFoundError) as error:
         raise MissingDependency(f"task 'gymnasium/{name}': {one_line(error)}") from error
     except (gymnasium.error.Error, ImportError) as error:
         raise UsageError(f"task 'gymnasium/{name}' cannot run here: {one_line(error)}") from error
+
+
+def _construct_to_render(name: str, row: Any) -> gymnasium.Env:
+    """Make one environment that can draw itself."""
+    mode, why = "rgb_array", ""
+    try:
+        with warnings.catch_warnings():  # about a mode that is not there, which is refused below
+            warnings.filterwarnings("ignore", ".*The environment is being initialised with render")
+            env = gymnasium.make(row, render_mode=mode)
+        modes = env.metadata.get("render_modes") or []
+        if mode in modes:
+            return env
+        env.close()
+        why = f"its render modes are {list(modes)}"
+    except TypeError as error:
+        if "render_mode" not in str(error):
+            raise
+        why = one_line(error)
+    raise UsageError(
+        f"task 'gymnasium/{name}' draws no pictures: {why}; an environment that does has "
+        f"{mode!r} in metadata['render_modes'], takes render_mode= and has render()"
+    )
 
 
 def _env_spec(name: str, env: gymnasium.Env) -> EnvSpec:

@@ -46,20 +46,31 @@ class Draws(NamedTuple):
     """uint32: its random key, so that two episodes with the same first state differ."""
 
 
+class Drawing(NamedTuple):
+    """What MuJoCo needs to draw the states of a simulator."""
+
+    model: Any
+    """mujoco.MjModel"""
+    pose: Callable[[Any], Mapping[str, Array]]
+    """States -> fields of their MjData by name; leaves [N, …]."""
+
+
 class SimulatedEnv(DeviceEnv):
     """N environments of one simulator; actions in [-1, 1], observations as one vector.
 
     `env` has `reset(key) -> state` and `step(state, action) -> state`, of one environment; a state
     has `obs`, `reward`, `done` and a dictionary `info`. Episodes are truncated after `limit_steps`;
     each action is taken `action_repeat` times. `shared(path)` is true for leaves that all
-    environments share, which no reset may change.
+    environments share, which no reset may change. `drawing` is for `render`.
     """
 
     def __init__(
         self, env: Any, num_envs: int, limit_steps: int, action_repeat: int = 1,
         shared: Callable[[tuple], bool] = lambda path: False,
+        drawing: Drawing | None = None,
     ):  # fmt: skip
         self.spec, self.num_envs = _spec(env), num_envs
+        self._drawing, self._scene = drawing, None
         self._env, self._limit_steps, self._repeat = env, limit_steps, action_repeat
         self._shared, self._num_starts = shared, max(num_envs, MIN_STARTS)
 
@@ -100,6 +111,20 @@ class SimulatedEnv(DeviceEnv):
 
     def failures(self, state: Simulated) -> Array:
         return state.failures
+
+    @property
+    def steps_per_s(self) -> float:
+        return 1.0 / (float(self._env.dt) * self._repeat)
+
+    def render(self, state: Simulated, index: int) -> np.ndarray:
+        """Return what the model's first camera sees."""
+        from tiebreak.envs.mujoco_scene import MujocoScene
+
+        assert self._drawing is not None, "this simulator has no model to draw"
+        if self._scene is None:
+            self._scene = MujocoScene(self._drawing.model)
+        pose = self._drawing.pose(state.sim)
+        return self._scene.picture({name: np.asarray(x[index]) for name, x in pose.items()})
 
     def _advance(self, sim: Any, action: Array) -> tuple[Any, Array, Array]:
         """Step one environment, as often as the task repeats an action; sum the rewards."""

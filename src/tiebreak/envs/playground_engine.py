@@ -15,7 +15,7 @@ from typing import Any
 import jax
 
 from tiebreak.core.errors import UsageError, unknown
-from tiebreak.envs.jax_simulator import SimulatedEnv, split_physics
+from tiebreak.envs.jax_simulator import Drawing, SimulatedEnv, split_physics
 from tiebreak.envs.mujoco_advice import without_advice, without_greetings
 from tiebreak.envs.playground_assets import use_installed
 
@@ -35,8 +35,10 @@ UNPUSHED = (
 NO_PUSHES = {"push_config.enable": False, "push_config.magnitude_range": [0.0, 0.0]}
 
 
-def make(name: str, num_envs: int, seed: int) -> SimulatedEnv:
+def make(name: str, num_envs: int, seed: int, render: bool = False) -> SimulatedEnv:
     """Make `num_envs` environments of `task` or `task@physics`; keys are arguments, not `seed`.
+
+    They are made no differently to `render`.
 
     Raises UsageError for an unknown task or physics, where Warp cannot run, and where a robot's
     meshes are not installed.
@@ -46,7 +48,13 @@ def make(name: str, num_envs: int, seed: int) -> SimulatedEnv:
     config: Any = registry.get_default_config(task)
     limit_steps = math.ceil(config.episode_length / config.action_repeat)
     shared = {"shared": _shared} if physics == "warp" else {}
-    return SimulatedEnv(env, num_envs, limit_steps, config.action_repeat, **shared)
+    drawing = Drawing(env.mj_model, _pose)
+    return SimulatedEnv(env, num_envs, limit_steps, config.action_repeat, drawing=drawing, **shared)
+
+
+def _pose(states: Any) -> dict[str, Any]:
+    names = "qpos", "qvel", "mocap_pos", "mocap_quat", "xfrc_applied"
+    return {name: getattr(states.data, name) for name in names}
 
 
 def split_name(name: str) -> tuple[str, str, bool]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from tiebreak import registry
 from tiebreak.core.types import Array, EnvSpec, EnvStep, Tree
 from tiebreak.envs.base import DeviceEnv, HostEnv, make_env
@@ -12,13 +14,18 @@ from tiebreak.envs.task import Task
 
 
 def make_env_for(
-    algorithm: str, task: str | Task, num_envs: int = 1, seed: int = 0, processes: int = 1
+    algorithm: str,
+    task: str | Task,
+    num_envs: int = 1,
+    seed: int = 0,
+    processes: int = 1,
+    render: bool = False,
 ) -> Any:
     """Make an environment as `make_env` does, and hide the privileged part of observations.
 
     Algorithms that show it to their critics only see all of it.
     """
-    env = make_env(task, num_envs, seed, processes)
+    env = make_env(task, num_envs, seed, processes, render)
     if env.spec.visible is None or registry.ALGORITHMS[algorithm].privileged:
         return env
     return VisibleEnv(env)
@@ -57,6 +64,13 @@ class VisibleEnv(DeviceEnv):
 
     def failures(self, state: Tree) -> Array | None:
         return self._env.failures(state)
+
+    @property
+    def steps_per_s(self) -> float:
+        return self._env.steps_per_s
+
+    def render(self, state: Tree, index: int) -> np.ndarray:
+        return self._env.render(state, index)
 
     def _visible(self, obs: Array) -> Array:
         return obs.reshape(self.num_envs, -1)[:, : self.spec.observation_size]

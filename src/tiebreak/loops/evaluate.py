@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,7 +12,7 @@ from tiebreak import registry
 from tiebreak.core.errors import EnvironmentFailed
 from tiebreak.core.seeding import derive
 from tiebreak.core.types import Agent, State
-from tiebreak.envs.base import DeviceEnv
+from tiebreak.envs.base import DeviceEnv, HostEnv
 from tiebreak.envs.policy_observation import make_env_for
 from tiebreak.envs.task import Task
 from tiebreak.frameworks.runtime import Runtime
@@ -72,19 +73,20 @@ class Evaluator:
         seed: int,
         processes: int = 1,
         max_steps: int | None = None,
+        render: bool = False,
     ):
-        """Build one environment per episode, on up to `processes` processes.
+        """Build one environment per episode, on up to `processes` processes, or to be rendered.
 
         Episodes are cut after `max_steps`, or after the task's own limit if that is shorter.
         """
         env_seed = derive(seed, "evaluation")
         processes = min(processes, episodes)
-        env: Any = make_env_for(algorithm, task, episodes, env_seed, processes)
+        env: Any = make_env_for(algorithm, task, episodes, env_seed, processes, render)
         if isinstance(env, DeviceEnv):
             from tiebreak.envs.bridge import BridgeEnv
 
             env = BridgeEnv(env, runtime, env_seed, CHUNK_STEPS)
-        self._env = env
+        self.env: HostEnv = env
         self._runtime = runtime
         self._agent = runtime.agent(raw_agent)
         noise_shape = registry.data_module(algorithm).act_noise(env.spec, episodes).shape
@@ -96,11 +98,25 @@ class Evaluator:
 
     def returns(self, state: State) -> list[float]:
         """Return the undiscounted return of one episode in each environment, from its start."""
-        env, runtime = self._env, self._runtime
+        returns, running = np.zeros(0), np.zeros(0, bool)
+        for returns, running in self.play(state):  # noqa: B007, the last ones count
+            pass
+        self.cut = int(running.sum())
+        return returns.tolist()
+
+    def play(self, state: State) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Play one episode in each environment; yield at its start and after each step.
+
+        Yields:
+          The returns so far [N], and True for episodes that have not ended [N]: the same two arrays
+          every time, which change.
+        """
+        env, runtime = self.env, self._runtime
         obs = env.reset()
         on_device = not isinstance(obs, np.ndarray)
         returns = np.zeros(env.num_envs)
         running = np.ones(env.num_envs, bool)
+        yield returns, running
         for step in range(self.limit):
             if not running.any():
                 break
@@ -119,12 +135,11 @@ class Evaluator:
                     f"evaluation episode {episode}: rewards must be finite numbers"
                 )
             running &= ~(terminated | truncated)
-        self.cut = int(running.sum())
-        return returns.tolist()
+            yield returns, running
 
     def close(self) -> None:
         """Release the environments."""
-        self._env.close()
+        self.env.close()
 
 
 def evaluate_policy(

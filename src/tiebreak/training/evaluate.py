@@ -66,7 +66,7 @@ def evaluate(
     is_chosen = task is not None or env is not None
     chosen = Task.choose(task, env) if is_chosen else trained_on
     check_max_steps("max_steps", max_steps)
-    _check_request(policy.spec, episodes, chosen, directory, allow_import or is_chosen)
+    check_request(policy.spec, episodes, chosen, directory, allow_import or is_chosen)
     seed = int(policy.metadata.get("seed", 0)) if seed is None else seed
     mode = check_settings(
         policy.algorithm, framework, chosen, mode=mode, precision=precision, seed=seed
@@ -94,7 +94,7 @@ def _to_result(
     )
 
 
-def _check_request(
+def check_request(
     spec: EnvSpec, episodes: int, task: Task, directory: str | Path, may_import: bool
 ) -> None:
     """Refuse a wrong number of episodes, and to import a module that only a file names."""
@@ -119,7 +119,7 @@ def _run_policy(
 ) -> GreedyEpisodes:
     """Run a stored policy greedily, executed by `runtime`."""
     if task != trained_on or task.factory is not None:
-        _require_fit(policy, task, trained_on)
+        require_fit(policy, task, trained_on)
     raw_agent = registry.make_raw_agent(policy.algorithm, policy.spec, policy.config, runtime)
     return evaluate_policy(
         algorithm=policy.algorithm,
@@ -134,7 +134,7 @@ def _run_policy(
     )
 
 
-def _require_fit(policy: policy_files.Policy, task: Task, trained_on: Task) -> None:
+def require_fit(policy: policy_files.Policy, task: Task, trained_on: Task) -> None:
     """Raise UsageError unless the task has the shapes and bounds of the policy's own."""
     spec = make_spec_for(policy.algorithm, task)
     if spec != policy.spec:

@@ -112,7 +112,11 @@ def load_policy(
     framework = framework or stored.metadata.get("framework")
     if framework is None:
         raise UsageError(f"the policy in {str(directory)!r} names no framework: choose one")
-    row = registry.framework(framework)
-    if mode is None and row.runtime != "jax":
-        mode = "eager"
-    return LoadedPolicy(stored, framework, registry.mode(framework, mode), device)
+    mode = acting_mode(framework) if mode is None else registry.mode(framework, mode)
+    return LoadedPolicy(stored, framework, mode, device)
+
+
+def acting_mode(framework: str) -> str:
+    """Return the mode in which a framework acts soonest: compiling for it alone takes longest."""
+    is_jax = registry.framework(framework).runtime == "jax"
+    return registry.mode(framework, None if is_jax else "eager")

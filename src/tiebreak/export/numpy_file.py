@@ -1,0 +1,57 @@
+"""`.npz`: `layers` names the layers, their fields are arrays; docs/export.md has the reader."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from tiebreak.export.layers import GreedyPolicy, to_arrays
+
+Outputs = dict[str, np.ndarray]
+"""`action`: [N] int or [N, A] float32; for discrete actions also `scores`, [N, A] float32."""
+
+
+def write(policy: GreedyPolicy, path: Path) -> None:
+    """Write a policy's layers and metadata."""
+    kinds, arrays = to_arrays(policy)
+    np.savez(path, layers=np.array(kinds), **arrays, **policy.about)  # type: ignore[arg-type]
+
+
+def run(path: Path, obs: np.ndarray) -> Outputs:
+    """Return the actions that the file's policy chooses for observations [N, …]."""
+    with np.load(path) as file:
+        arrays = {name: file[name] for name in file.files}
+    return apply(arrays["layers"].tolist(), arrays, obs)
+
+
+def apply(kinds: Sequence[str], arrays: Mapping[str, np.ndarray], obs: np.ndarray) -> Outputs:
+    """Apply layers to observations, in the precision that they have."""
+    scores, x = obs, obs
+    for i, kind in enumerate(kinds):
+        start = f"{i}."
+        fields = {k.removeprefix(start): v for k, v in arrays.items() if k.startswith(start)}
+        scores, x = x, OPERATIONS[kind](x, **fields)
+    return {"action": x, "scores": scores} if kinds[-1] == "argmax" else {"action": x}
+
+
+def _layer_norm(
+    x: np.ndarray, scale: np.ndarray, bias: np.ndarray, epsilon: np.ndarray
+) -> np.ndarray:
+    centered = x - x.mean(-1, keepdims=True)
+    return centered / np.sqrt((centered**2).mean(-1, keepdims=True) + epsilon) * scale + bias
+
+
+OPERATIONS = {
+    "flatten": lambda x: x.reshape(len(x), -1),
+    "normalize": lambda x, mean, scale, limit: np.clip((x - mean) / scale, -limit, limit),
+    "dense": lambda x, kernel, bias: x @ kernel + bias,
+    "layer_norm": _layer_norm,
+    "tanh": np.tanh,
+    "relu": lambda x: np.maximum(x, 0),
+    "elu": lambda x: np.where(x > 0, x, np.expm1(np.minimum(x, 0))),
+    "rescale": lambda x, low, high: low + (np.clip(x, -1, 1) + 1) * (high - low) / 2,
+    "argmax": lambda x: x.argmax(-1),
+}
+"""What each layer computes."""

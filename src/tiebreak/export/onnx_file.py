@@ -1,0 +1,148 @@
+"""`.onnx`: one graph from `obs` [batch, …] float32 to `action`, and `scores` if it is discrete."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tiebreak.export.layers import (
+    Argmax,
+    Dense,
+    Elu,
+    Flatten,
+    GreedyPolicy,
+    Layer,
+    LayerNorm,
+    Normalize,
+    Relu,
+    Rescale,
+    Tanh,
+)
+from tiebreak.export.numpy_file import Outputs
+
+OPSET, IR_VERSION = 17, 8
+"""Of 2022, the first with LayerNormalization: every runtime since reads it."""
+
+
+class Graph:
+    """Nodes and constants of an ONNX graph; a value is known by its name."""
+
+    def __init__(self):
+        self.nodes: list[Any] = []
+        self.constants: list[Any] = []
+
+    def constant(self, value: Any) -> str:
+        """Add a float32 constant."""
+        from onnx import numpy_helper
+
+        name = f"constant_{len(self.constants)}"
+        self.constants.append(numpy_helper.from_array(np.asarray(value, np.float32), name))
+        return name
+
+    def add(self, operator: str, *inputs: str, output: str = "", **attributes: Any) -> str:
+        """Add a node with one output."""
+        from onnx import helper
+
+        name = output or f"value_{len(self.nodes)}"
+        self.nodes.append(helper.make_node(operator, inputs, [name], **attributes))
+        return name
+
+
+def write(policy: GreedyPolicy, path: Path) -> None:
+    """Write a policy as an ONNX graph with a dynamic batch."""
+    from onnx import TensorProto, checker, helper
+
+    graph = Graph()
+    scores, x = "obs", "obs"
+    for layer in policy.layers:
+        scores, x = x, WRITERS[type(layer)](graph, x, layer)
+
+    table = ("batch", policy.action_size)
+    action = TensorProto.INT64, ("batch",)
+    values = {"action": action if policy.discrete else (TensorProto.FLOAT, table)}
+    graph.add("Identity", x, output="action")
+    if policy.discrete:
+        values["scores"] = TensorProto.FLOAT, table
+        graph.add("Identity", scores, output="scores")
+    obs = ("batch", *policy.observation_shape)
+    model = helper.make_model(
+        helper.make_graph(
+            graph.nodes,
+            "policy",
+            [helper.make_tensor_value_info("obs", TensorProto.FLOAT, obs)],
+            [helper.make_tensor_value_info(name, *value) for name, value in values.items()],
+            graph.constants,
+        ),
+        opset_imports=[helper.make_opsetid("", OPSET)],
+        ir_version=IR_VERSION,
+        producer_name="tiebreak",
+    )
+    helper.set_model_props(model, policy.about)
+    checker.check_model(model)
+    path.write_bytes(model.SerializeToString())
+
+
+def run(path: Path, obs: np.ndarray) -> Outputs:
+    """Return the actions that the file's policy chooses for observations [N, …], by onnxruntime."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 3  # errors
+    session: Any = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    names = [output.name for output in session.get_outputs()]
+    return dict(zip(names, session.run(names, {"obs": obs}), strict=True))
+
+
+def _flatten(graph: Graph, x: str, layer: Flatten) -> str:
+    return graph.add("Flatten", x, axis=1)
+
+
+def _normalize(graph: Graph, x: str, layer: Normalize) -> str:
+    centered = graph.add("Sub", x, graph.constant(layer.mean))
+    scaled = graph.add("Div", centered, graph.constant(layer.scale))
+    return _clip(graph, scaled, layer.limit)
+
+
+def _clip(graph: Graph, x: str, limit: float) -> str:
+    return graph.add("Clip", x, graph.constant(-limit), graph.constant(limit))
+
+
+def _dense(graph: Graph, x: str, layer: Dense) -> str:
+    return graph.add("Gemm", x, graph.constant(layer.kernel), graph.constant(layer.bias))
+
+
+def _layer_norm(graph: Graph, x: str, layer: LayerNorm) -> str:
+    scale, bias = graph.constant(layer.scale), graph.constant(layer.bias)
+    return graph.add("LayerNormalization", x, scale, bias, axis=-1, epsilon=layer.epsilon)
+
+
+def _activation(operator: str) -> Callable[[Graph, str, Layer], str]:
+    return lambda graph, x, layer: graph.add(operator, x)
+
+
+def _rescale(graph: Graph, x: str, layer: Rescale) -> str:
+    half = graph.constant((layer.high - layer.low) / 2)
+    shifted = graph.add("Add", _clip(graph, x, 1.0), graph.constant(1.0))
+    return graph.add("Add", graph.add("Mul", shifted, half), graph.constant(layer.low))
+
+
+def _argmax(graph: Graph, x: str, layer: Argmax) -> str:
+    return graph.add("ArgMax", x, axis=-1, keepdims=0)
+
+
+WRITERS: dict[type, Callable[[Graph, str, Any], str]] = {
+    Flatten: _flatten,
+    Normalize: _normalize,
+    Dense: _dense,
+    LayerNorm: _layer_norm,
+    Tanh: _activation("Tanh"),
+    Relu: _activation("Relu"),
+    Elu: _activation("Elu"),
+    Rescale: _rescale,
+    Argmax: _argmax,
+}
+"""Adds a layer to a graph, and returns the name of its output."""
