@@ -98,7 +98,7 @@ def test_an_environment_of_one_s_own_goes_on_with_more_steps(tmp_path, capsys):
             {"env": Follow, "gamma": 0.9, "overrides": {"gamma": 0.8}},
             "gamma is given twice: as a keyword and in overrides",
         ),
-        ({"env": Follow, "callback": 3}, "callback is 3: a function of"),
+        ({"env": Follow, "callback": 3}, "callback is 3; it must be a function of"),
         ({"env": Follow, "total_steps": "many"}, "total_steps takes int, got 'many'"),
     ],
 )

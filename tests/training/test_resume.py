@@ -265,12 +265,12 @@ def test_a_process_killed_before_it_has_written_anything_leaves_a_new_folder(loo
 def test_a_process_killed_while_it_makes_its_folder_leaves_one_to_resume(
     loop, tmp_path, monkeypatch
 ):
-    def killed(run):
+    def killed(*_):
         shutil.copytree("run", "killed")
         raise RuntimeError("killed")
 
     with monkeypatch.context() as patch:
-        patch.setattr(session, "make_default_trackers", killed)
+        patch.setattr(session, "make_trackers", killed)
         with pytest.raises(RuntimeError, match="killed"):
             train(checkpoint_every=300)
     shutil.rmtree("run")

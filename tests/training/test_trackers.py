@@ -25,7 +25,8 @@ from tiebreak.training.session import TrainingFailed
 @pytest.fixture
 def events(monkeypatch):
     """All that the recorder receives, beside the trackers of every run."""
-    monkeypatch.setitem(trackers.TRACKERS, "recorder", "training.recorder")
+    row = trackers.TrackerRow("training.recorder", always=True)
+    monkeypatch.setitem(trackers.TRACKERS, "recorder", row)
     recorder.EVENTS.clear()
     return recorder.EVENTS
 
@@ -119,8 +120,8 @@ class ManyAgents(FakeLoop):
         return type(progress)(metrics, *both)
 
 
-def test_of_a_population_a_tracker_receives_a_number_for_each_agent(events, tmp_path):
-    loop = ManyAgents()
+def train_population(loop, folder, track=()):
+    """Train the agents of a loop without evaluation."""
     population = SimpleNamespace(loop=loop, seeds=(0, 1), settings=({}, {}))
     request = TrainingRequest(
         "ppo",
@@ -129,10 +130,15 @@ def test_of_a_population_a_tracker_receives_a_number_for_each_agent(events, tmp_
         config=CONFIG,
         seeds=2,
         intervals=Intervals(eval_episodes=0, checkpoint_every=0),
-        out=tmp_path / "run",
+        track=track,
+        out=folder,
     )
     config = {"algorithm": "ppo", "config_hash": ""}
     PopulationSession(request, population, config, progress=False).run(Marks())
+
+
+def test_of_a_population_a_tracker_receives_a_number_for_each_agent(events, tmp_path):
+    train_population(ManyAgents(), tmp_path / "run")
     assert kinds(events)[0] == "start"
     assert kinds(events)[-2:] == ["finish", "close"]
     logged = of_kind(events, "metrics")
@@ -142,7 +148,8 @@ def test_of_a_population_a_tracker_receives_a_number_for_each_agent(events, tmp_
 
 
 def test_trackers_that_are_open_are_closed_where_a_later_one_fails(events, monkeypatch, loop):
-    monkeypatch.setitem(trackers.TRACKERS, "broken", "training.no_such_tracker")
+    row = trackers.TrackerRow("training.no_such_tracker", always=True)
+    monkeypatch.setitem(trackers.TRACKERS, "broken", row)
     with pytest.raises(ModuleNotFoundError):
         train()
     assert kinds(events) == ["close"]

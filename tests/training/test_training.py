@@ -26,7 +26,8 @@ ASKED = ("ppo", "linen", "gymnax/CartPole-v1")
 
 
 def train(**kwargs):
-    return training.train(*ASKED, progress=False, **{"out": "run", "config": CONFIG, **kwargs})
+    settings = {"out": "run", "config": CONFIG, "progress": False, **kwargs}
+    return training.train(*ASKED, **settings)
 
 
 def lines(folder):
@@ -129,10 +130,10 @@ def test_ctrl_c_before_anything_leaves_nothing(loop, tmp_path):
 
 
 def test_ctrl_c_while_the_folder_is_made_leaves_nothing(loop, tmp_path, monkeypatch):
-    def interrupted(run):
+    def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(session, "make_default_trackers", interrupted)
+    monkeypatch.setattr(session, "make_trackers", interrupted)
     with pytest.raises(session.TrainingInterrupted, match="nothing is kept"):
         train()
     assert list(tmp_path.iterdir()) == []

@@ -36,6 +36,16 @@ def parser() -> Parser:
     out.add_argument("--mode", help="how the framework executes; see `tiebreak list`")
     out.add_argument("--loop", help="host, or fused (JAX frameworks on device engines)")
     _add_seeds(out)
+    _add_settings(out)
+    _add_evaluations(out)
+    _add_checkpoints(out)
+    _add_trackers(out)
+    _add_device(out)
+    return out
+
+
+def _add_settings(out: Parser) -> None:
+    """Add the options of the algorithm's settings."""
     out.add_argument(
         "--set",
         action="append",
@@ -51,10 +61,16 @@ def parser() -> Parser:
         help="take settings from a TOML or JSON file, or from a run's config.json; --set goes over "
         "them",
     )
-    _add_evaluations(out)
-    _add_checkpoints(out)
-    _add_device(out)
-    return out
+
+
+def _add_trackers(out: Parser) -> None:
+    """Add the option of trackers beside the log and the display."""
+    out.add_argument(
+        "--track",
+        metavar="NAME,…",
+        default="",
+        help="log to these, too: tensorboard, wandb (offline without a key), mlflow, trackio",
+    )
 
 
 def _add_seeds(out: Parser) -> None:
@@ -192,6 +208,7 @@ def _request(args: argparse.Namespace) -> TrainingRequest:
         out=args.out,
         resume=args.resume,
         init_from=args.init_from,
+        track=args.track,
     )
 
 

@@ -68,11 +68,13 @@ class Display(Tracker):
             print(f"{self._title}: {text}", file=self._file, flush=True)
 
     def log_status(self, text: str) -> None:
-        """Show `text` in place of the bar's title."""
+        """Show `text` in place of the bar's title; without a terminal, print it as a line."""
         if self._bar:
             self._bar.update(self._task, description=f"{self._title}: {text}")
         elif self._overwrites:
             self._overwrite(f"{self._title}: {text}{self._greedy}")
+        else:
+            self.log_note(text)
 
     def close(self) -> None:
         """Remove the bar and leave the terminal clean."""

@@ -25,7 +25,7 @@ from tiebreak.frameworks.threads import threads_for
 from tiebreak.loops.base import choose_kind, frameworks_with_fused_loops
 from tiebreak.training import checkpoints, initial_policy, policy_files
 from tiebreak.training.memory_needs import require_training
-from tiebreak.training.trackers import Tracker
+from tiebreak.training.trackers import Tracker, require_trackers
 
 
 class Intervals(NamedTuple):
@@ -113,8 +113,12 @@ class TrainingRequest:
     """Continue the run in `out`, with the same settings; `total_steps` may be larger."""
     init_from: str | Path | None = None
     """Run, or policy file, whose weights the agent begins with; None: with new ones."""
+    track: str | Sequence[str] = ()
+    """Trackers beside the log and the display, by name (training/trackers.py)."""
     trackers: Sequence[Tracker] = ()
-    """A user's own trackers, beside those of every run."""
+    """A user's own trackers, beside all of these; of this process only."""
+    notes: Sequence[str] = ()
+    """What the user is told about the request; set by `resolve`."""
     has_default_folder: bool = False
     """True if `resolve` chose `out`: where it is taken, the run gets the next number."""
 
@@ -127,8 +131,7 @@ class TrainingRequest:
     def resolve(self) -> TrainingRequest:
         """Check everything that can be known before the loop is built, and fill in defaults.
 
-        Raises UsageError for wrong names and values, MissingDependency for missing packages.
-        Creates no folder. An environment is made only to read its spec, after all other checks.
+        Makes an environment, only to read its spec. Raises UsageError, MissingDependency.
         """
         loop, intervals = self.loop, self.intervals
         if self.seeds is not None:
@@ -160,6 +163,7 @@ class TrainingRequest:
             variants=resolve_variants(self.algorithm, config, self.sweep),
             intervals=intervals,
             threads=self._choose_threads(config),
+            track=require_trackers(self.track),
             out=folder,
             init_from=None if self.init_from is None else str(Path(self.init_from).resolve()),
             has_default_folder=self.out is None,

@@ -43,7 +43,9 @@ def describe(request: TrainingRequest, loop: Any) -> dict[str, Any]:
         **({"threads": request.threads} if request.threads else {}),
         "config_hash": configs.digest(settings),
         "spec": dataclasses.asdict(loop.spec),
-        "command": command_line({**settings, **intervals._asdict()}, configs.to_dict(reference)),
+        "command": command_line(
+            {**settings, **intervals._asdict(), "track": request.track}, configs.to_dict(reference)
+        ),
         "commit": commit(),
         "versions": run_versions(request.framework, request.task.engine),
         "started_at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -53,8 +55,8 @@ def describe(request: TrainingRequest, loop: Any) -> dict[str, Any]:
 def command_line(settings: Mapping[str, Any], reference: Mapping[str, Any]) -> str:
     """Return the command that repeats a run, from any folder.
 
-    `settings` are those of `describe` with all intervals; settings of the algorithm that equal
-    the `reference` are left out.
+    `settings` are those of `describe` with all intervals and `track`; settings of the algorithm
+    that equal the `reference` are left out.
     """
     words = ["tiebreak", "train", settings["algorithm"]]
     for name in ("framework", "task", "mode", "loop", "seed"):
@@ -69,6 +71,8 @@ def command_line(settings: Mapping[str, Any], reference: Mapping[str, Any]) -> s
         words.append(f"--{name.replace('_', '-')}")
         if not isinstance(default, bool):  # else the option alone says it
             words.append(str(settings[name]))
+    if settings["track"]:
+        words += ["--track", ",".join(settings["track"])]
 
     for name, value in settings["config"].items():
         if value == reference[name]:
@@ -84,6 +88,17 @@ def task_notes(algorithm: str, task: str, config: Any) -> list[str]:
     chosen = registry.task_settings(algorithm, task)
     in_use = [f"{k} {v}" for k, v in chosen.items() if getattr(config, k) == v]
     return [f"as this task's reference has it: {', '.join(in_use)}"] if in_use else []
+
+
+def budget_notes(config: Any) -> list[str]:
+    """Return a line where whole iterations do not add up to `total_steps`; [] where they do."""
+    steps = config.num_iterations * config.iteration_steps
+    if steps == config.total_steps:
+        return []
+    return [
+        f"trains {steps:,} steps for total_steps={config.total_steps}: whole iterations, of "
+        f"{config.iteration_steps:,} steps each"
+    ]
 
 
 def memory_notes(run_config: Mapping[str, Any]) -> list[str]:

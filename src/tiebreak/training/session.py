@@ -23,9 +23,9 @@ from tiebreak.training.checkpoints import Marks
 from tiebreak.training.evaluate import evaluate
 from tiebreak.training.request import TrainingRequest
 from tiebreak.training.result import TrainResult
-from tiebreak.training.run_config import describe, memory_notes, task_notes
+from tiebreak.training.run_config import budget_notes, describe, memory_notes, task_notes
 from tiebreak.training.summaries import summarize
-from tiebreak.training.trackers import TrackedRun, Trackers, make_default_trackers
+from tiebreak.training.trackers import TrackedRun, Trackers, make_trackers
 from tiebreak.training.train_loop import Interval, passes_multiple, run_intervals
 
 
@@ -85,7 +85,6 @@ class Session:
         self._eval_every = request.intervals.eval_every
         self._checkpoint_every = request.intervals.checkpoint_steps(self.total_steps)
         self._evaluator: Any = None
-        self._has_log = False
         self._cut = 0
         self._stopped_at: int | None = None
         self._best: dict[str, Any] | None = None
@@ -96,7 +95,7 @@ class Session:
         `notes` are shown first. Raises TrainingFailed, TrainingInterrupted, UsageError where the
         folder cannot be written, and whatever the loop raises.
         """
-        self.marks, self._has_log = marks, marks.metrics[0] > 0
+        self.marks = marks
         with contextlib.ExitStack() as stack:
             stack.callback(self._close)
             try:
@@ -137,23 +136,41 @@ class Session:
             self.folder.mkdir(parents=True, exist_ok=True)
             if not marks.resumed:
                 self._write_config()
-            self.trackers = Trackers([make_default_trackers(run), *request.trackers])
+            self.trackers = make_trackers(run, request.track, request.trackers)
             if marks.resumed:  # the logs are there, so that the run can go on
                 self._write_config()
             (self.folder / policy_files.RESULT).unlink(missing_ok=True)
-        except OSError as error:
+            self.trackers.start(self.config, self.loop.steps)
+        except (OSError, UsageError) as error:
             if not request.resume:
                 self._remove_files()
+            if isinstance(error, UsageError):
+                raise
             raise UsageError(f"cannot write to {str(self.folder)!r}: {error.strerror}") from error
         if request.intervals.keep_best:
             self._best = policy_files.best_evaluation(self.folder)
-        self.trackers.start(self.config, self.loop.steps)
-        of_task = task_notes(request.algorithm, str(request.task), self.loop.config)
-        for note in (*of_task, *memory_notes(self.config), *notes):
+        for note in (*self._first_notes(), *notes):
             self.trackers.log_note(note)
 
     def _write_config(self) -> None:
         write_json(self.folder / policy_files.CONFIG, self.config)
+
+    def _first_notes(self) -> list[str]:
+        """Return what the user is told before training begins."""
+        request, config = self.request, self.loop.config
+        return [
+            *request.notes,
+            *task_notes(request.algorithm, str(request.task), config),
+            *budget_notes(config),
+            *memory_notes(self.config),
+            *self.trackers.abouts(),
+        ]
+
+    @property
+    def _has_log(self) -> bool:
+        """Whether a line of metrics is kept."""
+        log = self.folder / "metrics.jsonl"
+        return log.is_file() and log.stat().st_size > 0
 
     def _close(self) -> None:
         if self._evaluator is not None:
@@ -178,7 +195,8 @@ class Session:
         """Run the loop to its end, to `stop` or `stop_at`; log intervals, evaluate and store."""
         stop_every = (self._eval_every, self._checkpoint_every)
         self._do_what_is_due(stop)
-        intervals = run_intervals(self.loop, self.total_steps, stop_every, stop)
+        announce = self.trackers.log_status
+        intervals = run_intervals(self.loop, self.total_steps, stop_every, stop, announce)
         while not (why := self._why_ended()) and (interval := next(intervals, None)):
             self._log_interval(interval)
             self._do_what_is_due(stop)
@@ -237,7 +255,6 @@ class Session:
         if failures is not None:
             line["failures"] = failures
         self.trackers.log_metrics(loop.steps, line)
-        self._has_log = True
 
         diverged = [name for name, value in line.items() if is_diverged(value)]
         if diverged:

@@ -12,11 +12,11 @@ from tiebreak.envs.task import Task
 from tiebreak.training.executors import start
 from tiebreak.training.request import Intervals, TrainingRequest
 from tiebreak.training.result import TrainResult
-from tiebreak.training.trackers import Callback, Tracker
+from tiebreak.training.trackers import Tracker, as_tracker
 
 OPTIONS = (
     "mode", "loop", "seed", "out", "config", "overrides", "precision", "device", "resume",
-    "init_from",
+    "init_from", "track",
 )  # fmt: skip
 """Keywords of `train` that are fields of TrainingRequest."""
 
@@ -39,10 +39,10 @@ def train(
         env: In place of `task`: an id of Gymnasium, or a function without arguments that makes an
             environment. Resuming and evaluating need the same function again.
         callback: A function of steps and a line of metrics.jsonl or (with `returns`) of eval.jsonl,
-            which ends training by returning False; or a Tracker.
+            which ends training by returning False; or an object with some methods of Tracker.
         progress: Whether to show progress on stderr.
         keywords: Settings of the algorithm (`learning_rate=1e-3`, `total_steps=100_000`, …); mode,
-            loop, seed, out, precision, device, resume, init_from, config, overrides (see
+            loop, seed, out, precision, device, resume, init_from, track, config, overrides (see
             TrainingRequest); eval_every, eval_episodes, eval_max_steps, checkpoint_every,
             keep_best, stop_at (see Intervals).
 
@@ -57,7 +57,7 @@ def train(
         framework=framework,
         task=Task.choose(task, env),
         intervals=Intervals(**intervals),
-        trackers=_as_trackers(callback),
+        trackers=() if callback is None else (as_tracker(callback),),
         **options,
     )
     return start(request, progress=progress)
@@ -76,16 +76,3 @@ def _merge(
         if name in overrides:
             raise UsageError(f"{name} is given twice: as a keyword and in overrides")
     return {**overrides, **settings}
-
-
-def _as_trackers(callback: Any) -> tuple[Tracker, ...]:
-    """Return a user's callback as trackers; UsageError for what cannot be called."""
-    if callback is None:
-        return ()
-    if isinstance(callback, Tracker):
-        return (callback,)
-    if not callable(callback):
-        raise UsageError(
-            f"callback is {callback!r}: a function of (steps, line) or a Tracker is needed"
-        )
-    return (Callback(callback),)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from tiebreak.loops.base import Loop, Progress
@@ -31,7 +31,11 @@ class Interval(NamedTuple):
 
 
 def run_intervals(
-    loop: Loop, total_steps: int, stop_every: Sequence[int], stop: threading.Event
+    loop: Loop,
+    total_steps: int,
+    stop_every: Sequence[int],
+    stop: threading.Event,
+    announce: Callable[[str], None] = lambda text: None,
 ) -> Iterator[Interval]:
     """Run `loop` until it has taken `total_steps`, or `stop` is set; yield every interval.
 
@@ -39,7 +43,8 @@ def run_intervals(
     any number in `stop_every` (0: none), so that the caller can evaluate and store checkpoints
     there, and where filling the replay ends and learning begins. The first interval of either is
     one iteration: it compiles, and as little else as possible shares its time. How the iterations
-    are divided into runs and intervals changes no number.
+    are divided into runs and intervals changes no number. `announce` is called with what takes long
+    before it begins.
     """
     iterations_per_run = loop.iterations_per_run
     runs, kinds_so_far = 1, set[bool]()
@@ -49,6 +54,8 @@ def run_intervals(
         is_first = fills_replay not in kinds_so_far
         kinds_so_far.add(fills_replay)
         if is_first:
+            if not fills_replay and loop.runtime.mode != "eager":
+                announce("compiling the update …")
             interval = _run_interval(loop, 1, 1, end, stop)
             runs = 1  # it says nothing about the next
         else:
