@@ -15,7 +15,7 @@ HEADERS := import sysconfig, os; h = sysconfig.get_paths()["include"]; exit(not 
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help bench gpu-bench gpu-suites test test-all tables lint format verify release compiler clean-venv
+.PHONY: help bench gpu-bench gpu-suites test test-all tables docs picture lint format verify release compiler clean-venv
 
 help:  ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' $(MAKEFILE_LIST) | expand -t 20
@@ -43,7 +43,13 @@ test-all: $(VENV)/.tiebreak-dev compiler  ## install, run every test, also every
 	@$(PY) -m pytest -q $(TEST_ARGS) --slow-all
 
 tables: $(VENV)/.tiebreak-dev  ## make the tables of README.md and results/ anew from the records
-	@$(PY) -m tiebreak.report.documents README.md $(wildcard results/README.md results/*/README.md)
+	@$(PY) -m tiebreak.report.documents README.md docs/choosing.md $(wildcard results/README.md results/*/README.md)
+
+docs: $(VENV)/.tiebreak-docs  ## install, build the documentation as a site into build/docs/site; dead links fail
+	@cd docs && ../$(PY) -m website
+
+picture: $(VENV)/.tiebreak-docs  ## take the picture of a report in docs/ anew, with Chromium
+	@cd docs && ../$(PY) -m website.picture
 
 verify: $(VENV)/.tiebreak-all compiler  ## install, prove that the frameworks compute the same numbers
 	@$(VENV)/bin/tiebreak verify
@@ -82,6 +88,9 @@ $(VENV)/.tiebreak-all: pyproject.toml constraints.txt | $(PY)
 $(VENV)/.tiebreak-dev: pyproject.toml constraints.txt | $(PY)
 	$(call install,all$(comma)dev,5 GB)
 	@touch $(VENV)/.tiebreak-quick $(VENV)/.tiebreak-all
+
+$(VENV)/.tiebreak-docs: pyproject.toml constraints.txt | $(PY)
+	$(call install,docs,0.3 GB)
 
 $(PY):
 	@command -v "$(PYTHON)" >/dev/null || \

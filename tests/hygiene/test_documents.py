@@ -3,31 +3,51 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import re
 import shlex
+from itertools import pairwise
+from pathlib import Path
 
 import pytest
 from hygiene import tree
 
+from tiebreak import _PUBLIC, registry
+from tiebreak.core.config import override, parse_assignments, parse_sweeps
+from tiebreak.core.errors import UsageError
+from tiebreak.training.policy_files import POLICY
+
 DOCUMENTS = [p for p in tree.published() if p.suffix == ".md" and "results" not in p.parts]
+OF_OTHERS = {"CHANGELOG.md", "coming-from.md"}
+"""Documents that name options of other tools, or of earlier versions; decisions do, too."""
+OF_USERS = [p for p in DOCUMENTS if "decisions" not in p.parts and p.name not in OF_OTHERS]
 
 
 def blocks(language: str, document: str) -> list[str]:
     """The fenced blocks of one language in a document."""
-    text = (tree.ROOT / document).read_text(encoding="utf-8")
-    return re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    return re.findall(rf"^```{language}\n(.*?)^```", text_of(document), re.MULTILINE | re.DOTALL)
+
+
+def text_of(document: str) -> str:
+    """A document's text, by its path in the repository."""
+    return (tree.ROOT / document).read_text(encoding="utf-8")
 
 
 def commands(program: str) -> list[list[str]]:
     """Every command of `program` that a reader is told to type, split into words."""
-    lines = {
-        line.strip()
-        for path in DOCUMENTS
-        for block in blocks("sh", tree.name(path))
-        for line in block.splitlines()
-    }
+    lines: set[str] = set()
+    for path in DOCUMENTS:
+        for block in blocks("sh", tree.name(path)):
+            lines |= {line.strip() for line in block.replace("\\\n", " ").splitlines()}
+        lines |= {text for text in inline(path) if text.startswith(f"{program} ")}
     split = [shlex.split(line, comments=True) for line in sorted(lines)]
-    return [words[1:] for words in split if words[:1] == [program]]
+    return [words[1:] for words in split if words[:1] == [program] and words[1:]]
+
+
+def inline(path: Path) -> list[str]:
+    """The code within the sentences and tables of a document."""
+    text = re.sub(r"^```.*?^```", "", path.read_text(encoding="utf-8"), flags=re.M | re.S)
+    return re.findall(r"`([^`\n]+)`", text)
 
 
 def test_every_folder_is_a_package():
@@ -65,6 +85,80 @@ def test_commands_in_documents_exist(capsys, monkeypatch):
         options = {word for word in words if re.fullmatch(r"--?[a-z][a-z-]*", word)}
         wrong += [f"tiebreak {command} has no {name}" for name in options - known[command]]
     assert not wrong, "\n".join(wrong)
+
+
+def test_options_that_sentences_name_exist(capsys, monkeypatch):
+    from tiebreak.cli import COMMANDS
+
+    monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "3")
+    known = {"--version", *set().union(*(options_of(command, capsys) for command in COMMANDS))}
+    wrong: list[str] = []
+    for path in OF_USERS:
+        ours = [text for text in inline(path) if re.match(r"--[a-z]", text)]
+        named = {re.match(r"--[a-z-]+", text)[0] for text in ours}  # type: ignore[index]
+        wrong += [f"{tree.name(path)}: no command has {name}" for name in named - known]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_settings_in_documents_exist():
+    wrong: list[str] = []
+    for command, *words in commands("tiebreak"):
+        if command == "train" and words and words[0] in registry.ALGORITHMS:
+            given = list(pairwise(words))
+            settings = [value for option, value in given if option == "--set"]
+            sweeps = [value for option, value in given if option == "--sweep"]
+            wrong += refused(words[0], settings, sweeps)
+    assert not wrong, "\n".join(wrong)
+
+
+def refused(algorithm: str, settings: list[str], sweeps: list[str]) -> list[str]:
+    """Return why an algorithm refuses settings, one line each."""
+    config = registry.config_module(algorithm).Config()
+    values = [{name: value} for name, value in parse_assignments(settings).items()]
+    values += [{name: v} for name, listed in parse_sweeps(sweeps).items() for v in listed]
+    found: list[str] = []
+    for value in values:
+        try:
+            override(config, value)
+        except UsageError as error:
+            found.append(f"{algorithm} {value}: {error}")
+    return found
+
+
+def test_python_in_documents_is_python_and_its_names_exist():
+    wrong: list[str] = []
+    for path in DOCUMENTS:
+        for block in blocks("python", tree.name(path)):
+            used = [
+                node.attr
+                for node in ast.walk(ast.parse(block))
+                if isinstance(node, ast.Attribute)
+                and isinstance(node.value, ast.Name)
+                and node.value.id == "tiebreak"
+            ]
+            wrong += [f"{tree.name(path)}: tiebreak.{n}" for n in used if n not in _PUBLIC]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_names_for_those_who_come_from_another_library_exist(capsys, monkeypatch):
+    from tiebreak.cli import COMMANDS
+
+    monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "3")
+    options = set().union(*(options_of(command, capsys) for command in COMMANDS))
+    kinds = [registry.config_module(name).Config for name in registry.ALGORITHMS]
+    fields = {field.name for kind in kinds for field in dataclasses.fields(kind)}
+    metrics = {
+        n for name in registry.ALGORITHMS for n in registry.data_module(name).Metrics._fields
+    }
+    documented = set(inline(tree.ROOT / "docs" / "metrics.md"))  # which a test compares with a log
+    functions = {f"tiebreak.{name}" for name in _PUBLIC} | {"policy.act(obs)", POLICY}
+    known = options | fields | metrics | documented | functions
+
+    rows = re.findall(r"^\|(.*)\|(.*)\|(.*)\|$", text_of("docs/coming-from.md"), re.MULTILINE)
+    assert len(rows) > 50
+    named = {token for _, here, _ in rows for token in re.findall(r"`([^`]+)`", here)}
+    wrong = {name for name in named if name not in known and not name.startswith("tiebreak ")}
+    assert not wrong, f"docs/coming-from.md names what is not here: {sorted(wrong)}"
 
 
 def test_the_workflow_to_copy_is_one_and_its_commands_exist(capsys):

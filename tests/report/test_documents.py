@@ -14,7 +14,11 @@ from tiebreak.report.bench_tables import StaleFolder, find_stale
 from tiebreak.report.training_tables import rate_of_log
 
 RESULTS = tree.ROOT / "results"
-DOCUMENTS = [tree.ROOT / "README.md", *sorted(RESULTS.glob("**/README.md"))]
+DOCUMENTS = [
+    tree.ROOT / "README.md",
+    tree.ROOT / "docs" / "choosing.md",
+    *sorted(RESULTS.glob("**/README.md")),
+]
 FIGURE = re.compile(
     r"\d[\d.,]*\s?(?:×|%|ms\b|µs\b|s\b(?! [`.])|minutes?\b|k? (?:environment )?steps per second)"
 )
@@ -82,6 +86,17 @@ def test_a_changed_figure_is_found_and_made_right(tmp_path, capsys):
     assert documents.main(["--check", str(path)]) == 1
 
 
+def test_an_answer_is_what_the_command_prints(capsys):
+    from tiebreak.cli import main
+
+    lines = bench_tables.answers(RESULTS, ["amd-epyc-2-cores/quick"], {"group": "gymnax"})
+    assert main(["show", "--markdown", str(RESULTS / "amd-epyc-2-cores/quick")]) == 0
+    printed = capsys.readouterr().out
+    made = "\n".join(lines)
+    assert made.startswith("### CartPole-v1 (gymnax")
+    assert made.rpartition("\n\n")[0] in printed
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -90,6 +105,10 @@ def test_a_changed_figure_is_found_and_made_right(tmp_path, capsys):
             "unknown kind of table 'races'; did you",
         ),
         ("<!-- table: race x -->\nno end", "a table has no end"),
+        (
+            "<!-- table: answer amd-epyc-2-cores/quick group=none -->\n<!-- end of table -->",
+            "no answer of",
+        ),
         ("<!-- table: race x y -->\n<!-- end of table -->", "takes one folder or file"),
         ("<!-- table: returns none/* -->\n<!-- end of table -->", "no training below"),
     ],

@@ -35,7 +35,7 @@ def settings(algorithm: str, task: str = "") -> list[Setting]:
     default = reference = module.Config()
     if task:
         reference = registry.reference_config(algorithm, make_spec(Task.parse(task)), task)
-    meanings = _meanings(module.Config)
+    meanings = field_texts(module.Config)
     return [
         Setting(
             name=field.name,
@@ -48,11 +48,11 @@ def settings(algorithm: str, task: str = "") -> list[Setting]:
     ]
 
 
-def _meanings(kind: type) -> dict[str, str]:
-    """Return the text below each field of a dataclass; a subclass's own text counts."""
+def field_texts(kind: type) -> dict[str, str]:
+    """Return the text below each field of a dataclass or NamedTuple; a subclass's own counts."""
     meanings: dict[str, str] = {}
     for part in reversed(kind.__mro__):
-        if not dataclasses.is_dataclass(part):
+        if "__annotations__" not in vars(part):
             continue
         (node,) = ast.parse(textwrap.dedent(inspect.getsource(part))).body
         assert isinstance(node, ast.ClassDef)

@@ -18,6 +18,8 @@ from tiebreak.core.text import plural
 from tiebreak.report import cross_tables, phrases
 from tiebreak.report.formatting import DASH, measured_time, ratio, share, si
 from tiebreak.report.markdown import escape, table
+from tiebreak.report.page_data import read_folders
+from tiebreak.report.terminal import card_to_markdown
 from tiebreak.stats.ratios import summarize
 from tiebreak.stats.summaries import CellSummary, GroupSummary
 
@@ -160,6 +162,22 @@ def _command(suite: Mapping[str, Any]) -> str:
     """Return the command that measured a folder, without its --out."""
     command = suite.get("command") or f"tiebreak run {suite['suite']} --scale {suite['scale']}"
     return re.sub(r" --out \S+", "", command)
+
+
+def answers(results: Path, paths: Sequence[str], options: Options) -> Iterator[str]:
+    """Yield the answer of a folder for each of its groups, as `tiebreak show --markdown` has it.
+
+    Option: `group` (a pattern) selects groups.
+    """
+    folder = results / _only(paths)
+    (data,) = read_folders([folder])
+    cards = [c for c in data.answer.cards if re.search(options.get("group", ""), c.group.group)]
+    if not cards:
+        raise UsageError(f"no answer of {folder} fits {dict(options)}")
+    for card in cards:
+        yield from card_to_markdown(card)
+        yield ""
+    yield _about(folder)
 
 
 def cross(results: Path, paths: Sequence[str], options: Options) -> Iterator[str]:
@@ -313,6 +331,7 @@ def _groups(folder: Path, reference: str | None) -> list[GroupSummary]:
 
 
 KINDS = {
+    "answer": answers,
     "race": race,
     "cross": cross,
     "folders": folders,

@@ -90,15 +90,20 @@ def to_markdown(answer: Answer) -> str:
     """Return the answer as GitHub Markdown."""
     lines = [f"**{_escaped(answer.title)}**", ""]
     for card in answer.cards:
-        lines += [f"### {_escaped(card.title)} ({_escaped(card.about)}): {card.confidence}", ""]
-        lines += [_escaped(card.sentence), ""]
-        lines += [_escaped(card.break_even), ""] if card.break_even else []
-        headings = [heading.format(unit=card.group.unit) for heading in HEADINGS]
-        lines += markdown_table(headings, rows(card))
-        lines += ["", *(f"- {_escaped(line)}" for line in ceilings(card))] if card.ceilings else []
-        lines.append("")
+        lines += [*card_to_markdown(card), ""]
     lines += [f"- {_escaped(note)}" for note in notes(answer)]
     return "\n".join(lines) + "\n"
+
+
+def card_to_markdown(card: Card) -> list[str]:
+    """Return the answer for one group as lines of GitHub Markdown."""
+    lines = [f"### {_escaped(card.title)} ({_escaped(card.about)}): {card.confidence}", ""]
+    lines += [_escaped(card.sentence), ""]
+    lines += [_escaped(card.break_even), ""] if card.break_even else []
+    headings = [heading.format(unit=card.group.unit) for heading in HEADINGS]
+    lines += markdown_table(headings, rows(card))
+    lines += ["", *(f"- {_escaped(line)}" for line in ceilings(card))] if card.ceilings else []
+    return lines
 
 
 def markdown_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

@@ -44,12 +44,16 @@ class LossTerms(NamedTuple):
 
 
 class Metrics(NamedTuple):
-    """Scalars of one `step`: means over its updates; grad_norm is before clipping."""
+    """Scalars of one `step`: means over its updates."""
 
     loss: Array
+    """mean (Q(obs, action) − y)² (D2)."""
     q: Array
+    """Mean Q of the actions in the batch."""
     target: Array
+    """Mean y = r + d·max Q′(next_obs, a), the value that Q is moved towards (D2 D3)."""
     grad_norm: Array
+    """Global norm of the gradient before clipping."""
 
 
 def act_noise(spec: EnvSpec, num_envs: int) -> Draw:

@@ -58,15 +58,22 @@ class ActorTerms(NamedTuple):
 
 
 class Metrics(NamedTuple):
-    """Scalars of one `step`: means over its updates; gradient norms are before clipping."""
+    """Scalars of one `step`: means over its updates."""
 
     critic_loss: Array
+    """Sum over both critics of mean −Σ y·log p(obs, action): their cross entropies (D4)."""
     q1: Array
+    """Mean return that the first critic expects of the actions in the batch, E[p₁]."""
     q2: Array
+    """Mean return that the second critic expects of them, E[p₂]."""
     target: Array
+    """Mean return of the distribution y that both critics are moved towards (D3 D4)."""
     critic_norm: Array
+    """Global norm of the critics' gradient before clipping."""
     actor_loss: Array
+    """−mean min(E[p₁], E[p₂])(obs, π(obs)), over the updates of the actor (D5)."""
     actor_norm: Array
+    """Global norm of the actor's gradient before clipping."""
 
 
 def act_noise(spec: EnvSpec, num_envs: int) -> Draw:

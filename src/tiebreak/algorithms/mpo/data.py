@@ -71,20 +71,32 @@ class LossTerms(NamedTuple):
 
 
 class Metrics(NamedTuple):
-    """Scalars of one `step`: means over its updates; norms are before clipping."""
+    """Scalars of one `step`: means over its updates."""
 
     loss: Array
+    """critic_loss + policy_loss + dual_loss."""
     critic_loss: Array
+    """Sum over critics of ½ mean (Q(obs, action) − y)² (D3)."""
     policy_loss: Array
+    """−mean Σ W·log N(a), plus the penalties α·kl of mean and deviation (D5 D6)."""
     dual_loss: Array
+    """Σ g(η) + Σ α·(ε − kl): losses of the temperatures and multipliers (D4 D6)."""
     q: Array
+    """Mean Q of the actions in the batch, by the first critic."""
     target: Array
+    """Mean y = r + d·mean Q′(next_obs, a), which the critics are moved towards (D2)."""
     temperature: Array
+    """Temperature η of the first objective."""
     kl_q: Array
+    """KL of the reweighted samples from the target policy, in nats; `epsilon` bounds it."""
     kl_mean: Array
+    """KL due to the change of the mean, averaged over dimensions; `epsilon_mean` bounds it."""
     kl_std: Array
+    """KL due to the change of the standard deviation, likewise; `epsilon_std` bounds it."""
     actor_grad_norm: Array
+    """Global norm of the policy's gradient before clipping (D9)."""
     critic_grad_norm: Array
+    """Global norm of the critics' gradient before clipping (D9)."""
 
 
 def act_noise(spec: EnvSpec, num_envs: int) -> Draw:

@@ -108,15 +108,22 @@ class LossTerms(NamedTuple):
 
 
 class Metrics(NamedTuple):
-    """Scalars of one iteration: means over all its updates; grad_norm is before clipping."""
+    """Scalars of one iteration: means over all its updates, each of which is a minibatch."""
 
     loss: Array
+    """policy_loss + value_coef · value_loss − entropy_coef · entropy."""
     policy_loss: Array
+    """mean max(−Â·ρ, −Â·clip(ρ, 1 ± ε)), ρ the ratio of new to old probability (D5)."""
     value_loss: Array
+    """½ mean of the squared error of the value, the larger of clipped and not clipped (D6)."""
     entropy: Array
+    """Mean entropy of the policy, in nats."""
     approx_kl: Array
+    """mean(ρ − 1 − log ρ): estimate of the KL divergence from the policy that acted."""
     clip_fraction: Array
+    """Share of the samples with |ρ − 1| > ε."""
     grad_norm: Array
+    """Global norm of the gradient before clipping (D8)."""
 
 
 def act_noise(spec: EnvSpec, num_envs: int) -> Draw:

@@ -70,19 +70,30 @@ class AlphaTerms(NamedTuple):
 
 
 class Metrics(NamedTuple):
-    """Scalars of one `step`: means over its updates; norms are before clipping."""
+    """Scalars of one `step`: means over its updates."""
 
     critic_loss: Array
+    """mean (Q1(obs, action) − y)² + mean (Q2(obs, action) − y)² (D4)."""
     q1: Array
+    """Mean Q1 of the actions in the batch."""
     q2: Array
+    """Mean Q2 of the actions in the batch."""
     target: Array
+    """Mean y = r + d·(min(Q1′, Q2′)(next_obs, a′) − α·log π(a′)), by the target critics."""
     actor_loss: Array
+    """mean (α·log π(a) − min(Q1, Q2)(obs, a)) (D5)."""
     actor_q: Array
+    """Mean of the smaller of both critics at the policy's action."""
     entropy: Array
+    """Mean −log π(a), in nats (D2)."""
     alpha_loss: Array
+    """−log α · (mean log π(a) + H), with H = −target_entropy_scale·A (D6)."""
     alpha: Array
+    """Temperature α before the update."""
     critic_norm: Array
+    """Global norm of the critics' gradient before clipping."""
     actor_norm: Array
+    """Global norm of the actor's gradient before clipping."""
 
 
 def act_noise(spec: EnvSpec, num_envs: int) -> Draw:

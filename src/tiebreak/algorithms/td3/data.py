@@ -56,15 +56,22 @@ class ActorTerms(NamedTuple):
 
 
 class Metrics(NamedTuple):
-    """Scalars of one `step`: means over its updates; gradient norms are before clipping."""
+    """Scalars of one `step`: means over its updates."""
 
     critic_loss: Array
+    """mean (Q₁(obs, action) − y)² + mean (Q₂(obs, action) − y)² (D3)."""
     q1: Array
+    """Mean Q₁ of the actions in the batch."""
     q2: Array
+    """Mean Q₂ of the actions in the batch."""
     target: Array
+    """Mean y = r + d·min(Q₁′, Q₂′)(next_obs, a′), which both critics are moved towards (D2)."""
     critic_norm: Array
+    """Global norm of the critics' gradient before clipping."""
     actor_loss: Array
+    """−mean Q₁(obs, π(obs)), over the updates of the actor (D4)."""
     actor_norm: Array
+    """Global norm of the actor's gradient before clipping."""
 
 
 def act_noise(spec: EnvSpec, num_envs: int) -> Draw:
