@@ -80,7 +80,7 @@ def test_environments_that_use_global_generators_are_seeded(tmp_path, monkeypatc
 def test_a_small_run_trains_evaluates_and_evaluates_again(train, capsys, loop):
     assert train("linen", "--loop", loop) == 0
     captured = capsys.readouterr()
-    assert captured.out.count("\n") == 3
+    assert captured.out.count("\n") in (3, 4)  # with a curve if it took longer than a second
     assert "tiebreak:" not in captured.err
     with open("run/result.json", encoding="utf-8") as file:
         result = json.load(file)

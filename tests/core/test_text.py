@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import pytest
 
-from tiebreak.core.text import duration, nan_to_null, one_line, plural
+from tiebreak.core.text import duration, nan_to_null, one_line, plural, sparkline
 
 
 @pytest.mark.parametrize(
@@ -19,6 +19,20 @@ from tiebreak.core.text import duration, nan_to_null, one_line, plural
 )  # fmt: skip
 def test_durations_are_rounded_for_people(seconds, text):
     assert duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("values", "bars"),
+    [
+        ([0, 7], "▁█"),
+        ([0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0], "▁▂▃▄▅▆▇█"),
+        ([3.0, float("nan"), 3.0], "▁▁"),
+        ([0, 0, 7, 7, 0, 0], "▁█▁"),
+        ([], ""),
+    ],
+)
+def test_a_sparkline_has_a_bar_for_neighbouring_numbers(values, bars):
+    assert sparkline(values, width=8 if len(values) > 6 else 3) == bars
 
 
 class Point(NamedTuple):

@@ -228,11 +228,29 @@ def _print_result(result: TrainResult) -> None:
         mean = sum(result.returns) / len(result.returns)
         spread = f"{min(result.returns):.1f} to {max(result.returns):.1f}"
         print(f"greedy return {mean:.1f} over {len(result.returns)} episodes ({spread})")
+    if curve := _curve(result):
+        print(curve)
     if result.best is not None:
         path = result.out / result.best["policy"]
         at = f"{result.best['return_mean']:.1f} at {result.best['steps']:,} steps"
         print(f"best greedy return {at}: {path}")
     print(f"policy and log: {result.out}   (tiebreak evaluate {quoted(result.out)})")
+
+
+def _curve(result: TrainResult) -> str:
+    """Return the learning curve as a line of bars; empty for a run with fewer than two points.
+
+    Greedy returns if the policy was evaluated during training, else those of its episodes.
+    """
+    from tiebreak.core.text import sparkline
+
+    greedy, exploring = result.curves
+    returns = greedy.returns.mean(axis=-1) if len(greedy.steps) > 1 else exploring.returns
+    points = returns[returns == returns].tolist()
+    if len(points) < 2:
+        return ""
+    what = "greedy returns" if len(greedy.steps) > 1 else "returns while exploring"
+    return f"{what} {points[0]:.1f} {sparkline(points)} {points[-1]:.1f}"
 
 
 def _rate(result: TrainResult) -> str:

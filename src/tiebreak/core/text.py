@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import unicodedata
+from collections.abc import Sequence
 from typing import Any
 
 
@@ -23,6 +25,24 @@ def duration(seconds: float) -> str:
 def plural(count: int, noun: str) -> str:
     """Return a count with its noun: `1 block`, `3 blocks`."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+BARS = "▁▂▃▄▅▆▇█"
+"""Characters of a sparkline, lowest first."""
+
+
+def sparkline(values: Sequence[float], width: int = 40) -> str:
+    """Return numbers as bars of text, at most `width` of them; NaN is left out.
+
+    Each bar stands for neighbouring numbers, by their mean, between the lowest and the highest.
+    """
+    known = [value for value in values if value == value]
+    count = min(width, len(known))
+    cuts = [round(i * len(known) / count) for i in range(count + 1)] if count else []
+    means = [sum(known[a:b]) / (b - a) for a, b in itertools.pairwise(cuts)]
+    low, high = min(means, default=0.0), max(means, default=0.0)
+    step = (high - low) / (len(BARS) - 1)
+    return "".join(BARS[round((mean - low) / step)] if step else BARS[0] for mean in means)
 
 
 def is_printable(text: str) -> bool:
