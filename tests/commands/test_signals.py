@@ -11,6 +11,7 @@ import threading
 import time
 
 import pytest
+from hygiene.tree import run_python
 
 from tiebreak import cli
 from tiebreak.commands import signals
@@ -195,3 +196,21 @@ sys.exit(cli.main())
     assert done.returncode == 130
     assert done.stderr.count("\n") == 1
     assert done.stderr.startswith("tiebreak: interrupted")
+
+
+def test_an_interruption_inside_a_callback_is_not_lost():
+    """Python drops what a weak reference's callback raises, and prints it."""
+    result = run_python("""
+import signal, time, weakref
+from tiebreak.commands.signals import ending_signals
+class Thing: pass
+with ending_signals():
+    thing = Thing()
+    reference = weakref.ref(thing, lambda _: signal.raise_signal(signal.SIGINT))
+    try:
+        del thing
+        time.sleep(20)
+    except KeyboardInterrupt:
+        print("interrupted")
+""")
+    assert (result.stdout, result.stderr) == ("interrupted\n", "")

@@ -5,13 +5,17 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
 from types import FrameType
+from typing import Any
 
 ENDING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
 """Signals that end a command as Ctrl-C does: of a scheduler, and of a terminal that is closed."""
+AGAIN_S = 0.01
+"""Seconds after which an interruption that was lost is raised again."""
 CLEANUP_S = 10.0
 """Seconds after an interruption in which further signals do not cut the cleaning up short."""
 
@@ -54,6 +58,18 @@ class EndingSignals:
             self._interrupted_at = time.monotonic()
             raise KeyboardInterrupt
 
+    def report_unraisable(self, unraisable: Any) -> None:
+        """Handle an exception that Python drops, as `sys.unraisablehook` does.
+
+        A KeyboardInterrupt may be raised inside a weak reference's callback or a `__del__`, where
+        it ends nothing but a line on the screen. It is raised again, a moment later and elsewhere.
+        """
+        if issubclass(unraisable.exc_type, KeyboardInterrupt):
+            self._interrupted_at = -CLEANUP_S
+            threading.Timer(AGAIN_S, os.kill, (os.getpid(), signal.SIGINT)).start()
+        else:
+            sys.__unraisablehook__(unraisable)
+
     def _pass_on(self, number: int, frame: FrameType | None) -> None:
         """Call the handler of Ctrl-C; without a terminal to write to, write to nothing."""
         self._first = self._first or number
@@ -79,10 +95,12 @@ def ending_signals(process_ends: bool = False) -> Iterator[EndingSignals]:
         yield signals
         return
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, *ENDING)}
+    hook, sys.unraisablehook = sys.unraisablehook, signals.report_unraisable
     signals.install()
     try:
         yield signals
     finally:
+        sys.unraisablehook = hook
         for number, handler in before.items():
             if handler is not None:
                 ignored = process_ends and (signals.interrupted or number == signal.SIGINT)
