@@ -55,11 +55,11 @@ class Reach(gymnasium.Env):
 gymnasium.register("Reach-v0", Reach, max_episode_steps=50)
 '''
 TRAIN = (
-    "train sac --framework torch --mode eager --task gymnasium/reach:Reach-v0 --seeds 3 "
+    "train sac --framework torch --mode eager --task gymnasium/reach:Reach-v0 "
     "--threads 1 --eval-every 500 --eval-episodes 4 --checkpoint-every 500 --track tensorboard "
-    "--set learning_starts=200 --set batch_size=64 --set hidden_sizes=32,32 --out runs/reach"
+    "--set learning_starts=200 --set batch_size=64 --set hidden_sizes=32,32"
 )
-STEPS, MORE = 2000, 3000
+STEPS, MORE = 1500, 2000
 TIEBREAK = [sys.executable, "-c", "import sys; from tiebreak.cli import main; sys.exit(main())"]
 WITHOUT_TIEBREAK = """
 import sys
@@ -129,32 +129,37 @@ def test_train_look_kill_resume_go_on_film_and_export(tmp_path):
     for package in ("torch", "gymnasium", "tensorboardX", "imageio_ffmpeg", "onnxruntime"):
         pytest.importorskip(package)
     (tmp_path / "reach.py").write_text(ENVIRONMENT)
-    runs = tmp_path / "runs/reach"
-    agents = [runs / f"agent-{i:03d}" for i in range(3)]
+    runs = [tmp_path / f"runs/reach-s{seed}" for seed in range(3)]
 
-    # Three seeds of SAC in torch, killed in the middle and resumed.
-    begun = [*TRAIN.split(), "--set", f"total_steps={STEPS}"]
-    killed(tmp_path, lambda: any(agents[0].glob("checkpoints/*")), *begun)
-    run(tmp_path, *begun, "--resume")
-    assert [last_steps(agent) for agent in agents] == [STEPS] * 3
+    def train(seed, steps):
+        """Return the words that train one seed."""
+        words = f"{TRAIN} --seed {seed} --out runs/reach-s{seed} --set total_steps={steps}"
+        return words.split()
+
+    # Three seeds of SAC in torch, one of them killed in the middle and resumed.
+    for seed in (0, 1):
+        run(tmp_path, *train(seed, STEPS))
+    killed(tmp_path, lambda: any(runs[2].glob("checkpoints/*")), *train(2, STEPS))
+    run(tmp_path, *train(2, STEPS), "--resume")
+    assert [last_steps(folder) for folder in runs] == [STEPS] * 3
 
     # TensorBoard has the curves, and they can be plotted.
-    assert all("eval/return_mean" in scalars(agent) for agent in agents)
-    assert "3" in run(tmp_path, "plot", "runs/reach", "-o", "curves.svg")
+    assert all("eval/return_mean" in scalars(folder) for folder in runs)
+    assert " 3 " in run(tmp_path, "plot", "runs", "-o", "curves.svg")
     assert "<svg" in (tmp_path / "curves.svg").read_text()
 
     # On with more steps.
-    run(tmp_path, *TRAIN.split(), "--set", f"total_steps={MORE}", "--resume")
-    assert [last_steps(agent) for agent in agents] == [MORE] * 3
+    run(tmp_path, *train(0, MORE), "--resume")
+    assert last_steps(runs[0]) == MORE
 
     # A video, which shows an episode of 50 steps.
-    run(tmp_path, "video", "runs/reach/agent-000", "--allow-import", "-o", "reach.gif")
+    run(tmp_path, "video", "runs/reach-s0", "--allow-import", "-o", "reach.gif")
     import imageio_ffmpeg
 
     assert imageio_ffmpeg.count_frames_and_secs(tmp_path / "reach.gif")[0] == 50
 
     # The policy as ONNX, where there is no Tiebreak, pushes the point to the middle.
-    run(tmp_path, "export", "runs/reach/agent-000", "--to", "onnx", "-o", "reach.onnx")
+    run(tmp_path, "export", "runs/reach-s0", "--to", "onnx", "-o", "reach.onnx")
     result = subprocess.run(
         [sys.executable, "-c", WITHOUT_TIEBREAK, "reach.onnx"],
         cwd=tmp_path, capture_output=True, text=True, check=False,
