@@ -17,6 +17,7 @@ from tiebreak.core.seeding import derive
 from tiebreak.loops import fused_population
 from tiebreak.loops.base import make_loop
 from tiebreak.loops.fused_population import make_population
+from tiebreak.loops.population_evaluation import PopulationEvaluator
 from tiebreak.verify.case import cases_of
 
 CARTPOLE, PENDULUM = "gymnax/CartPole-v1", "gymnax/Pendulum-v1"
@@ -131,6 +132,15 @@ def test_chunks_of_any_length_are_one_program():
     loop.run()
     assert loop.runtime.compile_count() == before
     assert loop.steps == 5 * PPO.iteration_steps
+
+
+@pytest.mark.slow(share=0.3)
+def test_episodes_of_an_evaluation_are_cut_where_they_are_to_be():
+    made = population()
+    evaluator = PopulationEvaluator("ppo", made, CARTPOLE, 3, max_steps=5)
+    returns = evaluator.returns(made.loop.state)
+    assert np.unique(returns).tolist() == [5.0]
+    assert evaluator.cut == np.size(returns)
 
 
 SHARED = """

@@ -6,14 +6,18 @@ import json
 import shutil
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from hygiene import tree
 from training.fakes import CONFIG
+from training.test_python_api import SMALL
 from training.test_resume import EVERY, cut, evaluated  # noqa: F401 - a fixture
 from training.test_training import ASKED, lines, train
 
+import tiebreak
 from tiebreak import registry
 from tiebreak.core.errors import UsageError
+from tiebreak.frameworks import weights
 from tiebreak.training import session
 from tiebreak.training import train as training
 
@@ -56,6 +60,22 @@ def test_more_steps_end_as_if_they_had_been_there_from_the_start(loop, tmp_path,
     assert [after[name] for name in ("config_hash", "command")] == [
         whole[name] for name in ("config_hash", "command")
     ]
+
+
+@pytest.mark.slow(share=0.3)
+def test_weights_of_a_longer_training_are_the_same_bit_for_bit(tmp_path):
+    def train(out, total_steps, **more):
+        tiebreak.train(
+            "sac", "torch", env="Pendulum-v1", out=tmp_path / out,
+            **{**SMALL, "total_steps": total_steps, "eval_every": 60, "eval_episodes": 1, **more},
+        )  # fmt: skip
+        return weights.load(tmp_path / out / "policy.safetensors")[0]
+
+    whole = train("whole", 240)
+    train("run", 120)
+    longer = train("run", 240, resume=True)
+    for name, array in whole.items():
+        np.testing.assert_array_equal(longer[name], array, err_msg=name)
 
 
 def test_a_kill_before_the_first_new_checkpoint_loses_nothing(loop, tmp_path):
