@@ -76,6 +76,25 @@ def test_each_agent_of_a_population_is_a_seed(tmp_path):
     assert line.value.tolist() == [4.0, 4.0, 4.0]
 
 
+def test_agents_of_a_sweep_are_told_apart_by_their_settings(tmp_path):
+    agents = [{"seed": 5, "gamma": 0.9}, {"seed": 5, "gamma": 0.99}]
+    write_run(tmp_path / "many", (1, 2, 3), seed=5, agents=agents)
+    lines = [{"steps": s, "returns": [[1.0, 3.0], [5.0, 7.0]]} for s in STEPS]
+    (tmp_path / "many/eval.jsonl").write_text("".join(json.dumps(x) + "\n" for x in lines))
+    labels = {line.label: line.seeds for line in make_lines(read_curves([tmp_path / "many"]))}
+    assert labels == {"sac torch, gamma 0.9": (5,), "sac torch, gamma 0.99": (5,)}
+
+
+def test_agents_in_processes_have_folders_of_their_own_in_the_run(tmp_path):
+    (tmp_path / "runs/many").mkdir(parents=True)
+    (tmp_path / "runs/many/config.json").write_text('{"seeds": 2}')
+    for number in range(2):
+        write_run(tmp_path / f"runs/many/agent-00{number}", (1, 2, 3), seed=number)
+    for path in (tmp_path / "runs", tmp_path / "runs/many"):
+        (line,) = make_lines(read_curves([path]))
+        assert line.seeds == (0, 1)
+
+
 @pytest.mark.parametrize("suffix", ["svg", "png", "csv"])
 def test_the_command_writes_a_chart_or_a_table(tmp_path, capsys, suffix):
     write_run(tmp_path / "runs/a", (1, 2, 3))

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tiebreak import registry
-from tiebreak.core.config import override
+from tiebreak.core.config import override, without_aliases
 from tiebreak.core.errors import UsageError
 from tiebreak.core.files import read_small_text
 from tiebreak.core.text import quoted
@@ -31,7 +31,8 @@ def read_settings(path: str, algorithm: str) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise UsageError(f"{quoted(path)} holds no settings: it is not a table of names and values")
     try:
-        override(registry.config_module(algorithm).Config(), values)
+        kind = registry.config_module(algorithm).Config
+        override(kind(), without_aliases(kind, values)[0])
     except UsageError as error:
         raise UsageError(f"{quoted(path)}: {error}") from error
     return values

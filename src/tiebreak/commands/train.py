@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from tiebreak import registry
 from tiebreak.commands.options import Failure, Parser, quoted
 from tiebreak.core.config import parse_assignments, parse_sweeps
+from tiebreak.core.process_env import PARENT, die_with_parent
 
 if TYPE_CHECKING:
     from tiebreak.training.request import TrainingRequest
@@ -80,7 +82,8 @@ def _add_seeds(out: Parser) -> None:
         "--seeds",
         type=int,
         metavar="N",
-        help="train N agents at once, with the seeds --seed and up (fused loops)",
+        help="train N agents, with the seeds --seed and up: in one program where that is possible "
+        "(JAX frameworks on device engines), else in processes",
     )
     out.add_argument(
         "--sweep",
@@ -88,7 +91,15 @@ def _add_seeds(out: Parser) -> None:
         default=[],
         metavar="KEY=V1,V2,…",
         dest="sweeps",
-        help="train N agents for each value of a setting, all at once; repeated: each combination",
+        help="train N agents for each value of a setting; repeated: each combination. Lists stand "
+        "in brackets: hidden_sizes=(64,64),(256,256)",
+    )
+    out.add_argument(
+        "--jobs",
+        type=int,
+        metavar="J",
+        help="train the agents of --seeds and --sweep in processes, J at once (default: as many as "
+        "there are CPUs; one on a GPU)",
     )
 
 
@@ -165,6 +176,8 @@ def run(args: argparse.Namespace) -> int:
     from tiebreak.training.executors import start
     from tiebreak.training.session import TrainingFailed
 
+    if parent := os.environ.pop(PARENT, ""):  # of an agent among many (training/processes.py)
+        die_with_parent(int(parent))
     request = _request(args)
     try:
         result = start(request)
@@ -173,8 +186,13 @@ def run(args: argparse.Namespace) -> int:
 
     if request.seeds is None:
         _print_result(result)
-    else:
-        _print_population(result)
+        return 0
+    _print_population(result)
+    if failed := result.summary.get("failed"):
+        raise Failure(
+            f"{len(failed)} of {result.agents} agents failed, {failed[0]}; the same command with "
+            f"--out {quoted(result.out)} --resume tries them again"
+        )
     return 0
 
 
@@ -194,6 +212,7 @@ def _request(args: argparse.Namespace) -> TrainingRequest:
         seed=args.seed,
         seeds=seeds,
         sweep=parse_sweeps(args.sweeps),
+        jobs=args.jobs,
         precision=args.precision,
         device=args.device,
         threads=args.threads,
@@ -262,7 +281,7 @@ def _rate(result: TrainResult) -> str:
 
 
 def _print_population(result: TrainResult) -> None:
-    from tiebreak.training.policy_files import AGENT_POLICY
+    from tiebreak.training.policy_files import AGENT_POLICIES
 
     print(
         f"{result.agents} agents, {result.steps:,} steps each in {result.wall_s:.1f} s: together "
@@ -270,7 +289,7 @@ def _print_population(result: TrainResult) -> None:
     )
     for line in _return_lines(result):
         print(line)
-    first = result.out / AGENT_POLICY.format(0)
+    first = min(result.out.glob(AGENT_POLICIES))
     print(f"policies and log: {result.out}   (tiebreak evaluate {quoted(first)})")
 
 
@@ -281,9 +300,13 @@ def _return_lines(result: TrainResult) -> list[str]:
     episodes = f"means of {len(result.returns[0])} episodes by agent"
     lines = [f"greedy return, {episodes}: {_spread(result.summary)}"]
     for group in result.summary.get("by_settings", []):
-        settings = [f"{k} {v:g}" for k, v in group.items() if not k.startswith("return_")]
+        settings = [f"{k} {_text(v)}" for k, v in group.items() if not k.startswith("return_")]
         lines.append(f"  {', '.join(settings)}: {_spread(group)}")
     return lines
+
+
+def _text(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _spread(summary: Mapping[str, float]) -> str:

@@ -56,11 +56,14 @@ def parse_assignments(assignments: Iterable[str]) -> dict[str, str]:
 
 
 def parse_sweeps(sweeps: Iterable[str]) -> dict[str, list[str]]:
-    """Parse `["key=1e-3,3e-4", …]` (from `--sweep`) into the values of each key, as strings."""
+    """Parse `["key=1e-3,3e-4", …]` (from `--sweep`) into the values of each key, as strings.
+
+    A value that is a list stands in brackets: `hidden_sizes=(64,64),(256,256)`.
+    """
     values_by_key: dict[str, list[str]] = {}
     for item in sweeps:
         key, sign, listed = item.partition("=")
-        values = [value.strip() for value in listed.split(",")]
+        values = [value.strip() for value in _split(listed)]
         if not sign or not key or not all(values):
             raise UsageError(f"--sweep takes key=value,value,…, got {quoted(item)}")
         key = key.strip()
@@ -68,6 +71,87 @@ def parse_sweeps(sweeps: Iterable[str]) -> dict[str, list[str]]:
             raise UsageError(f"--sweep names {key} twice; put its values into one: {key}=…,…")
         values_by_key[key] = values
     return values_by_key
+
+
+def _split(listed: str) -> list[str]:
+    """Split a text at the commas outside of brackets: `(64,64),(256,256)` are two values."""
+    parts, depth = [""], 0
+    for character in listed:
+        depth += (character in "([") - (character in ")]")
+        if character == "," and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += character
+    return parts
+
+
+ALIASES: dict[str, tuple[str, ...]] = {
+    "lr": ("learning_rate", "actor_lr", "critic_lr", "alpha_lr"),
+    "learning_rate": ("actor_lr", "critic_lr", "alpha_lr"),
+    "policy_lr": ("actor_lr",),
+    "q_lr": ("critic_lr",),
+    "discount": ("gamma",),
+    "batch": ("batch_size",),
+    "buffer_size": ("replay_size",),
+    "replay_buffer_size": ("replay_size",),
+    "total_timesteps": ("total_steps",),
+    "n_envs": ("num_envs",),
+    "n_steps": ("num_steps",),
+    "rollout_length": ("num_steps",),
+    "train_freq": ("num_steps",),
+    "gradient_steps": ("num_updates",),
+    "n_epochs": ("num_epochs",),
+    "update_epochs": ("num_epochs",),
+    "clip_range": ("clip",),
+    "clip_coef": ("clip",),
+    "clip_eps": ("clip",),
+    "ent_coef": ("entropy_coef",),
+    "vf_coef": ("value_coef",),
+    "polyak": ("tau",),
+    "policy_freq": ("policy_delay",),
+    "policy_frequency": ("policy_delay",),
+    "target_policy_noise": ("target_noise",),
+    "target_noise_clip": ("noise_clip",),
+    "target_update_interval": ("target_every",),
+    "target_network_frequency": ("target_every",),
+    "exploration_initial_eps": ("epsilon_start",),
+    "exploration_final_eps": ("epsilon_end",),
+    "hidden": ("hidden_sizes",),
+    "net_arch": ("hidden_sizes",),
+}
+"""Names of settings elsewhere (Stable-Baselines3, CleanRL, rejax) -> ours of the same meaning; an
+alias stands for those of them that an algorithm has."""
+
+
+def meant_by(kind: type, name: str) -> tuple[str, ...]:
+    """Return the settings of `kind` that a name stands for: itself, or those of an alias.
+
+    Raises UsageError, with all names, for one that is neither.
+    """
+    settings = typing.get_type_hints(kind)
+    if name in settings:
+        return (name,)
+    meant = tuple(setting for setting in ALIASES.get(name, ()) if setting in settings)
+    if not meant:
+        raise unknown("setting", name, settings)
+    return meant
+
+
+def without_aliases(kind: type, values: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """Return settings by the names that `kind` has, and a line about each alias among them.
+
+    Where two names stand for one setting, the later one counts.
+    """
+    settings: dict[str, Any] = {}
+    notes = []
+    for name, value in values.items():
+        meant = meant_by(kind, name)
+        for setting in meant:
+            settings.pop(setting, None)
+            settings[setting] = value
+        if meant != (name,):
+            notes.append(f"{name} is {' and '.join(meant)} here")
+    return settings, notes
 
 
 def override(config: C, values: Mapping[str, Any]) -> C:

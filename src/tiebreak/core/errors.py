@@ -37,6 +37,10 @@ class MissingMemory(UsageError):
     """Report a training that takes more memory than is free."""
 
 
+MOST_NAMES = 48
+"""Names that an error lists: all settings of an algorithm, but not all tasks of an engine."""
+
+
 def unknown(what: str, given: str, valid: Iterable[str], hint: str = "") -> UsageError:
     """Return an error for a name that is not in `valid`, with the nearest valid names."""
     names = list(valid)
@@ -44,7 +48,7 @@ def unknown(what: str, given: str, valid: Iterable[str], hint: str = "") -> Usag
 
     if nearest := difflib.get_close_matches(given[:100], names, n=3, cutoff=0.5):
         message += f"; did you mean {' or '.join(map(repr, nearest))}?"
-    if len(names) <= 24:
+    if len(names) <= MOST_NAMES:
         message += f" (valid: {', '.join(names)})"
     if hint:
         message += f" {hint}"

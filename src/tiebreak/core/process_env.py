@@ -24,6 +24,10 @@ SAFE = ("-P",)
 A user may have a `random.py` or a `torch.py` of their own there."""
 
 
+PARENT = "TIEBREAK_PARENT"
+"""Variable that tells `tiebreak train` the pid of the process whose end is its own."""
+
+
 @contextlib.contextmanager
 def safe_children() -> Iterator[None]:
     """Give children that are started inside, by multiprocessing too, the effect of SAFE."""

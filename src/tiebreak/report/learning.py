@@ -70,7 +70,8 @@ def read_curves(paths: Sequence[Path]) -> list[Curve]:
     curves: list[Curve] = []
     for path in paths:
         is_run = (path / "config.json").is_file()
-        folders = [path] if is_run else sorted(one.parent for one in path.glob("*/config.json"))
+        runs = [path] if is_run else sorted(one.parent for one in path.glob("*/config.json"))
+        folders = [folder for run in runs for folder in _agent_folders(run)]
         if not folders:
             raise UsageError(f"there is no training run in {str(path)!r}: it has no config.json")
         found = [curve for folder in folders for curve in _read_run(folder)]
@@ -116,6 +117,11 @@ def to_rows(lines: Sequence[Line], axis: str = "steps") -> list[dict[str, Any]]:
     return rows
 
 
+def _agent_folders(run: Path) -> list[Path]:
+    """Return the folders of the agents that were trained in processes; else the run's own."""
+    return sorted(one.parent for one in run.glob("agent-*/config.json")) or [run]
+
+
 def _read_run(folder: Path) -> list[Curve]:
     """Return the curves of a run's agents; none if it was not evaluated during training."""
     about = run_logs.read_object(folder / run_logs.CONFIG)
@@ -126,15 +132,23 @@ def _read_run(folder: Path) -> list[Curve]:
         steps = np.array([line["steps"] for line in evaluations], np.float64)
         returns = np.array([_mean(line["returns"]) for line in evaluations], np.float64)
         named = {name: about.get(name) for name in NAMED} | dict(about["config"])
-        seed = int(about.get("seed") or 0)
+        agents = _agents(about, np.size(returns[0]))
         minutes = _minutes(run_logs.read_lines(folder / run_logs.METRICS), steps)
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise UsageError(f"the run in {str(folder)!r} cannot be read: {error!r}") from error
-    agents = returns.reshape(len(steps), -1).T
+    of_agents = returns.reshape(len(steps), -1).T
     return [
-        Curve(folder, named, seed + index, steps, minutes, agent)
-        for index, agent in enumerate(agents)
+        Curve(folder, named | settings, seed, steps, minutes, agent)
+        for (seed, settings), agent in zip(agents, of_agents, strict=False)
     ]
+
+
+def _agents(about: Mapping[str, Any], count: int) -> list[tuple[int, dict[str, Any]]]:
+    """Return the seed of each agent, and the settings in which it differs from others."""
+    first = int(about.get("seed") or 0)
+    stored = about.get("agents") or [{"seed": first + i} for i in range(count)]
+    agents = [dict(agent) for agent in stored]
+    return [(int(agent.pop("seed")), agent) for agent in agents]
 
 
 def _mean(returns: Sequence[Any]) -> Any:

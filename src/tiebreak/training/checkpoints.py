@@ -151,12 +151,23 @@ def exists(folder: Path) -> bool:
     return bool(_all(folder))
 
 
-def require_run(out: str | Path | None) -> Path:
-    """Return the folder of one agent's run; UsageError for anything else."""
+def require_out(out: str | Path | None) -> Path:
+    """Return the folder that is to be resumed; UsageError if none is named."""
     if out is None:
         raise UsageError("--resume needs --out DIR, the folder of the run that is to go on")
-    folder = Path(out)
-    if "seeds" in _read_run_config(folder):
+    return Path(out)
+
+
+def require_run(out: str | Path | None) -> Path:
+    """Return the folder of a run that can be resumed; UsageError for anything else."""
+    folder = require_out(out)
+    stored = _read_run_config(folder)
+    if "jobs" in stored:
+        raise UsageError(
+            f"the run in {str(out)!r} is of many agents; go on with: {stored.get('command')} "
+            f"--out {shlex.quote(str(folder))} --resume"
+        )
+    if "seeds" in stored:
         raise UsageError(
             f"the run in {str(out)!r} is of many agents, of which no checkpoints are stored: start "
             "it again, in a new or an empty folder"

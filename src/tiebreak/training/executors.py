@@ -1,4 +1,4 @@
-"""Executors: who starts a training. This process is the first; processes or a cluster may follow.
+"""Executors: who starts a training: this process, or a process for each agent.
 
 To add one, write a class with `train` and add its row to EXECUTORS.
 """
@@ -11,6 +11,7 @@ from tiebreak import registry
 from tiebreak.core.seeding import seed_global_generators
 from tiebreak.frameworks.threads import make_runtime
 from tiebreak.training.population import run_population
+from tiebreak.training.processes import run_processes
 from tiebreak.training.request import TrainingRequest
 from tiebreak.training.result import TrainResult
 from tiebreak.training.session import run_training
@@ -48,11 +49,19 @@ class LocalExecutor:
             return run(held, progress)
 
 
-EXECUTORS: dict[str, type[Executor]] = {"local": LocalExecutor}
+class ProcessExecutor:
+    """Trains each agent of a population in a process of its own; this one imports no framework."""
+
+    def train(self, request: TrainingRequest, *, progress: bool = True) -> TrainResult:
+        with request.hold_folder() as held:
+            return run_processes(held, progress)
 
 
-def start(
-    request: TrainingRequest, *, executor: str = "local", progress: bool = True
-) -> TrainResult:
-    """Resolve a request, and train with the named executor."""
-    return EXECUTORS[executor]().train(request.resolve(), progress=progress)
+EXECUTORS: dict[str, type[Executor]] = {"local": LocalExecutor, "processes": ProcessExecutor}
+
+
+def start(request: TrainingRequest, *, executor: str = "", progress: bool = True) -> TrainResult:
+    """Resolve a request, and train with the named executor; "": the one that the request needs."""
+    resolved = request.resolve()
+    name = executor or ("processes" if resolved.jobs else "local")
+    return EXECUTORS[name]().train(resolved, progress=progress)

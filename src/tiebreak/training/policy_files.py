@@ -31,6 +31,8 @@ BEST_POLICY = "policy-best.safetensors"
 """File name of the policy of a run's best evaluation."""
 AGENT_POLICY = "policy-{:03d}.safetensors"
 """File name of the policy of one agent of a population."""
+AGENT_POLICIES = "policy-[0-9]*.safetensors"
+"""Pattern of these names."""
 
 
 SMALL_LAYER, LARGER = 10**6, 100
@@ -201,12 +203,10 @@ def find_policy(where: str | Path) -> Path:
 
 
 def _no_policy(where: Path) -> UsageError:
-    first = where / AGENT_POLICY.format(0)
-    if first.is_file():
-        count = len(list(where.glob("policy-*.safetensors")))
+    if of_agents := sorted(where.glob(AGENT_POLICIES)):
         return UsageError(
-            f"{str(where)!r} holds the policies of {count} agents, whose evaluation is in its "
-            f"result.json; name one of them, e.g. {first}"
+            f"{str(where)!r} holds the policies of {len(of_agents)} agents, whose evaluation is in "
+            f"its result.json; name one of them, e.g. {of_agents[0]}"
         )
     what = f"has no {POLICY}" if where.is_dir() else "is not a folder"
     return UsageError(

@@ -1,4 +1,4 @@
-"""A run of many agents in one folder: `tiebreak train … --seeds N`.
+"""A run of many agents in one program: `tiebreak train … --seeds N` where that is possible.
 
 Agent i is the run with the seed s + i; with `--sweep`, N of them for every combination of settings,
 the first combination's first. The folder is a single run's, with one policy per agent, and with
@@ -88,11 +88,11 @@ class PopulationSession(Session):
         return self._returns_during_training()
 
     def _summary(self, returns: list[Any]) -> dict[str, Any]:
-        summary = {**super()._summary(returns), **_prefixed(across_agents(returns))}
+        summary = {**super()._summary(returns), **prefixed(across_agents(returns))}
         settings = self._population.settings
         if settings[0]:
             groups = by_settings(settings, returns)
-            summary["by_settings"] = [{**group, **_prefixed(numbers)} for group, numbers in groups]
+            summary["by_settings"] = [{**group, **prefixed(numbers)} for group, numbers in groups]
         return summary
 
 
@@ -103,8 +103,8 @@ def across_agents(returns: Sequence[Sequence[float]]) -> dict[str, float]:
 
 
 def by_settings(
-    settings: Sequence[Mapping[str, float]], returns: Sequence[Sequence[float]]
-) -> list[tuple[Mapping[str, float], dict[str, float]]]:
+    settings: Sequence[Mapping[str, Any]], returns: Sequence[Sequence[float]]
+) -> list[tuple[Mapping[str, Any], dict[str, float]]]:
     """Return each combination of settings with `across_agents` of its agents, the best first."""
     groups = []
     for i, combination in enumerate(settings):
@@ -115,7 +115,8 @@ def by_settings(
     return sorted(groups, key=lambda group: -group[1]["iqm"])
 
 
-def _prefixed(numbers: Mapping[str, float]) -> dict[str, float]:
+def prefixed(numbers: Mapping[str, float]) -> dict[str, float]:
+    """Return statistics by their names in a summary: `return_iqm`, …"""
     return {f"return_{name}": value for name, value in numbers.items()}
 
 

@@ -22,7 +22,7 @@ from tiebreak.core.types import EnvSpec
 from tiebreak.envs.base import make_spec
 from tiebreak.envs.task import Task
 from tiebreak.frameworks.threads import threads_for
-from tiebreak.loops.base import choose_kind, frameworks_with_fused_loops
+from tiebreak.loops.base import choose_kind
 from tiebreak.training import checkpoints, initial_policy, policy_files
 from tiebreak.training.memory_needs import require_training
 from tiebreak.training.trackers import Tracker, require_trackers
@@ -96,10 +96,13 @@ class TrainingRequest:
     seed: int = 0
     """Seed of the (first) agent."""
     seeds: int | None = None
-    """Number of seeds, `seed` and up, trained at once as a population; None: one agent."""
+    """Number of seeds, `seed` and up, trained as a population; None: one agent."""
+    jobs: int | None = None
+    """Processes at once, where each agent of a population is a process; None: as many as the CPUs
+    allow, or one program where that is possible. Set by `resolve` for agents in processes only."""
     sweep: Mapping[str, Sequence[Any]] = dataclasses.field(default_factory=dict)
     """Setting -> values; the population has `seeds` agents for every combination."""
-    variants: Sequence[Mapping[str, float]] = ({},)
+    variants: Sequence[Mapping[str, Any]] = ({},)
     """Settings of each combination of `sweep`, the last name changing fastest; set by `resolve`."""
     precision: str = "float32"
     device: str = "cpu"
@@ -133,9 +136,12 @@ class TrainingRequest:
 
         Makes an environment, only to read its spec. Raises UsageError, MissingDependency.
         """
+        return _without_aliases(self)._resolve()
+
+    def _resolve(self) -> TrainingRequest:
         loop, intervals = self.loop, self.intervals
-        if self.seeds is not None:
-            _check_population(self)
+        in_processes = _check_population(self)
+        if self.seeds is not None and not in_processes:
             loop = loop or "fused"
             intervals = intervals._replace(checkpoint_every=0)
 
@@ -153,16 +159,19 @@ class TrainingRequest:
 
         spec = make_spec(self.task)
         config = resolve_config(self.algorithm, self.task, self.config, self.overrides, spec)
-        _check_config(self, folder, spec, config)
+        variants = resolve_variants(self.algorithm, config, self.sweep)
+        jobs = _choose_jobs(self, config, len(variants)) if in_processes else None
+        _check_config(self, folder, spec, config, jobs)
         return dataclasses.replace(
             self,
             mode=mode,
             loop=choose_kind(self.framework, self.task, loop, mode),
             config=config,
             overrides={},
-            variants=resolve_variants(self.algorithm, config, self.sweep),
+            variants=variants,
+            jobs=jobs,
             intervals=intervals,
-            threads=self._choose_threads(config),
+            threads=self._choose_threads(config, jobs or 1),
             track=require_trackers(self.track),
             out=folder,
             init_from=None if self.init_from is None else str(Path(self.init_from).resolve()),
@@ -179,10 +188,11 @@ class TrainingRequest:
         with holding as folder:
             yield dataclasses.replace(self, out=folder)
 
-    def _choose_threads(self, config: Any) -> int | None:
+    def _choose_threads(self, config: Any, jobs: int) -> int | None:
+        """Return the threads of each process."""
         if self.threads != 0:
             return self.threads
-        kind, cpus = self.task.row.kind, len(affinity())
+        kind, cpus = self.task.row.kind, max(1, len(affinity()) // jobs)
         return threads_for(self.framework, self.device, kind, config, cpus)
 
 
@@ -222,16 +232,15 @@ def _check_numbers(request: TrainingRequest) -> None:
         configs.override(registry.config_module(request.algorithm).Config(), request.overrides)
 
 
-def _check_config(request: TrainingRequest, folder: Path, spec: EnvSpec, config: Any) -> None:
-    """Refuse to resume a run that is complete, and agents that cannot fit into memory.
-
-    The latter before the agents are listed one by one.
-    """
-    if request.resume:
+def _check_config(
+    request: TrainingRequest, folder: Path, spec: EnvSpec, config: Any, jobs: int | None
+) -> None:
+    """Refuse to resume a run that is complete, and agents that cannot fit into memory."""
+    if request.resume and request.seeds is None:
         checkpoints.require_more(folder, config.total_steps)
     agents = (request.seeds or 1) * math.prod(len(values) for values in request.sweep.values())
     episodes = request.intervals.eval_episodes
-    require_training(spec, config, agents, request.device == "cpu", episodes)
+    require_training(spec, config, jobs or agents, request.device == "cpu", episodes)
 
 
 def _check_initial_policy(request: TrainingRequest) -> None:
@@ -239,36 +248,71 @@ def _check_initial_policy(request: TrainingRequest) -> None:
         initial_policy.load(request.init_from, request.algorithm)
 
 
-def _check_population(request: TrainingRequest) -> None:
-    """Raise UsageError unless the agents can be one compiled program."""
-    seeds, framework, task = request.seeds or 0, request.framework, request.task
+def _without_aliases(request: TrainingRequest) -> TrainingRequest:
+    """Return the request with the algorithm's own names of settings, and notes about others."""
+    kind = registry.config_module(request.algorithm).Config
+    overrides, notes = configs.without_aliases(kind, request.overrides)
+    for name in request.sweep:
+        meant = configs.meant_by(kind, name)
+        if len(meant) > 1:
+            raise UsageError(f"{name} is {' and '.join(meant)} here: sweep one of them")
+    sweep, of_sweep = configs.without_aliases(kind, request.sweep)
+    return dataclasses.replace(
+        request, overrides=overrides, sweep=sweep, notes=[*request.notes, *notes, *of_sweep]
+    )
+
+
+def _choose_jobs(request: TrainingRequest, config: Any, combinations: int) -> int:
+    """Return how many processes train at once: one on an accelerator, which JAX takes whole."""
+    cpus = len(affinity()) // config.env_processes if request.device == "cpu" else 1
+    agents = combinations * (request.seeds or 1)
+    return min(agents, request.jobs or max(1, cpus))
+
+
+def _check_population(request: TrainingRequest) -> bool:
+    """Return whether the agents of a population have to be processes; False for one agent.
+
+    Raises UsageError for wrong numbers.
+    """
+    if request.jobs is not None and request.jobs < 1:
+        raise UsageError(f"jobs is {request.jobs}; it must be at least 1")
+    if request.seeds is None:
+        if request.jobs is not None:
+            raise UsageError("--jobs is for many agents: add --seeds N or --sweep KEY=V1,V2,…")
+        return False
+    seeds = request.seeds
     if seeds < 1 or request.seed + seeds > 2**31:
         raise UsageError(f"seeds is {seeds}; it must be at least 1, and the last below {2**31}")
-    if request.resume or request.intervals.checkpoint_every:
+    if _can_be_one_program(request):
+        return False
+    if request.trackers or request.task.is_function:
         raise UsageError(
-            "--seeds and --sweep store no checkpoints: leave out --resume and --checkpoint-every"
+            "these agents are trained in processes of their own, which cannot call a function of "
+            "this program (callback=, env=): train them one by one, with seed="
         )
-    if request.init_from is not None:
-        raise UsageError(
-            "--init-from is for one agent: leave it out, or train seed by seed, with --seed"
-        )
-    if request.intervals.keep_best or request.intervals.stop_at is not None:
-        raise UsageError(
-            "--keep-best and --stop-at are for one agent: leave them out, or train seed by seed, "
-            "with --seed"
-        )
+    return True
 
-    row, mode = registry.framework(framework), registry.mode(framework, request.mode)
-    compiled = registry.RUNTIMES[row.runtime].fused and mode != "eager"
-    if compiled and task.row.kind == "device" and request.loop != "host":
-        return
-    frameworks = frameworks_with_fused_loops()
-    engines = [name for name, engine in registry.ENGINES.items() if engine.kind == "device"]
-    raise UsageError(
-        "--seeds and --sweep train all agents in one compiled program: it takes "
-        f"{', '.join(frameworks)}, on an engine that runs on the device ({', '.join(engines)}), "
-        f"without --loop host and --mode eager; train {framework} {mode} on {str(task)!r} seed by "
-        "seed, with --seed"
+
+def _can_be_one_program(request: TrainingRequest) -> bool:
+    """Return whether a population can be one compiled program, and nothing else is asked for."""
+    mode = registry.mode(request.framework, request.mode)
+    runtime = registry.RUNTIMES[registry.framework(request.framework).runtime]
+    is_fused = runtime.fused and mode != "eager" and request.loop != "host"
+    numbers = configs.names_of(registry.config_module(request.algorithm).Config, float)
+    intervals = request.intervals
+    wants_processes = (
+        request.jobs is not None
+        or request.resume
+        or request.init_from is not None
+        or intervals.checkpoint_every
+        or intervals.keep_best
+        or intervals.stop_at is not None
+    )
+    return (
+        is_fused
+        and request.task.row.kind == "device"
+        and all(name in numbers for name in request.sweep)
+        and not wants_processes
     )
 
 
@@ -277,6 +321,8 @@ def _choose_folder(request: TrainingRequest) -> Path:
 
     A run that has a checkpoint goes on without that policy.
     """
+    if request.resume and request.seeds is not None:
+        return checkpoints.require_out(request.out)
     if request.resume:
         folder = checkpoints.require_run(request.out)
         if not checkpoints.exists(folder):
@@ -311,18 +357,13 @@ def resolve_config(
 
 def resolve_variants(
     algorithm: str, config: Any, sweep: Mapping[str, Sequence[Any]]
-) -> list[dict[str, float]]:
+) -> list[dict[str, Any]]:
     """Return every combination of a sweep's values, the last name changing fastest.
 
     Each combination is checked as a config of its own would be. An empty sweep is one combination
-    that changes nothing. Raises UsageError for settings that are not plain numbers.
+    that changes nothing. Raises UsageError for unknown settings and wrong values.
     """
     module = registry.config_module(algorithm)
-    numbers = configs.names_of(module.Config, float)
-    for name in sweep:
-        if name not in numbers:
-            raise unknown("setting to sweep", name, numbers)
-
     variants = []
     for values in itertools.product(*sweep.values()):
         changed = configs.override(config, dict(zip(sweep, values, strict=True)))

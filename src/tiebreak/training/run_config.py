@@ -11,52 +11,73 @@ from typing import Any
 from tiebreak import registry
 from tiebreak.core import config as configs
 from tiebreak.core.git import commit
+from tiebreak.core.types import EnvSpec
 from tiebreak.training.request import Intervals, TrainingRequest
 from tiebreak.training.versions import run_versions
 
 
 def describe(request: TrainingRequest, loop: Any) -> dict[str, Any]:
     """Return the contents of `config.json` for a resolved request and the loop made for it."""
-    runtime, intervals = loop.runtime, request.intervals
-    optional = {"eval_max_steps": intervals.eval_max_steps, "init_from": request.init_from}
-    optional = {name: value for name, value in optional.items() if value is not None}
-    settings = {
-        "algorithm": request.algorithm,
-        "framework": request.framework,
-        "task": str(request.task),
-        "mode": runtime.mode,
-        "loop": loop.kind,
-        "seed": request.seed,
-        "precision": runtime.precision,
-        "device": runtime.device,
-        "eval_episodes": intervals.eval_episodes,
-        "eval_every": intervals.eval_every,
-        **optional,
-        "config": configs.to_dict(loop.config),
-    }
-    reference = registry.reference_config(request.algorithm, loop.spec, str(request.task))
+    runtime = loop.runtime
+    as_run = dataclasses.replace(
+        request,
+        mode=runtime.mode,
+        loop=loop.kind,
+        precision=runtime.precision,
+        device=runtime.device,
+        config=loop.config,
+    )
     memory = {"memory": loop.memory._asdict()} if loop.memory else {}
+    return {**describe_request(as_run, loop.spec), **memory}
+
+
+def describe_request(request: TrainingRequest, spec: EnvSpec) -> dict[str, Any]:
+    """Return the same for a resolved request alone; `spec` is its task's."""
+    settings = _settings(request)
     return {
         "schema": 1,
         **settings,
-        **memory,
         **({"threads": request.threads} if request.threads else {}),
         "config_hash": configs.digest(settings),
-        "spec": dataclasses.asdict(loop.spec),
-        "command": command_line(
-            {**settings, **intervals._asdict(), "track": request.track}, configs.to_dict(reference)
-        ),
+        "spec": dataclasses.asdict(spec),
+        "command": command_of(request, spec),
         "commit": commit(),
         "versions": run_versions(request.framework, request.task.engine),
         "started_at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
 
 
+def _settings(request: TrainingRequest) -> dict[str, Any]:
+    """Return what decides the numbers of a run."""
+    optional = {"eval_max_steps": request.intervals.eval_max_steps, "init_from": request.init_from}
+    return {
+        "algorithm": request.algorithm,
+        "framework": request.framework,
+        "task": str(request.task),
+        "mode": request.mode,
+        "loop": request.loop,
+        "seed": request.seed,
+        "precision": request.precision,
+        "device": request.device,
+        "eval_episodes": request.intervals.eval_episodes,
+        "eval_every": request.intervals.eval_every,
+        **{name: value for name, value in optional.items() if value is not None},
+        "config": configs.to_dict(request.config),
+    }
+
+
+def command_of(request: TrainingRequest, spec: EnvSpec) -> str:
+    """Return the command that repeats one agent's run, from any folder."""
+    reference = registry.reference_config(request.algorithm, spec, str(request.task))
+    more = {**request.intervals._asdict(), "track": request.track}
+    return command_line({**_settings(request), **more}, configs.to_dict(reference))
+
+
 def command_line(settings: Mapping[str, Any], reference: Mapping[str, Any]) -> str:
     """Return the command that repeats a run, from any folder.
 
-    `settings` are those of `describe` with all intervals and `track`; settings of the algorithm
-    that equal the `reference` are left out.
+    `settings` are those of `describe_request` with all intervals and `track`; settings of the
+    algorithm that equal the `reference` are left out.
     """
     words = ["tiebreak", "train", settings["algorithm"]]
     for name in ("framework", "task", "mode", "loop", "seed"):

@@ -183,7 +183,7 @@ class Session:
             self._run_loop(stop)
             self._save()
         if stop.is_set():
-            _interrupt()
+            interrupt()
 
         self.trackers.log_status("evaluating")
         returns = self._final_returns()
@@ -470,7 +470,7 @@ def is_diverged(value: Any) -> bool:
     return all(isinstance(v, float) and not math.isfinite(v) for v in values)
 
 
-def _interrupt() -> NoReturn:
+def interrupt() -> NoReturn:
     """Raise KeyboardInterrupt as Ctrl-C does: its handler is to know that cleaning up begins."""
     signal.raise_signal(signal.SIGINT)
     raise KeyboardInterrupt  # where Ctrl-C is ignored

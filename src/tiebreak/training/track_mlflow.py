@@ -25,7 +25,7 @@ class MLflow(ScalarTracker):
     """Logs to one run of MLflow, through a client that leaves MLflow's global state alone."""
 
     def __init__(self, run: TrackedRun):
-        self._folder = run.folder.resolve()
+        self._folder, self._name = run.folder.resolve(), run.name
         self._uri = os.environ.get("MLFLOW_TRACKING_URI", "")
         self._client: Any = None
         self._run_id = ""
@@ -48,7 +48,7 @@ class MLflow(ScalarTracker):
             self._client.update_run(self._run_id, status="RUNNING")
             return
         tags = {FOLDER_TAG: str(self._folder)}
-        run = self._client.create_run(experiment_id, run_name=self._folder.name, tags=tags)
+        run = self._client.create_run(experiment_id, run_name=self._name, tags=tags)
         self._run_id = run.info.run_id
         self._log_parameters(config)
 

@@ -67,7 +67,7 @@ class TensorBoard(ScalarTracker):
 
     def _add(self, agent: int | None, step: int, **event: Any) -> None:
         """Append an event to an agent's file, which begins with the first one."""
-        from tensorboardX.proto.event_pb2 import Event
+        from tensorboardX.proto.event_pb2 import Event  # type: ignore
 
         if agent not in self._writers:
             self._writers[agent] = self._open(agent)
@@ -87,7 +87,7 @@ class TensorBoard(ScalarTracker):
         return RecordWriter(str(folder / name))
 
     def _add_beginning(self, agent: int | None) -> None:
-        from tensorboardX.proto.event_pb2 import SessionLog
+        from tensorboardX.proto.event_pb2 import SessionLog  # type: ignore
         from tensorboardX.summary import text
 
         if self._step:  # a TensorBoard that is running forgets what it has read beyond here

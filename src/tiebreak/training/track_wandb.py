@@ -23,7 +23,7 @@ class WandB(ScalarTracker):
     """Logs to one run of Weights & Biases."""
 
     def __init__(self, run: TrackedRun):
-        self._folder = run.folder
+        self._folder, self._name = run.folder.resolve(), run.name
         self._mode = os.environ.get("WANDB_MODE") or ("online" if _has_key() else "offline")
         self._run: Any = None
         if self._mode == "offline":
@@ -38,7 +38,8 @@ class WandB(ScalarTracker):
 
         self._run = wandb.init(
             project=os.environ.get("WANDB_PROJECT") or PROJECT,
-            name=self._folder.name,
+            name=self._name,
+            group=self._name.partition("/")[0],
             id=_last_id(self._folder),
             resume="allow",
             config=dict(config),

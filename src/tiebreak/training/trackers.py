@@ -73,6 +73,13 @@ class TrackedRun(NamedTuple):
     """`position()` of all trackers at the checkpoint that the run continues from."""
     show_progress: bool = True
 
+    @property
+    def name(self) -> str:
+        """Name of the folder; of an agent's in a run of many, with that run's before it."""
+        folder = self.folder.resolve()
+        is_agent = (folder.parent / "config.json").is_file()
+        return f"{folder.parent.name}/{folder.name}" if is_agent else folder.name
+
 
 class Tracker:
     """Receives a run's events; each method does nothing unless overridden.

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from tiebreak import registry
+from tiebreak.core.config import ALIASES
 from tiebreak.core.errors import UsageError, unknown
 from tiebreak.envs.task import Task
 from tiebreak.training.executors import start
@@ -16,7 +17,7 @@ from tiebreak.training.trackers import Tracker, as_tracker
 
 OPTIONS = (
     "mode", "loop", "seed", "out", "config", "overrides", "precision", "device", "resume",
-    "init_from", "track",
+    "init_from", "track", "seeds", "sweep", "jobs",
 )  # fmt: skip
 """Keywords of `train` that are fields of TrainingRequest."""
 
@@ -41,10 +42,9 @@ def train(
         callback: A function of steps and a line of metrics.jsonl or (with `returns`) of eval.jsonl,
             which ends training by returning False; or an object with some methods of Tracker.
         progress: Whether to show progress on stderr.
-        keywords: Settings of the algorithm (`learning_rate=1e-3`, `total_steps=100_000`, …); mode,
-            loop, seed, out, precision, device, resume, init_from, track, config, overrides (see
-            TrainingRequest); eval_every, eval_episodes, eval_max_steps, checkpoint_every,
-            keep_best, stop_at (see Intervals).
+        keywords: Settings of the algorithm (`learning_rate=1e-3`, `total_steps=100_000`, …); fields
+            of TrainingRequest (seed, seeds, sweep, out, mode, device, resume, track, …) and of
+            Intervals (eval_every, checkpoint_every, keep_best, stop_at, …).
 
     Raises UsageError, MissingDependency, TrainingFailed (divergence, full disk), or an interrupt.
     """
@@ -70,7 +70,7 @@ def _merge(
     names = [field.name for field in dataclasses.fields(registry.config_module(algorithm).Config)]
     own = ["task", "env", "callback", "progress", *OPTIONS, *Intervals._fields]
     for name in settings:
-        if name not in names:
+        if name not in names and name not in ALIASES:
             hint = f"(tiebreak list --settings {algorithm})"
             raise unknown("keyword", name, [*names, *own], hint)
         if name in overrides:
