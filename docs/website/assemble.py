@@ -50,7 +50,7 @@ def assemble(target: Path) -> None:
         copy_page(path, pages)
     for algorithm in registry.ALGORITHMS:
         file = pages / ALGORITHMS / algorithm / "side-by-side.md"
-        file.write_text("\n".join(siblings.page(algorithm)), encoding="utf-8")
+        write_page(file, "\n".join(siblings.page(algorithm)))
     for asset in ("style.css", "iframe-worker.js"):
         shutil.copy(WEBSITE / asset, pages)
     config = (WEBSITE / "mkdocs.yml").read_text(encoding="utf-8")
@@ -102,7 +102,14 @@ def copy_page(path: Path, pages: Path) -> None:
             shutil.copy(linked, copy)
     if path.is_relative_to(ROOT / ALGORITHMS):
         text = add_anchors(text)
-    file.write_text(expand(indent_lists(text), file.parent), encoding="utf-8")
+    write_page(file, expand(indent_lists(text), file.parent))
+
+
+def write_page(file: Path, text: str) -> None:
+    """Write a page; one with columns of code has the whole width."""
+    is_wide = '<div class="siblings">' in text
+    hidden = "---\nhide: [navigation, toc]\n---\n" if is_wide else ""
+    file.write_text(hidden + text, encoding="utf-8")
 
 
 def indent_lists(text: str) -> str:

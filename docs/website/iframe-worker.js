@@ -1,5 +1,11 @@
 // Browsers start no worker from file://. There, run the worker of the search in a hidden frame.
 if (location.protocol === "file:") {
+  // As between a page and a worker: later, and of a copy.
+  const deliver = (data, receive) => {
+    const copy = structuredClone(data);
+    setTimeout(() => receive(new MessageEvent("message", { data: copy })));
+  };
+
   window.Worker = class extends EventTarget {
     constructor(url) {
       super();
@@ -8,11 +14,10 @@ if (location.protocol === "file:") {
       document.documentElement.append(this.frame);
 
       const { contentDocument, contentWindow } = this.frame;
-      contentWindow.postMessage = (data) => {
-        const event = new MessageEvent("message", { data });
+      contentWindow.postMessage = (data) => deliver(data, (event) => {
         this.dispatchEvent(event);
         this.onmessage?.(event);
-      };
+      });
       const script = contentDocument.createElement("script");
       script.src = url;
       this.loaded = new Promise((resolve) => script.addEventListener("load", resolve));
@@ -20,7 +25,7 @@ if (location.protocol === "file:") {
     }
 
     postMessage(data) {
-      this.loaded.then(() => this.frame.contentWindow.onmessage({ data }));
+      this.loaded.then(() => deliver(data, this.frame.contentWindow.onmessage));
     }
 
     terminate() {

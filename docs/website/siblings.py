@@ -42,7 +42,6 @@ def page(algorithm: str) -> Iterator[str]:
     implementations = {name: implementation(algorithm, name) for name in registry.FRAMEWORKS}
     specification = Specification("index.html", read_decisions(algorithm))
     functions = names(list(implementations.values()))
-    yield "---\nhide: [navigation, toc]\n---"
     yield f"# {algorithm.upper()} in five frameworks"
     yield ""
     yield "The same function of each framework, drawn from the source. Show:"

@@ -12,9 +12,9 @@ from hygiene import tree
 from tiebreak.cli import main
 
 FEWER = {
-    "total_steps=1e5": "total_steps=1024",
-    "20000": "512",
-    "total_steps=2e4": "total_steps=5100",
+    "total_steps=1e5": ["total_steps=1024", "--eval-episodes", "2"],
+    "20000": ["512"],
+    "total_steps=2e4": ["total_steps=600", "--set", "learning_starts=500", "--eval-episodes", "2"],
 }
 PAGE = tree.ROOT / "docs" / "first-agent.md"
 
@@ -26,8 +26,8 @@ def blocks(language: str) -> list[str]:
 
 def typed(line: str) -> list[str]:
     """Return the words of a command, with less to train and nothing to compile."""
-    words = [FEWER.get(word, word) for word in shlex.split(line)[1:]]
-    return [*words, "--mode", "eager"] if words[0] == "train" else words
+    words = [fewer for word in shlex.split(line)[1:] for fewer in FEWER.get(word, [word])]
+    return [*words, "--mode", "eager", "--threads", "1"] if words[0] == "train" else words
 
 
 @pytest.mark.slow
