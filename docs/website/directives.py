@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tiebreak import registry
-from tiebreak.commands.settings_table import field_texts, settings
+from tiebreak.commands.settings_table import settings
 from tiebreak.report.html import write_report
 from tiebreak.report.markdown import escape, table
 from website import siblings
@@ -37,23 +37,10 @@ def settings_tables(folder: Path) -> Iterator[str]:
             [f"`{row.name}`", f"`{_text(row.default)}`", escape(row.meaning)]
             for row in settings(algorithm)
         ]
-        yield from _section(algorithm, ["setting", "default", "what it is"], rows)
-
-
-def metrics_tables(folder: Path) -> Iterator[str]:
-    """Yield a section for each algorithm, with the table of its metrics."""
-    for algorithm in registry.ALGORITHMS:
-        kind = registry.data_module(algorithm).Metrics
-        texts = field_texts(kind)
-        rows = [[f"`{name}`", escape(texts[name])] for name in kind._fields]
-        yield from _section(algorithm, ["metric", "what it is"], rows)
-
-
-def _section(algorithm: str, headings: list[str], rows: list[list[str]]) -> Iterator[str]:
-    yield f"### {algorithm.upper()}"
-    yield ""
-    yield from table(headings, rows)
-    yield ""
+        yield f"### {algorithm.upper()}"
+        yield ""
+        yield from table(["setting", "default", "what it is"], rows)
+        yield ""
 
 
 def functions_of(folder: Path, algorithm: str, name: str, *frameworks: str) -> Iterator[str]:
@@ -84,7 +71,6 @@ def _text(value: Any) -> str:
 
 KINDS: dict[str, Callable[..., Iterator[str]]] = {
     "settings": settings_tables,
-    "metrics": metrics_tables,
     "functions": functions_of,
     "plumbing": plumbing_of,
     "report": report_of,

@@ -17,6 +17,7 @@ RESULTS = tree.ROOT / "results"
 DOCUMENTS = [
     tree.ROOT / "README.md",
     tree.ROOT / "docs" / "choosing.md",
+    tree.ROOT / "docs" / "metrics.md",
     *sorted(RESULTS.glob("**/README.md")),
 ]
 FIGURE = re.compile(
@@ -109,6 +110,7 @@ def test_an_answer_is_what_the_command_prints(capsys):
             "<!-- table: answer amd-epyc-2-cores/quick group=none -->\n<!-- end of table -->",
             "no answer of",
         ),
+        ("<!-- table: metrics ppo -->\n<!-- end of table -->", "takes no words"),
         ("<!-- table: race x y -->\n<!-- end of table -->", "takes one folder or file"),
         ("<!-- table: returns none/* -->\n<!-- end of table -->", "no training below"),
     ],

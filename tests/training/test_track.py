@@ -201,21 +201,6 @@ def test_an_error_in_a_callback_is_the_user_s(loop, tmp_path):
     assert json.loads((tmp_path / "run/result.json").read_text())["status"] == "failed"
 
 
-def test_every_metric_of_every_algorithm_is_explained():
-    text = (tree.ROOT / "docs/training.md").read_text(encoding="utf-8")
-    section = text.partition("\n## Metrics\n")[2].partition("\n## ")[0]
-    explained: dict[str, set[str]] = {}
-    for name, row in re.findall(r"^\| \[(\w+)\][^|]*\|(.*)\|$", section, re.MULTILINE):
-        explained[name] = set(re.findall(r"`(\w+)`", row))
-    for algorithm in registry.ALGORITHMS:
-        metrics = registry.data_module(algorithm).Metrics._fields
-        assert explained[algorithm] == set(metrics), algorithm
-    first = section.lstrip().partition("\n\n")[0]
-    of_a_line = {"steps", "updates", "seconds", "steps_per_s", "compiled", "failures"}
-    of_episodes = {"episodes", "mean_return", "mean_length"}
-    assert set(re.findall(r"`(\w+)`", first)) == of_a_line | of_episodes
-
-
 @pytest.mark.slow
 def test_without_a_network_tensorboard_and_wandb_have_the_run(tmp_path):
     """The command line in a network namespace of its own, in which there is no network."""

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import ast
 import dataclasses
-import inspect
-import textwrap
 from typing import Any, NamedTuple
 
 from tiebreak import registry
+from tiebreak.core.config import field_texts
 from tiebreak.envs.base import make_spec
 from tiebreak.envs.task import Task
 
@@ -46,21 +44,6 @@ def settings(algorithm: str, task: str = "") -> list[Setting]:
         )
         for field in dataclasses.fields(module.Config)
     ]
-
-
-def field_texts(kind: type) -> dict[str, str]:
-    """Return the text below each field of a dataclass or NamedTuple; a subclass's own counts."""
-    meanings: dict[str, str] = {}
-    for part in reversed(kind.__mro__):
-        if "__annotations__" not in vars(part):
-            continue
-        (node,) = ast.parse(textwrap.dedent(inspect.getsource(part))).body
-        assert isinstance(node, ast.ClassDef)
-        for field, text in zip(node.body, node.body[1:], strict=False):
-            is_field = isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)
-            if is_field and isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant):
-                meanings[field.target.id] = " ".join(str(text.value.value).split())  # type: ignore
-    return meanings
 
 
 def print_settings(algorithm: str, task: str = "") -> None:

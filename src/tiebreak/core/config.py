@@ -5,8 +5,10 @@ from __future__ import annotations
 import ast
 import dataclasses
 import hashlib
+import inspect
 import json
 import math
+import textwrap
 import typing
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
@@ -42,6 +44,21 @@ def digest(config: Any) -> str:
 def names_of(kind: type, hint: type) -> list[str]:
     """Return the names of a config's fields of one type."""
     return [name for name, field_type in typing.get_type_hints(kind).items() if field_type is hint]
+
+
+def field_texts(kind: type) -> dict[str, str]:
+    """Return the text below each field of a dataclass or NamedTuple; a subclass's own counts."""
+    meanings: dict[str, str] = {}
+    for part in reversed(kind.__mro__):
+        if "__annotations__" not in vars(part):
+            continue
+        (node,) = ast.parse(textwrap.dedent(inspect.getsource(part))).body
+        assert isinstance(node, ast.ClassDef)
+        for field, text in zip(node.body, node.body[1:], strict=False):
+            is_field = isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)
+            if is_field and isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant):
+                meanings[field.target.id] = " ".join(str(text.value.value).split())  # type: ignore
+    return meanings
 
 
 def parse_assignments(assignments: Iterable[str]) -> dict[str, str]:
