@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tiebreak.core import cxx_compiler
+from tiebreak.core import cxx_compiler, networks
 from tiebreak.core.errors import MissingDependency, UsageError, unknown
 from tiebreak.core.installation import how_to_install, missing_packages
 from tiebreak.core.types import Agent, EnvSpec
@@ -277,6 +277,8 @@ class Engine(NamedTuple):
     """True if processes can share the steps of its environments (envs/subprocess_env.py)."""
     renders: bool = False
     """True if it can draw its environments, for videos."""
+    training_rules: bool = False
+    """True if `make` takes `evaluating`, because training sees rules that evaluation leaves out."""
 
 
 ENGINES = {
@@ -334,7 +336,8 @@ ENGINES = {
         kind="host",
         packages=("envpool",),
         extra="envpool",
-        examples=("envpool/HalfCheetah-v4",),
+        examples=("envpool/HalfCheetah-v4", "envpool/Pong-v5"),
+        training_rules=True,  # Atari: clipped rewards, a life is an episode
     ),
 }
 
@@ -476,6 +479,7 @@ def make_raw_agent(algorithm_name: str, spec: EnvSpec, config: Any, runtime: Any
     algorithm(algorithm_name)
     config = reference_config(algorithm_name, spec) if config is None else config
     config = config_module(algorithm_name).check(config)
+    networks.require(config.network, spec)
     module = load(IMPLEMENTATIONS[algorithm_name, runtime.framework])
     require_precision(algorithm_name, runtime.precision)
     return module.make_agent(spec, config, runtime.build())

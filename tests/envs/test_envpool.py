@@ -182,7 +182,7 @@ def test_spaces_and_limit_are_gymnasium_s(name):
     ("name", "message"),
     [
         ("HalfCheeta-v4", "unknown task .* did you mean 'envpool/HalfCheetah-v4'.*--tasks envpool"),
-        ("Pong-v5", "'envpool/Pong-v5' is of a kind that is not supported.*MuJoCo and classic"),
+        ("BigfishEasy-v0", "'envpool/BigfishEasy-v0' is of a kind .* not supported.*control and"),
     ],
 )
 def test_wrong_names_are_one_clear_line(name, message):
@@ -216,3 +216,38 @@ def test_it_works_behind_the_fence_and_says_nothing():
         capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_atari_is_bytes_with_channels_last_clipped_and_ends_with_a_life():
+    env = make_env("envpool/Breakout-v5", 2, seed=0)
+    assert env.spec.observation_shape == (84, 84, 4)
+    assert env.spec.pixels
+    obs = env.reset()
+    assert obs.dtype == np.uint8
+    lives, rewards, ends = 5, set(), 0
+    for t in range(400):
+        before = env._pool
+        out = env.step(np.full(2, (1, 2, 3)[t % 3]))  # fire, right, left
+        assert env._pool is before
+        rewards |= set(out.reward.tolist())
+        ended = out.terminated | out.truncated
+        ends += ended[0]
+        # The last of the four frames that are stacked goes on where the one before it was.
+        stacked = out.final_obs[~ended][..., :3]
+        np.testing.assert_array_equal(stacked, obs[~ended][..., 1:])
+        obs = out.obs
+    assert rewards <= {-1.0, 0.0, 1.0}
+    assert ends >= lives - 1
+
+
+def test_evaluation_plays_whole_games_of_atari_for_their_own_scores():
+    from tiebreak.envs.policy_observation import make_env_for
+
+    steps = {}
+    for evaluating in (False, True):
+        env = make_env_for("dqn", "envpool/Breakout-v5", 1, seed=0, evaluating=evaluating)
+        env.reset()
+        steps[evaluating] = next(
+            t for t in range(2000) if env.step(np.array([t % 4])).terminated[0]
+        )
+    assert steps[True] > 2 * steps[False]

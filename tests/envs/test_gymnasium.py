@@ -54,7 +54,7 @@ def registered():
     register("Cut-v0", Count, max_episode_steps=3)
     register("End-v0", Count, kwargs={"length": 3})
     register("Both-v0", Count, max_episode_steps=3, kwargs={"length": 3})
-    register("OddDict-v0", Odd, kwargs={"observation_space": spaces.Dict(a=spaces.Discrete(2))})
+    register("OddText-v0", Odd, kwargs={"observation_space": spaces.Text(3)})
     register("OddMulti-v0", Odd, kwargs={"action_space": spaces.MultiDiscrete([2, 3])})
     register("OddInf-v0", Odd, kwargs={"action_space": spaces.Box(-np.inf, np.inf, (2,))})
     yield
@@ -168,7 +168,7 @@ def test_a_user_s_own_module_in_the_working_folder(tmp_path, monkeypatch):
         ("HalfCheetah", "did you mean 'gymnasium/HalfCheetah-v"),
         ("HalfCheetah-v3", "cannot run here: .*gymnasium-robotics"),
         ("no_such_module:Foo-v0", "importing 'no_such_module' failed"),
-        ("OddDict-v0", "observations Dict.*supported: Box obs.*FlattenObservation"),
+        ("OddText-v0", "observations Text.*supported: Box obs.*TransformObservation"),
         ("OddMulti-v0", "actions MultiDiscrete.*supported: Box obs.*TransformAction"),
         ("OddInf-v0", "unbounded actions.*RescaleAction"),
     ],

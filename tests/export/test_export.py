@@ -88,7 +88,7 @@ def test_scores_are_the_oracle_s(case, tmp_path):
     obs = np.random.default_rng(2).normal(5.0, 3.0, (20, 2, 2)).astype(np.float32)
     found = registry.load(export.FORMATS["numpy"].module).run(exported.path, obs)
     weights = oracle.to_float64(stored.weights)
-    rows = oracle.normalize_obs(stored.config, weights, obs.reshape(20, 4))
+    rows = oracle.normalize_obs(stored.spec, stored.config, weights, obs.reshape(20, 4))
     network = registry.ALGORITHMS[stored.algorithm].greedy.network
     scores, _ = oracle.mlp(weights, network, rows, stored.config.activation)
     assert np.allclose(found["scores"], scores, atol=1e-5)
@@ -194,3 +194,10 @@ def test_exporting_draws_no_random_numbers(tmp_path):
     tiebreak.export_policy(folder, "torch")
     assert (torch.random.get_rng_state() == before[0]).all()
     assert (np.random.get_state()[1] == before[1]).all()  # noqa: NPY002
+
+
+def test_networks_that_are_no_row_of_layers_are_refused_in_one_line(tmp_path):
+    stored = policy_files.load_policy(store(tmp_path, network="simba", hidden_sizes=(8, 8)))
+    with pytest.raises(UsageError, match="network 'simba' cannot be exported yet") as caught:
+        greedy_policy(stored)
+    assert "\n" not in str(caught.value)

@@ -13,7 +13,7 @@ def off_policy_inputs(case: Case) -> tuple[dict, Any, Any]:
     """Return float64 weights, and the features and noise of the first update."""
     weights = to_float64(perturbed_weights(case))
     batch, noise = case.cases.batch_near(case, weights)
-    rows = case.oracle.prepare(case.config, weights, batch)
+    rows = case.oracle.prepare(case.spec, case.config, weights, batch)
     return weights, first_update(rows), first_update(noise)
 
 
@@ -21,5 +21,5 @@ def ppo_inputs(case: Case) -> tuple[dict, Any]:
     """Return float64 weights and all rows of one prepared rollout."""
     weights = to_float64(perturbed_weights(case))
     rollout, _ = case.cases.batch_near(case, weights)
-    _, rows = case.oracle.prepare(case.config, weights, rollout)
+    _, rows = case.oracle.prepare(case.spec, case.config, weights, rollout)
     return weights, rows

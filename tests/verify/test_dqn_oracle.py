@@ -50,9 +50,8 @@ def test_zero_noise_is_greedy_even_while_everything_is_explored():
     weights = numpy_ops.to_float64(perturbed_weights(case))
     obs = np.random.default_rng(0).standard_normal((7, *case.spec.observation_shape))
     greedy = oracle.act(case.spec, case.config, weights, obs, np.zeros((7, 2))).action
-    q, _ = numpy_ops.mlp(
-        weights, "q", numpy_ops.normalize_obs(case.config, weights, obs.reshape(7, -1)), "relu"
-    )
+    rows = numpy_ops.normalize_obs(case.spec, case.config, weights, obs.reshape(7, -1))
+    q, _ = numpy_ops.mlp(weights, "q", rows, "relu")
     np.testing.assert_array_equal(greedy, q.argmax(-1))
     anywhere = np.stack([np.full(7, 0.5), np.linspace(0.0, 0.99, 7)], axis=-1)
     explored = oracle.act(case.spec, case.config, weights, obs, anywhere).action

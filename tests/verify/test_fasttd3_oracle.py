@@ -73,7 +73,7 @@ def test_the_target_takes_the_whole_distribution_with_the_smaller_mean():
     """Uniform against (1/4, 1/4, 1/2), whose mean is larger; both halved and moved by 1/2."""
     weights = linear(actor=0.0, critic1=[[0, 0, LOG2], *ZERO[1:]], critic2=ZERO)
     batch = rows([[0, 0]], [0], [0.5], [0.5], [[1, 0]])
-    y = oracle.targets(CONFIG, weights, batch, Noise(np.zeros((1, 1))))
+    y = oracle.targets(SPEC, CONFIG, weights, batch, Noise(np.zeros((1, 1))))
     # −1, 0, 1 become 0, 1/2, 1
     np.testing.assert_allclose(y, [[0.0, 1 / 3 + 1 / 6, 1 / 6 + 1 / 3]], rtol=1e-14)
 
@@ -81,7 +81,7 @@ def test_the_target_takes_the_whole_distribution_with_the_smaller_mean():
 def test_nothing_follows_a_termination():
     weights = linear(actor=0.0, critic1=ZERO, critic2=ZERO)
     batch = rows([[0, 0]], [0], [0.25], [0.0], [[9, 9]])
-    y = oracle.targets(CONFIG, weights, batch, Noise(np.zeros((1, 1))))
+    y = oracle.targets(SPEC, CONFIG, weights, batch, Noise(np.zeros((1, 1))))
     np.testing.assert_allclose(y, [[0.0, 0.75, 0.25]], rtol=1e-14, atol=1e-15)
 
 
@@ -89,7 +89,7 @@ def test_nothing_follows_a_termination():
 def test_smoothing_is_clipped(noise, action):
     weights = linear(actor=0.0, critic1=[*ZERO[:2], [0, 0, 1]], critic2=[*ZERO[:2], [0, 0, 1]])
     batch = rows([[0, 0]], [0], [0.0], [1.0], [[0, 0]])
-    y = oracle.targets(CONFIG, weights, batch, Noise(np.array([[noise]])))
+    y = oracle.targets(SPEC, CONFIG, weights, batch, Noise(np.array([[noise]])))
     np.testing.assert_allclose(y[0, 2] / y[0, 1], np.exp(action), rtol=1e-13)
 
 

@@ -30,11 +30,15 @@ def test_divergences_and_log_probabilities_match_scipy():
     case = cases.fixed("continuous")
     weights, rows, noise = off_policy_inputs(case)
     case = case.changed(epsilon_penalty=0.0, dual="newton")
-    old_mean, old_std, _, _ = oracle.policy(case.config, weights, "target/actor", rows.next_obs)
-    mean, std, _, _ = oracle.policy(case.config, weights, "actor", rows.next_obs)
+    old_mean, old_std, _, _ = oracle.policy(
+        case.spec, case.config, weights, "target/actor", rows.next_obs
+    )
+    mean, std, _, _ = oracle.policy(case.spec, case.config, weights, "actor", rows.next_obs)
     action = old_mean + old_std * noise.action
     improved = np.full(action.shape[:2], 1.0 / len(action))
-    loss, kl_mean, kl_std, _ = oracle.policy_gradients(case.config, weights, rows, action, improved)
+    loss, kl_mean, kl_std, _ = oracle.policy_gradients(
+        case.spec, case.config, weights, rows, action, improved
+    )
     x = np.linspace(-20.0, 20.0, 20_001)[:, None, None]
     old = stats.norm(old_mean, old_std)
     for got, new in ((kl_mean, stats.norm(mean, old_std)), (kl_std, stats.norm(old_mean, std))):
@@ -98,7 +102,7 @@ def test_initial_policy_has_the_initial_std_and_nearly_no_mean():
     weights = numpy_ops.to_float64(initial_weights(spec, config, 0))
     assert not [k for k in weights if "temperature" in k]
     obs = np.random.default_rng(0).standard_normal((4, 3))
-    mean, std, _, _ = oracle.policy(config, weights, "actor", obs)
+    mean, std, _, _ = oracle.policy(spec, config, weights, "actor", obs)
     assert np.abs(mean).max() < 0.3
     np.testing.assert_allclose(std, config.init_std, rtol=0.2)
     act = oracle.act(spec, config, weights, obs, np.array([[0.0], [1e3], [-1e3], [0.0]]))

@@ -24,7 +24,7 @@ def test_both_sides_of_every_clip_are_visited():
         case = cases.draw(seed, "discrete")
         weights, rows = ppo_inputs(case)
         terms, _ = oracle.gradients(case.spec, case.config, weights, rows)
-        value = oracle.forward(case.config, weights, rows.obs)[1]
+        value = oracle.forward(case.spec, case.config, weights, rows.obs)[1]
         far = np.abs(value - rows.value) > case.config.clip
         seen.append((terms.clip_fraction, far.mean()))
     low, high = np.min(seen, axis=0), np.max(seen, axis=0)
@@ -110,7 +110,7 @@ def test_actions_reach_exactly_the_bounds_and_zero_noise_is_greedy():
     act = oracle.act(spec, case.config, weights, obs, noise)
     np.testing.assert_array_equal(act.action[1:], [[0.4, 10.0], [-0.4, 0.0]])
     np.testing.assert_array_equal(
-        act.raw_action[0], oracle.forward(case.config, weights, obs)[0][0]
+        act.raw_action[0], oracle.forward(case.spec, case.config, weights, obs)[0][0]
     )
 
 
@@ -136,7 +136,7 @@ def test_step_visits_rows_in_the_order_of_the_permutation():
     case = cases.fixed("discrete")
     weights = numpy_ops.to_float64(case_data.perturbed_weights(case))
     rollout, noise = cases.batch_near(case, weights)
-    expected, rows = oracle.prepare(case.config, weights, rollout)
+    expected, rows = oracle.prepare(case.spec, case.config, weights, rollout)
     for start in range(0, 48, 12):
         picked = noise.permutation.reshape(-1)[start : start + 12]
         batch = Minibatch(*(x[picked] for x in rows))

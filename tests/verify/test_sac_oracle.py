@@ -37,7 +37,7 @@ def test_either_critic_is_the_smaller_one_somewhere():
     """Otherwise test_oracle_gradients.py would prove less of the actor than it seems to."""
     for seed in range(6):
         weights, batch, _ = off_policy_inputs(case := cases.draw(seed, "continuous"))
-        q, _ = oracle.critics(case.config, weights, "", batch.obs, batch.action)
+        q, _ = oracle.critics(case.spec, case.config, weights, "", batch.obs, batch.action)
         if 0 < (q[0] < q[1]).mean() < 1:
             return
     pytest.fail("one critic was below the other everywhere")
@@ -46,7 +46,9 @@ def test_either_critic_is_the_smaller_one_somewhere():
 def test_log_prob_is_the_density_of_what_tanh_makes_of_a_normal():
     case = cases.draw(3, "continuous")
     weights, batch, noise = off_policy_inputs(case)
-    action, log_prob, _, std, _ = oracle.policy(case.config, weights, batch.obs, noise.action)
+    action, log_prob, _, std, _ = oracle.policy(
+        case.spec, case.config, weights, batch.obs, noise.action
+    )
     out, _ = numpy_ops.mlp(weights, "actor", batch.obs, case.config.activation)
     mean = out[:, : case.spec.action_size]
     x = mean + std * noise.action
@@ -64,7 +66,7 @@ def test_density_integrates_to_one():
 
     def density(a):
         noise = np.full((1, 1), (np.arctanh(a) - 0.3) / std)
-        return np.exp(oracle.policy(config, weights, np.zeros((1, 1)), noise)[1][0])
+        return np.exp(oracle.policy(ONE, config, weights, np.zeros((1, 1)), noise)[1][0])
 
     total, _ = integrate.quad(density, -1.0, 1.0)
     assert total == pytest.approx(1.0, abs=1e-6)
@@ -79,7 +81,7 @@ def test_log_prob_stays_exact_where_tanh_rounds_to_one():
     """log(1 − tanh²x) is log 4 − 2|x| there."""
     weights = constant_policy(mean=0.0, s=50.0)  # log std = 2
     noise = np.array([[6.0], [-6.0]])
-    _, log_prob, *_ = oracle.policy(Config(), weights, np.zeros((2, 1)), noise)
+    _, log_prob, *_ = oracle.policy(ONE, Config(), weights, np.zeros((2, 1)), noise)
     x = 6.0 * np.exp(2.0)
     expected = stats.norm().logpdf(6.0) - 2.0 - (np.log(4.0) - 2.0 * x)
     np.testing.assert_allclose(log_prob, expected, rtol=1e-13)
@@ -166,7 +168,7 @@ def test_a_step_is_its_updates_in_order():
     case = cases.fixed("continuous")
     weights = numpy_ops.to_float64(case_data.perturbed_weights(case))
     batch, noise = checks.batch_near(case, weights)
-    expected, data = weights, oracle.prepare(case.config, weights, batch)
+    expected, data = weights, oracle.prepare(case.spec, case.config, weights, batch)
     for u in range(case.config.num_updates):
         rows = Batch(*(x[u] for x in data)), Noise(*(x[u].astype(float) for x in noise))
         expected, _ = oracle.update(case.spec, case.config, expected, *rows)

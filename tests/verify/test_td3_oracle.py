@@ -44,14 +44,14 @@ def test_the_target_by_hand(noise, action):
     """A policy of 0; the smoothing is σ·noise, clipped; the smaller value counts."""
     weights = linear(actor=(0.0,), critic1=(1.0, 2.0), critic2=(1.0, -2.0))
     batch = rows([1.0], [0.5], [1.0], [0.5], [3.0])
-    y = oracle.targets(CONFIG, weights, batch, Noise(np.array([[noise]])))
+    y = oracle.targets(SPEC, CONFIG, weights, batch, Noise(np.array([[noise]])))
     assert y == pytest.approx(1.0 + 0.5 * (3.0 - 2.0 * abs(action)))
 
 
 def test_smoothing_does_not_leave_the_bounds():
     weights = linear(actor=(9.0,), critic1=(0.0, 1.0), critic2=(0.0, 1.0))
     batch = rows([1.0], [0.5], [0.0], [1.0], [3.0])
-    y = oracle.targets(CONFIG, weights, batch, Noise(np.array([[9.0]])))
+    y = oracle.targets(SPEC, CONFIG, weights, batch, Noise(np.array([[9.0]])))
     assert y == pytest.approx(1.0, abs=1e-15)
 
 

@@ -232,9 +232,9 @@ def _check_replay(config: OffPolicyConfig) -> None:
 
 
 def sample_batch(spec: EnvSpec, config: OffPolicyConfig, rng: np.random.Generator) -> Batch:
-    """Draw a valid batch for one `step`, partly terminal, as float32 NumPy arrays."""
+    """Draw a valid batch for one `step`, partly terminal, as NumPy arrays (floats: float32)."""
     rows = config.num_updates, config.batch_size
-    obs, next_obs = rng.standard_normal((2, *rows, spec.observation_size), dtype=np.float32)
+    obs, next_obs = spec.draw_observations(rng, (2, *rows, spec.observation_size))
     if spec.discrete:
         action = rng.integers(spec.action_size, size=rows, dtype=np.int32)
     else:

@@ -31,6 +31,9 @@ class EnvSpec:
     visible: int | None = None
     """Number of leading entries of an observation that a policy may see; None: all of them. The
     others are privileged: a simulator knows them, and critics may see them."""
+    pixels: bool = False
+    """True if observations are images of bytes, [height, width, channels] in 0 to 255. They are
+    stored as bytes; agents scale them by 1/255."""
 
     @classmethod
     def make(
@@ -41,6 +44,7 @@ class EnvSpec:
         action_low: Sequence[float] | None = None,
         action_high: Sequence[float] | None = None,
         visible: int | None = None,
+        pixels: bool = False,
     ) -> EnvSpec:
         """Check the arguments and return a spec.
 
@@ -51,12 +55,14 @@ class EnvSpec:
             raise UsageError(f"observation_shape {shape} has a size below 1")
         if visible is not None and not 1 <= visible <= math.prod(shape):
             raise UsageError(f"visible is {visible}; observations {shape} have no such part")
+        if pixels and (len(shape) != 3 or visible is not None):
+            raise UsageError(f"pixels are [height, width, channels], all visible; got {shape}")
         if num_actions is not None:
             if action_low is not None or action_high is not None:
                 raise UsageError("give num_actions or action_low and action_high, not both")
             if num_actions < 1:
                 raise UsageError(f"num_actions is {num_actions}; it must be at least 1")
-            return cls(shape, num_actions=int(num_actions), visible=visible)
+            return cls(shape, num_actions=int(num_actions), visible=visible, pixels=bool(pixels))
         if action_low is None or action_high is None:
             raise UsageError("give num_actions (discrete) or action_low and action_high (a box)")
         low, high = (tuple(float(x) for x in np.ravel(b)) for b in (action_low, action_high))
@@ -69,7 +75,7 @@ class EnvSpec:
             )
         ):
             raise UsageError(f"action bounds must be finite with low < high, got {low} and {high}")
-        return cls(shape, action_low=low, action_high=high, visible=visible)
+        return cls(shape, action_low=low, action_high=high, visible=visible, pixels=bool(pixels))
 
     @property
     def discrete(self) -> bool:
@@ -80,6 +86,17 @@ class EnvSpec:
     def observation_size(self) -> int:
         """Number of entries of one observation; networks see it flattened."""
         return math.prod(self.observation_shape)
+
+    @property
+    def observation_dtype(self) -> str:
+        """Type of stored observations; agents compute in floating-point numbers."""
+        return "uint8" if self.pixels else "float32"
+
+    def draw_observations(self, rng: np.random.Generator, shape: Sequence[int]) -> np.ndarray:
+        """Draw numbers like those of observations, in their type: pixels, or standard normal."""
+        if self.pixels:
+            return rng.integers(256, size=shape, dtype=np.uint8)
+        return rng.standard_normal(shape, dtype=np.float32)
 
     @property
     def visible_size(self) -> int:

@@ -104,7 +104,12 @@ class DeviceEnv(abc.ABC):
 
 
 def make_env(
-    task: str | Task, num_envs: int = 1, seed: int = 0, processes: int = 1, render: bool = False
+    task: str | Task,
+    num_envs: int = 1,
+    seed: int = 0,
+    processes: int = 1,
+    render: bool = False,
+    evaluating: bool = False,
 ) -> Any:
     """Make a HostEnv or DeviceEnv for a task, e.g. `gymnasium/HalfCheetah-v4`.
 
@@ -114,6 +119,7 @@ def make_env(
         seed: Of host environments; device environments take keys.
         processes: Processes that share the environments' steps; 1: this process.
         render: Whether `env.render` will be called; only in this process.
+        evaluating: Leave out what only training sees, where an engine has `training_rules`.
 
     Raises:
         UsageError for unknown names, and MissingDependency for a missing engine.
@@ -129,15 +135,20 @@ def make_env(
         return _make_by_function(task, num_envs, seed, processes)
     if row.kind == "device":
         require_devices()
-    if render:
-        return registry.load(row.module).make(task.engine_name, num_envs, seed, render=True)
-    if processes == 1:
-        return registry.load(row.module).make(task.engine_name, num_envs, seed)
+    if render or processes == 1:
+        options = _options(row, render, evaluating)
+        return registry.load(row.module).make(task.engine_name, num_envs, seed, **options)
 
     _require_shareable(task, num_envs, processes)
     from tiebreak.envs.subprocess_env import ProcessesEnv
 
     return ProcessesEnv(row.module, task.engine_name, num_envs, seed, processes)
+
+
+def _options(row: registry.Engine, render: bool, evaluating: bool) -> dict[str, bool]:
+    """Return the keywords that an engine's `make` takes beside name, number and seed."""
+    options = {"render": True} if render else {}
+    return options | ({"evaluating": evaluating} if row.training_rules else {})
 
 
 def _make_by_function(task: Task, num_envs: int, seed: int, processes: int) -> Any:

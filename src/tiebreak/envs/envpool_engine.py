@@ -1,4 +1,4 @@
-"""envpool on the host: MuJoCo's and the classic control tasks, stepped by a C++ thread pool.
+"""envpool on the host: MuJoCo, classic control and Atari, stepped by a C++ thread pool.
 
 envpool resets an environment in the step after the one that ended it, and that step's action is
 lost. Here those that ended are reset at once, by a partial `reset`, which steps nothing.
@@ -18,44 +18,64 @@ from tiebreak.core.errors import UsageError, unknown
 from tiebreak.core.seeding import derive
 from tiebreak.core.types import Array, EnvSpec, EnvStep
 from tiebreak.envs.base import HostEnv
+from tiebreak.envs.observation_spaces import Observation, of_box
 
-SUPPORTED = ("envpool.mujoco.gym", "envpool.classic_control")
+ATARI = "envpool.atari"
+SUPPORTED = ("envpool.mujoco.gym", "envpool.classic_control", ATARI)
 """Packages of envpool whose observations are one Box and whose actions are supported."""
+
+ATARI_TRAINING = {"reward_clip": True, "episodic_life": True}
+"""Rules of training that evaluation leaves out: rewards −1, 0 or 1; a lost life ends an episode.
+
+A reset goes on with the next life. Frames are as DQN's: four times the same action, the last four
+of 84 × 84 gray pixels, up to 30 idle steps at the start of a game.
+"""
 
 NEVER = 2**31 - 1
 """No time limit inside envpool: at its limit it reports `truncated` also on termination."""
 
 
 class EnvpoolEnv(HostEnv):
-    """N environments on as many threads as the process may use CPUs; observations are float32."""
+    """N environments on as many threads as the process may use CPUs.
 
-    def __init__(self, name: str, num_envs: int, seed: int):
+    Observations are float32; those of Atari are bytes, [84, 84, 4].
+    """
+
+    def __init__(self, name: str, num_envs: int, seed: int, evaluating: bool = False):
         seeds = [derive(seed, "env", i) for i in range(num_envs)]
-        self._task, self._options = name, {"num_envs": num_envs, "seed": seeds}
+        rules = {} if evaluating or not _is_atari(name) else ATARI_TRAINING
+        self._task, self._options = name, {"num_envs": num_envs, "seed": seeds, **rules}
         self._limit = registration.make_spec(name).config.max_episode_steps
         self.time_limit = int(self._limit)
         self._pool: Any = self._make()
         self._started = False
-        self.spec, self.num_envs = _env_spec(self._pool), num_envs
+        observation = of_box(self._pool.observation_space)
+        self.spec, self.num_envs = _env_spec(self._pool, observation), num_envs
+        self._dtype, self._convert = self.spec.observation_dtype, observation.convert
 
     def reset(self) -> np.ndarray:
         """Start every environment again from its own seed: a pool takes seeds only when made."""
         if self._started:
             self._pool = self._make()
         self._started = True
-        return self._pool.reset()[0].astype(np.float32)
+        return self._observations(self._pool.reset()[0])
 
     def step(self, action: Array) -> EnvStep:
         """Step, and reset what ended; its random numbers continue from where they were."""
         out, reward, terminated, _, info = self._pool.step(np.asarray(action))
-        final_obs = out.astype(np.float32)
+        final_obs = self._observations(out)
         truncated = (info["elapsed_step"] >= self._limit) & ~terminated
         obs, ended = final_obs, np.flatnonzero(terminated | truncated)
         if ended.size:
             obs = final_obs.copy()
             first, info = self._pool.reset(ended)
-            obs[info["env_id"]] = first
+            obs[info["env_id"]] = self._observations(first)
         return EnvStep(obs, reward.astype(np.float32), terminated, truncated, final_obs)
+
+    def _observations(self, rows: np.ndarray) -> np.ndarray:
+        """Return observations as agents take them, in memory of their own."""
+        rows = rows if self._convert is None else self._convert(rows)
+        return rows.astype(self._dtype, order="C")
 
     def close(self) -> None:
         """Stop the threads, which end with the pool."""
@@ -69,32 +89,40 @@ class EnvpoolEnv(HostEnv):
         return pool
 
 
-def make(name: str, num_envs: int, seed: int) -> EnvpoolEnv:
+def make(name: str, num_envs: int, seed: int, evaluating: bool = False) -> EnvpoolEnv:
     """Make `num_envs` environments of one of envpool's ids, e.g. `HalfCheetah-v4`.
+
+    `evaluating`: whole games of Atari, with their own scores.
 
     Raises UsageError for an unknown id, and for one of envpool's other kinds of task.
     """
     if name in tasks():
-        return EnvpoolEnv(name, num_envs, seed)
+        return EnvpoolEnv(name, num_envs, seed, evaluating)
     if name in registration.list_all_envs():
         raise UsageError(
             f"task 'envpool/{name}' is of a kind that is not supported here; supported: envpool's "
-            "MuJoCo and classic control tasks (tiebreak list --tasks envpool)"
+            "MuJoCo, classic control and Atari tasks (tiebreak list --tasks envpool)"
         )
     valid = [f"envpool/{task}" for task in tasks()]
     raise unknown("task", f"envpool/{name}", valid, "(tiebreak list --tasks envpool)")
 
 
 def tasks() -> list[str]:
-    """Return envpool's MuJoCo and classic control ids."""
+    """Return envpool's MuJoCo, classic control and Atari ids."""
     specs = registration.registry.specs
     return [name for name in registration.list_all_envs() if specs[name][0] in SUPPORTED]
 
 
-def _env_spec(pool: Any) -> EnvSpec:
-    shape, action = pool.observation_space.shape, pool.action_space
+def _is_atari(name: str) -> bool:
+    return registration.registry.specs[name][0] == ATARI
+
+
+def _env_spec(pool: Any, observation: Observation) -> EnvSpec:
+    shape, action = observation.shape, pool.action_space
     if isinstance(action, gymnasium.spaces.Discrete):
-        return EnvSpec.make(observation_shape=shape, num_actions=int(action.n))
+        return EnvSpec.make(
+            observation_shape=shape, num_actions=int(action.n), pixels=observation.pixels
+        )
     # In single precision, as Gymnasium has them; Humanoid's 0.4 differs between the two.
     low, high = (bound.astype(np.float32) for bound in (action.low, action.high))
     return EnvSpec.make(observation_shape=shape, action_low=low, action_high=high)

@@ -22,15 +22,18 @@ from tiebreak.core.prefixes import Arrays, add_prefix, strip_prefix
 from tiebreak.core.seeding import derive
 from tiebreak.core.text import one_line, quoted
 from tiebreak.core.types import Array, EnvSpec, EnvStep
-from tiebreak.envs import gymnasium_state, user_modules
+from tiebreak.envs import gymnasium_state, observation_spaces, user_modules
 from tiebreak.envs.base import HostEnv
 from tiebreak.envs.mujoco_advice import without_advice
 
-SUPPORTED = "Box observations with Discrete or bounded Box actions"
+SUPPORTED = "Box observations (or Dict, Tuple of vectors) with Discrete or bounded Box actions"
 
 
 class GymnasiumEnv(HostEnv):
-    """N environments of one Gymnasium id, stepped one after the other; observations are float32."""
+    """N environments of one Gymnasium id, stepped one after the other.
+
+    Observations are float32; images of bytes stay bytes.
+    """
 
     def __init__(
         self,
@@ -46,31 +49,39 @@ class GymnasiumEnv(HostEnv):
         self.time_limit = (row and row.max_episode_steps) or 0
         self._seeds = [derive(seed, "env", first + i) for i in range(len(envs))]
         self._obs_shape = (len(envs), *spec.observation_shape)
+        self._obs_dtype = np.dtype(spec.observation_dtype)
+        observation = observation_spaces.describe(envs[0].observation_space)
+        self._convert = observation and observation.convert
         self._rows = _action_rows(envs[0].action_space)
 
     def reset(self) -> np.ndarray:
         """Start every environment again from its own seed."""
-        obs = np.empty(self._obs_shape, np.float32)
+        obs = np.empty(self._obs_shape, self._obs_dtype)
         with user_modules.searched(self._from_module):
             for i, env in enumerate(self._envs):
-                obs[i] = env.reset(seed=self._seeds[i])[0]
+                row_obs, _ = env.reset(seed=self._seeds[i])
+                obs[i] = row_obs if self._convert is None else self._convert(row_obs)
         return obs
 
     def step(self, action: Array) -> EnvStep:
         """Step, and reset what ended; its random numbers continue from where they were."""
-        obs = np.empty(self._obs_shape, np.float32)
+        obs = np.empty(self._obs_shape, self._obs_dtype)
         reward = np.empty(self.num_envs, np.float32)
         terminated, truncated = np.zeros((2, self.num_envs), np.bool_)
-        ended = []
+        ended, convert = [], self._convert
         for i, row in enumerate(self._rows(action)):
             env = self._envs[i]
             row_obs, row_reward, terminal, cut, _ = env.step(row)
             reward[i] = row_reward if type(row_reward) is float else _one_number(row_reward)
+            if convert is not None:
+                row_obs = convert(row_obs)
             if terminal or cut:
                 # Copied before the reset: an environment may reuse its observation's memory.
-                ended.append((i, np.array(row_obs, np.float32)))
+                ended.append((i, np.array(row_obs, self._obs_dtype)))
                 terminated[i], truncated[i] = terminal, not terminal
                 row_obs, _ = env.reset()
+                if convert is not None:
+                    row_obs = convert(row_obs)
             obs[i] = row_obs
         final_obs = _final(obs, ended) if ended else obs
         return EnvStep(obs, reward, terminated, truncated, final_obs)
@@ -287,11 +298,12 @@ def _construct_to_render(name: str, row: Any) -> gymnasium.Env:
 
 def _env_spec(name: str, env: gymnasium.Env) -> EnvSpec:
     box, discrete = gymnasium.spaces.Box, gymnasium.spaces.Discrete
-    obs, action = env.observation_space, env.action_space
-    if not isinstance(obs, box):
-        raise _unsupported(name, f"observations {obs}", "FlattenObservation")
+    action, obs = env.action_space, observation_spaces.describe(env.observation_space)
+    if obs is None:
+        raise _unsupported(name, f"observations {env.observation_space}", "TransformObservation")
+    shape, pixels = obs.shape, obs.pixels
     if isinstance(action, discrete):
-        return EnvSpec.make(observation_shape=obs.shape, num_actions=int(action.n))
+        return EnvSpec.make(observation_shape=shape, num_actions=int(action.n), pixels=pixels)
     if not isinstance(action, box) or not np.issubdtype(action.dtype, np.floating):
         raise _unsupported(name, f"actions {action}", "TransformAction")
     if not action.is_bounded():
@@ -301,7 +313,9 @@ def _env_spec(name: str, env: gymnasium.Env) -> EnvSpec:
     if not np.isfinite(span).all():
         far = f"actions {action}, whose bounds lie further apart than float32 can hold"
         raise _unsupported(name, far, "RescaleAction")
-    return EnvSpec.make(observation_shape=obs.shape, action_low=action.low, action_high=action.high)
+    return EnvSpec.make(
+        observation_shape=shape, action_low=action.low, action_high=action.high, pixels=pixels
+    )
 
 
 def _unsupported(name: str, space: str, wrapper: str) -> UsageError:

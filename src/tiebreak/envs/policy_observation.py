@@ -20,12 +20,13 @@ def make_env_for(
     seed: int = 0,
     processes: int = 1,
     render: bool = False,
+    evaluating: bool = False,
 ) -> Any:
     """Make an environment as `make_env` does, and hide the privileged part of observations.
 
     Algorithms that show it to their critics only see all of it.
     """
-    env = make_env(task, num_envs, seed, processes, render)
+    env = make_env(task, num_envs, seed, processes, render=render, evaluating=evaluating)
     if env.spec.visible is None or registry.ALGORITHMS[algorithm].privileged:
         return env
     return VisibleEnv(env)

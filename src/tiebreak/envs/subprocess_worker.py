@@ -100,7 +100,8 @@ def _layout(spec: EnvSpec) -> list[tuple[tuple[int, ...], np.dtype]]:
     """
     box = (spec.action_size,), np.dtype(np.float64)
     action = ((), np.dtype(np.int64)) if spec.discrete else box
-    obs, number, flag = (spec.observation_shape, np.float32), ((), np.float32), ((), np.bool_)
+    obs = spec.observation_shape, np.dtype(spec.observation_dtype)
+    number, flag = ((), np.float32), ((), np.bool_)
     fields = {
         "obs": obs, "reward": number, "terminated": flag, "truncated": flag, "final_obs": obs,
     }  # fmt: skip

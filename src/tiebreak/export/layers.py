@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tiebreak import registry
+from tiebreak.core.errors import UsageError
+from tiebreak.core.text import quoted
 from tiebreak.frameworks.weights import Weights
 from tiebreak.training.policy_files import Policy
 
@@ -111,12 +113,23 @@ class GreedyPolicy(NamedTuple):
 
 
 def greedy_policy(stored: Policy) -> GreedyPolicy:
-    """Return the policy of a stored training run as layers, in float32."""
+    """Return the policy of a stored training run as layers, in float32.
+
+    Raises UsageError for networks that are no row of layers.
+    """
     spec, config = stored.spec, stored.config
+    if config.network != "mlp":
+        raise UsageError(
+            f"a policy of network {quoted(config.network)} cannot be exported yet (valid: mlp); "
+            "tiebreak.load_policy runs it in Python"
+        )
     row = registry.ALGORITHMS[stored.algorithm].greedy
     layers: list[Layer] = [Flatten()]
     if config.normalize_obs:
         layers.append(_normalize(stored.weights, spec.visible_size))
+    elif spec.pixels:
+        size = np.ones(spec.observation_size, np.float32)
+        layers.append(Normalize(0.0 * size, 255.0 * size))
 
     layers += TORSOS[row.torso](stored.weights, row.network, getattr(config, "activation", ""))
     last = layers.pop()

@@ -76,7 +76,7 @@ def filled(*ring: np.ndarray) -> Arrays:
 
 def required_bytes(spec: EnvSpec, config: OffPolicyConfig) -> int:
     """Return the size of a ring: two observations, action, reward and two flags per transition."""
-    observations = 2 * 4 * spec.observation_size
+    observations = 2 * np.dtype(spec.observation_dtype).itemsize * spec.observation_size
     action = 4 if spec.discrete else 4 * spec.action_size
     reward_and_flags = 4 + 2
     transition = observations + action + reward_and_flags

@@ -1,7 +1,8 @@
 """Canonical weights: their names, initial values and file format (safetensors).
 
-Names are paths such as `actor/0/kernel` ([in, out]) and `actor/0/bias` ([out]). Every framework
-loads and dumps this form, so any of them reads any other's file.
+Names are paths such as `actor/0/kernel` ([in, out]) and `actor/0/bias` ([out]), of a convolution
+`actor/conv/0/kernel` ([height, width, in, out]). Every framework loads and dumps this form, so any
+of them reads any other's file.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import numpy as np
 
 from tiebreak.core.errors import UsageError
 from tiebreak.core.files import write_atomic
+from tiebreak.core.networks import Layers, dense_sizes, kernels, norms
 from tiebreak.core.types import EnvSpec
 
 Weights = dict[str, np.ndarray]
@@ -33,27 +35,55 @@ def orthogonal(rng: np.random.Generator, rows: int, columns: int, gain: float) -
     return np.ascontiguousarray(gain * (q if rows >= columns else q.T), dtype=np.float32)
 
 
-def init_mlp(
-    rng: np.random.Generator, name: str, sizes: Sequence[int], gains: Sequence[float]
+def init_network(
+    rng: np.random.Generator,
+    name: str,
+    spec: EnvSpec,
+    layers: Layers,
+    inputs: int,
+    outputs: int,
+    gain: float,
 ) -> Weights:
-    """Draw orthogonal kernels and zero biases for an MLP with layer widths `sizes`.
+    """Draw a network's orthogonal kernels, with zero biases; LayerNorm begins as the identity.
 
-    `gains` has one number per layer, that is len(sizes) - 1.
+    Args:
+      spec: Observations with which its `inputs` begin.
+      gain: Of the last layer's kernel; HIDDEN_GAIN for all others.
     """
     weights: Weights = {}
-    for i, (fan_in, fan_out, gain) in enumerate(zip(sizes[:-1], sizes[1:], gains, strict=True)):
-        weights[f"{name}/{i}/kernel"] = orthogonal(rng, fan_in, fan_out, gain)
-        weights[f"{name}/{i}/bias"] = np.zeros(fan_out, np.float32)
-    return weights
+    shapes = kernels(layers, spec.observation_shape, inputs, outputs)
+    for i, (key, shape) in enumerate(shapes.items()):
+        last = i == len(shapes) - 1
+        rows = math.prod(shape[:-1])
+        kernel = orthogonal(rng, rows, shape[-1], gain if last else HIDDEN_GAIN)
+        weights[f"{name}/{key}/kernel"] = kernel.reshape(shape)
+        weights[f"{name}/{key}/bias"] = np.zeros(shape[-1], np.float32)
+    return {**weights, **_identity_norms(name, layers)}
 
 
-def uniform_mlp(rng: np.random.Generator, name: str, sizes: Sequence[int]) -> Weights:
+def uniform_network(
+    rng: np.random.Generator,
+    name: str,
+    spec: EnvSpec,
+    layers: Layers,
+    inputs: int,
+    outputs: int,
+) -> Weights:
     """Draw kernels and biases uniform in ±1/√fan_in, as torch's Linear does (LeCun et al. 1998)."""
     weights: Weights = {}
-    for i, (fan_in, fan_out) in enumerate(itertools.pairwise(sizes)):
-        for kind, shape in (("kernel", (fan_in, fan_out)), ("bias", (fan_out,))):
-            drawn = rng.random(shape, dtype=np.float32)
-            weights[f"{name}/{i}/{kind}"] = (2.0 * drawn - 1.0) / np.float32(np.sqrt(fan_in))
+    for key, shape in kernels(layers, spec.observation_shape, inputs, outputs).items():
+        fan_in = math.prod(shape[:-1])
+        for kind, size in (("kernel", shape), ("bias", shape[-1:])):
+            drawn = rng.random(size, dtype=np.float32)
+            weights[f"{name}/{key}/{kind}"] = (2.0 * drawn - 1.0) / np.float32(np.sqrt(fan_in))
+    return {**_identity_norms(name, layers), **weights}
+
+
+def _identity_norms(name: str, layers: Layers) -> Weights:
+    weights: Weights = {}
+    for key, size in norms(layers).items():
+        weights[f"{name}/{key}/scale"] = np.ones(size, np.float32)
+        weights[f"{name}/{key}/bias"] = np.zeros(size, np.float32)
     return weights
 
 
@@ -66,7 +96,9 @@ def least_parameters(spec: EnvSpec, config: Any) -> int:
     count = 0
     for name, sizes in vars(config).items():
         if name.endswith("sizes") and sizes:
-            widths = (spec.visible_size, *sizes)
+            widths = dense_sizes(
+                config.network, spec.observation_shape, (spec.visible_size, *sizes)
+            )
             count += sum(math.prod(pair) for pair in itertools.pairwise(widths))
             count += sizes[-1] * getattr(config, "num_atoms", 1)  # a critic's outputs
     return count

@@ -81,7 +81,9 @@ class Evaluator:
         """
         env_seed = derive(seed, "evaluation")
         processes = min(processes, episodes)
-        env: Any = make_env_for(algorithm, task, episodes, env_seed, processes, render)
+        env: Any = make_env_for(
+            algorithm, task, episodes, env_seed, processes, render=render, evaluating=True
+        )
         if isinstance(env, DeviceEnv):
             from tiebreak.envs.bridge import BridgeEnv
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from tiebreak.core.errors import MissingMemory
 from tiebreak.core.off_policy import OffPolicyConfig
 from tiebreak.core.procfs import available_bytes
@@ -44,7 +46,7 @@ def _data_needs(spec: EnvSpec, config: Any) -> dict[str, int]:
     num_envs = config.num_envs
     envs = {f"num_envs={num_envs}": _env_bytes(spec, num_envs)}
     if not isinstance(config, OffPolicyConfig):
-        rollout = 4 * num_envs * config.num_steps * spec.visible_size
+        rollout = num_envs * config.num_steps * _observation_bytes(spec)
         return {**envs, f"num_envs × num_steps = {num_envs * config.num_steps}": rollout}
     batch = config.num_updates * config.batch_size
     return {
@@ -60,7 +62,11 @@ def require_evaluation(spec: EnvSpec, episodes: int) -> None:
 
 
 def _env_bytes(spec: EnvSpec, count: int) -> int:
-    return count * (ENV_BYTES + 4 * spec.visible_size)
+    return count * (ENV_BYTES + _observation_bytes(spec))
+
+
+def _observation_bytes(spec: EnvSpec) -> int:
+    return np.dtype(spec.observation_dtype).itemsize * spec.visible_size
 
 
 def _require(what: str, needs: dict[str, int], agents: int = 1) -> None:

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 from tiebreak import registry
 from tiebreak.core import config as configs
+from tiebreak.core import networks
 from tiebreak.core.errors import UsageError, unknown
 from tiebreak.core.process_env import affinity
 from tiebreak.core.types import EnvSpec
@@ -235,7 +236,8 @@ def _check_numbers(request: TrainingRequest) -> None:
 def _check_config(
     request: TrainingRequest, folder: Path, spec: EnvSpec, config: Any, jobs: int | None
 ) -> None:
-    """Refuse to resume a run that is complete, and agents that cannot fit into memory."""
+    """Refuse a network for other observations, to resume a complete run, and too much memory."""
+    networks.require(config.network, spec)
     if request.resume and request.seeds is None:
         checkpoints.require_more(folder, config.total_steps)
     agents = (request.seeds or 1) * math.prod(len(values) for values in request.sweep.values())

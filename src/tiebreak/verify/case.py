@@ -88,7 +88,8 @@ def perturbed_weights(case: Case) -> dict[str, np.ndarray]:
         elif "adam/nu/" in name:
             weights[name] = 0.01 * normal**2 + 1e-4
         elif name.endswith("/kernel"):
-            weights[name] = value + 0.5 * normal / np.sqrt(len(value))
+            fan_in = value.size // value.shape[-1]
+            weights[name] = value + 0.5 * normal / np.sqrt(fan_in)
         elif name.endswith("_moments/var"):
             weights[name] = 0.5 + normal**2
         else:
@@ -105,7 +106,7 @@ def act_inputs(case: Case) -> tuple[np.ndarray, np.ndarray]:
     """Draw observations [N, *obs] and noise [N, …] for one `act`."""
     rng = np.random.default_rng([case.seed, 3])
     n = case.config.num_envs
-    obs = rng.standard_normal((n, *case.spec.observation_shape), dtype=np.float32)
+    obs = case.spec.draw_observations(rng, (n, *case.spec.observation_shape))
     if case.config.normalize_obs:
         obs[0] *= 100.0
     return obs, sample(registry.data_module(case.algorithm).act_noise(case.spec, n), rng)

@@ -50,7 +50,7 @@ def check_gradients(errors: ErrorTable, runtime: Any, case: Case, names: Sequenc
         for field in want._fields:
             compare(f"{name}: {field}", getattr(got, field), getattr(want, field), "forward")
 
-    want_data = case.oracle.prepare(case.config, exact, batch)
+    want_data = case.oracle.prepare(case.spec, case.config, exact, batch)
     compare_fields("prepare", runtime.to_numpy(data), want_data)
     rows, row_noise = first_update(want_data), first_update(noise)
     for name, output in zip(names, outputs, strict=True):

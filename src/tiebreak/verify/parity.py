@@ -69,7 +69,7 @@ def check_act(errors: ErrorTable, runtime: Any, agent: Agent, case: Case, weight
     state, exact = agent.load(weights), to_float64(weights)
 
     def compare(noise: np.ndarray, name: str = "") -> None:
-        got = runtime.to_numpy(agent.act(state, obs, noise.astype(obs.dtype)))
+        got = runtime.to_numpy(agent.act(state, obs, cast(noise, runtime.precision)))
         want = case.oracle.act(case.spec, case.config, exact, obs, noise)
         for field in want._fields:
             errors.compare(

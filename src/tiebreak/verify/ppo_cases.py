@@ -97,8 +97,8 @@ def batch_near(
     rollout, noise = sample_batch(case.spec, case.config, rng)
     _add_outliers(case.config, rollout)
     weights = to_float64(weights)
-    x = oracle.normalize_obs(case.config, weights, rollout.obs)
-    out, value = oracle.forward(case.config, weights, x)
+    x = oracle.normalize_obs(case.spec, case.config, weights, rollout.obs)
+    out, value = oracle.forward(case.spec, case.config, weights, x)
     action = rollout.action
     if not case.spec.discrete:
         std = np.exp(weights["actor/log_std"])

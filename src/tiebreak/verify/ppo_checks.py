@@ -54,7 +54,7 @@ def check_losses(errors: ErrorTable, runtime: Any, case: Case) -> None:
     weights = cast(perturbed_weights(case), runtime.precision)
     exact = to_float64(weights)
     rollout, _ = cast(case.cases.batch_near(case, weights), runtime.precision)
-    _, want_rows = oracle.prepare(case.config, exact, rollout)
+    _, want_rows = oracle.prepare(case.spec, case.config, exact, rollout)
     batch = cast(want_rows, runtime.precision)
     agent = replace_step(runtime, case, _gradient_step)
     _, outputs = agent.step(agent.load(weights), rollout, batch)
@@ -75,7 +75,7 @@ def check_updates(errors: ErrorTable, runtime: Any, case: Case) -> None:
     """Check an update by each optimizer: Adam's first steps hide wrong factors, SGD's do not."""
     weights = cast(perturbed_weights(case), runtime.precision)
     rollout, _ = cast(case.cases.batch_near(case, weights), runtime.precision)
-    _, rows = oracle.prepare(case.config, to_float64(weights), rollout)
+    _, rows = oracle.prepare(case.spec, case.config, to_float64(weights), rollout)
     batch = cast(rows, runtime.precision)
     for kind in ("adam", "sgd"):
         changed = case.changed(optimizer=kind)
@@ -107,7 +107,7 @@ def check_knobs(errors: ErrorTable, runtime: Any, case: Case) -> None:
         changed = case.changed(**changes)
         weights = {**want, "adam/count": np.asarray(count, np.int32)}
         rollout, _ = cast(case.cases.batch_near(case, weights), runtime.precision)
-        _, batch = oracle.prepare(changed.config, to_float64(weights), rollout)
+        _, batch = oracle.prepare(case.spec, changed.config, to_float64(weights), rollout)
         batch = cast(Minibatch(*(x[:rows] for x in batch)), runtime.precision)
         check_update(errors, runtime, changed, weights, batch, "L0", name)
 

@@ -16,7 +16,7 @@ from tiebreak import registry
 from tiebreak.core import import_guard
 from tiebreak.core.errors import UsageError
 from tiebreak.core.process_env import die_with_parent
-from tiebreak.verify import lockstep, parity
+from tiebreak.verify import lockstep, network_cases, parity
 from tiebreak.verify.case import Case, cases_of, draws, fixed
 from tiebreak.verify.compare import ErrorTable
 
@@ -73,6 +73,10 @@ def plan(request: Request) -> Iterator[Job]:
                 yield Job(mode, drawn[index], parity.check_public)
         if whole:
             yield Job(row.default_mode, small, lockstep.check_lockstep)
+    if whole and request.precision == "float64":  # in float32 a ReLU may fall to either side
+        for case in network_cases.all_of(request.algorithm):
+            yield Job(inner, case, cases.check_losses)
+            yield Job(inner, case, parity.check_public)
 
 
 def _drawn(request: Request, actions: str, count: int) -> list[Case]:

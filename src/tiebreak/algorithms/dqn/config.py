@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
-from tiebreak.core import off_policy
+from tiebreak.core import networks, off_policy
 from tiebreak.core.errors import UsageError
+from tiebreak.core.networks import Layers
 from tiebreak.core.off_policy import OffPolicyConfig
 from tiebreak.core.types import EnvSpec
 
@@ -40,10 +41,18 @@ class Config(OffPolicyConfig):
     """Share of total_steps over which ε falls linearly (D1)."""
     double_q: bool = False
     """Choose the next action by the network, and take its value from the target network (D3)."""
+    network: str = "mlp"
+    """Layers of every network: `mlp` (dense layers), `cnn` (convolutions before them), which is the
+    reference for images, or `simba` (a residual block for each of hidden_sizes)."""
     hidden_sizes: tuple[int, ...] = (120, 84)
     """Widths of the hidden layers."""
     activation: Literal["tanh", "relu"] = "relu"
     """Activation after every hidden layer."""
+
+    @property
+    def layers(self) -> Layers:
+        """Layers of every network."""
+        return Layers(self.network, self.hidden_sizes, self.activation)
 
     @property
     def target_period(self) -> int:
@@ -60,6 +69,14 @@ RANGES = {
 """Lowest and highest valid values of the numbers that are not counts."""
 
 
+ATARI: dict[str, Any] = {
+    "total_steps": 10_000_000, "num_steps": 4, "learning_starts": 80_000, "replay_size": 100_000,
+    "batch_size": 32, "learning_rate": 1e-4, "target_every": 1000, "epsilon_end": 0.01,
+    "exploration_fraction": 0.1,
+}  # fmt: skip
+"""Settings for images of bytes: CleanRL's dqn_atari.py, with a tenth of its replay (5.6 GB)."""
+
+
 def reference(spec: EnvSpec) -> Config:
     """Return the reference settings for discrete actions.
 
@@ -67,7 +84,8 @@ def reference(spec: EnvSpec) -> Config:
     """
     if not spec.discrete:
         raise UsageError("dqn needs discrete actions; for a box use td3, sac, mpo or ppo")
-    return Config()
+    config = Config(**ATARI) if spec.pixels else Config()
+    return networks.for_observations(config, spec)
 
 
 def check(config: Config) -> Config:
@@ -79,6 +97,7 @@ def check(config: Config) -> Config:
             f"steps per update (num_envs * num_steps / num_updates = "
             f"{config.round_steps / config.num_updates:g})"
         )
+    networks.check(config.network, config.hidden_sizes)
     if any(n < 1 for n in config.hidden_sizes):
         raise UsageError(f"hidden_sizes {config.hidden_sizes} has a width below 1")
     return config

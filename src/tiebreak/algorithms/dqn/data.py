@@ -69,9 +69,8 @@ def step_noise(spec: EnvSpec, config: Config) -> Noise:
 def initial_weights(spec: EnvSpec, config: Config, seed: int) -> weights.Weights:
     """Return the canonical weights of a new agent, with target and optimizer state (D6)."""
     rng = np.random.default_rng(seed)
-    sizes = (spec.observation_size, *config.hidden_sizes, spec.action_size)
-    gains = [weights.HIDDEN_GAIN] * len(config.hidden_sizes) + [1.0]
-    out = weights.init_mlp(rng, "q", sizes, gains)
+    inputs, outputs = spec.observation_size, spec.action_size
+    out = weights.init_network(rng, "q", spec, config.layers, inputs, outputs, gain=1.0)
     trained = list(out)
 
     out.update(weights.target_copies(out, trained))

@@ -28,7 +28,7 @@ from tiebreak.frameworks.jax.equinox import AgentDef, AgentState
 
 def make_agent_def(spec: EnvSpec, config: Config, build: Build) -> AgentDef:
     """Make network and optimizer for a spec, without weights."""
-    q = equinox.ActionValues(spec, config.hidden_sizes, config.activation, build.dtype)
+    q = equinox.ActionValues(spec, config.layers, build.dtype)
     return AgentDef(
         spec=spec,
         config=config,

@@ -29,7 +29,7 @@ from tiebreak.frameworks.jax.nnx import AgentDef, AgentState
 
 def make_agent_def(spec: EnvSpec, config: Config, build: Build) -> AgentDef:
     """Make network and optimizer for a spec, without weights."""
-    settings = (spec, config.hidden_sizes, config.activation, build.dtype)
+    settings = (spec, config.layers, build.dtype)
     q = partial(nnx.ActionValues, *settings)
     return AgentDef(
         spec=spec,

@@ -12,13 +12,12 @@ import numpy as np
 from tiebreak.algorithms.dqn.config import Config
 from tiebreak.algorithms.dqn.data import Act, Batch, LossTerms, Metrics, Noise
 from tiebreak.core.types import EnvSpec
+from tiebreak.frameworks.numpy import networks
 from tiebreak.frameworks.numpy.ops import (
     Weights,
     adam,
     clip_by_norm,
     merge_stats,
-    mlp,
-    mlp_backward,
     normalize_obs,
     sgd,
 )
@@ -39,7 +38,8 @@ def epsilon(config: Config, count: int) -> float:
 def act(spec: EnvSpec, config: Config, weights: Weights, obs: np.ndarray, noise: np.ndarray) -> Act:
     """Choose actions for obs [N, *obs] and noise [N, 2]; zero noise is greedy (D1)."""
     rows = np.asarray(obs, np.float64).reshape(len(obs), -1)
-    q, _ = mlp(weights, "q", normalize_obs(config, weights, rows), config.activation)
+    rows = normalize_obs(spec, config, weights, rows)
+    q, _ = networks.forward(spec, config.layers, weights, "q", rows)
     share = epsilon(config, int(weights["adam/count"]))
     action = []
     for values, (explore, place) in zip(q, noise, strict=True):
@@ -53,17 +53,17 @@ def act(spec: EnvSpec, config: Config, weights: Weights, obs: np.ndarray, noise:
 def gradients(spec: EnvSpec, config: Config, weights: Weights, batch: Batch, noise: Noise):
     """Return LossTerms and d loss / d weight by name, for one update's batch of features."""
     del noise
-    next_q, _ = mlp(weights, "target/q", batch.next_obs, config.activation)
+    next_q, _ = networks.forward(spec, config.layers, weights, "target/q", batch.next_obs)
     selector = next_q
     if config.double_q:  # D3
-        selector, _ = mlp(weights, "q", batch.next_obs, config.activation)
+        selector, _ = networks.forward(spec, config.layers, weights, "q", batch.next_obs)
     rows = np.arange(len(next_q))
     target = batch.reward + batch.discount * next_q[rows, selector.argmax(axis=-1)]
-    q, inputs = mlp(weights, "q", batch.obs, config.activation)
+    q, cache = networks.forward(spec, config.layers, weights, "q", batch.obs)
     value = q[rows, batch.action]
     d_q = np.zeros_like(q)
     d_q[rows, batch.action] = 2.0 * (value - target) / len(rows)  # D2
-    grads = mlp_backward(weights, "q", inputs, d_q, config.activation)
+    grads = networks.backward(spec, config.layers, weights, "q", cache, d_q)
     terms = LossTerms(loss=((value - target) ** 2).mean(), q=value.mean(), target=target.mean())
     return terms, grads
 
@@ -82,10 +82,10 @@ def update(spec: EnvSpec, config: Config, weights: Weights, batch: Batch, noise:
     return weights, Metrics(*terms, norm)
 
 
-def prepare(config: Config, weights: Weights, batch: Batch) -> Batch:
+def prepare(spec: EnvSpec, config: Config, weights: Weights, batch: Batch) -> Batch:
     """Return the batch with features for observations."""
     obs, next_obs = (
-        normalize_obs(config, weights, np.asarray(x, np.float64))
+        normalize_obs(spec, config, weights, np.asarray(x, np.float64))
         for x in (batch.obs, batch.next_obs)
     )
     return batch._replace(obs=obs, next_obs=next_obs)
@@ -93,7 +93,7 @@ def prepare(config: Config, weights: Weights, batch: Batch) -> Batch:
 
 def step(spec: EnvSpec, config: Config, weights: Weights, batch: Batch, noise: Noise):
     """Run all updates of a round; return weights, and Metrics averaged over them."""
-    data = prepare(config, weights, batch)
+    data = prepare(spec, config, weights, batch)
     before = weights
     history = []
     for u in range(config.num_updates):

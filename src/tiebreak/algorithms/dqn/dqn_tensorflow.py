@@ -63,7 +63,7 @@ def epsilon(config: Config, count: Array) -> Array:
 
 def make_agent_def(spec: EnvSpec, config: Config, build: Build) -> AgentDef:
     """Make network and optimizer for a spec, without weights."""
-    networks = {"q": ActionValues("q", spec, config.hidden_sizes, config.activation)}
+    networks = {"q": ActionValues("q", spec, config.layers)}
     return AgentDef(
         spec=spec,
         config=config,

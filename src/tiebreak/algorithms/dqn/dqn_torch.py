@@ -66,7 +66,7 @@ def epsilon(config: Config, count: Array) -> Array:
 def make_agent_def(spec: EnvSpec, config: Config, build: Build) -> AgentDef:
     """Make the network, without memory, and its optimizer for a spec; compile the update."""
     dtype = getattr(torch, build.dtype)
-    q = ActionValues(spec, config.hidden_sizes, config.activation, dtype)
+    q = ActionValues(spec, config.layers, dtype)
     return plumbing.define(
         spec,
         config,

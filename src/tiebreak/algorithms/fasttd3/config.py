@@ -6,8 +6,9 @@ import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from tiebreak.core import off_policy
+from tiebreak.core import networks, off_policy
 from tiebreak.core.errors import UsageError
+from tiebreak.core.networks import Layers
 from tiebreak.core.off_policy import OffPolicyConfig
 from tiebreak.core.types import EnvSpec
 
@@ -57,6 +58,9 @@ class Config(OffPolicyConfig):
     """Lowest of those returns."""
     v_max: float = 10.0
     """Highest of those returns."""
+    network: str = "mlp"
+    """Layers of every network: `mlp` (dense layers), `cnn` (convolutions before them), which is the
+    reference for images, or `simba` (a residual block for each of the sizes)."""
     actor_sizes: tuple[int, ...] = (512, 256, 128)
     """Widths of the actor's hidden layers."""
     critic_sizes: tuple[int, ...] = (1024, 512, 256)
@@ -65,6 +69,16 @@ class Config(OffPolicyConfig):
     """Activation after every hidden layer."""
     init_scale: float = 0.01
     """Standard deviation of the initial weights of the actor's last layer (D8)."""
+
+    @property
+    def actor_layers(self) -> Layers:
+        """Layers of the actor."""
+        return Layers(self.network, self.actor_sizes, self.activation)
+
+    @property
+    def critic_layers(self) -> Layers:
+        """Layers of each critic."""
+        return Layers(self.network, self.critic_sizes, self.activation)
 
     @property
     def rates(self) -> dict[str, float]:
@@ -126,7 +140,7 @@ def reference(spec: EnvSpec) -> Config:
     """
     if spec.discrete:
         raise UsageError("fasttd3 needs a box of actions; for discrete ones use dqn or ppo")
-    return Config()
+    return networks.for_observations(Config(), spec)
 
 
 def check(config: Config) -> Config:
@@ -141,6 +155,7 @@ def check(config: Config) -> Config:
         lowest, highest = getattr(config, low), getattr(config, high)
         if lowest > highest or (low == "v_min" and lowest == highest):
             raise UsageError(f"{low} is {lowest}; it must be below {high} ({highest})")
+    networks.check(config.network, config.actor_sizes, config.critic_sizes)
     for name in ("actor_sizes", "critic_sizes"):
         if any(n < 1 for n in getattr(config, name)):
             raise UsageError(f"{name} {getattr(config, name)} has a width below 1")

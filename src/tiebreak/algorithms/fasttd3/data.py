@@ -96,6 +96,8 @@ def step_noise(spec: EnvSpec, config: Config) -> Noise:
 
 def actor_spec(spec: EnvSpec) -> EnvSpec:
     """Return the environment as the actor sees it, without privileged observations (D9)."""
+    if spec.visible is None:
+        return spec
     return replace(spec, observation_shape=(spec.visible_size,), visible=None)
 
 
@@ -103,17 +105,17 @@ def initial_weights(spec: EnvSpec, config: Config, seed: int) -> weights.Weights
     """Return the canonical weights of a new agent, with targets and optimizer state (D8)."""
     rng = np.random.default_rng(seed)
     observation, action = spec.observation_size, spec.action_size
-    actor_sizes = (spec.visible_size, *config.actor_sizes, action)
-    critic_sizes = (observation + action, *config.critic_sizes, config.num_atoms)
+    actor, critic = config.actor_layers, config.critic_layers
+    inputs = observation + action
 
-    out = weights.uniform_mlp(rng, "actor", actor_sizes)
-    last = f"actor/{len(config.actor_sizes)}"
+    out = weights.uniform_network(rng, "actor", spec, actor, spec.visible_size, action)
+    last = list(out)[-1].removesuffix("/bias")
     normal = rng.standard_normal(out[f"{last}/kernel"].shape, dtype=np.float32)
     out[f"{last}/kernel"] = np.float32(config.init_scale) * normal
     out[f"{last}/bias"] = np.zeros_like(out[f"{last}/bias"])
     critics: weights.Weights = {}
     for name in CRITICS:
-        critics.update(weights.uniform_mlp(rng, name, critic_sizes))
+        critics.update(weights.uniform_network(rng, name, spec, critic, inputs, config.num_atoms))
     out.update(critics)
 
     out = weights.with_adam(out, list(out))

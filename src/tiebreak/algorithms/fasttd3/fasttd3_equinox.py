@@ -33,12 +33,8 @@ from tiebreak.frameworks.jax.equinox import AgentDef, AgentState
 def make_agent_def(spec: EnvSpec, config: Config, build: Build) -> AgentDef:
     """Make networks and optimizers for a spec, without weights."""
     dtype = build.network_dtype or build.dtype  # D10
-    actor = equinox.DeterministicPolicy(
-        actor_spec(spec), config.actor_sizes, config.activation, dtype
-    )
-    critic = equinox.Critic(
-        spec, config.critic_sizes, config.activation, dtype, config.num_atoms
-    )  # D3
+    actor = equinox.DeterministicPolicy(actor_spec(spec), config.actor_layers, dtype)
+    critic = equinox.Critic(spec, config.critic_layers, dtype, config.num_atoms)  # D3
     return AgentDef(
         spec=spec,
         config=config,

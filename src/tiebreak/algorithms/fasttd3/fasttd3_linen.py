@@ -32,12 +32,8 @@ from tiebreak.frameworks.jax.linen import AgentDef, AgentState
 def make_agent_def(spec: EnvSpec, config: Config, build: Build) -> AgentDef:
     """Make networks and optimizers for a spec, without weights."""
     dtype = build.network_dtype or build.dtype  # D10
-    actor = linen.DeterministicPolicy(
-        actor_spec(spec), config.actor_sizes, config.activation, dtype
-    )
-    critic = linen.Critic(
-        spec, config.critic_sizes, config.activation, dtype, config.num_atoms
-    )  # D3
+    actor = linen.DeterministicPolicy(actor_spec(spec), config.actor_layers, dtype)
+    critic = linen.Critic(spec, config.critic_layers, dtype, config.num_atoms)  # D3
     return AgentDef(
         spec=spec,
         config=config,

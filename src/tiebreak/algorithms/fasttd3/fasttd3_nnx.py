@@ -34,9 +34,8 @@ from tiebreak.frameworks.jax.nnx import AgentDef, AgentState
 def make_agent_def(spec: EnvSpec, config: Config, build: Build) -> AgentDef:
     """Make networks and optimizers for a spec, without weights."""
     dtype = build.network_dtype or build.dtype  # D10
-    settings = (config.activation, dtype)
-    actor = partial(nnx.DeterministicPolicy, actor_spec(spec), config.actor_sizes, *settings)
-    critic = partial(nnx.Critic, spec, config.critic_sizes, *settings, atoms=config.num_atoms)  # D3
+    actor = partial(nnx.DeterministicPolicy, actor_spec(spec), config.actor_layers, dtype)
+    critic = partial(nnx.Critic, spec, config.critic_layers, dtype, atoms=config.num_atoms)  # D3
     return AgentDef(
         spec=spec,
         config=config,

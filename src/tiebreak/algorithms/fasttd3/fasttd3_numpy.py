@@ -20,6 +20,7 @@ from tiebreak.algorithms.fasttd3.data import (
     Noise,
 )
 from tiebreak.core.types import EnvSpec
+from tiebreak.frameworks.numpy import networks
 from tiebreak.frameworks.numpy.ops import (
     Weights,
     adam,
@@ -27,9 +28,6 @@ from tiebreak.frameworks.numpy.ops import (
     decay,
     log_softmax,
     merge_stats,
-    mlp,
-    mlp_backward,
-    mlp_input_gradient,
     normalize_obs,
     polyak,
     project_distribution,
@@ -43,16 +41,19 @@ def trained(weights: Weights) -> list[str]:
     return [k for k in weights if k.split("/")[0] in ("actor", *CRITICS)]
 
 
-def policy(config: Config, weights: Weights, obs: np.ndarray):
-    """Return actions [B, A] in [-1, 1] for features [B, O], and the layers' inputs (D9)."""
-    visible = weights["actor/0/kernel"].shape[0]
-    out, inputs = mlp(weights, "actor", obs[:, :visible], config.activation)
-    return np.tanh(out), inputs
+def policy(spec: EnvSpec, config: Config, weights: Weights, obs: np.ndarray):
+    """Return actions [B, A] in [-1, 1] for features [B, O], and the network's cache (D9)."""
+    visible = obs[:, : spec.visible_size]
+    out, cache = networks.forward(spec, config.actor_layers, weights, "actor", visible)
+    return np.tanh(out), cache
 
 
-def critic(config: Config, weights: Weights, name: str, obs: np.ndarray, action: np.ndarray):
-    """Return logits [B, K] for features [B, O] and actions [B, A], and the layers' inputs (D3)."""
-    return mlp(weights, name, np.concatenate([obs, action], axis=1), config.activation)
+def critic(
+    spec: EnvSpec, config: Config, weights: Weights, name: str, obs: np.ndarray, action: np.ndarray
+):
+    """Return logits [B, K] for features [B, O] and actions [B, A], and the network's cache (D3)."""
+    rows = np.concatenate([obs, action], axis=1)
+    return networks.forward(spec, config.critic_layers, weights, name, rows)
 
 
 def atoms(config: Config) -> np.ndarray:
@@ -65,23 +66,25 @@ def atoms(config: Config) -> np.ndarray:
 def act(spec: EnvSpec, config: Config, weights: Weights, obs: np.ndarray, noise: np.ndarray) -> Act:
     """Choose actions for obs [N, *obs] and noise [N, A] in their units; zero is greedy (D1)."""
     rows = np.asarray(obs, np.float64).reshape(len(obs), -1)
-    greedy, _ = policy(config, weights, normalize_obs(config, weights, rows))
+    greedy, _ = policy(spec, config, weights, normalize_obs(spec, config, weights, rows))
     raw = np.clip(greedy + np.asarray(noise, np.float64), -1.0, 1.0)
     low, high = (np.array(bound) for bound in spec.bounds)
     return Act(low + (raw + 1.0) / 2.0 * (high - low), raw)
 
 
-def targets(config: Config, weights: Weights, batch: Batch, noise: Noise) -> np.ndarray:
+def targets(
+    spec: EnvSpec, config: Config, weights: Weights, batch: Batch, noise: Noise
+) -> np.ndarray:
     """Return the distribution [B, K] that both critics are moved towards (D2 D3 D4)."""
     c, sigma = config.noise_clip, config.target_noise
     smoothing = np.clip(sigma * np.asarray(noise.target, np.float64), -c, c)
-    greedy, _ = policy(config, weights, batch.next_obs)
+    greedy, _ = policy(spec, config, weights, batch.next_obs)
     action = np.clip(greedy + smoothing, -1.0, 1.0)
     values = batch.reward[:, None] + batch.discount[:, None] * atoms(config)
     values = np.clip(values, config.v_min, config.v_max)
     projected = []
     for name in CRITICS:
-        logits, _ = critic(config, weights, f"target/{name}", batch.next_obs, action)
+        logits, _ = critic(spec, config, weights, f"target/{name}", batch.next_obs, action)
         projected.append(project_distribution(softmax(logits), values, config.v_min, config.v_max))
     means = [p @ atoms(config) for p in projected]
     return np.where((means[0] < means[1])[:, None], *projected)
@@ -91,14 +94,14 @@ def critic_gradients(
     spec: EnvSpec, config: Config, weights: Weights, batch: Batch, noise: Noise
 ) -> tuple[CriticTerms, dict[str, np.ndarray]]:
     """Return terms and d critic_loss / d weight by name, for one update's features (D4)."""
-    y = targets(config, weights, batch, noise)
-    loss, means, grads = 0.0, [], {}
+    y = targets(spec, config, weights, batch, noise)
+    loss, means, grads, layers = 0.0, [], {}, config.critic_layers
     for name in CRITICS:
-        logits, inputs = critic(config, weights, name, batch.obs, batch.action)
+        logits, cache = critic(spec, config, weights, name, batch.obs, batch.action)
         loss -= (y * log_softmax(logits)).sum(axis=1).mean()
         means.append((softmax(logits) @ atoms(config)).mean())
         d_logits = (y.sum(axis=1, keepdims=True) * softmax(logits) - y) / len(y)
-        grads.update(mlp_backward(weights, name, inputs, d_logits, config.activation))
+        grads.update(networks.backward(spec, layers, weights, name, cache, d_logits))
     return CriticTerms(loss, *means, (y @ atoms(config)).mean()), grads
 
 
@@ -106,18 +109,19 @@ def actor_gradients(
     spec: EnvSpec, config: Config, weights: Weights, batch: Batch, noise: Noise
 ) -> tuple[ActorTerms, dict[str, np.ndarray]]:
     """Return terms and d actor_loss / d weight by name, for one update's features (D5)."""
-    action, inputs = policy(config, weights, batch.obs)
+    action, cache = policy(spec, config, weights, batch.obs)
     values, slopes = [], []
     for name in CRITICS:
-        logits, q_inputs = critic(config, weights, name, batch.obs, action)
+        logits, q_cache = critic(spec, config, weights, name, batch.obs, action)
         probs = softmax(logits)
         q = probs @ atoms(config)
         d_logits = -probs * (atoms(config) - q[:, None]) / len(q)
-        d_rows = mlp_input_gradient(weights, name, q_inputs, d_logits, config.activation)
         values.append(q)
-        slopes.append(d_rows[:, -spec.action_size :])  # the input: observation, then action
+        slopes.append(
+            networks.action_gradient(spec, config.critic_layers, weights, name, q_cache, d_logits)
+        )
     d_action = np.where((values[0] < values[1])[:, None], *slopes) * (1.0 - action**2)
-    grads = mlp_backward(weights, "actor", inputs, d_action, config.activation)
+    grads = networks.backward(spec, config.actor_layers, weights, "actor", cache, d_action)
     return ActorTerms(-np.minimum(*values).mean()), grads
 
 
@@ -147,10 +151,10 @@ def update(spec: EnvSpec, config: Config, weights: Weights, batch: Batch, noise:
     return weights, Metrics(*np.mean(critic_metrics, axis=0), *terms, norm)
 
 
-def prepare(config: Config, weights: Weights, batch: Batch) -> Batch:
+def prepare(spec: EnvSpec, config: Config, weights: Weights, batch: Batch) -> Batch:
     """Return the batch with features for observations."""
     obs, next_obs = (
-        normalize_obs(config, weights, np.asarray(x, np.float64))
+        normalize_obs(spec, config, weights, np.asarray(x, np.float64))
         for x in (batch.obs, batch.next_obs)
     )
     return batch._replace(obs=obs, next_obs=next_obs)
@@ -158,7 +162,7 @@ def prepare(config: Config, weights: Weights, batch: Batch) -> Batch:
 
 def step(spec: EnvSpec, config: Config, weights: Weights, batch: Batch, noise: Noise):
     """Run all updates of a round; return weights, and Metrics averaged over them."""
-    data = prepare(config, weights, batch)
+    data = prepare(spec, config, weights, batch)
     before = weights
     history = []
     for first in range(0, config.num_updates, config.policy_delay):

@@ -87,13 +87,10 @@ def actor_loss(policy: Callable, critics: tuple, batch: Batch, config: Config) -
 
 def make_agent_def(spec: EnvSpec, config: Config, build: Build) -> AgentDef:
     """Make networks and optimizers for a spec, without weights."""
-    hidden = config.critic_sizes
     networks = {
-        "critic1": Critic("critic1", spec, hidden, config.activation, config.num_atoms),  # D3
-        "critic2": Critic("critic2", spec, hidden, config.activation, config.num_atoms),
-        "actor": DeterministicPolicy(
-            "actor", actor_spec(spec), config.actor_sizes, config.activation
-        ),
+        "critic1": Critic("critic1", spec, config.critic_layers, config.num_atoms),  # D3
+        "critic2": Critic("critic2", spec, config.critic_layers, config.num_atoms),
+        "actor": DeterministicPolicy("actor", actor_spec(spec), config.actor_layers),
     }
     return AgentDef(
         spec=spec,

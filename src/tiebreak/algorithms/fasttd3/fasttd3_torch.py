@@ -91,8 +91,8 @@ def actor_loss(policy: Callable, critics: tuple, batch: Batch, config: Config) -
 def make_agent_def(spec: EnvSpec, config: Config, build: Build) -> AgentDef:
     """Make networks, without memory, and optimizers for a spec; compile the update."""
     dtype = getattr(torch, build.dtype)
-    actor = DeterministicPolicy(actor_spec(spec), config.actor_sizes, config.activation, dtype)
-    critic = Critic(spec, config.critic_sizes, config.activation, dtype, config.num_atoms)  # D3
+    actor = DeterministicPolicy(actor_spec(spec), config.actor_layers, dtype)
+    critic = Critic(spec, config.critic_layers, dtype, config.num_atoms)  # D3
     return plumbing.define(
         spec,
         config,

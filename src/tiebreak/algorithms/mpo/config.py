@@ -6,8 +6,9 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from tiebreak.core import off_policy
+from tiebreak.core import networks, off_policy
 from tiebreak.core.errors import UsageError
+from tiebreak.core.networks import Layers
 from tiebreak.core.off_policy import OffPolicyConfig
 from tiebreak.core.types import EnvSpec
 
@@ -50,6 +51,10 @@ class Config(OffPolicyConfig):
     """Updates between copies of actor and critics into the target networks (D10)."""
     num_critics: int = 1
     """Number of critics: 1, or 2, of which the smaller value is used (D2)."""
+    network: str = "mlp"
+    """Layers of every network: `mlp` (dense layers, D12), `cnn` (convolutions, then dense layers
+    with ELU), which is the reference for images, or `simba` (a residual block for each of the
+    sizes)."""
     hidden_sizes: tuple[int, ...] = (256, 256, 256)
     """Widths of the policy's hidden layers; LayerNorm and tanh after the first, ELU after the
     others (D12)."""
@@ -62,6 +67,20 @@ class Config(OffPolicyConfig):
     def rows_per_pass(self) -> int:
         """Rows of the largest array that passes through a network: the critics' sampled actions."""
         return self.batch_size * self.num_samples
+
+    @property
+    def actor_layers(self) -> Layers:
+        """Layers of the policy."""
+        return Layers(self._kind, self.hidden_sizes, "elu")
+
+    @property
+    def critic_layers(self) -> Layers:
+        """Layers of each critic."""
+        return Layers(self._kind, self.critic_sizes, "elu")
+
+    @property
+    def _kind(self) -> str:
+        return "layer_norm_mlp" if self.network == "mlp" else self.network  # D12
 
     @property
     def critics(self) -> tuple[str, ...]:
@@ -114,7 +133,7 @@ def reference(spec: EnvSpec) -> Config:
     """Return the reference settings for a box of actions. Raises UsageError for discrete ones."""
     if spec.discrete:
         raise UsageError("mpo needs continuous actions; for discrete ones use dqn or ppo")
-    return Config()
+    return networks.for_observations(Config(), spec)
 
 
 def jax_rl(spec: EnvSpec) -> Config:
@@ -140,6 +159,7 @@ def jax_rl(spec: EnvSpec) -> Config:
 def check(config: Config) -> Config:
     """Raise UsageError if settings contradict one another; return `config`."""
     off_policy.check(config, RANGES)
+    networks.check(config.network, config.hidden_sizes, config.critic_sizes)
     for name in ("hidden_sizes", "critic_sizes"):
         sizes = getattr(config, name)
         if not sizes or any(n < 1 for n in sizes):

@@ -6,7 +6,7 @@ number of objectives: 2 with the penalty for actions out of bounds, 1 without.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -124,12 +124,12 @@ def initial_weights(spec: EnvSpec, config: Config, seed: int) -> weights.Weights
     """Return the canonical weights of a new agent, with targets and optimizer state (D11)."""
     rng = np.random.default_rng(seed)
     observation, action = spec.observation_size, spec.action_size
-    actor_sizes = (observation, *config.hidden_sizes, 2 * action)
-    critic_sizes = (observation + action, *config.critic_sizes, 1)
+    actor, critic = config.actor_layers, config.critic_layers
+    inputs = observation + action
 
-    out = _network(rng, "actor", actor_sizes, output_gain=0.01)
+    out = weights.init_network(rng, "actor", spec, actor, observation, 2 * action, gain=0.01)
     for name in config.critics:
-        out.update(_network(rng, name, critic_sizes, output_gain=1.0))
+        out.update(weights.init_network(rng, name, spec, critic, inputs, 1, gain=1.0))
     targets = weights.target_copies(out, out)
     out.update({f"dual/{k}": v for k, v in initial_dual(spec, config).items()})
 
@@ -150,14 +150,3 @@ def sample_batch(spec: EnvSpec, config: Config, rng: np.random.Generator) -> tup
     """Draw a valid batch and its noise, as float32 NumPy arrays."""
     batch = off_policy.sample_batch(spec, config, rng)
     return batch, Noise(*(noise.sample(draw, rng) for draw in step_noise(spec, config)))
-
-
-def _network(
-    rng: np.random.Generator, name: str, sizes: Sequence[int], output_gain: float
-) -> weights.Weights:
-    """Return the weights of an MLP with layer normalization after its first layer."""
-    gains = [weights.HIDDEN_GAIN] * (len(sizes) - 2) + [output_gain]
-    out = weights.init_mlp(rng, name, sizes, gains)
-    out[f"{name}/norm/scale"] = np.ones(sizes[1], np.float32)
-    out[f"{name}/norm/bias"] = np.zeros(sizes[1], np.float32)
-    return out

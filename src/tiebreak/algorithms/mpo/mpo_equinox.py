@@ -32,8 +32,8 @@ from tiebreak.frameworks.jax.equinox import AgentDef, AgentState
 
 def make_agent_def(spec: EnvSpec, config: Config, build: Build) -> AgentDef:
     """Make networks and optimizers for a spec, without weights."""
-    actor = equinox.LayerNormPolicy(spec, config.hidden_sizes, config.init_std, build.dtype)
-    critic = equinox.LayerNormCritic(spec, config.critic_sizes, build.dtype)
+    actor = equinox.ScaledPolicy(spec, config.actor_layers, config.init_std, build.dtype)
+    critic = equinox.Critic(spec, config.critic_layers, build.dtype)
     return AgentDef(
         spec=spec,
         config=config,

@@ -30,8 +30,8 @@ from tiebreak.frameworks.jax.linen import AgentDef, AgentState
 
 def make_agent_def(spec: EnvSpec, config: Config, build: Build) -> AgentDef:
     """Make networks and optimizers for a spec, without weights."""
-    actor = linen.LayerNormPolicy(spec, config.hidden_sizes, config.init_std, build.dtype)
-    critic = linen.LayerNormCritic(spec, config.critic_sizes, build.dtype)
+    actor = linen.ScaledPolicy(spec, config.actor_layers, config.init_std, build.dtype)
+    critic = linen.Critic(spec, config.critic_layers, build.dtype)
     return AgentDef(
         spec=spec,
         config=config,

@@ -32,8 +32,8 @@ from tiebreak.frameworks.jax.nnx import AgentDef, AgentState
 
 def make_agent_def(spec: EnvSpec, config: Config, build: Build) -> AgentDef:
     """Make networks and optimizers for a spec, without weights."""
-    actor = partial(nnx.LayerNormPolicy, spec, config.hidden_sizes, config.init_std, build.dtype)
-    critic = partial(nnx.LayerNormCritic, spec, config.critic_sizes, build.dtype)
+    actor = partial(nnx.ScaledPolicy, spec, config.actor_layers, config.init_std, build.dtype)
+    critic = partial(nnx.Critic, spec, config.critic_layers, build.dtype)
     return AgentDef(
         spec=spec,
         config=config,

@@ -14,12 +14,11 @@ from tiebreak.algorithms.mpo.config import Config
 from tiebreak.algorithms.mpo.data import Act, Batch, LossTerms, Metrics, Noise
 from tiebreak.algorithms.mpo.dual_scipy import HIGHEST, LEAST_LOG, LOWEST, slsqp
 from tiebreak.core.types import EnvSpec
+from tiebreak.frameworks.numpy import networks
 from tiebreak.frameworks.numpy.ops import (
     Weights,
     adam,
     clip_by_norm,
-    layer_norm_mlp,
-    layer_norm_mlp_backward,
     merge_stats,
     normalize_obs,
     sgd,
@@ -38,9 +37,9 @@ def trained(weights: Weights) -> list[str]:
 # --- the policy -----------------------------------------------------------------------------------
 
 
-def policy(config: Config, weights: Weights, name: str, obs: np.ndarray):
+def policy(spec: EnvSpec, config: Config, weights: Weights, name: str, obs: np.ndarray):
     """Return mean, std and d std / d output, all [B, A], and the network's cache; obs [B, O]."""
-    out, cache = layer_norm_mlp(weights, name, obs)
+    out, cache = networks.forward(spec, config.actor_layers, weights, name, obs)
     mean, raw = np.split(out, 2, axis=-1)
     scale = config.init_std / np.log(2.0)
     return mean, softplus(raw) * scale + 1e-6, sigmoid(raw) * scale, cache
@@ -48,8 +47,8 @@ def policy(config: Config, weights: Weights, name: str, obs: np.ndarray):
 
 def act(spec: EnvSpec, config: Config, weights: Weights, obs: np.ndarray, noise: np.ndarray) -> Act:
     """Choose actions for obs [N, *obs] and noise [N, A]; zero noise is greedy (D1)."""
-    rows = normalize_obs(config, weights, np.asarray(obs, np.float64).reshape(len(obs), -1))
-    mean, std, _, _ = policy(config, weights, "actor", rows)
+    rows = normalize_obs(spec, config, weights, np.asarray(obs, np.float64).reshape(len(obs), -1))
+    mean, std, _, _ = policy(spec, config, weights, "actor", rows)
     raw = np.clip(mean + std * noise, -1.0, 1.0)
     low, high = (np.array(bound) for bound in spec.bounds)
     return Act(low + (raw + 1.0) / 2.0 * (high - low), raw)
@@ -90,15 +89,18 @@ def best_temperature(values: np.ndarray, epsilon: float) -> float:
     return float(np.exp(brentq(excess, low, high, xtol=1e-14, rtol=1e-14)))
 
 
-def sample_values(config: Config, weights: Weights, next_obs: np.ndarray, action: np.ndarray):
+def sample_values(
+    spec: EnvSpec, config: Config, weights: Weights, next_obs: np.ndarray, action: np.ndarray
+):
     """Return the smallest target value [S, B] of actions [S, B, A], which are clipped (D2)."""
     clipped = np.clip(action, -1.0, 1.0)
     rows = [np.concatenate([next_obs, sample], axis=-1) for sample in clipped]
-    values = [
-        [layer_norm_mlp(weights, f"target/{name}", row)[0][:, 0] for row in rows]
-        for name in config.critics
-    ]
-    return np.min(values, axis=0)
+    layers = config.critic_layers
+
+    def value(name: str, row: np.ndarray) -> np.ndarray:
+        return networks.forward(spec, layers, weights, f"target/{name}", row)[0][:, 0]
+
+    return np.min([[value(name, row) for row in rows] for name in config.critics], axis=0)
 
 
 def objectives(config: Config, values: np.ndarray, action: np.ndarray) -> np.ndarray:
@@ -111,23 +113,28 @@ def objectives(config: Config, values: np.ndarray, action: np.ndarray) -> np.nda
 # --- the losses and their gradients ---------------------------------------------------------------
 
 
-def critic_gradients(config: Config, weights: Weights, batch: Batch, target: np.ndarray):
+def critic_gradients(
+    spec: EnvSpec, config: Config, weights: Weights, batch: Batch, target: np.ndarray
+):
     """Return loss, mean Q of the first critic and gradients, for the target [B] (D3)."""
     x = np.concatenate([batch.obs, batch.action], axis=-1)
-    loss, means, grads = 0.0, [], {}
+    loss, means, grads, layers = 0.0, [], {}, config.critic_layers
     for name in config.critics:
-        out, cache = layer_norm_mlp(weights, name, x)
+        out, cache = networks.forward(spec, layers, weights, name, x)
         error = out[:, 0] - target
         loss += 0.5 * (error**2).mean()
         means.append(out.mean())
-        grads.update(layer_norm_mlp_backward(weights, name, cache, error[:, None] / len(target)))
+        d_out = error[:, None] / len(target)
+        grads.update(networks.backward(spec, layers, weights, name, cache, d_out))
     return loss, means[0], grads
 
 
-def policy_gradients(config: Config, weights: Weights, batch: Batch, action, improved):
+def policy_gradients(
+    spec: EnvSpec, config: Config, weights: Weights, batch: Batch, action, improved
+):
     """Return loss, both KLs [A] and gradients, for samples [S, B, A] of weight [S, B] (D6)."""
-    old_mean, old_std, _, _ = policy(config, weights, "target/actor", batch.next_obs)
-    mean, std, d_std, cache = policy(config, weights, "actor", batch.next_obs)
+    old_mean, old_std, _, _ = policy(spec, config, weights, "target/actor", batch.next_obs)
+    mean, std, d_std, cache = policy(spec, config, weights, "actor", batch.next_obs)
     rows, w = len(mean), improved[:, :, None]
     z_mean, z_std = (action - mean) / old_std, (action - old_mean) / std
     log_prob = -0.5 * z_mean**2 - 0.5 * z_std**2 - np.log(old_std) - np.log(std) - LOG_2PI
@@ -140,7 +147,8 @@ def policy_gradients(config: Config, weights: Weights, batch: Batch, action, imp
     d_mean = -(w * z_mean).sum(axis=0) / old_std + alpha_mean * (mean - old_mean) / old_std**2
     d_log_std = -(w * (z_std**2 - 1.0)).sum(axis=0) + alpha_std * (1.0 - (old_std / std) ** 2)
     d_out = np.concatenate([d_mean, d_log_std / std * d_std], axis=-1) / rows
-    return loss, kl_mean, kl_std, layer_norm_mlp_backward(weights, "actor", cache, d_out)
+    grads = networks.backward(spec, config.actor_layers, weights, "actor", cache, d_out)
+    return loss, kl_mean, kl_std, grads
 
 
 def dual_gradients(config: Config, weights: Weights, temperature, log_means, kls, kl_mean, kl_std):
@@ -162,17 +170,17 @@ def dual_gradients(config: Config, weights: Weights, temperature, log_means, kls
 
 def gradients(spec: EnvSpec, config: Config, weights: Weights, batch: Batch, noise: Noise):
     """Return LossTerms and d loss / d weight by name, for one update's batch of features."""
-    old_mean, old_std, _, _ = policy(config, weights, "target/actor", batch.next_obs)
+    old_mean, old_std, _, _ = policy(spec, config, weights, "target/actor", batch.next_obs)
     action = old_mean + old_std * noise.action
-    value = sample_values(config, weights, batch.next_obs, action)
+    value = sample_values(spec, config, weights, batch.next_obs, action)
     target = batch.reward + batch.discount * value.mean(axis=0)  # D2
-    critic_loss, q, grads = critic_gradients(config, weights, batch, target)
+    critic_loss, q, grads = critic_gradients(spec, config, weights, batch, target)
     values = objectives(config, value, action)
     temperature = temperatures(config, weights, values)
     reweighted = [reweight(v, t) for v, t in zip(values, temperature, strict=True)]
     improved, log_means, kls = (np.array(column) for column in zip(*reweighted, strict=True))
     actor_loss, *divergences, actor_grads = policy_gradients(
-        config, weights, batch, action, improved.sum(axis=0)
+        spec, config, weights, batch, action, improved.sum(axis=0)
     )
     dual_loss, dual_grads = dual_gradients(
         config, weights, temperature, log_means, kls, *divergences
@@ -216,10 +224,10 @@ def update(spec: EnvSpec, config: Config, weights: Weights, batch: Batch, noise:
     return weights, Metrics(*terms, norms["actor"], norms["critic"])
 
 
-def prepare(config: Config, weights: Weights, batch: Batch) -> Batch:
+def prepare(spec: EnvSpec, config: Config, weights: Weights, batch: Batch) -> Batch:
     """Return the batch with features for observations."""
     obs, next_obs = (
-        normalize_obs(config, weights, np.asarray(x, np.float64))
+        normalize_obs(spec, config, weights, np.asarray(x, np.float64))
         for x in (batch.obs, batch.next_obs)
     )
     return batch._replace(obs=obs, next_obs=next_obs)
@@ -227,7 +235,7 @@ def prepare(config: Config, weights: Weights, batch: Batch) -> Batch:
 
 def step(spec: EnvSpec, config: Config, weights: Weights, batch: Batch, noise: Noise):
     """Run all updates of a round; return weights, and Metrics averaged over them."""
-    data = prepare(config, weights, batch)
+    data = prepare(spec, config, weights, batch)
     before = weights
     history = []
     for u in range(config.num_updates):

@@ -40,7 +40,7 @@ from tiebreak.frameworks.tensorflow.agent import (
     take,
     update_statistics,
 )
-from tiebreak.frameworks.tensorflow.networks import LayerNormCritic, LayerNormPolicy
+from tiebreak.frameworks.tensorflow.networks import Critic, ScaledPolicy
 from tiebreak.frameworks.tensorflow.ops import Gaussian
 
 
@@ -134,10 +134,8 @@ def make_agent_def(spec: EnvSpec, config: Config, build: Build) -> AgentDef:
             "(valid there: 'newton', which finds the same minimum, and 'gradient'); "
             "use --set dual=newton, or --mode function"
         )
-    networks = {
-        name: LayerNormCritic(name, spec, config.critic_sizes, "elu") for name in config.critics
-    }
-    networks["actor"] = LayerNormPolicy("actor", spec, config.hidden_sizes, "elu", config.init_std)
+    networks = {name: Critic(name, spec, config.critic_layers) for name in config.critics}
+    networks["actor"] = ScaledPolicy("actor", spec, config.actor_layers, config.init_std)
     layouts = plumbing.layouts_of(networks, data.NETWORKS)
     dual = initial_dual(spec, config)
     layouts["dual"] = {f"dual/{name}": value.shape for name, value in dual.items()}

@@ -40,7 +40,7 @@ from tiebreak.frameworks.torch.agent import (
     take,
     update_statistics,
 )
-from tiebreak.frameworks.torch.networks import LayerNormCritic, LayerNormPolicy
+from tiebreak.frameworks.torch.networks import Critic, ScaledPolicy
 from tiebreak.frameworks.torch.ops import Gaussian
 
 
@@ -132,8 +132,8 @@ def mpo_loss(
 def make_agent_def(spec: EnvSpec, config: Config, build: Build) -> AgentDef:
     """Make networks, without memory, and optimizers for a spec; compile the update."""
     dtype = getattr(torch, build.dtype)
-    actor = LayerNormPolicy(spec, config.hidden_sizes, config.init_std, dtype)
-    critic = LayerNormCritic(spec, config.critic_sizes, dtype)
+    actor = ScaledPolicy(spec, config.actor_layers, config.init_std, dtype)
+    critic = Critic(spec, config.critic_layers, dtype)
     return plumbing.define(
         spec,
         config,

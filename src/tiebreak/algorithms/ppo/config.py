@@ -5,9 +5,11 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
+from tiebreak.core import networks
 from tiebreak.core.errors import UsageError
+from tiebreak.core.networks import Layers
 from tiebreak.core.types import EnvSpec
 
 
@@ -55,6 +57,9 @@ class Config:
     prng: Literal["threefry2x32", "rbg", "unsafe_rbg"] = "threefry2x32"
     """JAX's random number generator. `rbg` is faster on GPUs and TPUs, but its numbers depend on
     the kind of device, and populations cannot use it. torch and TensorFlow have their own."""
+    network: str = "mlp"
+    """Layers of every network: `mlp` (dense layers), `cnn` (convolutions before them), which is the
+    reference for images, or `simba` (a residual block for each of hidden_sizes)."""
     hidden_sizes: tuple[int, ...] = (64, 64)
     """Widths of the hidden layers, the same for policy and value."""
     activation: Literal["tanh", "relu"] = "tanh"
@@ -68,6 +73,11 @@ class Config:
     truncation: Literal["bootstrap", "terminal"] = "bootstrap"
     """Treatment of time limits: `bootstrap` adds the value of the next state (D4), `terminal`
     treats them as terminations, a mistake of several public codes."""
+
+    @property
+    def layers(self) -> Layers:
+        """Layers of every network."""
+        return Layers(self.network, self.hidden_sizes, self.activation)
 
     @property
     def batch_size(self) -> int:
@@ -113,21 +123,31 @@ RANGES = {
 """Lowest and highest valid values of the numbers that are not counts."""
 
 
+CONTINUOUS: dict[str, Any] = {
+    "total_steps": 1_000_000, "num_envs": 1, "num_steps": 2048, "num_minibatches": 32,
+    "num_epochs": 10, "learning_rate": 3e-4, "entropy_coef": 0.0, "normalize_obs": True,
+    "normalize_reward": True,
+}  # fmt: skip
+"""Settings for a box of actions."""
+ATARI: dict[str, Any] = {"total_steps": 10_000_000, "num_envs": 8, "clip": 0.1}
+"""Settings for discrete actions and images of bytes."""
+MINATAR: dict[str, Any] = {
+    "total_steps": 10_000_000, "num_envs": 64, "num_minibatches": 8, "learning_rate": 1e-3,
+}  # fmt: skip
+TASKS = {
+    "gymnax/Asterix-MinAtar": MINATAR,
+    "gymnax/Breakout-MinAtar": MINATAR,
+    "gymnax/Freeway-MinAtar": MINATAR,
+    "gymnax/SpaceInvaders-MinAtar": MINATAR,
+}
+"""Settings by the beginning of a task's name: PureJaxRL's batch for MinAtar, at a lower rate."""
+
+
 def reference(spec: EnvSpec) -> Config:
-    """Return the settings of "The 37 Implementation Details of PPO" for this action space."""
-    if spec.discrete:
-        return Config()
-    return Config(
-        total_steps=1_000_000,
-        num_envs=1,
-        num_steps=2048,
-        num_minibatches=32,
-        num_epochs=10,
-        learning_rate=3e-4,
-        entropy_coef=0.0,
-        normalize_obs=True,
-        normalize_reward=True,
-    )
+    """Return the settings of "The 37 Implementation Details of PPO" for these spaces."""
+    settings = ATARI if spec.pixels else {}
+    config = Config(**(settings if spec.discrete else CONTINUOUS))
+    return networks.for_observations(config, spec)
 
 
 def check(config: Config) -> Config:
@@ -145,6 +165,7 @@ def check(config: Config) -> Config:
             f"num_minibatches ({config.num_minibatches}) must divide num_envs * num_steps "
             f"({config.num_envs} * {config.num_steps} = {config.batch_size})"
         )
+    networks.check(config.network, config.hidden_sizes)
     if any(n < 1 for n in config.hidden_sizes):
         raise UsageError(f"hidden_sizes {config.hidden_sizes} has a width below 1")
     return config

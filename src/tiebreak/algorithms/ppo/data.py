@@ -139,12 +139,11 @@ def step_noise(spec: EnvSpec, config: Config) -> Noise:
 def initial_weights(spec: EnvSpec, config: Config, seed: int) -> weights.Weights:
     """Return the canonical weights of a new agent, with optimizer state and statistics."""
     rng = np.random.default_rng(seed)
-    sizes = (spec.observation_size, *config.hidden_sizes)
-    gains = [weights.HIDDEN_GAIN] * len(config.hidden_sizes)
-    out = weights.init_mlp(rng, "actor", (*sizes, spec.action_size), [*gains, 0.01])
+    inputs, layers = spec.observation_size, config.layers
+    out = weights.init_network(rng, "actor", spec, layers, inputs, spec.action_size, gain=0.01)
     if not spec.discrete:
         out["actor/log_std"] = np.full(spec.action_size, config.log_std_init, np.float32)
-    out.update(weights.init_mlp(rng, "critic", (*sizes, 1), [*gains, 1.0]))
+    out.update(weights.init_network(rng, "critic", spec, layers, inputs, 1, gain=1.0))
     out = weights.with_adam(out, list(out))
     out = weights.with_moments(out, "obs", (spec.observation_size,))
     out = weights.with_moments(out, "return", ())
@@ -167,9 +166,9 @@ def make_optimizers(
 
 
 def sample_batch(spec: EnvSpec, config: Config, rng: np.random.Generator) -> tuple[Rollout, Noise]:
-    """Draw a valid rollout with ends of both kinds, and its noise, as float32 NumPy arrays."""
+    """Draw a valid rollout with ends of both kinds, and its noise, as NumPy arrays."""
     t, n = config.num_steps, config.num_envs
-    obs, next_obs = rng.standard_normal((2, t, n, *spec.observation_shape), dtype=np.float32)
+    obs, next_obs = spec.draw_observations(rng, (2, t, n, *spec.observation_shape))
     if spec.discrete:
         action = rng.integers(spec.action_size, size=(t, n), dtype=np.int32)
         log_prob = np.full((t, n), -np.log(spec.action_size))

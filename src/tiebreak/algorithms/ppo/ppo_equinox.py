@@ -30,8 +30,8 @@ from tiebreak.frameworks.jax.equinox import AgentDef, AgentState
 
 def make_agent_def(spec: EnvSpec, config: Config, build: Build) -> AgentDef:
     """Make networks and optimizer for a spec, without weights."""
-    actor = equinox.Policy(spec, config.hidden_sizes, config.activation, build.dtype)
-    critic = equinox.Value(spec, config.hidden_sizes, config.activation, build.dtype)
+    actor = equinox.Policy(spec, config.layers, build.dtype)
+    critic = equinox.Value(spec, config.layers, build.dtype)
     return AgentDef(
         spec=spec,
         config=config,

@@ -28,8 +28,8 @@ from tiebreak.frameworks.jax.linen import AgentDef, AgentState
 
 def make_agent_def(spec: EnvSpec, config: Config, build: Build) -> AgentDef:
     """Make networks and optimizer for a spec, without weights."""
-    actor = linen.Policy(spec, config.hidden_sizes, config.activation, build.dtype)
-    critic = linen.Value(spec, config.hidden_sizes, config.activation, build.dtype)
+    actor = linen.Policy(spec, config.layers, build.dtype)
+    critic = linen.Value(spec, config.layers, build.dtype)
     return AgentDef(
         spec=spec,
         config=config,

@@ -30,7 +30,7 @@ from tiebreak.frameworks.jax.nnx import AgentDef, AgentState
 
 def make_agent_def(spec: EnvSpec, config: Config, build: Build) -> AgentDef:
     """Make networks and optimizer for a spec, without weights."""
-    settings = (spec, config.hidden_sizes, config.activation, build.dtype)
+    settings = (spec, config.layers, build.dtype)
     actor = partial(nnx.Policy, *settings)
     critic = partial(nnx.Value, *settings)
     return AgentDef(

@@ -12,14 +12,13 @@ import numpy as np
 from tiebreak.algorithms.ppo.config import Config
 from tiebreak.algorithms.ppo.data import Act, LossTerms, Metrics, Minibatch, Noise, Rollout
 from tiebreak.core.types import EnvSpec
+from tiebreak.frameworks.numpy import networks
 from tiebreak.frameworks.numpy.ops import (
     Weights,
     adam,
     clip_by_norm,
     log_softmax,
     merge_stats,
-    mlp,
-    mlp_backward,
     sgd,
 )
 
@@ -34,10 +33,10 @@ def trained(weights: Weights) -> list[str]:
 # --- networks -------------------------------------------------------------------------------------
 
 
-def forward(config: Config, weights: Weights, x: np.ndarray):
+def forward(spec: EnvSpec, config: Config, weights: Weights, x: np.ndarray):
     """Return logits or mean [B, P], and value [B], for features [B, O]."""
-    out, _ = mlp(weights, "actor", x, config.activation)
-    value, _ = mlp(weights, "critic", x, config.activation)
+    out, _ = networks.forward(spec, config.layers, weights, "actor", x)
+    value, _ = networks.forward(spec, config.layers, weights, "critic", x)
     return out, value[:, 0]
 
 
@@ -56,18 +55,18 @@ def log_prob_entropy(spec: EnvSpec, weights: Weights, out: np.ndarray, action: n
 # --- acting ---------------------------------------------------------------------------------------
 
 
-def normalize_obs(config: Config, weights: Weights, obs: np.ndarray) -> np.ndarray:
+def normalize_obs(spec: EnvSpec, config: Config, weights: Weights, obs: np.ndarray) -> np.ndarray:
     """Flatten obs [..., *observation_shape] to [rows, O]; normalize it if configured (D10)."""
-    x = np.asarray(obs, np.float64).reshape(-1, weights["obs_moments/mean"].size)
+    x = np.asarray(obs, np.float64).reshape(-1, spec.observation_size)
     if not config.normalize_obs:
-        return x
+        return x / 255.0 if spec.pixels else x
     scaled = (x - weights["obs_moments/mean"]) / np.sqrt(weights["obs_moments/var"] + 1e-8)
     return np.clip(scaled, -10.0, 10.0)
 
 
 def act(spec: EnvSpec, config: Config, weights: Weights, obs: np.ndarray, noise: np.ndarray) -> Act:
     """Choose actions for obs [N, *obs] and noise [N, A]; zero noise is greedy (D1)."""
-    out, value = forward(config, weights, normalize_obs(config, weights, obs))
+    out, value = forward(spec, config, weights, normalize_obs(spec, config, weights, obs))
     if spec.discrete:
         raw = action = np.argmax(out + noise, axis=-1)
     else:
@@ -110,13 +109,13 @@ def advantages(config: Config, rollout: Rollout, reward, next_value) -> np.ndarr
     return out
 
 
-def prepare(config: Config, weights: Weights, rollout: Rollout):
+def prepare(spec: EnvSpec, config: Config, weights: Weights, rollout: Rollout):
     """Return weights with updated statistics, and a Minibatch of all B = T · N rows."""
     rollout = Rollout(*(np.asarray(x, np.float64 if x.dtype.kind == "f" else x.dtype)
                         for x in rollout))  # fmt: skip
-    obs = normalize_obs(config, weights, rollout.obs)
-    next_obs = normalize_obs(config, weights, rollout.next_obs)
-    next_value = forward(config, weights, next_obs)[1].reshape(rollout.value.shape)  # D2
+    obs = normalize_obs(spec, config, weights, rollout.obs)
+    next_obs = normalize_obs(spec, config, weights, rollout.next_obs)
+    next_value = forward(spec, config, weights, next_obs)[1].reshape(rollout.value.shape)  # D2
     reward, changed = rollout.reward, {}
     if config.normalize_reward:
         reward, changed = scale_rewards(config, weights, rollout)
@@ -135,16 +134,17 @@ def prepare(config: Config, weights: Weights, rollout: Rollout):
 
 def gradients(spec: EnvSpec, config: Config, weights: Weights, batch: Minibatch):
     """Return LossTerms and d loss / d weight by name; advantage and target are constants."""
-    out, actor_inputs = mlp(weights, "actor", batch.obs, config.activation)
-    value, critic_inputs = mlp(weights, "critic", batch.obs, config.activation)
+    layers = config.layers
+    out, actor_cache = networks.forward(spec, layers, weights, "actor", batch.obs)
+    value, critic_cache = networks.forward(spec, layers, weights, "critic", batch.obs)
     log_prob, entropy = log_prob_entropy(spec, weights, out, batch.action)
     policy_loss, d_log_prob, ratio = policy_term(config, log_prob, batch)
     value_loss, d_value = value_term(config, value[:, 0], batch)
     d_entropy = np.full(len(entropy), -config.entropy_coef / len(entropy))
     d_out, grads = policy_backward(spec, weights, out, batch.action, d_log_prob, d_entropy)
-    grads.update(mlp_backward(weights, "actor", actor_inputs, d_out, config.activation))
+    grads.update(networks.backward(spec, layers, weights, "actor", actor_cache, d_out))
     d_value = (config.value_coef * d_value)[:, None]
-    grads.update(mlp_backward(weights, "critic", critic_inputs, d_value, config.activation))
+    grads.update(networks.backward(spec, layers, weights, "critic", critic_cache, d_value))
     loss = policy_loss + config.value_coef * value_loss - config.entropy_coef * entropy.mean()
     approx_kl = (ratio - 1.0 - np.log(ratio)).mean()
     clip_fraction = (np.abs(ratio - 1.0) > config.clip).mean()
@@ -223,7 +223,7 @@ def update(spec: EnvSpec, config: Config, weights: Weights, batch: Minibatch):
 
 def step(spec: EnvSpec, config: Config, weights: Weights, rollout: Rollout, noise: Noise):
     """Run one iteration; return weights, and Metrics averaged over its updates."""
-    weights, rows = prepare(config, weights, rollout)
+    weights, rows = prepare(spec, config, weights, rollout)
     history = []
     for order in noise.permutation:
         for picked in np.split(order, config.num_minibatches):

@@ -109,8 +109,8 @@ def advantages(batch: Rollout, reward: Array, next_value: Array, config: Config)
 def make_agent_def(spec: EnvSpec, config: Config, build: Build) -> AgentDef:
     """Make networks and optimizer for a spec, without weights."""
     networks = {
-        "actor": Policy("actor", spec, config.hidden_sizes, config.activation),
-        "critic": Value("critic", spec, config.hidden_sizes, config.activation),
+        "actor": Policy("actor", spec, config.layers),
+        "critic": Value("critic", spec, config.layers),
     }
     return AgentDef(
         spec=spec,

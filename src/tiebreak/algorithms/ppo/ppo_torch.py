@@ -127,8 +127,8 @@ def make_agent_def(spec: EnvSpec, config: Config, build: Build) -> AgentDef:
         return torch.stack(metrics)
 
     dtype = getattr(torch, build.dtype)
-    actor = Policy(spec, config.hidden_sizes, config.activation, dtype)
-    critic = Value(spec, config.hidden_sizes, config.activation, dtype)
+    actor = Policy(spec, config.layers, dtype)
+    critic = Value(spec, config.layers, dtype)
     return plumbing.define(
         spec,
         config,

@@ -6,8 +6,9 @@ import math
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from tiebreak.core import off_policy
+from tiebreak.core import networks, off_policy
 from tiebreak.core.errors import UsageError
+from tiebreak.core.networks import Layers
 from tiebreak.core.off_policy import OffPolicyConfig
 from tiebreak.core.types import EnvSpec
 
@@ -35,10 +36,18 @@ class Config(OffPolicyConfig):
     """Lower bound of the policy's log standard deviation before tanh (D3)."""
     log_std_max: float = 2.0
     """Upper bound of the policy's log standard deviation before tanh (D3)."""
+    network: str = "mlp"
+    """Layers of every network: `mlp` (dense layers), `cnn` (convolutions before them), which is the
+    reference for images, or `simba` (a residual block for each of hidden_sizes)."""
     hidden_sizes: tuple[int, ...] = (256, 256)
     """Widths of the hidden layers, the same for policy and critics."""
     activation: Literal["tanh", "relu"] = "relu"
     """Activation after every hidden layer."""
+
+    @property
+    def layers(self) -> Layers:
+        """Layers of every network."""
+        return Layers(self.network, self.hidden_sizes, self.activation)
 
     @property
     def rates(self) -> dict[str, float]:
@@ -65,7 +74,7 @@ def reference(spec: EnvSpec) -> Config:
     """Return the reference settings for a box of actions. Raises UsageError for discrete ones."""
     if spec.discrete:
         raise UsageError("sac needs continuous actions; for discrete ones use dqn or ppo")
-    return Config()
+    return networks.for_observations(Config(), spec)
 
 
 def equal_rates(spec: EnvSpec) -> Config:
@@ -81,6 +90,7 @@ def check(config: Config) -> Config:
             f"log_std_min is {config.log_std_min}; it must be below log_std_max "
             f"({config.log_std_max})"
         )
+    networks.check(config.network, config.hidden_sizes)
     if any(n < 1 for n in config.hidden_sizes):
         raise UsageError(f"hidden_sizes {config.hidden_sizes} has a width below 1")
     return config

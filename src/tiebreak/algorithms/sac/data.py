@@ -111,14 +111,12 @@ def initial_weights(spec: EnvSpec, config: Config, seed: int) -> weights.Weights
     """Return the canonical weights of a new agent, with targets and optimizer state (D10)."""
     rng = np.random.default_rng(seed)
     observation, action = spec.observation_size, spec.action_size
-    gains = [weights.HIDDEN_GAIN] * len(config.hidden_sizes) + [1.0]
-    actor_sizes = (observation, *config.hidden_sizes, 2 * action)
-    critic_sizes = (observation + action, *config.hidden_sizes, 1)
+    layers, inputs = config.layers, observation + action
 
-    out = weights.init_mlp(rng, "actor", actor_sizes, gains)
+    out = weights.init_network(rng, "actor", spec, layers, observation, 2 * action, gain=1.0)
     critics: weights.Weights = {}
     for name in CRITICS:
-        critics.update(weights.init_mlp(rng, name, critic_sizes, gains))
+        critics.update(weights.init_network(rng, name, spec, layers, inputs, 1, gain=1.0))
     out.update(critics)
     out["log_alpha"] = np.asarray(np.log(config.init_alpha), np.float32)
 

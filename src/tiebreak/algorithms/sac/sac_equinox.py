@@ -32,10 +32,8 @@ from tiebreak.frameworks.jax.equinox import AgentDef, AgentState
 
 def make_agent_def(spec: EnvSpec, config: Config, build: Build) -> AgentDef:
     """Make networks and optimizers for a spec, without weights."""
-    actor = equinox.SquashedPolicy(
-        spec, config.hidden_sizes, config.activation, config.log_std_range, build.dtype
-    )
-    critic = equinox.Critic(spec, config.hidden_sizes, config.activation, build.dtype)
+    actor = equinox.SquashedPolicy(spec, config.layers, config.log_std_range, build.dtype)
+    critic = equinox.Critic(spec, config.layers, build.dtype)
     log_alpha = jnp.zeros((), build.dtype)
     return AgentDef(
         spec=spec,

@@ -31,10 +31,8 @@ from tiebreak.frameworks.jax.linen import AgentDef, AgentState
 
 def make_agent_def(spec: EnvSpec, config: Config, build: Build) -> AgentDef:
     """Make networks and optimizers for a spec, without weights."""
-    actor = linen.SquashedPolicy(
-        spec, config.hidden_sizes, config.activation, config.log_std_range, build.dtype
-    )
-    critic = linen.Critic(spec, config.hidden_sizes, config.activation, build.dtype)
+    actor = linen.SquashedPolicy(spec, config.layers, config.log_std_range, build.dtype)
+    critic = linen.Critic(spec, config.layers, build.dtype)
     log_alpha = jnp.zeros((), build.dtype)
     return AgentDef(
         spec=spec,

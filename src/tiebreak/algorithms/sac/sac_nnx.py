@@ -33,7 +33,7 @@ from tiebreak.frameworks.jax.nnx import AgentDef, AgentState
 
 def make_agent_def(spec: EnvSpec, config: Config, build: Build) -> AgentDef:
     """Make networks and optimizers for a spec, without weights."""
-    sizes = (spec, config.hidden_sizes, config.activation)
+    sizes = (spec, config.layers)
     actor = partial(nnx.SquashedPolicy, *sizes, config.log_std_range, build.dtype)
     critic = partial(nnx.Critic, *sizes, build.dtype)
     log_alpha = jnp.zeros((), build.dtype)

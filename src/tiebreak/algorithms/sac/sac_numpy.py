@@ -22,14 +22,12 @@ from tiebreak.algorithms.sac.data import (
     Noise,
 )
 from tiebreak.core.types import EnvSpec
+from tiebreak.frameworks.numpy import networks
 from tiebreak.frameworks.numpy.ops import (
     Weights,
     adam,
     clip_by_norm,
     merge_stats,
-    mlp,
-    mlp_backward,
-    mlp_input_gradient,
     normalize_obs,
     polyak,
     sgd,
@@ -41,12 +39,12 @@ def trained(weights: Weights) -> list[str]:
     return [k for k in weights if k.startswith(("actor/", "critic")) or k == "log_alpha"]
 
 
-def policy(config: Config, weights: Weights, obs: np.ndarray, noise: np.ndarray):
+def policy(spec: EnvSpec, config: Config, weights: Weights, obs: np.ndarray, noise: np.ndarray):
     """Sample the policy for features [B, O] and noise [B, A].
 
-    Returns actions [B, A], log π [B], and for the gradient tanh s, σ and the layers' inputs.
+    Returns actions [B, A], log π [B], and for the gradient tanh s, σ and the network's cache.
     """
-    out, inputs = mlp(weights, "actor", obs, config.activation)
+    out, cache = networks.forward(spec, config.layers, weights, "actor", obs)
     mean, raw = np.split(out, 2, axis=-1)
     share = (1.0 + np.tanh(raw)) / 2.0
     log_std = (1.0 - share) * config.log_std_min + share * config.log_std_max  # D3
@@ -55,28 +53,39 @@ def policy(config: Config, weights: Weights, obs: np.ndarray, noise: np.ndarray)
     # The slope of tanh is 1 / cosh²; log cosh x = log(eˣ + e⁻ˣ) − log 2. D2
     log_slope = 2.0 * (np.log(2.0) - np.logaddexp(x, -x))
     log_prob = -(noise**2) / 2.0 - np.log(np.sqrt(2.0 * np.pi)) - log_std - log_slope
-    return np.tanh(x), log_prob.sum(axis=-1), np.tanh(raw), np.exp(log_std), inputs
+    return np.tanh(x), log_prob.sum(axis=-1), np.tanh(raw), np.exp(log_std), cache
 
 
 def act(spec: EnvSpec, config: Config, weights: Weights, obs: np.ndarray, noise: np.ndarray) -> Act:
     """Choose actions for obs [N, *obs] and noise [N, A]; zero noise is greedy (D1)."""
     rows = np.asarray(obs, np.float64).reshape(len(obs), -1)
-    raw, *_ = policy(config, weights, normalize_obs(config, weights, rows), noise)
+    raw, *_ = policy(spec, config, weights, normalize_obs(spec, config, weights, rows), noise)
     low, high = (np.array(b) for b in spec.bounds)
     return Act((1.0 - raw) / 2.0 * low + (1.0 + raw) / 2.0 * high, raw)
 
 
-def critics(config: Config, weights: Weights, prefix: str, obs: np.ndarray, action: np.ndarray):
-    """Return the values [2, B] of both critics under a prefix, and the inputs of their layers."""
+def critics(
+    spec: EnvSpec,
+    config: Config,
+    weights: Weights,
+    prefix: str,
+    obs: np.ndarray,
+    action: np.ndarray,
+):
+    """Return the values [2, B] of both critics under a prefix, and the caches of both."""
     x = np.concatenate([obs, action], axis=-1)
-    (q1, in1), (q2, in2) = (mlp(weights, prefix + k, x, config.activation) for k in CRITICS)
-    return np.stack([q1[:, 0], q2[:, 0]]), (in1, in2)
+    (q1, cache1), (q2, cache2) = (
+        networks.forward(spec, config.layers, weights, prefix + k, x) for k in CRITICS
+    )
+    return np.stack([q1[:, 0], q2[:, 0]]), (cache1, cache2)
 
 
-def critic_target(config: Config, weights: Weights, batch: Batch, noise: Noise) -> np.ndarray:
+def critic_target(
+    spec: EnvSpec, config: Config, weights: Weights, batch: Batch, noise: Noise
+) -> np.ndarray:
     """Return the value [B] that both critics are moved towards."""
-    action, log_prob, *_ = policy(config, weights, batch.next_obs, noise.next_action)
-    q, _ = critics(config, weights, "target/", batch.next_obs, action)
+    action, log_prob, *_ = policy(spec, config, weights, batch.next_obs, noise.next_action)
+    q, _ = critics(spec, config, weights, "target/", batch.next_obs, action)
     soft_value = q.min(axis=0) - np.exp(weights["log_alpha"]) * log_prob  # D4 D6
     return batch.reward + batch.discount * soft_value
 
@@ -85,13 +94,13 @@ def critic_gradients(
     spec: EnvSpec, config: Config, weights: Weights, batch: Batch, noise: Noise
 ) -> tuple[CriticTerms, dict[str, np.ndarray]]:
     """Return terms and d loss / d weight of the critics by name; the target is a constant."""
-    target = critic_target(config, weights, batch, noise)
-    q, inputs = critics(config, weights, "", batch.obs, batch.action)
+    target = critic_target(spec, config, weights, batch, noise)
+    q, caches = critics(spec, config, weights, "", batch.obs, batch.action)
     error = q - target
     grads = {}
-    for name, layers, row in zip(CRITICS, inputs, error, strict=True):
+    for name, cache, row in zip(CRITICS, caches, error, strict=True):
         d_q = 2.0 * row[:, None] / len(row)  # D4
-        grads.update(mlp_backward(weights, name, layers, d_q, config.activation))
+        grads.update(networks.backward(spec, config.layers, weights, name, cache, d_q))
     loss = (error**2).mean(axis=1).sum()
     q1, q2 = q.mean(axis=1)
     return CriticTerms(loss=loss, q1=q1, q2=q2, target=target.mean()), grads
@@ -101,20 +110,19 @@ def actor_gradients(
     spec: EnvSpec, config: Config, weights: Weights, batch: Batch, noise: Noise
 ) -> tuple[ActorTerms, dict[str, np.ndarray]]:
     """Return terms and d loss / d weight of the actor by name, for one update's features."""
-    action, log_prob, squashed, std, inputs = policy(config, weights, batch.obs, noise.action)
-    q, q_inputs = critics(config, weights, "", batch.obs, action)
+    action, log_prob, squashed, std, cache = policy(spec, config, weights, batch.obs, noise.action)
+    q, q_caches = critics(spec, config, weights, "", batch.obs, action)
     rows, alpha = len(log_prob), np.exp(weights["log_alpha"])
     d_action = np.zeros_like(action)
-    for name, layers, smaller in zip(CRITICS, q_inputs, q == q.min(axis=0), strict=True):
+    for name, q_cache, smaller in zip(CRITICS, q_caches, q == q.min(axis=0), strict=True):
         d_q = np.where(smaller, -1.0 / rows, 0.0)[:, None]  # D5
-        d_x = mlp_input_gradient(weights, name, layers, d_q, config.activation)
-        d_action += d_x[:, -spec.action_size :]
+        d_action += networks.action_gradient(spec, config.layers, weights, name, q_cache, d_q)
     # x, before tanh: tanh' = 1 − a², and log π falls by log tanh', whose slope is −2a.
     d_mean = d_action * (1.0 - action**2) + 2.0 * alpha * action / rows
     d_log_std = d_mean * std * noise.action - alpha / rows
     half = (config.log_std_max - config.log_std_min) / 2.0  # D3
     d_out = np.concatenate([d_mean, d_log_std * half * (1.0 - squashed**2)], axis=-1)
-    grads = mlp_backward(weights, "actor", inputs, d_out, config.activation)
+    grads = networks.backward(spec, config.layers, weights, "actor", cache, d_out)
     smaller_q, log_prob = q.min(axis=0).mean(), log_prob.mean()
     return ActorTerms(alpha * log_prob - smaller_q, smaller_q, -log_prob), grads
 
@@ -123,7 +131,7 @@ def alpha_gradients(
     spec: EnvSpec, config: Config, weights: Weights, batch: Batch, noise: Noise
 ) -> tuple[AlphaTerms, dict[str, np.ndarray]]:
     """Return terms and d loss / d log α, for one update's features."""
-    _, log_prob, *_ = policy(config, weights, batch.obs, noise.action)
+    _, log_prob, *_ = policy(spec, config, weights, batch.obs, noise.action)
     surplus = -log_prob.mean() + config.target_entropy_scale * spec.action_size  # D6
     log_alpha = weights["log_alpha"]
     return AlphaTerms(log_alpha * surplus, np.exp(log_alpha)), {"log_alpha": np.asarray(surplus)}
@@ -151,16 +159,16 @@ def update(spec: EnvSpec, config: Config, weights: Weights, batch: Batch, noise:
     return weights, Metrics(*critic, *actor, *alpha, critic_norm, actor_norm)
 
 
-def prepare(config: Config, weights: Weights, batch: Batch) -> Batch:
+def prepare(spec: EnvSpec, config: Config, weights: Weights, batch: Batch) -> Batch:
     """Return the batch in float64, with features for observations."""
     batch = Batch(*(np.asarray(x, np.float64) for x in batch))
-    obs, next_obs = (normalize_obs(config, weights, x) for x in (batch.obs, batch.next_obs))
+    obs, next_obs = (normalize_obs(spec, config, weights, x) for x in (batch.obs, batch.next_obs))
     return batch._replace(obs=obs, next_obs=next_obs)
 
 
 def step(spec: EnvSpec, config: Config, weights: Weights, batch: Batch, noise: Noise):
     """Run all updates of a round; return weights, and Metrics averaged over them."""
-    data = prepare(config, weights, batch)
+    data = prepare(spec, config, weights, batch)
     before = weights
     history = []
     for u in range(config.num_updates):

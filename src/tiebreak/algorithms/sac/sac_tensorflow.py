@@ -85,11 +85,10 @@ def alpha_loss(
 
 def make_agent_def(spec: EnvSpec, config: Config, build: Build) -> AgentDef:
     """Make networks and optimizers for a spec, without weights."""
-    hidden = config.hidden_sizes
     networks = {
-        "critic1": Critic("critic1", spec, hidden, config.activation),
-        "critic2": Critic("critic2", spec, hidden, config.activation),
-        "actor": SquashedPolicy("actor", spec, hidden, config.activation, config.log_std_range),
+        "critic1": Critic("critic1", spec, config.layers),
+        "critic2": Critic("critic2", spec, config.layers),
+        "actor": SquashedPolicy("actor", spec, config.layers, config.log_std_range),
     }
     layouts = plumbing.layouts_of(networks, data.NETWORKS)
     layouts["alpha"] = {"log_alpha": ()}

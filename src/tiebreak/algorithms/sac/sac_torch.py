@@ -85,10 +85,8 @@ def alpha_loss(
 def make_agent_def(spec: EnvSpec, config: Config, build: Build) -> AgentDef:
     """Make networks, without memory, and optimizers for a spec; compile the update."""
     dtype = getattr(torch, build.dtype)
-    actor = SquashedPolicy(
-        spec, config.hidden_sizes, config.activation, config.log_std_range, dtype
-    )
-    critic = Critic(spec, config.hidden_sizes, config.activation, dtype)
+    actor = SquashedPolicy(spec, config.layers, config.log_std_range, dtype)
+    critic = Critic(spec, config.layers, dtype)
     log_alpha = np.zeros(())
     return plumbing.define(
         spec,

@@ -6,8 +6,9 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from tiebreak.core import off_policy
+from tiebreak.core import networks, off_policy
 from tiebreak.core.errors import UsageError
+from tiebreak.core.networks import Layers
 from tiebreak.core.off_policy import OffPolicyConfig
 from tiebreak.core.types import EnvSpec
 
@@ -36,10 +37,18 @@ class Config(OffPolicyConfig):
     """Standard deviation of the noise on the target policy's actions (D2)."""
     noise_clip: float = 0.5
     """Largest absolute value of that noise (D2)."""
+    network: str = "mlp"
+    """Layers of every network: `mlp` (dense layers), `cnn` (convolutions before them), which is the
+    reference for images, or `simba` (a residual block for each of hidden_sizes)."""
     hidden_sizes: tuple[int, ...] = (256, 256)
     """Widths of the hidden layers, the same for actor and critics."""
     activation: Literal["tanh", "relu"] = "relu"
     """Activation after every hidden layer."""
+
+    @property
+    def layers(self) -> Layers:
+        """Layers of every network."""
+        return Layers(self.network, self.hidden_sizes, self.activation)
 
     @property
     def rates(self) -> dict[str, float]:
@@ -65,7 +74,7 @@ def reference(spec: EnvSpec) -> Config:
     """
     if spec.discrete:
         raise UsageError("td3 needs a box of actions; for discrete ones use dqn or ppo")
-    return Config()
+    return networks.for_observations(Config(), spec)
 
 
 def check(config: Config) -> Config:
@@ -76,6 +85,7 @@ def check(config: Config) -> Config:
             f"policy_delay is {config.policy_delay}; it must divide num_updates "
             f"({config.num_updates}), so that every round ends with an update of the actor"
         )
+    networks.check(config.network, config.hidden_sizes)
     if any(n < 1 for n in config.hidden_sizes):
         raise UsageError(f"hidden_sizes {config.hidden_sizes} has a width below 1")
     return config

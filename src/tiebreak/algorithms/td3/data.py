@@ -88,13 +88,11 @@ def initial_weights(spec: EnvSpec, config: Config, seed: int) -> weights.Weights
     """Return the canonical weights of a new agent, with targets and optimizer state (D8)."""
     rng = np.random.default_rng(seed)
     observation, action = spec.observation_size, spec.action_size
-    gains = [weights.HIDDEN_GAIN] * len(config.hidden_sizes)
-    actor_sizes = (observation, *config.hidden_sizes, action)
-    critic_sizes = (observation + action, *config.hidden_sizes, 1)
+    layers, inputs = config.layers, observation + action
 
-    out = weights.init_mlp(rng, "actor", actor_sizes, [*gains, 0.01])
+    out = weights.init_network(rng, "actor", spec, layers, observation, action, gain=0.01)
     for name in CRITICS:
-        out.update(weights.init_mlp(rng, name, critic_sizes, [*gains, 1.0]))
+        out.update(weights.init_network(rng, name, spec, layers, inputs, 1, gain=1.0))
     trained = list(out)
 
     out.update(weights.target_copies(out, trained))

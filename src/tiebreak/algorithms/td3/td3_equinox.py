@@ -31,8 +31,8 @@ from tiebreak.frameworks.jax.equinox import AgentDef, AgentState
 
 def make_agent_def(spec: EnvSpec, config: Config, build: Build) -> AgentDef:
     """Make networks and optimizers for a spec, without weights."""
-    actor = equinox.DeterministicPolicy(spec, config.hidden_sizes, config.activation, build.dtype)
-    critic = equinox.Critic(spec, config.hidden_sizes, config.activation, build.dtype)
+    actor = equinox.DeterministicPolicy(spec, config.layers, build.dtype)
+    critic = equinox.Critic(spec, config.layers, build.dtype)
     return AgentDef(
         spec=spec,
         config=config,

@@ -30,8 +30,8 @@ from tiebreak.frameworks.jax.linen import AgentDef, AgentState
 
 def make_agent_def(spec: EnvSpec, config: Config, build: Build) -> AgentDef:
     """Make networks and optimizers for a spec, without weights."""
-    actor = linen.DeterministicPolicy(spec, config.hidden_sizes, config.activation, build.dtype)
-    critic = linen.Critic(spec, config.hidden_sizes, config.activation, build.dtype)
+    actor = linen.DeterministicPolicy(spec, config.layers, build.dtype)
+    critic = linen.Critic(spec, config.layers, build.dtype)
     return AgentDef(
         spec=spec,
         config=config,

@@ -32,7 +32,7 @@ from tiebreak.frameworks.jax.nnx import AgentDef, AgentState
 
 def make_agent_def(spec: EnvSpec, config: Config, build: Build) -> AgentDef:
     """Make networks and optimizers for a spec, without weights."""
-    settings = (spec, config.hidden_sizes, config.activation, build.dtype)
+    settings = (spec, config.layers, build.dtype)
     actor = partial(nnx.DeterministicPolicy, *settings)
     critic = partial(nnx.Critic, *settings)
     return AgentDef(

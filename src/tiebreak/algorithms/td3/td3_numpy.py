@@ -20,14 +20,12 @@ from tiebreak.algorithms.td3.data import (
     Noise,
 )
 from tiebreak.core.types import EnvSpec
+from tiebreak.frameworks.numpy import networks
 from tiebreak.frameworks.numpy.ops import (
     Weights,
     adam,
     clip_by_norm,
     merge_stats,
-    mlp,
-    mlp_backward,
-    mlp_input_gradient,
     normalize_obs,
     polyak,
     sgd,
@@ -39,35 +37,41 @@ def trained(weights: Weights) -> list[str]:
     return [k for k in weights if k.split("/")[0] in ("actor", *CRITICS)]
 
 
-def policy(config: Config, weights: Weights, name: str, obs: np.ndarray):
-    """Return actions [B, A] in [-1, 1] for features [B, O], and the layers' inputs before tanh."""
-    out, inputs = mlp(weights, name, obs, config.activation)
-    return np.tanh(out), inputs
+def policy(spec: EnvSpec, config: Config, weights: Weights, name: str, obs: np.ndarray):
+    """Return actions [B, A] in [-1, 1] for features [B, O], and the network's cache."""
+    out, cache = networks.forward(spec, config.layers, weights, name, obs)
+    return np.tanh(out), cache
 
 
-def critic(config: Config, weights: Weights, name: str, obs: np.ndarray, action: np.ndarray):
-    """Return Q [B] for features [B, O] and actions [B, A], and the inputs of the layers."""
+def critic(
+    spec: EnvSpec, config: Config, weights: Weights, name: str, obs: np.ndarray, action: np.ndarray
+):
+    """Return Q [B] for features [B, O] and actions [B, A], and the network's cache."""
     rows = np.concatenate([obs, action], axis=1)
-    out, inputs = mlp(weights, name, rows, config.activation)
-    return out[:, 0], inputs
+    out, cache = networks.forward(spec, config.layers, weights, name, rows)
+    return out[:, 0], cache
 
 
 def act(spec: EnvSpec, config: Config, weights: Weights, obs: np.ndarray, noise: np.ndarray) -> Act:
     """Choose actions for obs [N, *obs] and noise [N, A]; zero noise is greedy (D1)."""
     rows = np.asarray(obs, np.float64).reshape(len(obs), -1)
-    greedy, _ = policy(config, weights, "actor", normalize_obs(config, weights, rows))
+    greedy, _ = policy(spec, config, weights, "actor", normalize_obs(spec, config, weights, rows))
     raw = np.clip(greedy + config.exploration_noise * np.asarray(noise, np.float64), -1.0, 1.0)
     low, high = (np.array(bound) for bound in spec.bounds)
     return Act(low + (raw + 1.0) / 2.0 * (high - low), raw)
 
 
-def targets(config: Config, weights: Weights, batch: Batch, noise: Noise) -> np.ndarray:
+def targets(
+    spec: EnvSpec, config: Config, weights: Weights, batch: Batch, noise: Noise
+) -> np.ndarray:
     """Return the value [B] that both critics are moved towards (D2)."""
     c, sigma = config.noise_clip, config.target_noise
     smoothing = np.clip(sigma * np.asarray(noise.target, np.float64), -c, c)
-    greedy, _ = policy(config, weights, "target/actor", batch.next_obs)
+    greedy, _ = policy(spec, config, weights, "target/actor", batch.next_obs)
     action = np.clip(greedy + smoothing, -1.0, 1.0)
-    q1, q2 = (critic(config, weights, f"target/{k}", batch.next_obs, action)[0] for k in CRITICS)
+    q1, q2 = (
+        critic(spec, config, weights, f"target/{k}", batch.next_obs, action)[0] for k in CRITICS
+    )
     return batch.reward + batch.discount * np.minimum(q1, q2)
 
 
@@ -75,14 +79,14 @@ def critic_gradients(
     spec: EnvSpec, config: Config, weights: Weights, batch: Batch, noise: Noise
 ) -> tuple[CriticTerms, dict[str, np.ndarray]]:
     """Return terms and d critic_loss / d weight by name, for one update's features (D3)."""
-    y = targets(config, weights, batch, noise)
+    y = targets(spec, config, weights, batch, noise)
     loss, means, grads = 0.0, [], {}
     for name in CRITICS:
-        q, inputs = critic(config, weights, name, batch.obs, batch.action)
+        q, cache = critic(spec, config, weights, name, batch.obs, batch.action)
         loss += ((q - y) ** 2).mean()
         means.append(q.mean())
         d_q = 2.0 * (q - y)[:, None] / len(q)
-        grads.update(mlp_backward(weights, name, inputs, d_q, config.activation))
+        grads.update(networks.backward(spec, config.layers, weights, name, cache, d_q))
     return CriticTerms(loss, *means, y.mean()), grads
 
 
@@ -90,12 +94,12 @@ def actor_gradients(
     spec: EnvSpec, config: Config, weights: Weights, batch: Batch, noise: Noise
 ) -> tuple[ActorTerms, dict[str, np.ndarray]]:
     """Return terms and d actor_loss / d weight by name, for one update's features (D4)."""
-    action, inputs = policy(config, weights, "actor", batch.obs)
-    q, q_inputs = critic(config, weights, "critic1", batch.obs, action)
+    action, cache = policy(spec, config, weights, "actor", batch.obs)
+    q, q_cache = critic(spec, config, weights, "critic1", batch.obs, action)
     d_q = np.full((len(q), 1), -1.0 / len(q))
-    d_rows = mlp_input_gradient(weights, "critic1", q_inputs, d_q, config.activation)
-    d_action = d_rows[:, -spec.action_size :]  # the critic's input: observation, then action
-    grads = mlp_backward(weights, "actor", inputs, d_action * (1.0 - action**2), config.activation)
+    d_action = networks.action_gradient(spec, config.layers, weights, "critic1", q_cache, d_q)
+    d_out = d_action * (1.0 - action**2)
+    grads = networks.backward(spec, config.layers, weights, "actor", cache, d_out)
     return ActorTerms(-q.mean()), grads
 
 
@@ -124,10 +128,10 @@ def update(spec: EnvSpec, config: Config, weights: Weights, batch: Batch, noise:
     return weights, Metrics(*np.mean(critic_metrics, axis=0), *terms, norm)
 
 
-def prepare(config: Config, weights: Weights, batch: Batch) -> Batch:
+def prepare(spec: EnvSpec, config: Config, weights: Weights, batch: Batch) -> Batch:
     """Return the batch with features for observations."""
     obs, next_obs = (
-        normalize_obs(config, weights, np.asarray(x, np.float64))
+        normalize_obs(spec, config, weights, np.asarray(x, np.float64))
         for x in (batch.obs, batch.next_obs)
     )
     return batch._replace(obs=obs, next_obs=next_obs)
@@ -135,7 +139,7 @@ def prepare(config: Config, weights: Weights, batch: Batch) -> Batch:
 
 def step(spec: EnvSpec, config: Config, weights: Weights, batch: Batch, noise: Noise):
     """Run all updates of a round; return weights, and Metrics averaged over them."""
-    data = prepare(config, weights, batch)
+    data = prepare(spec, config, weights, batch)
     before = weights
     history = []
     for first in range(0, config.num_updates, config.policy_delay):

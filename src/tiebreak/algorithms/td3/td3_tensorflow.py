@@ -75,11 +75,10 @@ def actor_loss(policy: Callable, critic: Callable, batch: Batch) -> ActorTerms:
 
 def make_agent_def(spec: EnvSpec, config: Config, build: Build) -> AgentDef:
     """Make networks and optimizers for a spec, without weights."""
-    hidden = config.hidden_sizes
     networks = {
-        "critic1": Critic("critic1", spec, hidden, config.activation),
-        "critic2": Critic("critic2", spec, hidden, config.activation),
-        "actor": DeterministicPolicy("actor", spec, hidden, config.activation),
+        "critic1": Critic("critic1", spec, config.layers),
+        "critic2": Critic("critic2", spec, config.layers),
+        "actor": DeterministicPolicy("actor", spec, config.layers),
     }
     return AgentDef(
         spec=spec,

@@ -73,8 +73,8 @@ def actor_loss(policy: Callable, critic: Callable, batch: Batch) -> ActorTerms:
 def make_agent_def(spec: EnvSpec, config: Config, build: Build) -> AgentDef:
     """Make networks, without memory, and optimizers for a spec; compile the update."""
     dtype = getattr(torch, build.dtype)
-    actor = DeterministicPolicy(spec, config.hidden_sizes, config.activation, dtype)
-    critic = Critic(spec, config.hidden_sizes, config.activation, dtype)
+    actor = DeterministicPolicy(spec, config.layers, dtype)
+    critic = Critic(spec, config.layers, dtype)
     return plumbing.define(
         spec,
         config,

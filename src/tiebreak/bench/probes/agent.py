@@ -45,9 +45,9 @@ def forward(subject: Any) -> Probe:
 
 
 def _observations(subject: Any, rng: np.random.Generator) -> np.ndarray:
-    """Draw normal observations, [N, *obs]."""
+    """Draw observations, [N, *obs]."""
     shape = (subject.config.num_envs, *subject.spec.observation_shape)
-    return rng.standard_normal(shape, dtype=np.float32)
+    return subject.spec.draw_observations(rng, shape)
 
 
 def _actions_vary(subject: Any, state: Any, draw: Any) -> bool:

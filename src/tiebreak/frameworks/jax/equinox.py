@@ -20,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from tiebreak.core.networks import EXPANSION, Conv, Layers, convolutions, dense_sizes
 from tiebreak.core.off_policy import Batch
 from tiebreak.core.types import Agent, Array, EnvSpec
 from tiebreak.frameworks.jax import ops, trees
@@ -69,13 +70,91 @@ class LayerNormMLP(eqx.Module):
         return self.layers[-1](x)
 
 
-TORSOS: dict[str, Callable] = {"mlp": MLP, "layer_norm_mlp": LayerNormMLP}
-"""Layers between a network's inputs and outputs, by name."""
+class ResidualBlock(eqx.Module):
+    """x plus what LayerNorm, a wide dense layer, an activation and a dense layer make of it."""
+
+    layers: list[_Linear]
+    norm: _LayerNorm
+    activation: str = eqx.field(static=True)
+
+    def __init__(self, width: int, activation: str, dtype: str):
+        sizes = (width, EXPANSION * width, width)
+        self.layers = [_Linear(a, b, dtype) for a, b in itertools.pairwise(sizes)]
+        self.norm = _LayerNorm(width, dtype)
+        self.activation = activation
+
+    def __call__(self, x: Array) -> Array:
+        wide, narrow = self.layers
+        return x + narrow(ACTIVATIONS[self.activation](wide(self.norm(x))))
 
 
-def make_torso(kind: str, sizes: tuple[int, ...], activation: str, dtype: str) -> eqx.Module:
-    """Return the layers of a network: x [B, sizes[0]] -> [B, sizes[-1]]; `kind`: one of TORSOS."""
-    return TORSOS[kind](sizes, activation, dtype)
+class SimBa(eqx.Module):
+    """A dense layer, residual blocks, LayerNorm and a dense layer (Lee et al. 2024)."""
+
+    layers: list[_Linear]
+    block: list[ResidualBlock]
+    norm: _LayerNorm
+
+    def __init__(self, sizes: tuple[int, ...], activation: str, dtype: str):
+        inputs, *widths, outputs = sizes
+        ends = (inputs, widths[0], outputs)
+        self.layers = [_Linear(a, b, dtype) for a, b in itertools.pairwise(ends)]
+        self.block = [ResidualBlock(width, activation, dtype) for width in widths]
+        self.norm = _LayerNorm(widths[0], dtype)
+
+    def __call__(self, x: Array) -> Array:
+        first, last = self.layers
+        x = first(x)
+        for block in self.block:
+            x = block(x)
+        return last(self.norm(x))
+
+
+class CNN(eqx.Module):
+    """Convolutions over the image that x begins with, then dense layers over that and the rest.
+
+    x [..., sizes[0]] -> [..., sizes[-1]]; `shape` is the image's, [height, width, channels].
+    """
+
+    conv: list[_Conv]
+    dense: MLP
+    shape: tuple[int, ...] = eqx.field(static=True)
+    activation: str = eqx.field(static=True)
+
+    def __init__(self, shape: tuple[int, ...], sizes: tuple[int, ...], activation: str, dtype: str):
+        self.conv = _conv_layers(shape, dtype)
+        self.dense = MLP(dense_sizes("cnn", shape, sizes), activation, dtype)
+        self.shape = shape
+        self.activation = activation
+
+    def __call__(self, x: Array) -> Array:
+        size = math.prod(self.shape)
+        image = x[..., :size].reshape(-1, *self.shape)
+        for layer in self.conv:
+            image = ACTIVATIONS[self.activation](layer(image))
+        seen = flatten_image(image).reshape(*x.shape[:-1], -1)
+        return self.dense(jnp.concatenate([seen, x[..., size:]], axis=-1))
+
+
+def flatten_image(image: Array) -> Array:
+    """Flatten images [B, H, W, C] to [B, H·W·C], channels fastest."""
+    return image.reshape(len(image), -1)
+
+
+TORSOS: dict[str, Callable] = {"mlp": MLP, "layer_norm_mlp": LayerNormMLP, "simba": SimBa}
+"""Layers between a network's inputs and outputs, by name; CNN needs the image's shape, too."""
+
+
+def make_torso(
+    layers: Layers, shape: tuple[int, ...], sizes: tuple[int, ...], dtype: str
+) -> eqx.Module:
+    """Return the layers of a network: x [B, sizes[0]] -> [B, sizes[-1]].
+
+    `shape` is that of observations, with which x begins.
+    """
+    if layers.kind == "cnn":
+        return CNN(shape, sizes, layers.activation, dtype)
+    return TORSOS[layers.kind](sizes, layers.activation, dtype)
 
 
 class Policy(eqx.Module):
@@ -84,9 +163,9 @@ class Policy(eqx.Module):
     log_std: Array | None
     torso: eqx.Module
 
-    def __init__(self, spec: EnvSpec, hidden_sizes: tuple[int, ...], activation: str, dtype: str):
-        sizes = (spec.observation_size, *hidden_sizes, spec.action_size)
-        self.torso = make_torso("mlp", sizes, activation, dtype)
+    def __init__(self, spec: EnvSpec, layers: Layers, dtype: str):
+        sizes = (spec.observation_size, *layers.sizes, spec.action_size)
+        self.torso = make_torso(layers, spec.observation_shape, sizes, dtype)
         self.log_std = None if spec.discrete else jnp.zeros(spec.action_size, dtype)
 
     def __call__(self, obs: Array) -> Categorical | Gaussian:
@@ -99,9 +178,9 @@ class Value(eqx.Module):
 
     torso: eqx.Module
 
-    def __init__(self, spec: EnvSpec, hidden_sizes: tuple[int, ...], activation: str, dtype: str):
-        sizes = (spec.observation_size, *hidden_sizes, 1)
-        self.torso = make_torso("mlp", sizes, activation, dtype)
+    def __init__(self, spec: EnvSpec, layers: Layers, dtype: str):
+        sizes = (spec.observation_size, *layers.sizes, 1)
+        self.torso = make_torso(layers, spec.observation_shape, sizes, dtype)
 
     def __call__(self, obs: Array) -> Array:
         return self.torso(obs)[..., 0]
@@ -112,9 +191,9 @@ class ActionValues(eqx.Module):
 
     torso: eqx.Module
 
-    def __init__(self, spec: EnvSpec, hidden_sizes: tuple[int, ...], activation: str, dtype: str):
-        sizes = (spec.observation_size, *hidden_sizes, spec.action_size)
-        self.torso = make_torso("mlp", sizes, activation, dtype)
+    def __init__(self, spec: EnvSpec, layers: Layers, dtype: str):
+        sizes = (spec.observation_size, *layers.sizes, spec.action_size)
+        self.torso = make_torso(layers, spec.observation_shape, sizes, dtype)
 
     def __call__(self, obs: Array) -> Array:
         return self.torso(obs)
@@ -132,13 +211,12 @@ class Critic(eqx.Module):
     def __init__(
         self,
         spec: EnvSpec,
-        hidden_sizes: tuple[int, ...],
-        activation: str,
+        layers: Layers,
         dtype: str,
         atoms: int = 0,
     ):
-        sizes = (spec.observation_size + spec.action_size, *hidden_sizes, atoms or 1)
-        self.torso = make_torso("mlp", sizes, activation, dtype)
+        sizes = (spec.observation_size + spec.action_size, *layers.sizes, atoms or 1)
+        self.torso = make_torso(layers, spec.observation_shape, sizes, dtype)
         self.atoms = atoms
 
     def __call__(self, obs: Array, action: Array) -> Array:
@@ -151,9 +229,9 @@ class DeterministicPolicy(eqx.Module):
 
     torso: eqx.Module
 
-    def __init__(self, spec: EnvSpec, hidden_sizes: tuple[int, ...], activation: str, dtype: str):
-        sizes = (spec.observation_size, *hidden_sizes, spec.action_size)
-        self.torso = make_torso("mlp", sizes, activation, dtype)
+    def __init__(self, spec: EnvSpec, layers: Layers, dtype: str):
+        sizes = (spec.observation_size, *layers.sizes, spec.action_size)
+        self.torso = make_torso(layers, spec.observation_shape, sizes, dtype)
 
     def __call__(self, obs: Array) -> Array:
         return jnp.tanh(self.torso(obs))
@@ -168,13 +246,12 @@ class SquashedPolicy(eqx.Module):
     def __init__(
         self,
         spec: EnvSpec,
-        hidden_sizes: tuple[int, ...],
-        activation: str,
+        layers: Layers,
         log_std_range: tuple[float, float],
         dtype: str,
     ):
-        sizes = (spec.observation_size, *hidden_sizes, 2 * spec.action_size)
-        self.torso = make_torso("mlp", sizes, activation, dtype)
+        sizes = (spec.observation_size, *layers.sizes, 2 * spec.action_size)
+        self.torso = make_torso(layers, spec.observation_shape, sizes, dtype)
         self.log_std_range = log_std_range
 
     def __call__(self, obs: Array) -> SquashedGaussian:
@@ -183,34 +260,21 @@ class SquashedPolicy(eqx.Module):
         return SquashedGaussian(mean, low + 0.5 * (high - low) * (jnp.tanh(raw) + 1.0))
 
 
-class LayerNormPolicy(eqx.Module):
+class ScaledPolicy(eqx.Module):
     """Gaussian policy with a std per state: obs [B, observation_size] -> Gaussian [B, A]."""
 
     torso: eqx.Module
     init_std: float = eqx.field(static=True)
 
-    def __init__(self, spec: EnvSpec, hidden_sizes: tuple[int, ...], init_std: float, dtype: str):
-        sizes = (spec.observation_size, *hidden_sizes, 2 * spec.action_size)
-        self.torso = make_torso("layer_norm_mlp", sizes, "elu", dtype)
+    def __init__(self, spec: EnvSpec, layers: Layers, init_std: float, dtype: str):
+        sizes = (spec.observation_size, *layers.sizes, 2 * spec.action_size)
+        self.torso = make_torso(layers, spec.observation_shape, sizes, dtype)
         self.init_std = init_std
 
     def __call__(self, obs: Array) -> Gaussian:
         mean, raw = jnp.split(self.torso(obs), 2, axis=-1)
         std = jax.nn.softplus(raw) * (self.init_std / math.log(2.0)) + 1e-6
         return Gaussian(mean, jnp.log(std))
-
-
-class LayerNormCritic(eqx.Module):
-    """Q of one action: obs [B, observation_size], action [B, action_size] -> [B]."""
-
-    torso: eqx.Module
-
-    def __init__(self, spec: EnvSpec, hidden_sizes: tuple[int, ...], dtype: str):
-        sizes = (spec.observation_size + spec.action_size, *hidden_sizes, 1)
-        self.torso = make_torso("layer_norm_mlp", sizes, "elu", dtype)
-
-    def __call__(self, obs: Array, action: Array) -> Array:
-        return self.torso(jnp.concatenate([obs, action], axis=-1))[..., 0]
 
 
 class AgentDef(NamedTuple):
@@ -250,10 +314,13 @@ def network(agent: AgentDef, params: Mapping[str, Any], name: str) -> Callable:
 
 
 def features(agent: AgentDef, state: AgentState, obs: Array) -> Array:
-    """Return observations […, observation_size], normalized if configured, in `agent.dtype`."""
+    """Return observations […, observation_size], normalized if configured, in `agent.dtype`.
+
+    Pixels that are not normalized are scaled to [0, 1].
+    """
     obs = jnp.asarray(obs, agent.dtype)
     if not agent.config.normalize_obs:
-        return obs
+        return obs / 255.0 if agent.spec.pixels else obs
     return ops.normalize(obs, state.statistics["obs_moments"])
 
 
@@ -391,6 +458,36 @@ class _Linear(eqx.Module):
 
     def __call__(self, x: Array) -> Array:
         return x @ self.kernel + self.bias
+
+
+class _Conv(eqx.Module):
+    """A convolution without padding over batches; image [B, H, W, C] -> [B, H', W', channels].
+
+    `eqx.nn.Conv2d` takes one example, channels first.
+    """
+
+    bias: Array
+    kernel: Array
+    stride: int = eqx.field(static=True)
+
+    def __init__(self, channels: int, conv: Conv, dtype: str):
+        self.kernel = jnp.zeros((conv.window, conv.window, channels, conv.channels), dtype)
+        self.bias = jnp.zeros(conv.channels, dtype)
+        self.stride = conv.stride
+
+    def __call__(self, image: Array) -> Array:
+        strides, names = (self.stride, self.stride), ("NHWC", "HWIO", "NHWC")
+        convolve = jax.lax.conv_general_dilated
+        out = convolve(image, self.kernel, strides, "VALID", dimension_numbers=names)
+        return out + self.bias
+
+
+def _conv_layers(shape: tuple[int, ...], dtype: str) -> list[_Conv]:
+    layers, channels = [], shape[-1]
+    for conv in convolutions(shape):
+        layers.append(_Conv(channels, conv, dtype))
+        channels = conv.channels
+    return layers
 
 
 class _LayerNorm(eqx.Module):

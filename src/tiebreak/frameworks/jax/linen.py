@@ -14,6 +14,7 @@ import numpy as np
 import optax
 from flax import linen as nn
 
+from tiebreak.core.networks import EXPANSION, Layers, convolutions
 from tiebreak.core.off_policy import Batch
 from tiebreak.core.types import Agent, Array, EnvSpec
 from tiebreak.frameworks.jax import ops, trees
@@ -65,27 +66,91 @@ class LayerNormMLP(nn.Module):
         return x
 
 
-TORSOS: dict[str, Callable] = {"mlp": MLP, "layer_norm_mlp": LayerNormMLP}
-"""Layers between a network's inputs and outputs, by name."""
+class ResidualBlock(nn.Module):
+    """x plus what LayerNorm, a wide dense layer, an activation and a dense layer make of it."""
+
+    width: int
+    activation: str
+    dtype: str = "float32"
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        kind = {"dtype": self.dtype, "param_dtype": self.dtype}
+        hidden = nn.LayerNorm(NORM_EPSILON, use_fast_variance=False, name="norm", **kind)(x)
+        hidden = nn.Dense(EXPANSION * self.width, name="0", **kind)(hidden)
+        return x + nn.Dense(self.width, name="1", **kind)(ACTIVATIONS[self.activation](hidden))
 
 
-def make_torso(kind: str, sizes: tuple[int, ...], activation: str, dtype: str) -> nn.Module:
-    """Return the layers of a network: x [B, in] -> [B, sizes[-1]]; `kind` is one of TORSOS."""
-    return TORSOS[kind](sizes, activation, dtype, name="torso")
+class SimBa(nn.Module):
+    """A dense layer, residual blocks, LayerNorm and a dense layer (Lee et al. 2024)."""
+
+    sizes: tuple[int, ...]
+    activation: str
+    dtype: str = "float32"
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        kind = {"dtype": self.dtype, "param_dtype": self.dtype}
+        *widths, outputs = self.sizes
+        x = nn.Dense(widths[0], name="0", **kind)(x)
+        x = _ResidualBlocks(tuple(widths), self.activation, self.dtype, name="block")(x)
+        x = nn.LayerNorm(NORM_EPSILON, use_fast_variance=False, name="norm", **kind)(x)
+        return nn.Dense(outputs, name="1", **kind)(x)
+
+
+class CNN(nn.Module):
+    """Convolutions over the image that x begins with, then dense layers over that and the rest.
+
+    x [..., in] -> [..., sizes[-1]]; `shape` is the image's, [height, width, channels].
+    """
+
+    shape: tuple[int, ...]
+    sizes: tuple[int, ...]
+    activation: str
+    dtype: str = "float32"
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        size = math.prod(self.shape)
+        image = x[..., :size].reshape(-1, *self.shape)
+        image = _Convolutions(self.shape, self.activation, self.dtype, name="conv")(image)
+        seen = flatten_image(image).reshape(*x.shape[:-1], -1)
+        x = jnp.concatenate([seen, x[..., size:]], axis=-1)
+        return MLP(self.sizes, self.activation, self.dtype, name="dense")(x)
+
+
+def flatten_image(image: Array) -> Array:
+    """Flatten images [B, H, W, C] to [B, H·W·C], channels fastest."""
+    return image.reshape(len(image), -1)
+
+
+TORSOS: dict[str, Callable] = {"mlp": MLP, "layer_norm_mlp": LayerNormMLP, "simba": SimBa}
+"""Layers between a network's inputs and outputs, by name; CNN needs the image's shape, too."""
+
+
+def make_torso(
+    layers: Layers, shape: tuple[int, ...], sizes: tuple[int, ...], dtype: str
+) -> nn.Module:
+    """Return the layers of a network: x [B, in] -> [B, sizes[-1]].
+
+    `shape` is that of observations, with which x begins.
+    """
+    if layers.kind == "cnn":
+        return CNN(shape, sizes, layers.activation, dtype, name="torso")
+    return TORSOS[layers.kind](sizes, layers.activation, dtype, name="torso")
 
 
 class Policy(nn.Module):
     """Stochastic policy: obs [B, observation_size] -> Categorical or Gaussian."""
 
     spec: EnvSpec
-    hidden_sizes: tuple[int, ...]
-    activation: str
+    layers: Layers
     dtype: str = "float32"
 
     @nn.compact
     def __call__(self, obs: Array) -> Categorical | Gaussian:
-        sizes = (*self.hidden_sizes, self.spec.action_size)
-        out = make_torso("mlp", sizes, self.activation, self.dtype)(obs)
+        sizes = (*self.layers.sizes, self.spec.action_size)
+        out = make_torso(self.layers, self.spec.observation_shape, sizes, self.dtype)(obs)
         if self.spec.discrete:
             return Categorical(out)
         shape = (self.spec.action_size,)
@@ -97,27 +162,27 @@ class Value(nn.Module):
     """State value: obs [B, observation_size] -> [B]."""
 
     spec: EnvSpec
-    hidden_sizes: tuple[int, ...]
-    activation: str
+    layers: Layers
     dtype: str = "float32"
 
     @nn.compact
     def __call__(self, obs: Array) -> Array:
-        return make_torso("mlp", (*self.hidden_sizes, 1), self.activation, self.dtype)(obs)[..., 0]
+        sizes = (*self.layers.sizes, 1)
+        torso = make_torso(self.layers, self.spec.observation_shape, sizes, self.dtype)
+        return torso(obs)[..., 0]
 
 
 class ActionValues(nn.Module):
     """Q of every discrete action: obs [B, observation_size] -> [B, num_actions]."""
 
     spec: EnvSpec
-    hidden_sizes: tuple[int, ...]
-    activation: str
+    layers: Layers
     dtype: str = "float32"
 
     @nn.compact
     def __call__(self, obs: Array) -> Array:
-        sizes = (*self.hidden_sizes, self.spec.action_size)
-        return make_torso("mlp", sizes, self.activation, self.dtype)(obs)
+        sizes = (*self.layers.sizes, self.spec.action_size)
+        return make_torso(self.layers, self.spec.observation_shape, sizes, self.dtype)(obs)
 
 
 class Critic(nn.Module):
@@ -127,16 +192,15 @@ class Critic(nn.Module):
     """
 
     spec: EnvSpec
-    hidden_sizes: tuple[int, ...]
-    activation: str
+    layers: Layers
     dtype: str = "float32"
     atoms: int = 0
 
     @nn.compact
     def __call__(self, obs: Array, action: Array) -> Array:
         x = jnp.concatenate([obs, action], axis=-1)
-        sizes = (*self.hidden_sizes, self.atoms or 1)
-        out = make_torso("mlp", sizes, self.activation, self.dtype)(x)
+        sizes = (*self.layers.sizes, self.atoms or 1)
+        out = make_torso(self.layers, self.spec.observation_shape, sizes, self.dtype)(x)
         return out if self.atoms else out[..., 0]
 
 
@@ -144,62 +208,49 @@ class DeterministicPolicy(nn.Module):
     """One action per state: obs [B, observation_size] -> [B, action_size] in [-1, 1]."""
 
     spec: EnvSpec
-    hidden_sizes: tuple[int, ...]
-    activation: str
+    layers: Layers
     dtype: str = "float32"
 
     @nn.compact
     def __call__(self, obs: Array) -> Array:
-        sizes = (*self.hidden_sizes, self.spec.action_size)
-        return jnp.tanh(make_torso("mlp", sizes, self.activation, self.dtype)(obs))
+        sizes = (*self.layers.sizes, self.spec.action_size)
+        return jnp.tanh(
+            make_torso(self.layers, self.spec.observation_shape, sizes, self.dtype)(obs)
+        )
 
 
 class SquashedPolicy(nn.Module):
     """Stochastic policy over (-1, 1)^A: obs [B, observation_size] -> SquashedGaussian."""
 
     spec: EnvSpec
-    hidden_sizes: tuple[int, ...]
-    activation: str
+    layers: Layers
     log_std_range: tuple[float, float]
     dtype: str = "float32"
 
     @nn.compact
     def __call__(self, obs: Array) -> SquashedGaussian:
-        sizes = (*self.hidden_sizes, 2 * self.spec.action_size)
-        out = make_torso("mlp", sizes, self.activation, self.dtype)(obs)
+        sizes = (*self.layers.sizes, 2 * self.spec.action_size)
+        out = make_torso(self.layers, self.spec.observation_shape, sizes, self.dtype)(obs)
         mean, raw = jnp.split(out, 2, axis=-1)
         low, high = self.log_std_range
         return SquashedGaussian(mean, low + 0.5 * (high - low) * (jnp.tanh(raw) + 1.0))
 
 
-class LayerNormPolicy(nn.Module):
+class ScaledPolicy(nn.Module):
     """Gaussian policy with a std per state: obs [B, observation_size] -> Gaussian [B, A]."""
 
     spec: EnvSpec
-    hidden_sizes: tuple[int, ...]
+    layers: Layers
     init_std: float
     dtype: str = "float32"
 
     @nn.compact
     def __call__(self, obs: Array) -> Gaussian:
-        sizes = (*self.hidden_sizes, 2 * self.spec.action_size)
-        out = make_torso("layer_norm_mlp", sizes, "elu", self.dtype)(obs)
+        sizes = (*self.layers.sizes, 2 * self.spec.action_size)
+        out = make_torso(self.layers, self.spec.observation_shape, sizes, self.dtype)(obs)
         mean, raw = jnp.split(out, 2, axis=-1)
         std = jax.nn.softplus(raw) * (self.init_std / math.log(2.0)) + 1e-6
         return Gaussian(mean, jnp.log(std))
-
-
-class LayerNormCritic(nn.Module):
-    """Q of one action: obs [B, observation_size], action [B, action_size] -> [B]."""
-
-    spec: EnvSpec
-    hidden_sizes: tuple[int, ...]
-    dtype: str = "float32"
-
-    @nn.compact
-    def __call__(self, obs: Array, action: Array) -> Array:
-        x = jnp.concatenate([obs, action], axis=-1)
-        return make_torso("layer_norm_mlp", (*self.hidden_sizes, 1), "elu", self.dtype)(x)[..., 0]
 
 
 class AgentDef(NamedTuple):
@@ -238,10 +289,13 @@ def network(agent: AgentDef, params: Mapping[str, Any], name: str) -> Callable:
 
 
 def features(agent: AgentDef, state: AgentState, obs: Array) -> Array:
-    """Return observations […, observation_size], normalized if configured, in `agent.dtype`."""
+    """Return observations […, observation_size], normalized if configured, in `agent.dtype`.
+
+    Pixels that are not normalized are scaled to [0, 1].
+    """
     obs = jnp.asarray(obs, agent.dtype)
     if not agent.config.normalize_obs:
-        return obs
+        return obs / 255.0 if agent.spec.pixels else obs
     return ops.normalize(obs, state.statistics["obs_moments"])
 
 
@@ -369,5 +423,36 @@ def _network_shapes(agent: AgentDef, name: str) -> Any:
     # What an actor sees may be less than what critics see: each module has its own `spec`.
     obs = jnp.zeros((1, module.spec.observation_size), agent.dtype)
     action = jnp.zeros((1, module.spec.action_size), agent.dtype)
-    inputs = (obs, action) if isinstance(module, Critic | LayerNormCritic) else (obs,)
+    inputs = (obs, action) if isinstance(module, Critic) else (obs,)
     return jax.eval_shape(module.init, jax.random.key(0), *inputs)
+
+
+class _ResidualBlocks(nn.Module):
+    """Residual blocks one after the other; x [B, width] -> [B, width]."""
+
+    widths: tuple[int, ...]
+    activation: str
+    dtype: str = "float32"
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        for i, width in enumerate(self.widths):
+            x = ResidualBlock(width, self.activation, self.dtype, name=f"{i}")(x)
+        return x
+
+
+class _Convolutions(nn.Module):
+    """Convolutions with an activation after each; image [B, *shape] -> [B, H, W, C]."""
+
+    shape: tuple[int, ...]
+    activation: str
+    dtype: str = "float32"
+
+    @nn.compact
+    def __call__(self, image: Array) -> Array:
+        kind = {"padding": "VALID", "dtype": self.dtype, "param_dtype": self.dtype}
+        for i, conv in enumerate(convolutions(self.shape)):
+            window, strides = (conv.window, conv.window), (conv.stride, conv.stride)
+            image = nn.Conv(conv.channels, window, strides, name=f"{i}", **kind)(image)
+            image = ACTIVATIONS[self.activation](image)
+        return image

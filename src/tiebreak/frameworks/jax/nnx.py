@@ -15,6 +15,7 @@ import numpy as np
 import optax
 from flax import nnx
 
+from tiebreak.core.networks import EXPANSION, Layers, convolutions, dense_sizes
 from tiebreak.core.off_policy import Batch
 from tiebreak.core.types import Agent, Array, EnvSpec
 from tiebreak.frameworks.jax import ops, trees
@@ -62,30 +63,95 @@ class LayerNormMLP(nnx.Module):
         return self.layers[-1](x)
 
 
-TORSOS: dict[str, Callable] = {"mlp": MLP, "layer_norm_mlp": LayerNormMLP}
-"""Layers between a network's inputs and outputs, by name."""
+class ResidualBlock(nnx.Module):
+    """x plus what LayerNorm, a wide dense layer, an activation and a dense layer make of it."""
+
+    def __init__(self, width: int, activation: str, dtype: str, rngs: nnx.Rngs):
+        kind = {"dtype": dtype, "param_dtype": dtype, "rngs": rngs}
+        sizes = (width, EXPANSION * width, width)
+        self.layers = nnx.List(nnx.Linear(a, b, **kind) for a, b in itertools.pairwise(sizes))
+        self.norm = nnx.LayerNorm(width, epsilon=NORM_EPSILON, use_fast_variance=False, **kind)
+        self.activation = activation
+
+    def __call__(self, x: Array) -> Array:
+        wide, narrow = self.layers
+        return x + narrow(ACTIVATIONS[self.activation](wide(self.norm(x))))
+
+
+class SimBa(nnx.Module):
+    """A dense layer, residual blocks, LayerNorm and a dense layer (Lee et al. 2024)."""
+
+    def __init__(self, sizes: tuple[int, ...], activation: str, dtype: str, rngs: nnx.Rngs):
+        kind = {"dtype": dtype, "param_dtype": dtype, "rngs": rngs}
+        inputs, *widths, outputs = sizes
+        ends = (inputs, widths[0], outputs)
+        self.layers = nnx.List(nnx.Linear(a, b, **kind) for a, b in itertools.pairwise(ends))
+        self.block = nnx.List(ResidualBlock(width, activation, dtype, rngs) for width in widths)
+        self.norm = nnx.LayerNorm(widths[0], epsilon=NORM_EPSILON, use_fast_variance=False, **kind)
+
+    def __call__(self, x: Array) -> Array:
+        first, last = self.layers
+        x = first(x)
+        for block in self.block:
+            x = block(x)
+        return last(self.norm(x))
+
+
+class CNN(nnx.Module):
+    """Convolutions over the image that x begins with, then dense layers over that and the rest.
+
+    x [..., sizes[0]] -> [..., sizes[-1]]; `shape` is the image's, [height, width, channels].
+    """
+
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        sizes: tuple[int, ...],
+        activation: str,
+        dtype: str,
+        rngs: nnx.Rngs,
+    ):
+        self.conv = _conv_layers(shape, dtype, rngs)
+        self.dense = MLP(dense_sizes("cnn", shape, sizes), activation, dtype, rngs)
+        self.shape = shape
+        self.activation = activation
+
+    def __call__(self, x: Array) -> Array:
+        size = math.prod(self.shape)
+        image = x[..., :size].reshape(-1, *self.shape)
+        for layer in self.conv:
+            image = ACTIVATIONS[self.activation](layer(image))
+        seen = flatten_image(image).reshape(*x.shape[:-1], -1)
+        return self.dense(jnp.concatenate([seen, x[..., size:]], axis=-1))
+
+
+def flatten_image(image: Array) -> Array:
+    """Flatten images [B, H, W, C] to [B, H·W·C], channels fastest."""
+    return image.reshape(len(image), -1)
+
+
+TORSOS: dict[str, Callable] = {"mlp": MLP, "layer_norm_mlp": LayerNormMLP, "simba": SimBa}
+"""Layers between a network's inputs and outputs, by name; CNN needs the image's shape, too."""
 
 
 def make_torso(
-    kind: str, sizes: tuple[int, ...], activation: str, dtype: str, rngs: nnx.Rngs
+    layers: Layers, shape: tuple[int, ...], sizes: tuple[int, ...], dtype: str, rngs: nnx.Rngs
 ) -> nnx.Module:
-    """Return the layers of a network: x [B, sizes[0]] -> [B, sizes[-1]]; `kind`: one of TORSOS."""
-    return TORSOS[kind](sizes, activation, dtype, rngs)
+    """Return the layers of a network: x [B, sizes[0]] -> [B, sizes[-1]].
+
+    `shape` is that of observations, with which x begins.
+    """
+    if layers.kind == "cnn":
+        return CNN(shape, sizes, layers.activation, dtype, rngs)
+    return TORSOS[layers.kind](sizes, layers.activation, dtype, rngs)
 
 
 class Policy(nnx.Module):
     """Stochastic policy: obs [B, observation_size] -> Categorical or Gaussian."""
 
-    def __init__(
-        self,
-        spec: EnvSpec,
-        hidden_sizes: tuple[int, ...],
-        activation: str,
-        dtype: str,
-        rngs: nnx.Rngs,
-    ):
-        sizes = (spec.observation_size, *hidden_sizes, spec.action_size)
-        self.torso = make_torso("mlp", sizes, activation, dtype, rngs)
+    def __init__(self, spec: EnvSpec, layers: Layers, dtype: str, rngs: nnx.Rngs):
+        sizes = (spec.observation_size, *layers.sizes, spec.action_size)
+        self.torso = make_torso(layers, spec.observation_shape, sizes, dtype, rngs)
         if not spec.discrete:
             self.log_std = nnx.Param(jnp.zeros(spec.action_size, dtype))
         self.discrete = spec.discrete
@@ -98,16 +164,9 @@ class Policy(nnx.Module):
 class Value(nnx.Module):
     """State value: obs [B, observation_size] -> [B]."""
 
-    def __init__(
-        self,
-        spec: EnvSpec,
-        hidden_sizes: tuple[int, ...],
-        activation: str,
-        dtype: str,
-        rngs: nnx.Rngs,
-    ):
-        sizes = (spec.observation_size, *hidden_sizes, 1)
-        self.torso = make_torso("mlp", sizes, activation, dtype, rngs)
+    def __init__(self, spec: EnvSpec, layers: Layers, dtype: str, rngs: nnx.Rngs):
+        sizes = (spec.observation_size, *layers.sizes, 1)
+        self.torso = make_torso(layers, spec.observation_shape, sizes, dtype, rngs)
 
     def __call__(self, obs: Array) -> Array:
         return self.torso(obs)[..., 0]
@@ -116,16 +175,9 @@ class Value(nnx.Module):
 class ActionValues(nnx.Module):
     """Q of every discrete action: obs [B, observation_size] -> [B, num_actions]."""
 
-    def __init__(
-        self,
-        spec: EnvSpec,
-        hidden_sizes: tuple[int, ...],
-        activation: str,
-        dtype: str,
-        rngs: nnx.Rngs,
-    ):
-        sizes = (spec.observation_size, *hidden_sizes, spec.action_size)
-        self.torso = make_torso("mlp", sizes, activation, dtype, rngs)
+    def __init__(self, spec: EnvSpec, layers: Layers, dtype: str, rngs: nnx.Rngs):
+        sizes = (spec.observation_size, *layers.sizes, spec.action_size)
+        self.torso = make_torso(layers, spec.observation_shape, sizes, dtype, rngs)
 
     def __call__(self, obs: Array) -> Array:
         return self.torso(obs)
@@ -140,14 +192,13 @@ class Critic(nnx.Module):
     def __init__(
         self,
         spec: EnvSpec,
-        hidden_sizes: tuple[int, ...],
-        activation: str,
+        layers: Layers,
         dtype: str,
         rngs: nnx.Rngs,
         atoms: int = 0,
     ):
-        sizes = (spec.observation_size + spec.action_size, *hidden_sizes, atoms or 1)
-        self.torso = make_torso("mlp", sizes, activation, dtype, rngs)
+        sizes = (spec.observation_size + spec.action_size, *layers.sizes, atoms or 1)
+        self.torso = make_torso(layers, spec.observation_shape, sizes, dtype, rngs)
         self.atoms = atoms
 
     def __call__(self, obs: Array, action: Array) -> Array:
@@ -158,16 +209,9 @@ class Critic(nnx.Module):
 class DeterministicPolicy(nnx.Module):
     """One action per state: obs [B, observation_size] -> [B, action_size] in [-1, 1]."""
 
-    def __init__(
-        self,
-        spec: EnvSpec,
-        hidden_sizes: tuple[int, ...],
-        activation: str,
-        dtype: str,
-        rngs: nnx.Rngs,
-    ):
-        sizes = (spec.observation_size, *hidden_sizes, spec.action_size)
-        self.torso = make_torso("mlp", sizes, activation, dtype, rngs)
+    def __init__(self, spec: EnvSpec, layers: Layers, dtype: str, rngs: nnx.Rngs):
+        sizes = (spec.observation_size, *layers.sizes, spec.action_size)
+        self.torso = make_torso(layers, spec.observation_shape, sizes, dtype, rngs)
 
     def __call__(self, obs: Array) -> Array:
         return jnp.tanh(self.torso(obs))
@@ -179,14 +223,13 @@ class SquashedPolicy(nnx.Module):
     def __init__(
         self,
         spec: EnvSpec,
-        hidden_sizes: tuple[int, ...],
-        activation: str,
+        layers: Layers,
         log_std_range: tuple[float, float],
         dtype: str,
         rngs: nnx.Rngs,
     ):
-        sizes = (spec.observation_size, *hidden_sizes, 2 * spec.action_size)
-        self.torso = make_torso("mlp", sizes, activation, dtype, rngs)
+        sizes = (spec.observation_size, *layers.sizes, 2 * spec.action_size)
+        self.torso = make_torso(layers, spec.observation_shape, sizes, dtype, rngs)
         self.log_std_range = log_std_range
 
     def __call__(self, obs: Array) -> SquashedGaussian:
@@ -195,36 +238,25 @@ class SquashedPolicy(nnx.Module):
         return SquashedGaussian(mean, low + 0.5 * (high - low) * (jnp.tanh(raw) + 1.0))
 
 
-class LayerNormPolicy(nnx.Module):
+class ScaledPolicy(nnx.Module):
     """Gaussian policy with a std per state: obs [B, observation_size] -> Gaussian [B, A]."""
 
     def __init__(
         self,
         spec: EnvSpec,
-        hidden_sizes: tuple[int, ...],
+        layers: Layers,
         init_std: float,
         dtype: str,
         rngs: nnx.Rngs,
     ):
-        sizes = (spec.observation_size, *hidden_sizes, 2 * spec.action_size)
-        self.torso = make_torso("layer_norm_mlp", sizes, "elu", dtype, rngs)
+        sizes = (spec.observation_size, *layers.sizes, 2 * spec.action_size)
+        self.torso = make_torso(layers, spec.observation_shape, sizes, dtype, rngs)
         self.init_std = init_std
 
     def __call__(self, obs: Array) -> Gaussian:
         mean, raw = jnp.split(self.torso(obs), 2, axis=-1)
         std = jax.nn.softplus(raw) * (self.init_std / math.log(2.0)) + 1e-6
         return Gaussian(mean, jnp.log(std))
-
-
-class LayerNormCritic(nnx.Module):
-    """Q of one action: obs [B, observation_size], action [B, action_size] -> [B]."""
-
-    def __init__(self, spec: EnvSpec, hidden_sizes: tuple[int, ...], dtype: str, rngs: nnx.Rngs):
-        sizes = (spec.observation_size + spec.action_size, *hidden_sizes, 1)
-        self.torso = make_torso("layer_norm_mlp", sizes, "elu", dtype, rngs)
-
-    def __call__(self, obs: Array, action: Array) -> Array:
-        return self.torso(jnp.concatenate([obs, action], axis=-1))[..., 0]
 
 
 class AgentDef(NamedTuple):
@@ -274,10 +306,13 @@ def network(agent: AgentDef, params: Mapping[str, Any], name: str) -> Callable:
 
 
 def features(agent: AgentDef, state: AgentState, obs: Array) -> Array:
-    """Return observations […, observation_size], normalized if configured, in `agent.dtype`."""
+    """Return observations […, observation_size], normalized if configured, in `agent.dtype`.
+
+    Pixels that are not normalized are scaled to [0, 1].
+    """
     obs = jnp.asarray(obs, agent.dtype)
     if not agent.config.normalize_obs:
-        return obs
+        return obs / 255.0 if agent.spec.pixels else obs
     return ops.normalize(obs, state.statistics["obs_moments"].get_value())
 
 
@@ -446,3 +481,13 @@ def replace_optimizer_rules(state: Any, rules: Sequence[optax.GradientTransforma
 
 def _optimizers(state: Any) -> list[nnx.Optimizer]:
     return [node for _, node in nnx.iter_graph(state) if isinstance(node, nnx.Optimizer)]
+
+
+def _conv_layers(shape: tuple[int, ...], dtype: str, rngs: nnx.Rngs) -> nnx.List:
+    layers, channels = [], shape[-1]
+    kind = {"padding": "VALID", "dtype": dtype, "param_dtype": dtype, "rngs": rngs}
+    for conv in convolutions(shape):
+        window, strides = (conv.window, conv.window), (conv.stride, conv.stride)
+        layers.append(nnx.Conv(channels, conv.channels, window, strides, **kind))
+        channels = conv.channels
+    return nnx.List(layers)

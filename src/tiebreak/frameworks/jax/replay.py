@@ -32,12 +32,13 @@ def create(spec: EnvSpec, config: OffPolicyConfig, device: str) -> Replay:
     """Return an empty ring."""
     del device  # where computations are committed to
     rows = config.ring_length * config.num_envs
-    obs, flag = (rows, spec.observation_size), jnp.zeros(rows, bool)
+    flag = jnp.zeros(rows, bool)
     discrete = jnp.zeros(rows, jnp.int32)
     action = discrete if spec.discrete else jnp.zeros((rows, spec.action_size), jnp.float32)
     reward, count = jnp.zeros(rows, jnp.float32), jnp.zeros((), jnp.int32)
     ends = flag, jnp.zeros_like(flag)
-    return Replay(jnp.zeros(obs), action, reward, *ends, jnp.zeros(obs), count)
+    obs = jnp.zeros((rows, spec.observation_size), spec.observation_dtype)
+    return Replay(obs, action, reward, *ends, jnp.zeros_like(obs), count)
 
 
 def add(replay: Replay, rows: Transition) -> Replay:

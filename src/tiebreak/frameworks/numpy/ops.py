@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from tiebreak.core.types import LARGEST
+from tiebreak.core.types import LARGEST, EnvSpec
 
 Weights = Mapping[str, np.ndarray]
 BETA1, BETA2 = 0.9, 0.999
@@ -24,16 +24,38 @@ def to_float64(weights: Weights) -> dict[str, np.ndarray]:
     }
 
 
+def activate(x: np.ndarray, activation: str) -> np.ndarray:
+    """Return tanh, ReLU or ELU of x."""
+    if activation == "elu":
+        return np.where(x > 0, x, np.exp(np.minimum(x, 0.0)) - 1.0)
+    return np.tanh(x) if activation == "tanh" else np.maximum(x, 0.0)
+
+
+def activation_slope(y: np.ndarray, activation: str) -> np.ndarray:
+    """Return the derivative of an activation where its value is y."""
+    if activation == "elu":
+        return np.where(y > 0, 1.0, y + 1.0)
+    return 1.0 - y**2 if activation == "tanh" else (y > 0).astype(float)
+
+
 def mlp(weights: Weights, name: str, x: np.ndarray, activation: str):
     """Return the output [B, out] for x [B, in], and every layer's input for `mlp_backward`."""
-    layers = sum(k.startswith(f"{name}/") and k.endswith("/kernel") for k in weights)
+    layers = count_layers(weights, name)
     inputs = []
     for i in range(layers):
         inputs.append(x)
         x = x @ weights[f"{name}/{i}/kernel"] + weights[f"{name}/{i}/bias"]
         if i < layers - 1:
-            x = np.tanh(x) if activation == "tanh" else np.maximum(x, 0.0)
+            x = activate(x, activation)
     return x, inputs
+
+
+def count_layers(weights: Weights, name: str) -> int:
+    """Return the number of dense layers, which are called 0, 1, 2, …"""
+    layers = 0
+    while f"{name}/{layers}/kernel" in weights:
+        layers += 1
+    return layers
 
 
 def mlp_backward(weights: Weights, name: str, inputs: list, d_out: np.ndarray, activation: str):
@@ -43,8 +65,7 @@ def mlp_backward(weights: Weights, name: str, inputs: list, d_out: np.ndarray, a
         x = inputs[i]  # for i > 0 this is the activation of the previous layer
         grads[f"{name}/{i}/kernel"] = x.T @ d_out
         grads[f"{name}/{i}/bias"] = d_out.sum(axis=0)
-        slope = 1.0 - x**2 if activation == "tanh" else (x > 0).astype(float)
-        d_out = (d_out @ weights[f"{name}/{i}/kernel"].T) * slope
+        d_out = (d_out @ weights[f"{name}/{i}/kernel"].T) * activation_slope(x, activation)
     return grads
 
 
@@ -55,8 +76,7 @@ def mlp_input_gradient(
     for i in reversed(range(len(inputs))):
         d_out = d_out @ weights[f"{name}/{i}/kernel"].T
         if i > 0:
-            x = inputs[i]
-            d_out = d_out * (1.0 - x**2 if activation == "tanh" else (x > 0).astype(float))
+            d_out = d_out * activation_slope(inputs[i], activation)
     return d_out
 
 
@@ -65,24 +85,22 @@ def layer_norm_mlp(weights: Weights, name: str, x: np.ndarray):
 
     Returns the output [B, out] for x [B, in], and the cache for `layer_norm_mlp_backward`.
     """
-    layers = sum(k.startswith(f"{name}/") and k.endswith("/kernel") for k in weights)
+    layers = count_layers(weights, name)
     inputs, normed = [], None
     for i in range(layers):
         inputs.append(x)
         x = x @ weights[f"{name}/{i}/kernel"] + weights[f"{name}/{i}/bias"]
         if i == 0:
-            root = np.sqrt(x.var(axis=-1, keepdims=True) + 1e-5)
-            unit = (x - x.mean(axis=-1, keepdims=True)) / root
-            normed = unit, root
-            x = np.tanh(unit * weights[f"{name}/norm/scale"] + weights[f"{name}/norm/bias"])
+            x, normed = layer_norm(weights, f"{name}/norm", x)
+            x = np.tanh(x)
         elif i < layers - 1:
-            x = np.where(x > 0, x, np.exp(np.minimum(x, 0.0)) - 1.0)
+            x = activate(x, "elu")
     return x, (inputs, normed)
 
 
 def layer_norm_mlp_backward(weights: Weights, name: str, cache: tuple, d_out: np.ndarray):
     """Return d loss / d weight of every layer by name; `d_out` is d loss / d output [B, out]."""
-    inputs, (unit, root) = cache
+    inputs, normed = cache
     grads = {}
     for i in reversed(range(len(inputs))):
         grads[f"{name}/{i}/kernel"] = inputs[i].T @ d_out
@@ -92,16 +110,29 @@ def layer_norm_mlp_backward(weights: Weights, name: str, cache: tuple, d_out: np
         y = inputs[i]  # the activation of the previous layer
         d_out = d_out @ weights[f"{name}/{i}/kernel"].T
         if i > 1:
-            d_out = d_out * np.where(y > 0, 1.0, y + 1.0)
+            d_out = d_out * activation_slope(y, "elu")
             continue
         d_out = d_out * (1.0 - y**2)
-        grads[f"{name}/norm/scale"] = (d_out * unit).sum(axis=0)
-        grads[f"{name}/norm/bias"] = d_out.sum(axis=0)
-        d_out = d_out * weights[f"{name}/norm/scale"]
-        # Mean and variance of the layer depend on its input, too.
-        parallel = (d_out * unit).mean(axis=-1, keepdims=True) * unit
-        d_out = (d_out - d_out.mean(axis=-1, keepdims=True) - parallel) / root
+        norm_grads, d_out = layer_norm_backward(weights, f"{name}/norm", normed, d_out)
+        grads.update(norm_grads)
     return grads
+
+
+def layer_norm(weights: Weights, name: str, x: np.ndarray):
+    """Normalize the rows of x (ε 1e-5, biased variance); return the result and its cache."""
+    root = np.sqrt(x.var(axis=-1, keepdims=True) + 1e-5)
+    unit = (x - x.mean(axis=-1, keepdims=True)) / root
+    return unit * weights[f"{name}/scale"] + weights[f"{name}/bias"], (unit, root)
+
+
+def layer_norm_backward(weights: Weights, name: str, cache: tuple, d_out: np.ndarray):
+    """Return d loss / d weight by name, and d loss / d x."""
+    unit, root = cache
+    grads = {f"{name}/scale": (d_out * unit).sum(axis=0), f"{name}/bias": d_out.sum(axis=0)}
+    d_unit = d_out * weights[f"{name}/scale"]
+    # Mean and variance of a row depend on it, too.
+    parallel = (d_unit * unit).mean(axis=-1, keepdims=True) * unit
+    return grads, (d_unit - d_unit.mean(axis=-1, keepdims=True) - parallel) / root
 
 
 def softplus(x: np.ndarray) -> np.ndarray:
@@ -157,10 +188,10 @@ def merge_stats(weights: Weights, name: str, x: np.ndarray) -> dict[str, np.ndar
     }
 
 
-def normalize_obs(config: Any, weights: Weights, x: np.ndarray) -> np.ndarray:
-    """Normalize x […, O] by the statistics in `weights`, if configured."""
+def normalize_obs(spec: EnvSpec, config: Any, weights: Weights, x: np.ndarray) -> np.ndarray:
+    """Normalize x […, O] by the statistics in `weights`, if configured; else scale pixels."""
     if not config.normalize_obs:
-        return x
+        return x / 255.0 if spec.pixels else x
     scaled = (x - weights["obs_moments/mean"]) / np.sqrt(weights["obs_moments/var"] + 1e-8)
     return np.clip(scaled, -10.0, 10.0)
 

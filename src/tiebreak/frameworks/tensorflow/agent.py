@@ -104,10 +104,15 @@ def mean_columns(rows: Sequence[Sequence[Array]]) -> list[Array]:
 
 
 def features(agent: AgentDef, state: AgentState, obs: Array) -> Array:
-    """Return observations […, observation_size] in the working precision, normalised if set."""
-    obs = cast(obs, agent.dtype)
+    """Return observations […, observation_size] in the working precision, normalised if set.
+
+    Pixels that are not normalised are scaled to [0, 1].
+    """
+    obs = tf.cast(obs, agent.dtype)
     if agent.config.normalize_obs:
         obs = ops.normalize(obs, state.statistics["obs_moments"])
+    elif agent.spec.pixels:
+        obs = obs / 255.0
     return obs
 
 
@@ -166,7 +171,7 @@ def copy_targets(agent: AgentDef, state: AgentState, name: str, period: int) -> 
 def update_statistics(agent: AgentDef, state: AgentState, obs: Array) -> AgentState:
     """Take raw observations into `obs_moments`, if the configuration normalises observations."""
     if agent.config.normalize_obs:
-        rows = tf.reshape(cast(obs, agent.dtype), (-1, agent.spec.observation_size))
+        rows = tf.reshape(tf.cast(obs, agent.dtype), (-1, agent.spec.observation_size))
         moments = state.statistics["obs_moments"]
         ops.assign(moments, ops.merge_stats(moments, rows))
     return state

@@ -11,10 +11,10 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar
 
 import tensorflow as tf
 
+from tiebreak.core.networks import EXPANSION, Layers, convolutions, dense_sizes
 from tiebreak.core.types import Array, EnvSpec
 from tiebreak.frameworks.tensorflow.ops import Categorical, Gaussian, SquashedGaussian
 
@@ -62,39 +62,128 @@ class LayerNormMLP:
     def shapes(self) -> _Shapes:
         """Return canonical names and shapes of the weights."""
         out = MLP(self.name, self.sizes, self.activation).shapes()
-        out[f"{self.name}/norm/scale"] = self.sizes[1:2]
-        out[f"{self.name}/norm/bias"] = self.sizes[1:2]
-        return out
+        return {**out, **_norm_shapes(self.name, self.sizes[1])}
 
     def __call__(self, weights: Mapping[str, Array], x: Array) -> Array:
         layers = len(self.sizes) - 1
         for i in range(layers):
             x = _dense(weights, f"{self.name}/{i}", x)
             if i == 0:
-                x = tf.tanh(self._normalize(weights, x))
+                x = tf.tanh(_normalize(weights, f"{self.name}/norm", x))
             elif i < layers - 1:
                 x = ACTIVATIONS[self.activation](x)
         return x
 
-    def _normalize(self, weights: Mapping[str, Array], x: Array) -> Array:
-        mean, variance = tf.nn.moments(x, [-1], keepdims=True)
-        return tf.nn.batch_normalization(
-            x,
-            mean=mean,
-            variance=variance,
-            offset=weights[f"{self.name}/norm/bias"],
-            scale=weights[f"{self.name}/norm/scale"],
-            variance_epsilon=NORM_EPSILON,
-        )
+
+@dataclass(frozen=True)
+class ResidualBlock:
+    """x plus what LayerNorm, a wide dense layer, an activation and a dense layer make of it."""
+
+    name: str
+    width: int
+    activation: str
+
+    def shapes(self) -> _Shapes:
+        """Return canonical names and shapes of the weights."""
+        sizes = (self.width, EXPANSION * self.width, self.width)
+        dense = MLP(self.name, sizes, self.activation).shapes()
+        return {**dense, **_norm_shapes(self.name, self.width)}
+
+    def __call__(self, weights: Mapping[str, Array], x: Array) -> Array:
+        hidden = _normalize(weights, f"{self.name}/norm", x)
+        hidden = ACTIVATIONS[self.activation](_dense(weights, f"{self.name}/0", hidden))
+        return x + _dense(weights, f"{self.name}/1", hidden)
 
 
-TORSOS: dict[str, Callable] = {"mlp": MLP, "layer_norm_mlp": LayerNormMLP}
-"""Layers between a network's inputs and outputs, by name."""
+@dataclass(frozen=True)
+class SimBa:
+    """A dense layer, residual blocks, LayerNorm and a dense layer (Lee et al. 2024)."""
+
+    name: str
+    sizes: tuple[int, ...]
+    activation: str
+
+    @property
+    def block(self) -> list[ResidualBlock]:
+        """The residual blocks."""
+        return [
+            ResidualBlock(f"{self.name}/block/{i}", width, self.activation)
+            for i, width in enumerate(self.sizes[1:-1])
+        ]
+
+    def shapes(self) -> _Shapes:
+        """Return canonical names and shapes of the weights."""
+        ends = (self.sizes[0], self.sizes[1], self.sizes[-1])
+        out = MLP(self.name, ends, self.activation).shapes()
+        for block in self.block:
+            out.update(block.shapes())
+        return {**out, **_norm_shapes(self.name, self.sizes[1])}
+
+    def __call__(self, weights: Mapping[str, Array], x: Array) -> Array:
+        x = _dense(weights, f"{self.name}/0", x)
+        for block in self.block:
+            x = block(weights, x)
+        x = _normalize(weights, f"{self.name}/norm", x)
+        return _dense(weights, f"{self.name}/1", x)
 
 
-def make_torso(kind: str, name: str, sizes: tuple[int, ...], activation: str) -> Callable:
-    """Return the layers of a network: x [B, sizes[0]] -> [B, sizes[-1]]; `kind` is of TORSOS."""
-    return TORSOS[kind](name, sizes, activation)
+@dataclass(frozen=True)
+class CNN:
+    """Convolutions over the image that x begins with, then dense layers over that and the rest.
+
+    x [..., sizes[0]] -> [..., sizes[-1]]; `shape` is the image's, [height, width, channels].
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    sizes: tuple[int, ...]
+    activation: str
+
+    @property
+    def dense(self) -> MLP:
+        """The dense layers."""
+        return MLP(self.name, dense_sizes("cnn", self.shape, self.sizes), self.activation)
+
+    def shapes(self) -> _Shapes:
+        """Return canonical names and shapes of the weights."""
+        out: _Shapes = {}
+        channels = self.shape[-1]
+        for i, conv in enumerate(convolutions(self.shape)):
+            kernel = (conv.window, conv.window, channels, conv.channels)
+            out[f"{self.name}/conv/{i}/kernel"] = kernel
+            out[f"{self.name}/conv/{i}/bias"] = (conv.channels,)
+            channels = conv.channels
+        return {**out, **self.dense.shapes()}
+
+    def __call__(self, weights: Mapping[str, Array], x: Array) -> Array:
+        size = math.prod(self.shape)
+        image = tf.reshape(x[..., :size], (-1, *self.shape))
+        for i, conv in enumerate(convolutions(self.shape)):
+            image = _convolve(weights, f"{self.name}/conv/{i}", image, conv.stride)
+            image = ACTIVATIONS[self.activation](image)
+        seen = tf.reshape(flatten_image(image), (*x.shape[:-1], -1))
+        return self.dense(weights, tf.concat([seen, x[..., size:]], axis=-1))
+
+
+def flatten_image(image: Array) -> Array:
+    """Flatten images [B, H, W, C] to [B, H·W·C], channels fastest."""
+    return tf.reshape(image, (image.shape[0], -1))
+
+
+TORSOS: dict[str, Callable] = {"mlp": MLP, "layer_norm_mlp": LayerNormMLP, "simba": SimBa}
+"""Layers between a network's inputs and outputs, by name; CNN needs the image's shape, too."""
+
+
+def make_torso(
+    layers: Layers, name: str, shape: tuple[int, ...], sizes: tuple[int, ...]
+) -> Callable:
+    """Return the layers of a network: x [B, sizes[0]] -> [B, sizes[-1]].
+
+    `shape` is that of observations, with which x begins.
+    """
+    if layers.kind == "cnn":
+        return CNN(name, shape, sizes, layers.activation)
+    return TORSOS[layers.kind](name, sizes, layers.activation)
 
 
 @dataclass(frozen=True)
@@ -103,10 +192,7 @@ class _Network:
 
     name: str
     spec: EnvSpec
-    hidden_sizes: tuple[int, ...]
-    activation: str
-
-    torso_kind: ClassVar = "mlp"
+    layers: Layers
 
     @property
     def inputs(self) -> int:
@@ -121,8 +207,8 @@ class _Network:
     @cached_property
     def torso(self) -> Callable:
         """The layers."""
-        sizes = (self.inputs, *self.hidden_sizes, self.outputs)
-        return make_torso(self.torso_kind, self.name, sizes, self.activation)
+        sizes = (self.inputs, *self.layers.sizes, self.outputs)
+        return make_torso(self.layers, self.name, self.spec.observation_shape, sizes)
 
     def shapes(self) -> _Shapes:
         """Return canonical names and shapes of the weights."""
@@ -214,12 +300,10 @@ class SquashedPolicy(_Network):
 
 
 @dataclass(frozen=True)
-class LayerNormPolicy(_Network):
+class ScaledPolicy(_Network):
     """Gaussian policy with a std per state: obs [B, observation_size] -> Gaussian [B, A]."""
 
     init_std: float
-
-    torso_kind: ClassVar = "layer_norm_mlp"
 
     @property
     def outputs(self) -> int:
@@ -232,11 +316,27 @@ class LayerNormPolicy(_Network):
         return Gaussian(mean, tf.math.log(std))
 
 
-class LayerNormCritic(Critic):
-    """Q of one action: obs [B, observation_size], action [B, action_size] -> [B]."""
+def _norm_shapes(name: str, size: int) -> _Shapes:
+    return {f"{name}/norm/scale": (size,), f"{name}/norm/bias": (size,)}
 
-    torso_kind = "layer_norm_mlp"
+
+def _normalize(weights: Mapping[str, Array], name: str, x: Array) -> Array:
+    """Apply layer normalization (biased variance, NORM_EPSILON), then scale and bias."""
+    mean, variance = tf.nn.moments(x, [-1], keepdims=True)
+    return tf.nn.batch_normalization(
+        x,
+        mean=mean,
+        variance=variance,
+        offset=weights[f"{name}/bias"],
+        scale=weights[f"{name}/scale"],
+        variance_epsilon=NORM_EPSILON,
+    )
 
 
 def _dense(weights: Mapping[str, Array], name: str, x: Array) -> Array:
     return tf.nn.bias_add(tf.matmul(x, weights[f"{name}/kernel"]), weights[f"{name}/bias"])
+
+
+def _convolve(weights: Mapping[str, Array], name: str, image: Array, stride: int) -> Array:
+    out = tf.nn.conv2d(image, weights[f"{name}/kernel"], stride, "VALID")
+    return tf.nn.bias_add(out, weights[f"{name}/bias"])

@@ -35,12 +35,12 @@ def create(spec: EnvSpec, config: OffPolicyConfig, device: str) -> Replay:
 
     with tf.device(device):
         return Replay(
-            obs=zeros(rows, size),
+            obs=zeros(rows, size, dtype=spec.observation_dtype),
             action=zeros(rows, dtype="int32") if spec.discrete else zeros(rows, spec.action_size),
             reward=zeros(rows),
             terminated=zeros(rows, dtype="bool"),
             truncated=zeros(rows, dtype="bool"),
-            next_obs=zeros(rows, size),
+            next_obs=zeros(rows, size, dtype=spec.observation_dtype),
             count=zeros(dtype="int64"),
         )
 

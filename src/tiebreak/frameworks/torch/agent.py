@@ -148,10 +148,15 @@ def take(tree: Any, index: int | slice) -> Any:
 
 
 def features(agent: AgentDef, state: AgentState, obs: Array) -> Array:
-    """Return observations […, observation_size] in the working precision, normalized if set."""
+    """Return observations […, observation_size] in the working precision, normalized if set.
+
+    Pixels that are not normalized are scaled to [0, 1].
+    """
     obs = obs.to(agent.dtype)
     if agent.config.normalize_obs:
         obs = ops.normalize(obs, state.statistics["obs_moments"])
+    elif agent.spec.pixels:
+        obs = obs / 255.0
     return obs
 
 
@@ -171,6 +176,9 @@ def differentiate(terms: Any, state: AgentState, *names: str) -> tuple[Any, Grad
     """
     tensors = [tensor for name in names for tensor in state.params[name].tensors]
     flat = list(torch.autograd.grad(terms.loss, tensors))
+    # Gradients of convolutions come with channels last; Adam's fused kernel takes for granted that
+    # they lie in memory as their kernels do.
+    flat = [grad.contiguous() if grad.ndim == 4 else grad for grad in flat]
     grads, start = {}, 0
     for name in names:
         end = start + len(state.params[name].tensors)
@@ -227,6 +235,8 @@ def named(agent: AgentDef, tree: Mapping[str, list[Array]]) -> dict[str, Array]:
         for name, tensor in zip(agent.names[optimizer], tensors, strict=True):
             if tensor.ndim == 2:
                 tensor = tensor.T  # torch's kernels are [out, in]
+            elif tensor.ndim == 4:
+                tensor = tensor.permute(2, 3, 1, 0)  # and [out, in, height, width]
             elif name in agent.scalars:
                 tensor = tensor[0]
             out[name] = tensor
@@ -319,6 +329,8 @@ def _read(
         tensor = torch.tensor(weights[prefix + name], dtype=agent.dtype)
         if tensor.ndim == 2:
             tensor = tensor.T.contiguous()
+        elif tensor.ndim == 4:
+            tensor = tensor.permute(3, 2, 0, 1).contiguous()
         elif name in agent.scalars:
             tensor = tensor.view(1)
         tensors.append(tensor.to(agent.device))

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from tiebreak.core.networks import EXPANSION, Layers, convolutions, dense_sizes
 from tiebreak.core.types import Array, EnvSpec
 from tiebreak.frameworks.torch.ops import Categorical, Gaussian, SquashedGaussian
 
@@ -64,30 +65,111 @@ class LayerNormMLP(nn.Module):
 
     def names(self, prefix: str) -> list[str]:
         """Return canonical names in the order of `parameters`."""
-        norm = [f"{prefix}/norm/scale", f"{prefix}/norm/bias"]
-        return _linear_names(prefix, len(self.layers)) + norm
+        return _linear_names(prefix, len(self.layers)) + _norm_names(prefix)
 
 
-TORSOS: dict[str, Callable] = {"mlp": MLP, "layer_norm_mlp": LayerNormMLP}
-"""Layers between a network's inputs and outputs, by name."""
+class ResidualBlock(nn.Module):
+    """x plus what LayerNorm, a wide dense layer, an activation and a dense layer make of it."""
+
+    def __init__(self, width: int, activation: str, dtype: torch.dtype):
+        super().__init__()
+        self.activation = ACTIVATIONS[activation]
+        self.layers = _linear_layers((width, EXPANSION * width, width), dtype)
+        self.norm = nn.LayerNorm(width, eps=NORM_EPSILON, dtype=dtype, device="meta")
+
+    def forward(self, x: Array) -> Array:
+        """Apply the block."""
+        wide, narrow = self.layers
+        return x + _dense(narrow, self.activation(_dense(wide, _normalize(self.norm, x))))
+
+    def names(self, prefix: str) -> list[str]:
+        """Return canonical names in the order of `parameters`."""
+        return _linear_names(prefix, 2) + _norm_names(prefix)
+
+
+class SimBa(nn.Module):
+    """A dense layer, residual blocks, LayerNorm and a dense layer (Lee et al. 2024)."""
+
+    def __init__(self, sizes: tuple[int, ...], activation: str, dtype: torch.dtype):
+        super().__init__()
+        inputs, *widths, outputs = sizes
+        self.layers = _linear_layers((inputs, widths[0], outputs), dtype)
+        self.block = nn.ModuleList(ResidualBlock(width, activation, dtype) for width in widths)
+        self.norm = nn.LayerNorm(widths[0], eps=NORM_EPSILON, dtype=dtype, device="meta")
+
+    def forward(self, x: Array) -> Array:
+        """Apply every layer."""
+        first, last = self.layers
+        x = _dense(first, x)
+        for block in self.block:
+            x = block(x)
+        return _dense(last, _normalize(self.norm, x))
+
+    def names(self, prefix: str) -> list[str]:
+        """Return canonical names in the order of `parameters`."""
+        names = _linear_names(prefix, 2)
+        for i, block in enumerate(self.block):
+            names += block.names(f"{prefix}/block/{i}")
+        return names + _norm_names(prefix)
+
+
+class CNN(nn.Module):
+    """Convolutions over the image that x begins with, then dense layers over that and the rest.
+
+    x [..., sizes[0]] -> [..., sizes[-1]]; `shape` is the image's, [height, width, channels].
+    """
+
+    def __init__(
+        self, shape: tuple[int, ...], sizes: tuple[int, ...], activation: str, dtype: torch.dtype
+    ):
+        super().__init__()
+        self.shape = shape
+        self.activation = ACTIVATIONS[activation]
+        self.conv = _conv_layers(shape, dtype)
+        self.dense = MLP(dense_sizes("cnn", shape, sizes), activation, dtype)
+
+    def forward(self, x: Array) -> Array:
+        """Apply every layer."""
+        size = math.prod(self.shape)
+        image = x[..., :size].reshape(-1, *self.shape).permute(0, 3, 1, 2)  # torch: [B, C, H, W]
+        for layer in self.conv:
+            image = self.activation(_convolve(layer, image))
+        seen = flatten_image(image.permute(0, 2, 3, 1)).reshape(*x.shape[:-1], -1)
+        return self.dense(torch.cat([seen, x[..., size:]], dim=-1))
+
+    def names(self, prefix: str) -> list[str]:
+        """Return canonical names in the order of `parameters`."""
+        return _linear_names(f"{prefix}/conv", len(self.conv)) + self.dense.names(prefix)
+
+
+def flatten_image(image: Array) -> Array:
+    """Flatten images [B, H, W, C] to [B, H·W·C], channels fastest."""
+    return image.reshape(len(image), -1)
+
+
+TORSOS: dict[str, Callable] = {"mlp": MLP, "layer_norm_mlp": LayerNormMLP, "simba": SimBa}
+"""Layers between a network's inputs and outputs, by name; CNN needs the image's shape, too."""
 
 
 def make_torso(
-    kind: str, sizes: tuple[int, ...], activation: str, dtype: torch.dtype
-) -> MLP | LayerNormMLP:
-    """Return the layers of a network: x [B, sizes[0]] -> [B, sizes[-1]]; `kind` is of TORSOS."""
-    return TORSOS[kind](sizes, activation, dtype)
+    layers: Layers, shape: tuple[int, ...], sizes: tuple[int, ...], dtype: torch.dtype
+) -> MLP | LayerNormMLP | SimBa | CNN:
+    """Return the layers of a network: x [B, sizes[0]] -> [B, sizes[-1]].
+
+    `shape` is that of observations, with which x begins.
+    """
+    if layers.kind == "cnn":
+        return CNN(shape, sizes, layers.activation, dtype)
+    return TORSOS[layers.kind](sizes, layers.activation, dtype)
 
 
 class Policy(nn.Module):
     """Stochastic policy: obs [B, observation_size] -> Categorical or Gaussian."""
 
-    def __init__(
-        self, spec: EnvSpec, hidden_sizes: tuple[int, ...], activation: str, dtype: torch.dtype
-    ):
+    def __init__(self, spec: EnvSpec, layers: Layers, dtype: torch.dtype):
         super().__init__()
-        sizes = (spec.observation_size, *hidden_sizes, spec.action_size)
-        self.torso = make_torso("mlp", sizes, activation, dtype)
+        sizes = (spec.observation_size, *layers.sizes, spec.action_size)
+        self.torso = make_torso(layers, spec.observation_shape, sizes, dtype)
         self.log_std = None
         if not spec.discrete:
             self.log_std = nn.Parameter(torch.empty(spec.action_size, dtype=dtype, device="meta"))
@@ -108,12 +190,10 @@ class Policy(nn.Module):
 class Value(nn.Module):
     """State value: obs [B, observation_size] -> [B]."""
 
-    def __init__(
-        self, spec: EnvSpec, hidden_sizes: tuple[int, ...], activation: str, dtype: torch.dtype
-    ):
+    def __init__(self, spec: EnvSpec, layers: Layers, dtype: torch.dtype):
         super().__init__()
-        sizes = (spec.observation_size, *hidden_sizes, 1)
-        self.torso = make_torso("mlp", sizes, activation, dtype)
+        sizes = (spec.observation_size, *layers.sizes, 1)
+        self.torso = make_torso(layers, spec.observation_shape, sizes, dtype)
 
     def forward(self, obs: Array) -> Array:
         """Return the critic's estimates."""
@@ -127,12 +207,10 @@ class Value(nn.Module):
 class ActionValues(nn.Module):
     """Q of every discrete action: obs [B, observation_size] -> [B, num_actions]."""
 
-    def __init__(
-        self, spec: EnvSpec, hidden_sizes: tuple[int, ...], activation: str, dtype: torch.dtype
-    ):
+    def __init__(self, spec: EnvSpec, layers: Layers, dtype: torch.dtype):
         super().__init__()
-        sizes = (spec.observation_size, *hidden_sizes, spec.action_size)
-        self.torso = make_torso("mlp", sizes, activation, dtype)
+        sizes = (spec.observation_size, *layers.sizes, spec.action_size)
+        self.torso = make_torso(layers, spec.observation_shape, sizes, dtype)
 
     def forward(self, obs: Array) -> Array:
         """Return the values of all actions."""
@@ -152,14 +230,13 @@ class Critic(nn.Module):
     def __init__(
         self,
         spec: EnvSpec,
-        hidden_sizes: tuple[int, ...],
-        activation: str,
+        layers: Layers,
         dtype: torch.dtype,
         atoms: int = 0,
     ):
         super().__init__()
-        sizes = (spec.observation_size + spec.action_size, *hidden_sizes, atoms or 1)
-        self.torso = make_torso("mlp", sizes, activation, dtype)
+        sizes = (spec.observation_size + spec.action_size, *layers.sizes, atoms or 1)
+        self.torso = make_torso(layers, spec.observation_shape, sizes, dtype)
         self.atoms = atoms
 
     def forward(self, obs: Array, action: Array) -> Array:
@@ -175,12 +252,10 @@ class Critic(nn.Module):
 class DeterministicPolicy(nn.Module):
     """One action per state: obs [B, observation_size] -> [B, action_size] in [-1, 1]."""
 
-    def __init__(
-        self, spec: EnvSpec, hidden_sizes: tuple[int, ...], activation: str, dtype: torch.dtype
-    ):
+    def __init__(self, spec: EnvSpec, layers: Layers, dtype: torch.dtype):
         super().__init__()
-        sizes = (spec.observation_size, *hidden_sizes, spec.action_size)
-        self.torso = make_torso("mlp", sizes, activation, dtype)
+        sizes = (spec.observation_size, *layers.sizes, spec.action_size)
+        self.torso = make_torso(layers, spec.observation_shape, sizes, dtype)
 
     def forward(self, obs: Array) -> Array:
         """Return the actions."""
@@ -197,14 +272,13 @@ class SquashedPolicy(nn.Module):
     def __init__(
         self,
         spec: EnvSpec,
-        hidden_sizes: tuple[int, ...],
-        activation: str,
+        layers: Layers,
         log_std_range: tuple[float, float],
         dtype: torch.dtype,
     ):
         super().__init__()
-        sizes = (spec.observation_size, *hidden_sizes, 2 * spec.action_size)
-        self.torso = make_torso("mlp", sizes, activation, dtype)
+        sizes = (spec.observation_size, *layers.sizes, 2 * spec.action_size)
+        self.torso = make_torso(layers, spec.observation_shape, sizes, dtype)
         self.log_std_range = log_std_range
 
     def forward(self, obs: Array) -> SquashedGaussian:
@@ -218,15 +292,13 @@ class SquashedPolicy(nn.Module):
         return self.torso.names(prefix)
 
 
-class LayerNormPolicy(nn.Module):
+class ScaledPolicy(nn.Module):
     """Gaussian policy with a std per state: obs [B, observation_size] -> Gaussian [B, A]."""
 
-    def __init__(
-        self, spec: EnvSpec, hidden_sizes: tuple[int, ...], init_std: float, dtype: torch.dtype
-    ):
+    def __init__(self, spec: EnvSpec, layers: Layers, init_std: float, dtype: torch.dtype):
         super().__init__()
-        sizes = (spec.observation_size, *hidden_sizes, 2 * spec.action_size)
-        self.torso = make_torso("layer_norm_mlp", sizes, "elu", dtype)
+        sizes = (spec.observation_size, *layers.sizes, 2 * spec.action_size)
+        self.torso = make_torso(layers, spec.observation_shape, sizes, dtype)
         self.init_std = init_std
 
     def forward(self, obs: Array) -> Gaussian:
@@ -240,23 +312,6 @@ class LayerNormPolicy(nn.Module):
         return self.torso.names(prefix)
 
 
-class LayerNormCritic(nn.Module):
-    """Q of one action: obs [B, observation_size], action [B, action_size] -> [B]."""
-
-    def __init__(self, spec: EnvSpec, hidden_sizes: tuple[int, ...], dtype: torch.dtype):
-        super().__init__()
-        sizes = (spec.observation_size + spec.action_size, *hidden_sizes, 1)
-        self.torso = make_torso("layer_norm_mlp", sizes, "elu", dtype)
-
-    def forward(self, obs: Array, action: Array) -> Array:
-        """Return the values of the actions."""
-        return self.torso(torch.cat([obs, action], dim=-1))[..., 0]
-
-    def names(self, prefix: str) -> list[str]:
-        """Return canonical names in the order of `parameters`."""
-        return self.torso.names(prefix)
-
-
 def _linear_layers(sizes: tuple[int, ...], dtype: torch.dtype) -> nn.ModuleList:
     return nn.ModuleList(
         nn.Linear(fan_in, fan_out, dtype=dtype, device="meta")
@@ -264,8 +319,23 @@ def _linear_layers(sizes: tuple[int, ...], dtype: torch.dtype) -> nn.ModuleList:
     )
 
 
+def _conv_layers(shape: tuple[int, ...], dtype: torch.dtype) -> nn.ModuleList:
+    layers, channels = nn.ModuleList(), shape[-1]
+    for conv in convolutions(shape):
+        layer = nn.Conv2d(
+            channels, conv.channels, conv.window, conv.stride, dtype=dtype, device="meta"
+        )
+        layers.append(layer)
+        channels = conv.channels
+    return layers
+
+
 def _linear_names(prefix: str, layers: int) -> list[str]:
     return [f"{prefix}/{i}/{kind}" for i in range(layers) for kind in ("kernel", "bias")]
+
+
+def _norm_names(prefix: str) -> list[str]:
+    return [f"{prefix}/norm/scale", f"{prefix}/norm/bias"]
 
 
 def _dense(layer: Any, x: Array) -> Array:
@@ -273,3 +343,19 @@ def _dense(layer: Any, x: Array) -> Array:
     if x.dtype == layer.weight.dtype:
         return layer(x)
     return nn.functional.linear(x, layer.weight.to(x.dtype), layer.bias.to(x.dtype))
+
+
+def _normalize(layer: Any, x: Array) -> Array:
+    """Apply a layer normalization in the type of `x`, as `_dense` does."""
+    if x.dtype == layer.weight.dtype:
+        return layer(x)
+    weight, bias = layer.weight.to(x.dtype), layer.bias.to(x.dtype)
+    return nn.functional.layer_norm(x, layer.normalized_shape, weight, bias, layer.eps)
+
+
+def _convolve(layer: Any, x: Array) -> Array:
+    """Apply a convolution in the type of `x`, as `_dense` does."""
+    if x.dtype == layer.weight.dtype:
+        return layer(x)
+    weight, bias = layer.weight.to(x.dtype), layer.bias.to(x.dtype)
+    return nn.functional.conv2d(x, weight, bias, layer.stride)

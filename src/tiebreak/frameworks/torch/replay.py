@@ -37,15 +37,15 @@ def create(spec: EnvSpec, config: OffPolicyConfig, device: str) -> Replay:
     def zeros(*shape, dtype=torch.float32):
         return torch.zeros(shape, dtype=dtype, device=device)
 
-    size = spec.observation_size
+    size, obs_dtype = spec.observation_size, getattr(torch, spec.observation_dtype)
     action = zeros(rows, dtype=torch.int32) if spec.discrete else zeros(rows, spec.action_size)
     return Replay(
-        obs=zeros(rows, size),
+        obs=zeros(rows, size, dtype=obs_dtype),
         action=action,
         reward=zeros(rows),
         terminated=zeros(rows, dtype=torch.bool),
         truncated=zeros(rows, dtype=torch.bool),
-        next_obs=zeros(rows, size),
+        next_obs=zeros(rows, size, dtype=obs_dtype),
         count=zeros(dtype=torch.int64),
         written=[0],
     )

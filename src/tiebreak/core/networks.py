@@ -1,0 +1,170 @@
+"""The layers of networks by name: what every framework, the oracle and initial weights agree on.
+
+A network maps features [B, inputs] to [B, outputs]. Features of an image are its numbers in the
+order height, width, channel; what else a network sees (a critic's action) follows them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from tiebreak.core.errors import UsageError, unknown
+from tiebreak.core.types import EnvSpec
+
+NETWORKS = {
+    "mlp": "dense layers",
+    "cnn": "convolutions over an image, then dense layers",
+    "simba": "a dense layer, then residual blocks with LayerNorm (Lee et al. 2024)",
+}
+"""Valid values of the setting `network`."""
+
+
+@dataclass(frozen=True)
+class Layers:
+    """The layers between a network's inputs and outputs."""
+
+    kind: str
+    """One of NETWORKS, or `layer_norm_mlp`, MPO's dense layers."""
+    sizes: tuple[int, ...]
+    """Widths of the hidden dense layers."""
+    activation: str
+    """Activation after every hidden layer, convolutions included."""
+
+
+class Conv(NamedTuple):
+    """A convolution without padding, of square windows."""
+
+    channels: int
+    """Outputs of each window."""
+    window: int
+    """Height and width of a window, in pixels."""
+    stride: int
+    """Pixels from a window to the next."""
+
+
+NATURE = (Conv(32, 8, 4), Conv(64, 4, 2), Conv(64, 3, 1))
+"""Convolutions of DQN for Atari (Mnih et al. 2015)."""
+NATURE_DENSE = 512
+"""Width of the dense layer after them."""
+NATURE_SIDE = 36
+"""Smallest height and width that these leave anything of."""
+SMALL = (Conv(16, 3, 1),)
+"""The convolution for MinAtar (Young & Tian 2019)."""
+EXPANSION = 4
+"""Width inside a residual block of SimBa, in widths of the block."""
+SMALL_DENSE = 128
+"""Width of the dense layer after it."""
+SMALL_SIDE = 3
+"""Smallest height and width of an image."""
+
+
+def is_image(spec: EnvSpec) -> bool:
+    """Return True if observations are images that a CNN can see, [height, width, channels]."""
+    shape = spec.observation_shape
+    return len(shape) == 3 and min(shape[:2]) >= SMALL_SIDE
+
+
+def convolutions(shape: tuple[int, ...]) -> tuple[Conv, ...]:
+    """Return the convolutions for images [height, width, channels], by their size."""
+    return NATURE if min(shape[:2]) >= NATURE_SIDE else SMALL
+
+
+def convolved_size(shape: tuple[int, ...]) -> int:
+    """Return how many numbers the convolutions make of an image [height, width, channels]."""
+    height, width, channels = shape
+    for conv in convolutions(shape):
+        height = (height - conv.window) // conv.stride + 1
+        width = (width - conv.window) // conv.stride + 1
+        channels = conv.channels
+    return height * width * channels
+
+
+def dense_sizes(kind: str, shape: tuple[int, ...], sizes: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the widths from the first dense layer's inputs on; `sizes` has the network's.
+
+    Both are [inputs, …, outputs]. They differ where convolutions over observations of `shape` come
+    first.
+    """
+    if kind != "cnn":
+        return sizes
+    others = sizes[0] - math.prod(shape)
+    return convolved_size(shape) + others, *sizes[1:]
+
+
+def kernels(
+    layers: Layers, shape: tuple[int, ...], inputs: int, outputs: int
+) -> dict[str, tuple[int, ...]]:
+    """Return the shape of each layer's kernel, by its name in the network; the output's last.
+
+    Dense kernels are [in, out], those of convolutions [height, width, in, out]. `shape` is that of
+    observations, with which the `inputs` begin.
+    """
+    out: dict[str, tuple[int, ...]] = {}
+    if layers.kind == "simba":
+        width = layers.sizes[0]
+        out["0"] = (inputs, width)
+        for i in range(len(layers.sizes)):
+            out[f"block/{i}/0"] = (width, EXPANSION * width)
+            out[f"block/{i}/1"] = (EXPANSION * width, width)
+        out["1"] = (width, outputs)
+        return out
+
+    if layers.kind == "cnn":
+        channels = shape[-1]
+        for i, conv in enumerate(convolutions(shape)):
+            out[f"conv/{i}"] = (conv.window, conv.window, channels, conv.channels)
+            channels = conv.channels
+    sizes = dense_sizes(layers.kind, shape, (inputs, *layers.sizes, outputs))
+    for i, pair in enumerate(itertools.pairwise(sizes)):
+        out[f"{i}"] = pair
+    return out
+
+
+def norms(layers: Layers) -> dict[str, int]:
+    """Return the size of each layer normalization, by its name in the network."""
+    if layers.kind == "layer_norm_mlp":
+        return {"norm": layers.sizes[0]}
+    if layers.kind == "simba":
+        width = layers.sizes[0]
+        return {**{f"block/{i}/norm": width for i in range(len(layers.sizes))}, "norm": width}
+    return {}
+
+
+def for_observations(config: Any, spec: EnvSpec) -> Any:
+    """Return a reference configuration as it is for vectors; for images with a CNN and ReLU."""
+    if not is_image(spec):
+        return config
+    names = {field.name for field in dataclasses.fields(config)}
+    is_nature = convolutions(spec.observation_shape) == NATURE
+    width = NATURE_DENSE if is_nature else SMALL_DENSE
+    changes: dict[str, Any] = {name: (width,) for name in names if name.endswith("sizes")}
+    changes |= {"network": "cnn", "normalize_obs": False}
+    if "activation" in names:
+        changes["activation"] = "relu"
+    return dataclasses.replace(config, **changes)
+
+
+def check(network: str, *sizes: tuple[int, ...]) -> None:
+    """Raise UsageError unless the setting `network` is valid with these widths."""
+    if network not in NETWORKS:
+        raise unknown("network", network, NETWORKS)
+    for widths in sizes if network == "simba" else ():
+        if len(set(widths)) != 1:
+            raise UsageError(
+                f"network 'simba' has a residual block for each width, and all are of one width; "
+                f"got the sizes {widths}: give equal ones, e.g. 256,256"
+            )
+
+
+def require(network: str, spec: EnvSpec) -> None:
+    """Raise UsageError if a network cannot take the observations of a task."""
+    if network == "cnn" and not is_image(spec):
+        raise UsageError(
+            f"network 'cnn' takes images, [height, width, channels] from {SMALL_SIDE} × "
+            f"{SMALL_SIDE} pixels on; observations here have the shape {spec.observation_shape}: "
+            "use --set network=mlp"
+        )

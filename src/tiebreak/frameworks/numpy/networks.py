@@ -1,0 +1,168 @@
+"""Networks of the oracles, with gradients: every kind of core.networks, in float64 NumPy.
+
+`weights` is a canonical dictionary, `name` a network in it, x [B, inputs] its features.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tiebreak.core.networks import Layers, convolutions
+from tiebreak.core.types import EnvSpec
+from tiebreak.frameworks.numpy.ops import (
+    Weights,
+    activate,
+    activation_slope,
+    layer_norm,
+    layer_norm_backward,
+    layer_norm_mlp,
+    layer_norm_mlp_backward,
+    mlp,
+    mlp_backward,
+    mlp_input_gradient,
+)
+
+
+def forward(spec: EnvSpec, layers: Layers, weights: Weights, name: str, x: np.ndarray):
+    """Return the outputs [B, outputs], and what `backward` needs."""
+    if layers.kind == "layer_norm_mlp":
+        return layer_norm_mlp(weights, name, x)
+    if layers.kind == "cnn":
+        return _cnn(spec, layers, weights, name, x)
+    if layers.kind == "simba":
+        return _simba(layers, weights, name, x)
+    return mlp(weights, name, x, layers.activation)
+
+
+def backward(
+    spec: EnvSpec, layers: Layers, weights: Weights, name: str, cache: Any, d_out: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Return d loss / d weight by name; `d_out` is d loss / d output [B, outputs]."""
+    if layers.kind == "layer_norm_mlp":
+        return layer_norm_mlp_backward(weights, name, cache, d_out)
+    if layers.kind == "cnn":
+        return _cnn_backward(spec, layers, weights, name, cache, d_out)
+    if layers.kind == "simba":
+        return _simba_backward(layers, weights, name, cache, d_out)[0]
+    return mlp_backward(weights, name, cache, d_out, layers.activation)
+
+
+def action_gradient(
+    spec: EnvSpec, layers: Layers, weights: Weights, name: str, cache: Any, d_out: np.ndarray
+) -> np.ndarray:
+    """Return d loss / d action [B, A] of a critic, whose features end with the action."""
+    if layers.kind == "simba":
+        _, d_x = _simba_backward(layers, weights, name, cache, d_out)
+    else:
+        dense = cache.dense if layers.kind == "cnn" else cache
+        d_x = mlp_input_gradient(weights, name, dense, d_out, layers.activation)
+    return d_x[:, -spec.action_size :]
+
+
+class _Cache(NamedTuple):
+    """What a CNN keeps of its forward pass."""
+
+    windows: list[np.ndarray]
+    """Of each convolution: the pixels [B, H, W, C, window, window] of every window."""
+    images: list[np.ndarray]
+    """Of each convolution: its output after the activation, [B, H, W, channels]."""
+    dense: list
+    """Inputs of the dense layers."""
+
+
+def _cnn(spec: EnvSpec, layers: Layers, weights: Weights, name: str, x: np.ndarray):
+    size = math.prod(spec.observation_shape)
+    image = x[:, :size].reshape(-1, *spec.observation_shape)
+    windows, images = [], []
+    for i, conv in enumerate(convolutions(spec.observation_shape)):
+        seen = np.lib.stride_tricks.sliding_window_view(image, (conv.window,) * 2, axis=(1, 2))
+        seen = seen[:, :: conv.stride, :: conv.stride]
+        kernel, bias = weights[f"{name}/conv/{i}/kernel"], weights[f"{name}/conv/{i}/bias"]
+        sums = np.einsum("bhwcij,ijcf->bhwf", seen, kernel, optimize=True) + bias
+        image = activate(sums, layers.activation)
+        windows.append(seen)
+        images.append(image)
+    rows = np.concatenate([image.reshape(len(image), -1), x[:, size:]], axis=1)
+    out, dense = mlp(weights, name, rows, layers.activation)
+    return out, _Cache(windows, images, dense)
+
+
+def _cnn_backward(
+    spec: EnvSpec, layers: Layers, weights: Weights, name: str, cache: _Cache, d_out: np.ndarray
+) -> dict[str, np.ndarray]:
+    grads = mlp_backward(weights, name, cache.dense, d_out, layers.activation)
+    d_rows = mlp_input_gradient(weights, name, cache.dense, d_out, layers.activation)
+    convs, image = convolutions(spec.observation_shape), cache.images[-1]
+    d_image = d_rows[:, : image[0].size].reshape(image.shape)
+    for i in reversed(range(len(convs))):
+        d_sums = d_image * activation_slope(cache.images[i], layers.activation)
+        grads[f"{name}/conv/{i}/kernel"] = np.einsum(
+            "bhwcij,bhwf->ijcf", cache.windows[i], d_sums, optimize=True
+        )
+        grads[f"{name}/conv/{i}/bias"] = d_sums.sum(axis=(0, 1, 2))
+        if i > 0:
+            kernel = weights[f"{name}/conv/{i}/kernel"]
+            d_image = _scatter(d_sums, kernel, convs[i].stride, cache.images[i - 1].shape)
+    return grads
+
+
+def _scatter(
+    d_sums: np.ndarray, kernel: np.ndarray, stride: int, shape: tuple[int, ...]
+) -> np.ndarray:
+    """Return d loss / d pixel, an image of `shape`: every window adds to the pixels that it saw."""
+    out = np.zeros(shape)
+    height, width = d_sums.shape[1:3]
+    for i, row in enumerate(kernel):
+        for j, matrix in enumerate(row):  # [C, channels]
+            rows = slice(i, i + stride * height, stride)
+            columns = slice(j, j + stride * width, stride)
+            out[:, rows, columns] += d_sums @ matrix.T
+    return out
+
+
+def _simba(layers: Layers, weights: Weights, name: str, x: np.ndarray):
+    """Return the outputs, and of every step of the forward pass what its backward pass needs."""
+    caches: list[Any] = [x]
+    x = _dense(weights, f"{name}/0", x)
+    for i in range(len(layers.sizes)):
+        block = f"{name}/block/{i}"
+        normed, norm_cache = layer_norm(weights, f"{block}/norm", x)
+        hidden = activate(_dense(weights, f"{block}/0", normed), layers.activation)
+        caches.append((norm_cache, normed, hidden))
+        x = x + _dense(weights, f"{block}/1", hidden)
+    normed, norm_cache = layer_norm(weights, f"{name}/norm", x)
+    caches.append((norm_cache, normed))
+    return _dense(weights, f"{name}/1", normed), caches
+
+
+def _simba_backward(
+    layers: Layers, weights: Weights, name: str, caches: list, d_out: np.ndarray
+) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Return d loss / d weight by name, and d loss / d x."""
+    grads: dict[str, np.ndarray] = {}
+
+    def dense(layer: str, x: np.ndarray, d_y: np.ndarray) -> np.ndarray:
+        grads[f"{layer}/kernel"] = x.T @ d_y
+        grads[f"{layer}/bias"] = d_y.sum(axis=0)
+        return d_y @ weights[f"{layer}/kernel"].T
+
+    def norm(layer: str, cache: tuple, d_y: np.ndarray) -> np.ndarray:
+        norm_grads, d_x = layer_norm_backward(weights, layer, cache, d_y)
+        grads.update(norm_grads)
+        return d_x
+
+    norm_cache, normed = caches[-1]
+    d_x = norm(f"{name}/norm", norm_cache, dense(f"{name}/1", normed, d_out))
+    for i in reversed(range(len(layers.sizes))):
+        block = f"{name}/block/{i}"
+        norm_cache, normed, hidden = caches[1 + i]
+        d_hidden = dense(f"{block}/1", hidden, d_x) * activation_slope(hidden, layers.activation)
+        d_x = d_x + norm(f"{block}/norm", norm_cache, dense(f"{block}/0", normed, d_hidden))
+    return grads, dense(f"{name}/0", caches[0], d_x)
+
+
+def _dense(weights: Weights, name: str, x: np.ndarray) -> np.ndarray:
+    return x @ weights[f"{name}/kernel"] + weights[f"{name}/bias"]
