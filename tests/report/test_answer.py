@@ -97,6 +97,15 @@ def test_nobody_wins_where_one_valid_cell_is_left():
     assert card.confidence == "UNKNOWN"
 
 
+def test_frameworks_of_another_version_are_named_as_they_are():
+    records = synthetic.race(FIVE, blocks=4, group=FUSED)
+    for record in records:
+        record["cell"] |= {"loop": "fused"}
+        if record["cell"]["label"] == "nnx split":
+            record["cell"] |= {"framework": "haiku", "label": "haiku jit"}
+    assert "haiku jit" in answered(records).cards[0].sentence
+
+
 def test_a_lost_reference_is_said():
     records = [
         r for r in synthetic.race(FIVE, blocks=4, group=HOST) if r["cell"]["mode"] != "compile"

@@ -198,7 +198,7 @@ def _many_agents(groups: Sequence[GroupSummary]) -> str:
         cell = one.cell.cell
         task = str(cell["task"]).partition("/")[2]
         texts.append(f"{agents_text(one)} of {str(cell['algorithm']).upper()} on {task}")
-    library = RUNTIMES[family(best[0].cell)].title
+    library = _library(best[0].cell)
     return f"While torch trains one agent, {library} trains {join(texts)}."
 
 
@@ -431,10 +431,16 @@ def _names(cells: Sequence[CellSummary], group: GroupSummary, short: bool) -> st
         slower -= {c.cell_id for c in cells}
         whole = len({c.cell["framework"] for c in ours}) > 1 and len(libraries) > 1
         if short and whole and cell in ours and not slower & {c.cell_id for c in ours}:
-            names[RUNTIMES[family(cell)].title] = None
+            names[_library(cell)] = None
         else:
             names[_name(cell, group)] = None
     return join(list(names))
+
+
+def _library(cell: CellSummary) -> str:
+    """Return the title of the library under a cell, or the cell's label if it is none of ours."""
+    name = family(cell)
+    return RUNTIMES[name].title if name in RUNTIMES else name
 
 
 def _compiled(library: str, group: GroupSummary) -> list[CellSummary]:
@@ -572,6 +578,7 @@ def _controls(groups: Sequence[GroupSummary]) -> str:
             for c in group.cells
             if c.cell.get("loop") == "fused"
             and c.seconds_per_unit
+            and c.cell["framework"] in FRAMEWORKS
             and c.cell["mode"] == FRAMEWORKS[c.cell["framework"]].default_mode
         }
         for (name, precision), cell in by_program.items():
