@@ -48,6 +48,16 @@ def test_a_loop_that_differs_by_task_shares_a_column():
     assert all(section.head == "" for section in table.sections)
 
 
+def test_cells_that_share_a_label_have_a_column_each():
+    records = measured("train")
+    for record in records:
+        if record["cell"]["label"] == "linen jit":
+            record["cell"] |= {"label": "torch compile"}
+    (table,) = heat.heat_tables(summarize(records))
+    assert len(table.columns) == 3
+    assert sum(name.startswith("torch compile (") for name in table.columns) == 2
+
+
 def test_what_is_not_told_apart_has_a_mark_and_no_color():
     records = synthetic.race({"torch compile": 1.0, "nnx split": 1.0}, blocks=4)
     (table,) = heat.heat_tables(summarize(records))

@@ -119,13 +119,21 @@ def _task_key(group: GroupSummary) -> tuple[str, str]:
 
 
 def _by_column(group: GroupSummary) -> dict[str, CellSummary]:
-    """Return cells by framework and mode, or by label where two of them share a mode."""
+    """Return cells by framework and mode, or by label where two of them share a mode.
+
+    Cells that share even a label, as those of a folder that was put together by hand, are told
+    apart by their ids.
+    """
     modes = [f"{c.cell['framework']} {c.cell['mode']}" for c in group.cells]
-    return {
-        mode if _is_named_by(c, mode) and modes.count(mode) == 1 else c.label: c
-        for mode, c in zip(modes, group.cells, strict=True)
-        if c.visits
-    }
+    labels = [c.label for c in group.cells]
+    columns: dict[str, CellSummary] = {}
+    for mode, cell in zip(modes, group.cells, strict=True):
+        name = mode if _is_named_by(cell, mode) and modes.count(mode) == 1 else cell.label
+        if labels.count(cell.label) > 1:
+            name = f"{cell.label} ({cell.cell_id})"
+        if cell.visits:
+            columns[name] = cell
+    return columns
 
 
 def _is_named_by(cell: CellSummary, mode: str) -> bool:
