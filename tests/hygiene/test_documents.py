@@ -228,7 +228,8 @@ def test_the_example_of_training_runs(tmp_path):
     example, _ = blocks("python", "README.md")
     assert example.count("\n") <= 10
     start = f"import os, sys; sys.path.insert(0, os.getcwd()); os.chdir({str(tmp_path)!r})\n"
+    start += "os.environ['OMP_NUM_THREADS'] = '1'\n"  # two take far longer beside other tests
     result = tree.run_python(start + example)
     assert result.returncode == 0, result.stderr
-    assert "[5120" in result.stdout
+    assert "[2048 4096]" in result.stdout
     assert (tmp_path / "cartpole.safetensors").is_file()
