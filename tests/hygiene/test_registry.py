@@ -7,6 +7,7 @@ from pathlib import Path
 from hygiene import tree
 
 from tiebreak import registry
+from tiebreak.training.trackers import TRACKERS
 
 
 def dotted(path: Path) -> str:
@@ -86,6 +87,6 @@ def test_extras_that_the_registry_recommends_exist():
     import tomllib
 
     project = tomllib.loads((tree.ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    rows = [*registry.FRAMEWORKS.values(), *registry.ENGINES.values()]
+    rows = [*registry.FRAMEWORKS.values(), *registry.ENGINES.values(), *TRACKERS.values()]
     absent = {row.extra for row in rows if row.packages} - set(project["optional-dependencies"])
     assert not absent, f"pyproject.toml has no extra {sorted(absent)}"

@@ -20,7 +20,7 @@ from training.test_training import lines, train
 
 from tiebreak import Tracker, UsageError, registry
 from tiebreak.core.errors import MissingDependency
-from tiebreak.training import trackers
+from tiebreak.training import track_mlflow, trackers
 from tiebreak.training.dotenv_file import variables_of_file
 
 needs_tensorboard = pytest.mark.skipif(
@@ -222,3 +222,27 @@ def test_without_a_network_tensorboard_and_wandb_have_the_run(tmp_path):
     (offline,) = (tmp_path / "run/wandb").glob("offline-run-*")
     assert list(offline.glob("*.wandb"))
     assert "wandb sync run/wandb/offline-run-*" in done.stderr
+
+
+@pytest.mark.slow
+def test_mlflow_keeps_a_run_that_goes_on_without_a_point_twice(tmp_path):
+    pytest.importorskip("sqlalchemy")
+    mlflow = pytest.importorskip("mlflow.tracking")
+    run = trackers.TrackedRun(tmp_path, "title", 100, evaluates=True, positions={})
+    config = {"algorithm": "ppo", "config": {"num_envs": 2}}
+    for first in (0, 32):  # the first process is killed behind its checkpoint at step 32
+        tracker = track_mlflow.make(run)
+        tracker.start(config, first)
+        for step in (first + 16, first + 32, first + 48):
+            tracker.log_metrics(step, {"steps": step, "loss": step / 2, "none": None})
+        evaluation = {"steps": first + 32, "returns": [1.0], "return_mean": 1.0}
+        tracker.log_evaluation(first + 32, evaluation)
+    tracker.finish({"status": "ok"})
+    client = mlflow.MlflowClient(tracking_uri=f"sqlite:///{tmp_path / 'mlflow.db'}")
+    (stored,) = client.search_runs([client.get_experiment_by_name("tiebreak").experiment_id])
+    assert (stored.info.status, stored.data.params["num_envs"]) == ("FINISHED", "2")
+    history = client.get_metric_history(stored.info.run_id, "train/loss")
+    points = [(metric.step, metric.value) for metric in history]
+    assert points == [(16, 8.0), (32, 16.0), (48, 24.0), (64, 32.0), (80, 40.0)]
+    history = client.get_metric_history(stored.info.run_id, "eval/return_mean")
+    assert [metric.step for metric in history] == [32, 64]

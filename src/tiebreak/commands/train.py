@@ -71,7 +71,7 @@ def _add_trackers(out: Parser) -> None:
         "--track",
         metavar="NAME,…",
         default="",
-        help="log to these, too: tensorboard, wandb (offline without a key), mlflow, trackio",
+        help="log to these, too: tensorboard, wandb (offline without a key), mlflow",
     )
 
 
