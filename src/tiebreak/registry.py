@@ -172,8 +172,8 @@ class Greedy(NamedTuple):
 
     network: str = "actor"
     """The network that chooses, as in canonical names of weights."""
-    torso: str = "mlp"
-    """Its layers, a row of TORSOS in export/layers.py."""
+    layers: str = "layers"
+    """The property of the algorithm's Config that describes its layers."""
     squashed: bool = False
     """Actions are tanh of its outputs; otherwise outputs beyond [-1, 1] are clipped."""
 
@@ -235,7 +235,7 @@ ALGORITHMS = {
         cases="tiebreak.verify.mpo_cases",
         stochastic=True,
         off_policy=True,
-        greedy=Greedy(torso="layer_norm_mlp"),
+        greedy=Greedy(layers="actor_layers"),
     ),
     "fasttd3": Algorithm(
         package="tiebreak.algorithms.fasttd3",
@@ -243,7 +243,7 @@ ALGORITHMS = {
         off_policy=True,
         bfloat16=True,
         privileged=True,
-        greedy=Greedy(squashed=True),
+        greedy=Greedy(layers="actor_layers", squashed=True),
     ),
 }
 

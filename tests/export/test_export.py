@@ -12,7 +12,7 @@ import tiebreak
 from tiebreak import cli, registry
 from tiebreak.core.errors import UsageError
 from tiebreak.core.types import EnvSpec
-from tiebreak.export import export
+from tiebreak.export import export, layers
 from tiebreak.export.layers import LAYERS, greedy_policy
 from tiebreak.frameworks.numpy import ops as oracle
 from tiebreak.training import policy_files
@@ -20,6 +20,8 @@ from tiebreak.training import policy_files
 BOX = EnvSpec.make(observation_shape=(3,), action_low=(-2.0, 0.0), action_high=(1.0, 0.5))
 HIDDEN = dataclasses.replace(BOX, observation_shape=(5,), visible=3)
 TABLE = EnvSpec.make(observation_shape=(2, 2), num_actions=3)
+IMAGE = EnvSpec.make(observation_shape=(9, 8, 2), action_low=(-2.0,), action_high=(1.0,))
+PIXELS = EnvSpec.make(observation_shape=(36, 40, 1), num_actions=3, pixels=True)
 
 
 class Case(NamedTuple):
@@ -27,8 +29,10 @@ class Case(NamedTuple):
 
     algorithm: str
     spec: EnvSpec
+    settings: dict = {}  # noqa: RUF012, nobody changes it
 
 
+MPO_SIZES = "hidden_sizes", "critic_sizes"
 CASES = {
     "ppo-discrete": Case("ppo", TABLE),
     "ppo-box": Case("ppo", BOX),
@@ -38,15 +42,19 @@ CASES = {
     "mpo": Case("mpo", BOX),
     "fasttd3": Case("fasttd3", BOX),
     "fasttd3-privileged": Case("fasttd3", HIDDEN),
+    "ppo-cnn": Case("ppo", IMAGE, {"network": "cnn"}),
+    "dqn-pixels": Case("dqn", PIXELS, {"network": "cnn", "normalize_obs": False}),
+    "sac-simba": Case("sac", BOX, {"network": "simba", "hidden_sizes": (8, 8)}),
+    "mpo-simba": Case("mpo", BOX, {"network": "simba", **dict.fromkeys(MPO_SIZES, (8, 8))}),
 }
 
 
 def store(folder, case="sac", **settings):
     """Store a policy as trained: no weight is 0, and statistics are not 0 and 1."""
-    algorithm, spec = CASES[case]
+    algorithm, spec, own = CASES[case]
     config = registry.reference_config(algorithm, spec)
     names = [name for name in vars(config) if name.endswith("sizes")]
-    settings = {"normalize_obs": True, **dict.fromkeys(names, (8, 6)), **settings}
+    settings = {"normalize_obs": True, **dict.fromkeys(names, (8, 6)), **own, **settings}
     config = dataclasses.replace(config, **settings)
     arrays = registry.data_module(algorithm).initial_weights(spec, config, 0)
     rng = np.random.default_rng(1)
@@ -78,6 +86,10 @@ def test_a_file_is_its_policy(to, case, tmp_path):
 @pytest.mark.parametrize("case", CASES)
 def test_a_file_of_keras_is_its_policy(case, tmp_path):
     needed("keras")
+    if CASES[case].settings:
+        with pytest.raises(UsageError, match="--to keras takes dense networks only"):
+            tiebreak.export_policy(store(tmp_path, case), "keras")
+        return
     assert tiebreak.export_policy(store(tmp_path, case), "keras").difference <= 1e-5
 
 
@@ -196,8 +208,9 @@ def test_exporting_draws_no_random_numbers(tmp_path):
     assert (np.random.get_state()[1] == before[1]).all()  # noqa: NPY002
 
 
-def test_networks_that_are_no_row_of_layers_are_refused_in_one_line(tmp_path):
-    stored = policy_files.load_policy(store(tmp_path, network="simba", hidden_sizes=(8, 8)))
-    with pytest.raises(UsageError, match="network 'simba' cannot be exported yet") as caught:
+def test_networks_that_are_no_row_of_layers_are_refused_in_one_line(tmp_path, monkeypatch):
+    monkeypatch.delitem(layers.TORSOS, "simba")
+    stored = policy_files.load_policy(store(tmp_path, "sac-simba"))
+    with pytest.raises(UsageError, match="network 'simba' cannot be exported") as caught:
         greedy_policy(stored)
     assert "\n" not in str(caught.value)

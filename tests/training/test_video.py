@@ -201,7 +201,7 @@ def test_mujoco_draws_off_the_screen(task, tmp_path):
     store(tmp_path, task, algorithm)
     out = tmp_path / "film.mp4"
     code = "import sys; from tiebreak.cli import main; sys.exit(main(sys.argv[1:]))"
-    options = ["-o", str(out), "--fps", "100", "--eval-max-steps", "40"]
+    options = ["-o", str(out), "--fps", "100", "--eval-max-steps", "100"]
     result = subprocess.run(
         [sys.executable, "-c", code, "video", str(tmp_path), *options],
         env=clean, capture_output=True, text=True, check=False,
@@ -212,7 +212,7 @@ def test_mujoco_draws_off_the_screen(task, tmp_path):
     assert len(frames) > 5
     assert fps == pytest.approx(100)
     assert frames[0].std() > 5  # not one colour
-    assert (np.abs(frames[0].astype(int) - frames[-1]) > 50).any()
+    assert (np.abs(frames[0].astype(int) - frames[-1]) > 20).any()
 
 
 @pytest.mark.parametrize(

@@ -136,10 +136,13 @@ def _require_equal(
 
 def random_observations(stored: policy_files.Policy, count: int) -> np.ndarray:
     """Return observations [count, …] from a normal distribution with the statistics' mean and
-    variance; where training kept none, with mean 0 and variance 1.
+    variance; where training kept none, with mean 0 and variance 1. Pixels are uniform.
     """
     shape = stored.spec.observation_shape
-    obs = np.random.default_rng(0).standard_normal((count, *shape))
+    rng = np.random.default_rng(0)
+    if stored.spec.pixels:
+        return rng.integers(256, size=(count, *shape)).astype(np.float32)
+    obs = rng.standard_normal((count, *shape))
     if stored.config.normalize_obs:
         mean, variance = (stored.weights[f"obs_moments/{name}"] for name in ("mean", "var"))
         obs = obs * np.sqrt(variance).reshape(shape) + mean.reshape(shape)

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 from keras import layers, ops
 
+from tiebreak.core.errors import UsageError
 from tiebreak.export.layers import (
     Argmax,
     Dense,
@@ -26,7 +27,15 @@ from tiebreak.export.numpy_file import Outputs
 
 
 def write(policy: GreedyPolicy, path: Path) -> None:
-    """Write a policy as a model with a dynamic batch."""
+    """Write a policy as a model with a dynamic batch.
+
+    Raises UsageError for layers that are no row of WRITERS: convolutions and residual blocks.
+    """
+    if {type(layer) for layer in policy.layers} - WRITERS.keys():
+        raise UsageError(
+            "--to keras takes dense networks only, and this policy's is a cnn or simba: use --to "
+            "onnx or torch"
+        )
     obs = keras.Input(policy.observation_shape, name="obs", dtype="float32")
     scores: Any = obs
     x: Any = obs

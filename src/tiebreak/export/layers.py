@@ -1,7 +1,7 @@
 """A greedy policy as a list of layers, made from stored weights; every format is written from it.
 
 A layer is a NamedTuple whose fields are arrays or numbers, a row of LAYERS. A new one needs an
-operation in numpy_file.py and a row in the table of each other format.
+operation in numpy_file.py and a row in the table of each other format that takes it.
 """
 
 from __future__ import annotations
@@ -12,8 +12,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tiebreak import registry
+from tiebreak.core import networks
 from tiebreak.core.errors import UsageError
 from tiebreak.core.text import quoted
+from tiebreak.core.types import EnvSpec
 from tiebreak.frameworks.weights import Weights
 from tiebreak.training.policy_files import Policy
 
@@ -66,6 +68,32 @@ class Elu(NamedTuple):
     """Return x where it is positive, else eˣ − 1."""
 
 
+class Image(NamedTuple):
+    """Make each vector an image again: [N, D] -> [N, height, width, channels]."""
+
+    shape: tuple[int, ...]
+    """Height, width, channels."""
+
+
+class Conv(NamedTuple):
+    """Convolve images [N, height, width, in] without padding, in windows of one size."""
+
+    kernel: np.ndarray
+    """[height, width, in, out]"""
+    bias: np.ndarray
+    """[out]"""
+    stride: int
+    """Pixels from a window to the next."""
+
+
+class Keep(NamedTuple):
+    """Return x, and keep it for the next Add."""
+
+
+class Add(NamedTuple):
+    """Return x plus what was kept."""
+
+
 class Rescale(NamedTuple):
     """Clip to [-1, 1] and map onto the box [low, high]: actions in the environment's units."""
 
@@ -84,6 +112,10 @@ LAYERS = {
     "normalize": Normalize,
     "dense": Dense,
     "layer_norm": LayerNorm,
+    "image": Image,
+    "conv": Conv,
+    "keep": Keep,
+    "add": Add,
     "tanh": Tanh,
     "relu": Relu,
     "elu": Elu,
@@ -115,23 +147,26 @@ class GreedyPolicy(NamedTuple):
 def greedy_policy(stored: Policy) -> GreedyPolicy:
     """Return the policy of a stored training run as layers, in float32.
 
-    Raises UsageError for networks that are no row of layers.
+    Raises UsageError for networks that are no row of TORSOS.
     """
     spec, config = stored.spec, stored.config
-    if config.network != "mlp":
-        raise UsageError(
-            f"a policy of network {quoted(config.network)} cannot be exported yet (valid: mlp); "
-            "tiebreak.load_policy runs it in Python"
-        )
     row = registry.ALGORITHMS[stored.algorithm].greedy
+    network = getattr(config, row.layers)
+    if network.kind not in TORSOS:
+        raise UsageError(
+            f"a policy of network {quoted(network.kind)} cannot be exported (valid: "
+            f"{', '.join(networks.NETWORKS)}); tiebreak.load_policy runs it in Python"
+        )
     layers: list[Layer] = [Flatten()]
     if config.normalize_obs:
         layers.append(_normalize(stored.weights, spec.visible_size))
     elif spec.pixels:
-        size = np.ones(spec.observation_size, np.float32)
-        layers.append(Normalize(0.0 * size, 255.0 * size))
+        zeros = np.zeros(spec.observation_size, np.float32)
+        layers.append(Normalize(zeros, zeros + 255.0))
 
-    layers += TORSOS[row.torso](stored.weights, row.network, getattr(config, "activation", ""))
+    if network.kind == "cnn":
+        layers += _convolutions(stored.weights, row.network, network.activation, spec)
+    layers += TORSOS[network.kind](stored.weights, row.network, network.activation)
     last = layers.pop()
     layers.append(Dense(last.kernel[:, : spec.action_size], last.bias[: spec.action_size]))
 
@@ -180,6 +215,12 @@ def _dense(weights: Weights, name: str) -> list[Dense]:
     return layers
 
 
+def _norm(weights: Weights, name: str) -> LayerNorm:
+    """Return the layer normalization `name/norm`."""
+    scale, bias = (weights[f"{name}/norm/{part}"] for part in ("scale", "bias"))
+    return LayerNorm(np.asarray(scale, np.float32), np.asarray(bias, np.float32))
+
+
 def _mlp(weights: Weights, name: str, activation: str) -> list[Layer]:
     """Return dense layers with an activation between them."""
     first, *others = _dense(weights, name)
@@ -191,19 +232,38 @@ def _mlp(weights: Weights, name: str, activation: str) -> list[Layer]:
 
 def _layer_norm_mlp(weights: Weights, name: str, activation: str) -> list[Layer]:
     """Return dense, LayerNorm, tanh, then dense layers with ELU between them."""
-    scale, bias = (
-        np.asarray(weights[f"{name}/norm/{part}"], np.float32) for part in ("scale", "bias")
-    )
     first, second, *others = _dense(weights, name)
-    layers: list[Layer] = [first, LayerNorm(scale, bias), Tanh(), second]
+    layers: list[Layer] = [first, _norm(weights, name), Tanh(), second]
     for layer in others:
         layers += [Elu(), layer]
     return layers
 
 
+def _convolutions(weights: Weights, name: str, activation: str, spec: EnvSpec) -> list[Layer]:
+    """Return convolutions of images, each with its activation, and a vector of what they see."""
+    layers: list[Layer] = [Image(spec.observation_shape)]
+    convs = networks.convolutions(spec.observation_shape)
+    for conv, dense in zip(convs, _dense(weights, f"{name}/conv"), strict=True):
+        layers += [Conv(dense.kernel, dense.bias, conv.stride), ACTIVATIONS[activation]()]
+    return [*layers, Flatten()]
+
+
+def _simba(weights: Weights, name: str, activation: str) -> list[Layer]:
+    """Return a dense layer, residual blocks, LayerNorm and a dense layer."""
+    first, last = _dense(weights, name)
+    layers: list[Layer] = [first]
+    while f"{name}/block/{len(layers) // 6}/0/kernel" in weights:
+        block = f"{name}/block/{len(layers) // 6}"
+        wide, narrow = _dense(weights, block)
+        layers += [Keep(), _norm(weights, block), wide, ACTIVATIONS[activation](), narrow, Add()]
+    return [*layers, _norm(weights, name), last]
+
+
 TORSOS: dict[str, Callable[[Weights, str, str], list[Layer]]] = {
     "mlp": _mlp,
+    "cnn": _mlp,
     "layer_norm_mlp": _layer_norm_mlp,
+    "simba": _simba,
 }
-"""Layers of a network from its weights, its canonical name and its activation; the last is Dense.
-Named as in frameworks/*/networks.py."""
+"""Layers of a network's vectors by its kind, from its weights, canonical name and activation. The
+last is Dense. Kinds are those of core/networks.py; convolutions come before."""

@@ -28,11 +28,16 @@ def run(path: Path, obs: np.ndarray) -> Outputs:
 
 def apply(kinds: Sequence[str], arrays: Mapping[str, np.ndarray], obs: np.ndarray) -> Outputs:
     """Apply layers to observations, in the precision that they have."""
-    scores, x = obs, obs
+    scores, x, kept = obs, obs, obs
     for i, kind in enumerate(kinds):
         start = f"{i}."
         fields = {k.removeprefix(start): v for k, v in arrays.items() if k.startswith(start)}
-        scores, x = x, OPERATIONS[kind](x, **fields)
+        if kind == "keep":
+            kept = x
+        elif kind == "add":
+            x = x + kept
+        else:
+            scores, x = x, OPERATIONS[kind](x, **fields)
     return {"action": x, "scores": scores} if kinds[-1] == "argmax" else {"action": x}
 
 
@@ -43,15 +48,23 @@ def _layer_norm(
     return centered / np.sqrt((centered**2).mean(-1, keepdims=True) + epsilon) * scale + bias
 
 
+def _conv(x: np.ndarray, kernel: np.ndarray, bias: np.ndarray, stride: np.ndarray) -> np.ndarray:
+    step = int(stride)
+    windows = np.lib.stride_tricks.sliding_window_view(x, kernel.shape[:2], axis=(1, 2))
+    return np.tensordot(windows[:, ::step, ::step], kernel, ((4, 5, 3), (0, 1, 2))) + bias
+
+
 OPERATIONS = {
     "flatten": lambda x: x.reshape(len(x), -1),
     "normalize": lambda x, mean, scale, limit: np.clip((x - mean) / scale, -limit, limit),
     "dense": lambda x, kernel, bias: x @ kernel + bias,
     "layer_norm": _layer_norm,
+    "image": lambda x, shape: x.reshape(len(x), *shape.astype(int)),
+    "conv": _conv,
     "tanh": np.tanh,
     "relu": lambda x: np.maximum(x, 0),
     "elu": lambda x: np.where(x > 0, x, np.expm1(np.minimum(x, 0))),
     "rescale": lambda x, low, high: low + (np.clip(x, -1, 1) + 1) * (high - low) / 2,
     "argmax": lambda x: x.argmax(-1),
 }
-"""What each layer computes."""
+"""What each layer computes, but for `keep` and `add`."""

@@ -9,11 +9,15 @@ from typing import Any
 import numpy as np
 
 from tiebreak.export.layers import (
+    Add,
     Argmax,
+    Conv,
     Dense,
     Elu,
     Flatten,
     GreedyPolicy,
+    Image,
+    Keep,
     Layer,
     LayerNorm,
     Normalize,
@@ -33,13 +37,15 @@ class Graph:
     def __init__(self):
         self.nodes: list[Any] = []
         self.constants: list[Any] = []
+        self.kept = ""
+        """Output of the last Keep."""
 
-    def constant(self, value: Any) -> str:
-        """Add a float32 constant."""
+    def constant(self, value: Any, dtype: Any = np.float32) -> str:
+        """Add a constant."""
         from onnx import numpy_helper
 
         name = f"constant_{len(self.constants)}"
-        self.constants.append(numpy_helper.from_array(np.asarray(value, np.float32), name))
+        self.constants.append(numpy_helper.from_array(np.asarray(value, dtype), name))
         return name
 
     def add(self, operator: str, *inputs: str, output: str = "", **attributes: Any) -> str:
@@ -120,6 +126,28 @@ def _layer_norm(graph: Graph, x: str, layer: LayerNorm) -> str:
     return graph.add("LayerNormalization", x, scale, bias, axis=-1, epsilon=layer.epsilon)
 
 
+def _image(graph: Graph, x: str, layer: Image) -> str:
+    return graph.add("Reshape", x, graph.constant((-1, *layer.shape), np.int64))
+
+
+def _conv(graph: Graph, x: str, layer: Conv) -> str:
+    """Add a convolution, which ONNX has only with channels first."""
+    kernel = graph.constant(layer.kernel.transpose(3, 2, 0, 1))
+    first = graph.add("Transpose", x, perm=[0, 3, 1, 2])
+    strides = [layer.stride, layer.stride]
+    out = graph.add("Conv", first, kernel, graph.constant(layer.bias), strides=strides)
+    return graph.add("Transpose", out, perm=[0, 2, 3, 1])
+
+
+def _keep(graph: Graph, x: str, layer: Keep) -> str:
+    graph.kept = x
+    return x
+
+
+def _add(graph: Graph, x: str, layer: Add) -> str:
+    return graph.add("Add", x, graph.kept)
+
+
 def _activation(operator: str) -> Callable[[Graph, str, Layer], str]:
     return lambda graph, x, layer: graph.add(operator, x)
 
@@ -139,6 +167,10 @@ WRITERS: dict[type, Callable[[Graph, str, Any], str]] = {
     Normalize: _normalize,
     Dense: _dense,
     LayerNorm: _layer_norm,
+    Image: _image,
+    Conv: _conv,
+    Keep: _keep,
+    Add: _add,
     Tanh: _activation("Tanh"),
     Relu: _activation("Relu"),
     Elu: _activation("Elu"),

@@ -11,11 +11,15 @@ import torch
 from torch import nn
 
 from tiebreak.export.layers import (
+    Add,
     Argmax,
+    Conv,
     Dense,
     Elu,
     Flatten,
     GreedyPolicy,
+    Image,
+    Keep,
     LayerNorm,
     Normalize,
     Relu,
@@ -31,11 +35,15 @@ class _Policy(nn.Module):
     def __init__(self, policy: GreedyPolicy):
         super().__init__()
         *layers, last = (MODULES[type(layer)](layer) for layer in policy.layers)
-        self.layers, self.last, self.discrete = nn.Sequential(*layers), last, policy.discrete
+        self.layers, self.last, self.discrete = nn.ModuleList(layers), last, policy.discrete
 
     def forward(self, obs: torch.Tensor) -> dict[str, torch.Tensor]:
         """Return `action`, and `scores` if actions are discrete."""
-        scores = self.layers(obs)
+        scores, kept = obs, obs
+        for layer in self.layers:
+            if isinstance(layer, _Keep):
+                kept = scores
+            scores = scores + kept if isinstance(layer, _Add) else layer(scores)
         action = self.last(scores)
         return {"action": action, "scores": scores} if self.discrete else {"action": action}
 
@@ -69,6 +77,37 @@ class _Normalize(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return ((x - self.mean) / self.scale).clamp(-self.limit, self.limit)
+
+
+class _Image(nn.Module):
+    def __init__(self, layer: Image):
+        super().__init__()
+        self.shape = layer.shape
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.reshape(-1, *self.shape)
+
+
+class _Conv(nn.Module):
+    """A convolution of images with channels last, which torch takes with channels first."""
+
+    def __init__(self, layer: Conv):
+        super().__init__()
+        height, width, channels, outputs = layer.kernel.shape
+        self.conv = nn.Conv2d(channels, outputs, (height, width), layer.stride, device="meta")
+        self.conv.weight = nn.Parameter(torch.tensor(layer.kernel.transpose(3, 2, 0, 1).copy()))
+        self.conv.bias = nn.Parameter(torch.tensor(layer.bias))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.conv(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+
+
+class _Keep(nn.Identity):
+    """Marks what the next `_Add` adds."""
+
+
+class _Add(nn.Identity):
+    """Adds what was kept."""
 
 
 class _Rescale(nn.Module):
@@ -108,6 +147,10 @@ MODULES: dict[type, Callable[[Any], nn.Module]] = {
     Normalize: _Normalize,
     Dense: _dense,
     LayerNorm: _layer_norm,
+    Image: _Image,
+    Conv: _Conv,
+    Keep: lambda layer: _Keep(),
+    Add: lambda layer: _Add(),
     Tanh: lambda layer: nn.Tanh(),
     Relu: lambda layer: nn.ReLU(),
     Elu: lambda layer: nn.ELU(),
