@@ -50,6 +50,16 @@ def test_a_policy_is_written_with_every_checkpoint(loop, tmp_path):
     assert policy_files.load_policy("run").metadata["steps"] == 992
 
 
+def test_ctrl_c_in_the_middle_says_which_policy_is_kept(loop):
+    def before_run(number):
+        if loop.steps > 700:
+            raise KeyboardInterrupt
+
+    loop.before_run = before_run
+    with pytest.raises(session.TrainingInterrupted, match="policy of the last checkpoint is kept"):
+        train(checkpoint_every=300)
+
+
 def test_the_best_policy_is_kept_and_named(scripted, tmp_path, capsys):
     result = training.train(*ASKED, out="run", config=CONFIG, keep_best=True, **EVERY)
     best = {"policy": "policy-best.safetensors", "return_mean": 9.0, "steps": 400}

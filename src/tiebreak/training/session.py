@@ -87,6 +87,7 @@ class Session:
         self._evaluator: Any = None
         self._cut = 0
         self._stopped_at: int | None = None
+        self._policy_at = -1
         self._best: dict[str, Any] | None = None
 
     def run(self, marks: Marks, notes: Sequence[str] = ()) -> TrainResult:
@@ -324,6 +325,7 @@ class Session:
     def _save(self) -> None:
         """Store the policy and, where they are wanted, a checkpoint."""
         self._save_policies()
+        self._policy_at = self.loop.steps
         self._save_checkpoint()
 
     def _save_checkpoint(self) -> None:
@@ -424,7 +426,8 @@ class Session:
         if has_policy:
             where = self.folder if self.policy_file == policy_files.POLICY else policy
             use = f"`tiebreak evaluate {quote(str(where))}`"
-            return f"{after}; the policy so far is kept: {use}{resume}"
+            which = "so far" if self._policy_at == self.loop.steps else "of the last checkpoint"
+            return f"{after}; the policy {which} is kept: {use}{resume}"
         if self._has_log:
             verb = "go on" if resume else "start again"
             return (
