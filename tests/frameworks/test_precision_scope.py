@@ -7,6 +7,7 @@ import pytest
 
 import tiebreak
 from tiebreak import registry
+from tiebreak.loops.evaluate import GreedyEpisodes
 from tiebreak.training import evaluate, executors
 from tiebreak.training.policy_files import save_policy
 
@@ -89,7 +90,7 @@ def test_train_and_evaluate_leave_the_users_precision(framework, request, tmp_pa
 
     def run_policy(policy, runtime, *_):
         inside.append(settings_of(framework))
-        return [1.0]
+        return GreedyEpisodes(returns=[1.0], cut=0, limit=10)
 
     monkeypatch.setattr(executors, "run_training", run_training)
     monkeypatch.setattr(evaluate, "_run_policy", run_policy)

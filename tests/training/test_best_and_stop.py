@@ -108,7 +108,6 @@ def test_a_training_that_has_stopped_goes_on_exactly(scripted, tmp_path):
         (("--stop-at", "5"), "stop_at needs evaluations during training: add"),
         (("--stop-at", "nan", "--eval-every", "9"), "stop_at is nan"),
         (("--eval-max-steps", "0"), "eval_max_steps is 0; it must be in 1 to"),
-        (("--seeds", "2", "--keep-best", "--eval-every", "9"), "are for one agent"),
     ],
 )
 def test_wrong_options_end_in_one_line(options, said, tmp_path, monkeypatch, capsys):

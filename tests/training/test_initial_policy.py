@@ -97,7 +97,7 @@ def test_what_cannot_be_begun_with_is_refused_before_anything_is_made(loop, tmp_
     with pytest.raises(UsageError, match="'nowhere' is not a training run"):
         train(init_from="nowhere")
     assert not list(tmp_path.iterdir())
-    with pytest.raises(UsageError, match="--init-from is for one agent"):
+    with pytest.raises(UsageError, match="'nowhere' is not a training run"):
         TrainingRequest(
             "ppo", "linen", Task.parse(ASKED[2]), seeds=2, init_from="nowhere"
         ).resolve()

@@ -18,7 +18,7 @@ def parser() -> Parser:
         [
             "tiebreak video runs/sac",
             "tiebreak video runs/sac -o cheetah.gif --episodes 3 --seed 7",
-            "tiebreak video runs/cartpole --task gymnasium/CartPole-v1   # trained on gymnax's",
+            "tiebreak video runs/cartpole --task gymnasium/CartPole-v1",
         ],
     )
     out.add_argument(

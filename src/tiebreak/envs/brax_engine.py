@@ -25,10 +25,14 @@ def make(name: str, num_envs: int, seed: int, render: bool = False) -> Simulated
 
     They are made no differently to `render`.
 
-    Raises UsageError for an unknown task or physics, and for a task that lacks the physics.
+    Raises UsageError for an unknown task or physics, for a task that lacks the physics, and to
+    `render` an environment of a user's own that has no MuJoCo model.
     """
     env = _load(*split_physics("brax", name, PHYSICS))
-    return SimulatedEnv(env, num_envs, LIMIT_STEPS, drawing=Drawing(env.sys.mj_model, _pose))
+    drawing = Drawing(env.sys.mj_model, _pose) if hasattr(env, "sys") else None
+    if render and drawing is None:
+        raise UsageError(f"task 'brax/{name}' has no model (`sys`) of which pictures can be made")
+    return SimulatedEnv(env, num_envs, LIMIT_STEPS, drawing=drawing)
 
 
 def tasks() -> list[str]:

@@ -12,6 +12,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+Values = Sequence[float] | np.ndarray
+"""Numbers in a row."""
+
 RESAMPLES = 5000
 """Bootstrap samples."""
 
@@ -26,7 +29,7 @@ class Estimate(NamedTuple):
     """Number of seeds."""
 
 
-def mean_height(x: Sequence[float], y: Sequence[float]) -> float:
+def mean_height(x: Values, y: Values) -> float:
     """Compute the mean height of one seed's curve: the trapezoidal integral over the range of x.
 
     Args:
@@ -39,7 +42,7 @@ def mean_height(x: Sequence[float], y: Sequence[float]) -> float:
     return float(np.average((height[1:] + height[:-1]) / 2, weights=np.diff(at)))
 
 
-def final_return(returns: Sequence[float], share: float = 0.1) -> float:
+def final_return(returns: Values, share: float = 0.1) -> float:
     """Compute the mean of the last `share` of one seed's curve (at least one point)."""
     y = np.asarray(returns, np.float64)
     count = max(1, round(share * len(y)))
