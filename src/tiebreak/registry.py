@@ -19,6 +19,7 @@ import numpy as np
 from tiebreak.core import cxx_compiler, networks
 from tiebreak.core.errors import MissingDependency, UsageError, unknown
 from tiebreak.core.installation import how_to_install, missing_packages
+from tiebreak.core.text import quoted
 from tiebreak.core.types import Agent, EnvSpec
 
 
@@ -246,6 +247,9 @@ ALGORITHMS = {
         greedy=Greedy(layers="actor_layers", squashed=True),
     ),
 }
+
+OWN_NETWORKS = "torch"
+"""The framework that takes a network of a user's own."""
 
 IMPLEMENTATIONS = {
     (algorithm, framework): f"{row.package}.{algorithm}_{framework}"
@@ -480,6 +484,12 @@ def make_raw_agent(algorithm_name: str, spec: EnvSpec, config: Any, runtime: Any
     config = reference_config(algorithm_name, spec) if config is None else config
     config = config_module(algorithm_name).check(config)
     networks.require(config.network, spec)
+    if networks.is_own(config.network) and runtime.framework != OWN_NETWORKS:
+        raise UsageError(
+            f"network {quoted(config.network)} is one of your own: these are modules of torch "
+            f"(--framework {OWN_NETWORKS}); {runtime.framework!r} has "
+            f"{', '.join(networks.NETWORKS)}"
+        )
     module = load(IMPLEMENTATIONS[algorithm_name, runtime.framework])
     require_precision(algorithm_name, runtime.precision)
     return module.make_agent(spec, config, runtime.build())

@@ -11,9 +11,9 @@ from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from tiebreak import make_env
+from tiebreak.core import user_modules
 from tiebreak.core.errors import MissingDependency, UsageError
 from tiebreak.core.seeding import derive
-from tiebreak.envs import user_modules
 
 
 class Count(gymnasium.Env):

@@ -11,6 +11,7 @@ from tiebreak import registry
 from tiebreak.core.config import override, without_aliases
 from tiebreak.core.errors import UsageError
 from tiebreak.core.files import read_small_text
+from tiebreak.core.networks import is_own
 from tiebreak.core.text import quoted
 
 
@@ -28,6 +29,11 @@ def read_settings(path: str, algorithm: str) -> dict[str, Any]:
                 f"{quoted(path)} has the settings of {quoted(stored)}, not of {algorithm}"
             )
         values = values["config"]
+    if isinstance(values, dict) and is_own(str(values.get("network", ""))):
+        raise UsageError(
+            f"{quoted(path)} names a network of someone's own, {quoted(values['network'])}, whose "
+            "code would run: leave it out, and name it yourself with --set network=module:function"
+        )
     if not isinstance(values, dict):
         raise UsageError(f"{quoted(path)} holds no settings: it is not a table of names and values")
     try:

@@ -28,7 +28,7 @@ class Layers:
     """The layers between a network's inputs and outputs."""
 
     kind: str
-    """One of NETWORKS, or `layer_norm_mlp`, MPO's dense layers."""
+    """One of NETWORKS, `layer_norm_mlp`, MPO's dense layers, or `module:function`, a user's."""
     sizes: tuple[int, ...]
     """Widths of the hidden dense layers."""
     activation: str
@@ -68,6 +68,11 @@ def is_image(spec: EnvSpec) -> bool:
     return len(shape) == 3 and min(shape[:2]) >= SMALL_SIDE
 
 
+def is_own(network: str) -> bool:
+    """Return True if the setting `network` names a user's own, `module:function`."""
+    return ":" in network
+
+
 def convolutions(shape: tuple[int, ...]) -> tuple[Conv, ...]:
     """Return the convolutions for images [height, width, channels], by their size."""
     return NATURE if min(shape[:2]) >= NATURE_SIDE else SMALL
@@ -104,6 +109,8 @@ def kernels(
     observations, with which the `inputs` begin.
     """
     out: dict[str, tuple[int, ...]] = {}
+    if is_own(layers.kind):
+        return out  # known to its framework alone
     if layers.kind == "simba":
         width = layers.sizes[0]
         out["0"] = (inputs, width)
@@ -150,8 +157,10 @@ def for_observations(config: Any, spec: EnvSpec) -> Any:
 
 def check(network: str, *sizes: tuple[int, ...]) -> None:
     """Raise UsageError unless the setting `network` is valid with these widths."""
+    if is_own(network):
+        return
     if network not in NETWORKS:
-        raise unknown("network", network, NETWORKS)
+        raise unknown("network", network, NETWORKS, "or module:function, one of your own")
     for widths in sizes if network == "simba" else ():
         if len(set(widths)) != 1:
             raise UsageError(

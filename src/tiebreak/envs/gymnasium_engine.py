@@ -17,12 +17,13 @@ from typing import Any
 import gymnasium
 import numpy as np
 
+from tiebreak.core import user_modules
 from tiebreak.core.errors import MissingDependency, UsageError, unknown
 from tiebreak.core.prefixes import Arrays, add_prefix, strip_prefix
 from tiebreak.core.seeding import derive
 from tiebreak.core.text import one_line, quoted
 from tiebreak.core.types import Array, EnvSpec, EnvStep
-from tiebreak.envs import gymnasium_state, observation_spaces, user_modules
+from tiebreak.envs import gymnasium_state, observation_spaces
 from tiebreak.envs.base import HostEnv
 from tiebreak.envs.mujoco_advice import without_advice
 

@@ -60,7 +60,7 @@ def evaluate(
     policy's file names is imported with `allow_import` alone. Raises UsageError for a folder that
     is not a run, or a task that does not fit.
     """
-    policy = policy_files.load_policy(directory)
+    policy = policy_files.load_runnable(directory, allow_import)
     framework = framework or str(policy.metadata.get("framework"))
     trained_on = Task.parse(str(policy.metadata.get("task")))
     is_chosen = task is not None or env is not None

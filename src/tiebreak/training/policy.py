@@ -96,6 +96,7 @@ def load_policy(
     *,
     mode: str | None = None,
     device: str = "cpu",
+    allow_import: bool = False,
 ) -> LoadedPolicy:
     """Return the policy that a training run has stored, ready to act.
 
@@ -105,10 +106,11 @@ def load_policy(
       mode: How the framework runs it; default: eager in torch and TensorFlow, where compiling
         takes longer than it saves, else the framework's own default.
       device: `cpu` or `gpu`.
+      allow_import: Import the module of a network of the user's own that the policy's file names.
 
     Raises UsageError for a folder without a policy, and for unknown names.
     """
-    stored = policy_files.load_policy(directory)
+    stored = policy_files.load_runnable(directory, allow_import)
     framework = framework or stored.metadata.get("framework")
     if framework is None:
         raise UsageError(f"the policy in {str(directory)!r} names no framework: choose one")

@@ -17,8 +17,10 @@ from typing import Any, NamedTuple, NotRequired, TypedDict
 
 from tiebreak import registry
 from tiebreak.core import config as configs
+from tiebreak.core import user_modules
 from tiebreak.core.errors import UsageError
 from tiebreak.core.files import hold, is_leftover, remove_leftovers
+from tiebreak.core.networks import is_own
 from tiebreak.core.schema import check
 from tiebreak.core.text import quoted
 from tiebreak.core.types import EnvSpec
@@ -200,6 +202,22 @@ def find_policy(where: str | Path) -> Path:
     if not path.is_file():
         raise _no_policy(Path(where))
     return path
+
+
+def load_runnable(where: str | Path, allow_import: bool) -> Policy:
+    """Read and check a policy that is going to act, as `load_policy` does.
+
+    UsageError for a network that only the policy's file names, without `allow_import` (decision
+    0044). That its module is imported is not enough: a file could name any function of Python's.
+    """
+    policy = load_policy(where)
+    network = policy.config.network
+    if is_own(network) and network not in user_modules.RUN and not allow_import:
+        raise UsageError(
+            f"the policy in {str(where)!r} names a network of someone's own, {quoted(network)}, "
+            "whose code would run: add --allow-import (in Python: allow_import=True)"
+        )
+    return policy
 
 
 def _no_policy(where: Path) -> UsageError:

@@ -11,6 +11,8 @@ from typing import Any
 from tiebreak import registry
 from tiebreak.core import config as configs
 from tiebreak.core.git import commit
+from tiebreak.core.networks import is_own
+from tiebreak.core.text import quoted
 from tiebreak.core.types import EnvSpec
 from tiebreak.training.request import Intervals, TrainingRequest
 from tiebreak.training.versions import run_versions
@@ -105,10 +107,13 @@ def command_line(settings: Mapping[str, Any], reference: Mapping[str, Any]) -> s
 
 
 def task_notes(algorithm: str, task: str, config: Any) -> list[str]:
-    """Return a line with the settings in use that the task's reference chose; [] if none."""
+    """Return lines on settings that the task's reference chose and are in use, and on networks."""
     chosen = registry.task_settings(algorithm, task)
     in_use = [f"{k} {v}" for k, v in chosen.items() if getattr(config, k) == v]
-    return [f"as this task's reference has it: {', '.join(in_use)}"] if in_use else []
+    notes = [f"as this task's reference has it: {', '.join(in_use)}"] if in_use else []
+    if is_own(config.network):
+        notes.append(f"network {quoted(config.network)} is your own: not proved equal to anything")
+    return notes
 
 
 def budget_notes(config: Any) -> list[str]:

@@ -78,7 +78,7 @@ def film(
     path = _choose_path(Path(directory), out)
     _check_fps(fps)
     check_max_steps("max_steps", max_steps)
-    policy = policy_files.load_policy(directory)
+    policy = policy_files.load_runnable(directory, allow_import)
     framework = framework or str(policy.metadata.get("framework"))
     trained_on = Task.parse(str(policy.metadata.get("task")))
     chosen = trained_on if task is None else Task.parse(task)

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tiebreak.algorithms.fasttd3.config import Config
-from tiebreak.core import off_policy
+from tiebreak.core import networks, off_policy
 from tiebreak.core.noise import Draw, sample
 from tiebreak.core.off_policy import Act, Batch
 from tiebreak.core.types import Array, EnvSpec
@@ -109,10 +109,11 @@ def initial_weights(spec: EnvSpec, config: Config, seed: int) -> weights.Weights
     inputs = observation + action
 
     out = weights.uniform_network(rng, "actor", spec, actor, spec.visible_size, action)
-    last = list(out)[-1].removesuffix("/bias")
-    normal = rng.standard_normal(out[f"{last}/kernel"].shape, dtype=np.float32)
-    out[f"{last}/kernel"] = np.float32(config.init_scale) * normal
-    out[f"{last}/bias"] = np.zeros_like(out[f"{last}/bias"])
+    if not networks.is_own(config.network):
+        last = list(out)[-1].removesuffix("/bias")  # the output's layer comes last
+        normal = rng.standard_normal(out[f"{last}/kernel"].shape, dtype=np.float32)
+        out[f"{last}/kernel"] = np.float32(config.init_scale) * normal
+        out[f"{last}/bias"] = np.zeros_like(out[f"{last}/bias"])
     critics: weights.Weights = {}
     for name in CRITICS:
         critics.update(weights.uniform_network(rng, name, spec, critic, inputs, config.num_atoms))

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from tiebreak.bench.machine.fingerprint import fixed_variables
 from tiebreak.bench.suite.plan import Job
+from tiebreak.core import user_modules
 from tiebreak.core.process_env import inherited_variables
-from tiebreak.envs import user_modules
 
 
 def worker_environment(job: Job, folder: Path, cache: Path, other: bool = False) -> dict[str, str]:

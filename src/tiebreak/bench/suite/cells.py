@@ -14,6 +14,8 @@ from tiebreak.bench.suite.plan import Cell
 from tiebreak.bench.suite.toml_table import Table
 from tiebreak.core.config import override
 from tiebreak.core.errors import UsageError, unknown
+from tiebreak.core.networks import NETWORKS, is_own
+from tiebreak.core.text import quoted
 from tiebreak.core.types import EnvSpec
 from tiebreak.envs.task import Task
 
@@ -320,7 +322,7 @@ def _read_config(tables: Sequence[tuple[Table, str]], settings: Mapping[str, Any
         table = parent.table(key)
         for name, value in table.values.items():
             with table.at(name):
-                _refuse_reserved(name, size)
+                _refuse_reserved(name, value, size)
                 override(defaults, {name: value})
             config[name] = value
 
@@ -332,7 +334,12 @@ def _read_config(tables: Sequence[tuple[Table, str]], settings: Mapping[str, Any
     return config
 
 
-def _refuse_reserved(name: str, size: str) -> None:
+def _refuse_reserved(name: str, value: Any, size: str) -> None:
+    if name == "network" and is_own(str(value)):
+        raise UsageError(
+            f"network {quoted(value)} is not proved equal to anything, and cannot be raced "
+            f"(valid: {', '.join(NETWORKS)})"
+        )
     if name == "num_envs":
         raise UsageError("num_envs is set by the race's num_envs, not in the race's config")
     if name == "hidden_sizes" and SIZES[size] is not None:

@@ -16,9 +16,12 @@ import numpy as np
 import torch
 from torch import nn
 
+from tiebreak.core.errors import UsageError
 from tiebreak.core.off_policy import Batch
+from tiebreak.core.seeding import derive
 from tiebreak.core.types import Agent, Array, Build, EnvSpec, RunningStats
 from tiebreak.frameworks.torch import ops
+from tiebreak.frameworks.torch.own_network import OwnNetwork
 
 Gradients = dict[str, list[Array]]
 """{optimizer: gradients in the order of the tensors that it trains}."""
@@ -233,13 +236,7 @@ def named(agent: AgentDef, tree: Mapping[str, list[Array]]) -> dict[str, Array]:
     out: dict[str, Array] = {}
     for optimizer, tensors in tree.items():
         for name, tensor in zip(agent.names[optimizer], tensors, strict=True):
-            if tensor.ndim == 2:
-                tensor = tensor.T  # torch's kernels are [out, in]
-            elif tensor.ndim == 4:
-                tensor = tensor.permute(2, 3, 1, 0)  # and [out, in, height, width]
-            elif name in agent.scalars:
-                tensor = tensor[0]
-            out[name] = tensor
+            out[name] = tensor[0] if name in agent.scalars else _canonical(tensor)
     return out
 
 
@@ -300,7 +297,8 @@ def make_agent(agent: AgentDef, initial_weights: Callable, act: Callable, step: 
     """
 
     def init(seed: int) -> AgentState:
-        return load(agent, initial_weights(agent.spec, agent.config, seed))
+        weights = initial_weights(agent.spec, agent.config, seed)
+        return load(agent, {**weights, **_own_weights(agent, seed)})
 
     return Agent(
         init=init,
@@ -309,6 +307,34 @@ def make_agent(agent: AgentDef, initial_weights: Callable, act: Callable, step: 
         dump=partial(dump, agent),
         load=partial(load, agent),
     )
+
+
+def _own_weights(agent: AgentDef, seed: int) -> dict[str, np.ndarray]:
+    """Return initial weights, moments and targets of networks of the user's own, by name."""
+    out: dict[str, np.ndarray] = {}
+    for optimizer, names in agent.data.NETWORKS.items():
+        own: dict[str, np.ndarray] = {}
+        for name in names:
+            torso = getattr(agent.networks.get(name), "torso", None)
+            if isinstance(torso, OwnNetwork):
+                arrays = [_canonical(x).numpy() for x in torso.initial(derive(seed, name))]
+                own.update(zip(torso.names(name), arrays, strict=True))
+        out |= own
+        out |= {f"adam/mu/{name}": np.zeros_like(array) for name, array in own.items()}
+        out |= {f"adam/nu/{name}": np.zeros_like(array) for name, array in own.items()}
+        if optimizer in agent.data.TARGETS:
+            out |= {f"target/{name}": array for name, array in own.items()}
+    return out
+
+
+def _canonical(tensor: Array) -> Array:
+    """Return a kernel in the canonical layout: torch's are [out, in] and [out, in, height, width].
+
+    Anything else is returned as it is.
+    """
+    if tensor.ndim == 4:
+        return tensor.permute(2, 3, 1, 0)
+    return tensor.T if tensor.ndim == 2 else tensor
 
 
 def _parameter_names(name: str, network: Any) -> list[str]:
@@ -326,6 +352,8 @@ def _read(
     """Return an optimizer's canonical arrays as tensors in torch's layout, on the device."""
     tensors = []
     for name in agent.names[optimizer]:
+        if prefix + name not in weights:
+            raise UsageError(f"the weights lack {prefix + name!r}, which the network has")
         tensor = torch.tensor(weights[prefix + name], dtype=agent.dtype)
         if tensor.ndim == 2:
             tensor = tensor.T.contiguous()

@@ -13,9 +13,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from tiebreak.core.networks import EXPANSION, Layers, convolutions, dense_sizes
+from tiebreak.core.networks import EXPANSION, Layers, convolutions, dense_sizes, is_own
 from tiebreak.core.types import Array, EnvSpec
 from tiebreak.frameworks.torch.ops import Categorical, Gaussian, SquashedGaussian
+from tiebreak.frameworks.torch.own_network import OwnNetwork
 
 ACTIVATIONS: dict[str, Callable] = {
     "tanh": torch.tanh,
@@ -153,11 +154,13 @@ TORSOS: dict[str, Callable] = {"mlp": MLP, "layer_norm_mlp": LayerNormMLP, "simb
 
 def make_torso(
     layers: Layers, shape: tuple[int, ...], sizes: tuple[int, ...], dtype: torch.dtype
-) -> MLP | LayerNormMLP | SimBa | CNN:
+) -> MLP | LayerNormMLP | SimBa | CNN | OwnNetwork:
     """Return the layers of a network: x [B, sizes[0]] -> [B, sizes[-1]].
 
     `shape` is that of observations, with which x begins.
     """
+    if is_own(layers.kind):
+        return OwnNetwork(layers.kind, sizes, dtype)
     if layers.kind == "cnn":
         return CNN(shape, sizes, layers.activation, dtype)
     return TORSOS[layers.kind](sizes, layers.activation, dtype)

@@ -1,7 +1,7 @@
-"""Modules of users' own environments, found in the folder that the command was started in, too.
+"""Modules of users' own, found in the folder that the command was started in, too.
 
-The folder is searched last, and only while such an environment is imported, made or reset for the
-first time: no file in it can replace a module of Python or of a package.
+The folder is searched last, and only while such a module is imported, or an environment in it is
+made or reset for the first time: no file in it can replace a module of Python or of a package.
 """
 
 from __future__ import annotations
@@ -12,6 +12,9 @@ import os
 import sys
 from collections.abc import Iterator
 from types import ModuleType
+
+RUN: set[str] = set()
+"""Functions, `module:function`, that this process has run because its user named them."""
 
 FOLDER = "TIEBREAK_STARTED_IN"
 """Variable that names the folder to workers, which run in another one."""
