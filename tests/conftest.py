@@ -70,7 +70,7 @@ def _use_compile_cache(use: bool) -> None:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("tiebreak")
-    group.addoption("--slow-sample", type=float, default=0.05, help="share of slow tests to run")
+    group.addoption("--slow-sample", type=float, default=0.03, help="share of slow tests to run")
     group.addoption("--slow-seed", type=int, default=None, help="repeat the sample of this seed")
     group.addoption("--slow-all", action="store_true", help="run every slow test")
 

@@ -49,7 +49,7 @@ SWEPT = {
 @pytest.mark.parametrize(
     ("algorithm", "framework"),
     [
-        ("fasttd3", "equinox"),
+        pytest.param("fasttd3", "equinox", marks=pytest.mark.slow(share=0.3)),
         *(
             pytest.param(algorithm, framework, marks=pytest.mark.slow)
             for algorithm in SWEPT

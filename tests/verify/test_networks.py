@@ -74,8 +74,8 @@ def test_convolutions_leave_what_the_papers_say():
     assert convolved_size((3, 3, 1)) == 16
 
 
-SLOW = pytest.mark.slow(each=("framework",), share=0.03)
-"""A case of each framework; all algorithms share its networks."""
+SLOW = pytest.mark.slow(share=0.03)
+"""A few cases; all algorithms of a framework share its networks."""
 
 
 @pytest.fixture

@@ -36,7 +36,7 @@ def measured(made, probes=PROBES):
 
 
 ROWS = [
-    ("linen", "jit", "gymnax/CartPole-v1", "fused"),
+    pytest.param("linen", "jit", "gymnax/CartPole-v1", "fused", marks=pytest.mark.slow(share=0.5)),
     pytest.param("linen", "jit", "gymnasium/CartPole-v1", "host", marks=pytest.mark.slow),
     pytest.param("linen", "jit", "gymnax/CartPole-v1", "host", marks=pytest.mark.slow),
     *(

@@ -50,7 +50,7 @@ ROWS = [
 ]
 
 
-@pytest.mark.slow
+@pytest.mark.slow(share=0.02)  # the longest of all
 @pytest.mark.parametrize(("framework", "mode", "task"), ROWS)
 def test_clean_cells_are_not_flagged(framework, mode, task, tmp_path):
     if reason := registry.why_mode_unavailable(framework, mode):
