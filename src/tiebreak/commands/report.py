@@ -56,11 +56,12 @@ def run(args: argparse.Namespace) -> int:
     """Write the page and what else was asked for, and print the paths."""
     from tiebreak.report.assets import write_assets
     from tiebreak.report.html import read_page, write_page
-    from tiebreak.report.training_page import is_training, write_training_page
+    from tiebreak.report.learning import find_runs
+    from tiebreak.report.training_page import write_training_page
 
     folders = [Path(directory) for directory in args.directories]
     refuse_input(Path(args.output), folders)
-    if any(map(is_training, folders)):
+    if any(map(find_runs, folders)):
         if args.reference or args.assets:
             raise UsageError("--reference and --assets are for benchmarks; see: tiebreak plot")
         print(write_training_page(folders, Path(args.output)))

@@ -103,7 +103,7 @@ class GymnasiumEnv(HostEnv):
 
     @property
     def steps_per_s(self) -> float:
-        """What the environment's metadata calls `render_fps`."""
+        """Return `render_fps` of the environment's metadata."""
         return float(self._envs[0].metadata.get("render_fps") or 0)
 
     def render(self, index: int) -> np.ndarray:

@@ -47,7 +47,7 @@ class Draws(NamedTuple):
 
 
 class Drawing(NamedTuple):
-    """What MuJoCo needs to draw the states of a simulator."""
+    """Hold what MuJoCo needs to draw the states of a simulator."""
 
     model: Any
     """mujoco.MjModel"""

@@ -134,7 +134,7 @@ class GreedyPolicy(NamedTuple):
     """Observations [N, *observation_shape] -> the best actions."""
 
     observation_shape: tuple[int, ...]
-    """Of what a policy may see: privileged entries are left out."""
+    """Shape of what a policy may see: privileged entries are left out."""
     discrete: bool
     """Actions are integers, and the last layer is Argmax; otherwise it is Rescale."""
     action_size: int

@@ -67,4 +67,4 @@ OPERATIONS = {
     "rescale": lambda x, low, high: low + (np.clip(x, -1, 1) + 1) * (high - low) / 2,
     "argmax": lambda x: x.argmax(-1),
 }
-"""What each layer computes, but for `keep` and `add`."""
+"""Layer -> the function that computes it; `keep` and `add` are the loop's own."""

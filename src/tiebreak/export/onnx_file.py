@@ -28,7 +28,7 @@ from tiebreak.export.layers import (
 from tiebreak.export.numpy_file import Outputs
 
 OPSET, IR_VERSION = 17, 8
-"""Of 2022, the first with LayerNormalization: every runtime since reads it."""
+"""The first version with LayerNormalization, of 2022: every runtime since reads it."""
 
 
 class Graph:

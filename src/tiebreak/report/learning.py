@@ -69,9 +69,7 @@ def read_curves(paths: Sequence[Path]) -> list[Curve]:
     """
     curves: list[Curve] = []
     for path in paths:
-        is_run = (path / "config.json").is_file()
-        runs = [path] if is_run else sorted(one.parent for one in path.glob("*/config.json"))
-        folders = [folder for run in runs for folder in _agent_folders(run)]
+        folders = [folder for run in find_runs(path) for folder in _agent_folders(run)]
         if not folders:
             raise UsageError(f"there is no training run in {str(path)!r}: it has no config.json")
         found = [curve for folder in folders for curve in _read_run(folder)]
@@ -81,6 +79,13 @@ def read_curves(paths: Sequence[Path]) -> list[Curve]:
             )
         curves += found
     return curves
+
+
+def find_runs(path: Path) -> list[Path]:
+    """Return a run's folder, or the folders of the runs in it; [] if there are none."""
+    if (path / run_logs.CONFIG).is_file():
+        return [path]
+    return sorted(config.parent for config in path.glob(f"*/{run_logs.CONFIG}"))
 
 
 def make_lines(curves: Sequence[Curve], axis: str = "steps") -> list[Line]:

@@ -14,7 +14,6 @@ from tiebreak.core.text import plural
 from tiebreak.report import html, learning_chart
 from tiebreak.report.learning import Curve, Line, make_lines, read_curves
 from tiebreak.report.learning_results import seed_rows, summary_rows
-from tiebreak.training.run_logs import CONFIG
 
 
 class TaskView(NamedTuple):
@@ -27,11 +26,6 @@ class TaskView(NamedTuple):
     seeds: list[dict[str, Any]]
     charts: list[tuple[str, str]]
     """Caption and SVG of each chart."""
-
-
-def is_training(folder: Path) -> bool:
-    """Return True for the folder of a training run, or of several."""
-    return (folder / CONFIG).is_file() or any(folder.glob(f"*/{CONFIG}"))
 
 
 def write_training_page(folders: Sequence[Path], out: Path) -> Path:

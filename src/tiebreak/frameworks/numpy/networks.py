@@ -63,12 +63,12 @@ def action_gradient(
 
 
 class _Cache(NamedTuple):
-    """What a CNN keeps of its forward pass."""
+    """Hold what a CNN's backward pass needs of its forward pass."""
 
     windows: list[np.ndarray]
-    """Of each convolution: the pixels [B, H, W, C, window, window] of every window."""
+    """For each convolution, the pixels [B, H, W, C, window, window] of every window."""
     images: list[np.ndarray]
-    """Of each convolution: its output after the activation, [B, H, W, channels]."""
+    """For each convolution, its output after the activation, [B, H, W, channels]."""
     dense: list
     """Inputs of the dense layers."""
 
