@@ -6,13 +6,12 @@ It is below XDG_CACHE_HOME or ~/.cache. Whatever goes wrong with it is as if it 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tiebreak.core.files import write_json
+from tiebreak.core.files import read_json_or_empty, write_json
 
 
 def cache_folder() -> Path:
@@ -28,11 +27,7 @@ def cache_folder() -> Path:
 
 def read_cached(path: Path) -> dict[str, Any]:
     """Return a JSON object that `write_cached` wrote; empty if there is no readable one."""
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return value if isinstance(value, dict) else {}
+    return read_json_or_empty(path)
 
 
 def write_cached(path: Path, value: Mapping[str, Any]) -> None:

@@ -156,3 +156,12 @@ def refuse_input(output: Path, folders: Iterable[Path]) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Atomically write JSON for people to read; ValueError for NaN and infinities."""
     write_atomic(path, json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n")
+
+
+def read_json_or_empty(path: Path) -> dict[str, Any]:
+    """Return the object in a JSON file; empty if there is no readable one."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}

@@ -27,7 +27,7 @@ import numpy as np
 
 from tiebreak.core.config import digest
 from tiebreak.core.errors import UsageError
-from tiebreak.core.files import write_json
+from tiebreak.core.files import read_json_or_empty, write_json
 from tiebreak.core.process_env import PARENT, SAFE, affinity
 from tiebreak.core.text import nan_to_null, one_line
 from tiebreak.core.types import EnvSpec
@@ -73,7 +73,7 @@ class AgentRun:
     @property
     def result(self) -> dict[str, Any]:
         """Its result.json; {} before its end."""
-        return _read_json(self.folder / policy_files.RESULT)
+        return read_json_or_empty(self.folder / policy_files.RESULT)
 
     @property
     def is_complete(self) -> bool:
@@ -356,7 +356,7 @@ def describe_processes(request: TrainingRequest, spec: EnvSpec) -> dict[str, Any
 
 def require_same(folder: Path, config: Mapping[str, Any]) -> None:
     """Raise UsageError unless the run in `folder` is of many processes with the same settings."""
-    stored = _read_json(folder / policy_files.CONFIG)
+    stored = read_json_or_empty(folder / policy_files.CONFIG)
     if not stored:
         raise UsageError(
             f"{str(folder)!r} holds no run to resume (no config.json): start one with the same "
@@ -400,14 +400,6 @@ def _listed(values: Sequence[Any]) -> str:
         str(list(v)).replace(" ", "") if isinstance(v, (tuple, list)) else str(v) for v in values
     ]
     return ",".join(texts)
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return value if isinstance(value, dict) else {}
 
 
 def _tail(path: Path, size: int = 16384) -> bytes:
