@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from bench import fakes
 
+from tiebreak.bench import clock
 from tiebreak.bench.probes.base import Probe
 from tiebreak.bench.probes.subject import AgentSubject
 from tiebreak.bench.suite.plan import Cell, Job
@@ -117,7 +118,7 @@ def test_planted_work_is_counted_and_not_confessed(monkeypatch, label, calls):
     cell = Cell("ppo", "torch", "eager", task, "host", "update", label=label)
     probe = planted_work.make_subject(Job((cell,))).probe("update x100")
     outputs = probe.call()
-    assert len(outputs) == calls
+    assert outputs[-1] == 4 * calls
     assert probe.units_per_call == 400
     assert probe.expected == {"updates": 4 * calls} == {"updates": done[0]}
     assert probe.numbers(outputs) == {"n": 4 * calls}
@@ -211,6 +212,12 @@ def test_each_turn_does_its_own_amount_and_proves_it():
     assert probe.counted() == {"turns": 6}
     base.done -= 3
     assert probe.counted() == {"turns": -1}
+
+
+def test_repeated_calls_keep_no_more_outputs_alive_than_a_sample_does():
+    made = iter(range(100))
+    outputs = planted_work.repeat(lambda: next(made), 100)
+    assert outputs == list(range(100))[-clock.KEPT :]
 
 
 def test_clocks_apart():
