@@ -133,10 +133,32 @@ def test_each_probe_is_measured_in_short_and_in_long_samples(ctx, monkeypatch):
     monkeypatch.setattr(sample_lengths, "SHORTEST_S", {"smoke": 0.02})
     outcome = sample_lengths.sample_length(ctx)
     ratios = outcome.measured["ratios"]
-    assert ratios["torch forward"] == pytest.approx(1, abs=0.1)
-    assert ratios["torch grows"] > 1.3  # whose calls slow down while outputs pile up in a sample
+    assert ratios["torch forward"][0] == pytest.approx(1, abs=0.1)
+    assert ratios["torch grows"][0] > 1.3  # whose calls slow down while outputs pile up in a sample
     assert outcome.passed is False
     assert "torch grows" in outcome.detail
+
+
+def sampled(ratio, noise, rounds=5, begun=4):
+    """Rounds of samples whose calls take `ratio` times as long in long ones, after a warm-up."""
+    lengths = np.array(sample_lengths.LENGTHS)
+    seconds = 0.4 * np.where(lengths > 1, ratio * lengths, lengths)
+    noisy = np.random.default_rng(3).normal(1, noise, (rounds, len(lengths)))
+    samples = [*seconds[begun:], *(seconds * noisy).ravel()]
+    return sample_lengths.round_logs(np.array(samples), begun + len(samples))
+
+
+def test_a_call_in_long_samples_is_compared_round_by_round():
+    exact = sampled(1.25, noise=0)
+    assert exact == pytest.approx([np.log(1.25)] * 5)
+
+    interval = sample_lengths.t_interval(sampled(1.25, noise=0.03), 0.05 / 15)
+    assert sample_lengths.surely_differs(interval)
+    interval = sample_lengths.t_interval(sampled(0.8, noise=0.03), 0.05 / 15)
+    assert sample_lengths.surely_differs(interval)
+    interval = sample_lengths.t_interval(sampled(1.0, noise=0.05), 0.05 / 15)
+    assert not sample_lengths.surely_differs(interval)
+    assert 0.01 < sample_lengths.half_width(interval) < sample_lengths.WIDEST
 
 
 def test_eighteen_of_two_hundred():

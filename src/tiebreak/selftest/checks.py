@@ -83,7 +83,7 @@ CHECKS: tuple[Check, ...] = (
     Check(
         "sample-length",
         "samples of n and of 8n calls",
-        "the time of a call is equal within 2 %, for every probe of each framework",
+        "the time of a call does not surely differ by more than 2 %, for every probe",
         Imported("tiebreak.selftest.real.sample_lengths", "sample_length"),
     ),
     Check(

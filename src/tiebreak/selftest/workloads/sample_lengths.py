@@ -1,7 +1,7 @@
 """Workload that measures an ordinary probe in short and in long samples.
 
 The probe `forward in samples of 0.4 s` takes one sample of `forward` in each of its calls, as the
-stopwatch takes it: of n calls, which last 0.4 s, then 8n, 8n, and n again, and so on.
+stopwatch takes it: four of n calls, which last 0.4 s, one of 8n, four of n, and so on.
 """
 
 from __future__ import annotations
@@ -16,8 +16,10 @@ from tiebreak.bench.worker import sampling
 from tiebreak.bench.worker.sampling import Timed
 
 NAME = re.compile(r"(\w+) in samples of (\d+\.\d+) s")
-LENGTHS = (1, 8, 8, 1)
-"""Calls of the samples in turn, in multiples of the shortest; mirrored, as blocks are."""
+LENGTHS = (1, 1, 1, 1, 8, 1, 1, 1, 1)
+"""Calls of the samples in turn, in multiples of the shortest: a round. It is its own mirror image,
+as two blocks are, and has as many calls in short samples as in long ones, so that what disturbs the
+machine disturbs both alike."""
 
 COMPILING = Effort(silent_calls=3, warmup_s=20.0)
 """Calls before the number of calls in a sample is chosen."""
