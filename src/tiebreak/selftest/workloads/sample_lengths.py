@@ -1,7 +1,7 @@
 """Workload that measures an ordinary probe in short and in long samples.
 
-The probe `forward in samples of 0.4 s` takes one sample of `forward` in each of its calls, as the
-stopwatch takes it: four of n calls, which last 0.4 s, one of 8n, four of n, and so on.
+The probe `forward in samples of 0.2 s` takes one sample of `forward` in each of its calls, as the
+stopwatch takes it: four of n calls, which last 0.2 s, one of 8n, four of n, and so on.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Lengths(AgentSubject):
     """An ordinary subject whose probes are measured in samples of two lengths."""
 
     def probe(self, name: str) -> Probe:
-        """Return a probe of samples: `forward in samples of 0.4 s`."""
+        """Return a probe of samples: `forward in samples of 0.2 s`."""
         base, shortest_s = probe_and_length(name)
         once = super().probe(base)
         timed = Timed(once.call, once.state, self.sync)
@@ -57,7 +57,7 @@ def probe_and_length(name: str) -> tuple[str, float]:
     """Return the ordinary probe that is sampled, and the seconds of its short samples."""
     match = NAME.fullmatch(name)
     if match is None:
-        raise ValueError(f"{name!r} is no probe of samples, as 'forward in samples of 0.4 s' is")
+        raise ValueError(f"{name!r} is no probe of samples, as 'forward in samples of 0.2 s' is")
     return match[1], float(match[2])
 
 
