@@ -46,6 +46,9 @@ class Framework(NamedTuple):
     """The same on a dark page: at least three times as bright as its background."""
     modes_with_cxx: tuple[str, ...] = ()
     """Modes that need a C++ compiler on a CPU."""
+    begins_eager: bool = False
+    """Whether a training that names no mode has mode AUTO: compiling takes so long here that code
+    as it is written has trained for thousands of updates meanwhile."""
     same_program_as: str = ""
     """A framework whose fused loops compile to the same operations in the same order, which
     tests/loops/test_same_programs.py proves: timing both is a control of the stopwatch."""
@@ -63,6 +66,7 @@ FRAMEWORKS = {
         color="#c8401d",
         color_dark="#ec7552",
         modes_with_cxx=("compile",),
+        begins_eager=True,
     ),
     "tensorflow": Framework(
         title="TensorFlow",
@@ -110,6 +114,9 @@ FRAMEWORKS = {
         same_program_as="linen",
     ),
 }
+AUTO = "auto"
+"""Mode of trainings alone: eager at first, and the default mode from a fixed update on."""
+
 MODES = {
     "eager": "operation by operation, as written",
     "compile": "compiled by TorchInductor",
@@ -200,6 +207,9 @@ class Algorithm(NamedTuple):
     """How its policy chooses the best action."""
     certificate_s: float = 20.0
     """Estimated seconds of a short certificate of one framework, on two cores."""
+    eager_updates: int = 800
+    """Updates of a training in mode AUTO before it goes on compiled: what torch makes, as written,
+    in about the half minute that compiling takes."""
 
 
 ALGORITHMS = {
@@ -209,6 +219,7 @@ ALGORITHMS = {
         stochastic=True,
         schedules=(("anneal_lr", "the learning rate"),),
         certificate_s=12.0,
+        eager_updates=10_000,
     ),
     "dqn": Algorithm(
         package="tiebreak.algorithms.dqn",
@@ -217,12 +228,14 @@ ALGORITHMS = {
         schedules=(("exploration_fraction", "the share of random actions"),),
         greedy=Greedy(network="q"),
         certificate_s=5.0,
+        eager_updates=10_000,
     ),
     "td3": Algorithm(
         package="tiebreak.algorithms.td3",
         cases="tiebreak.verify.td3_cases",
         off_policy=True,
         greedy=Greedy(squashed=True),
+        eager_updates=4_000,
     ),
     "sac": Algorithm(
         package="tiebreak.algorithms.sac",
@@ -230,6 +243,7 @@ ALGORITHMS = {
         stochastic=True,
         off_policy=True,
         greedy=Greedy(squashed=True),
+        eager_updates=3_000,
     ),
     "mpo": Algorithm(
         package="tiebreak.algorithms.mpo",
@@ -245,6 +259,7 @@ ALGORITHMS = {
         bfloat16=True,
         privileged=True,
         greedy=Greedy(layers="actor_layers", squashed=True),
+        eager_updates=100,
     ),
 }
 
@@ -375,6 +390,19 @@ def mode(framework_name: str, name: str | None) -> str:
     return name
 
 
+def training_mode(framework_name: str, name: str | None) -> str:
+    """Return a valid mode of a training; None means what trains soonest, which may be AUTO."""
+    if framework(framework_name).begins_eager and name in (None, AUTO):
+        return AUTO
+    return mode(framework_name, name)
+
+
+def evaluation_mode(framework_name: str, name: str | None) -> str:
+    """Return a valid mode for evaluations; where trainings begin eager, they are eager as well."""
+    chosen = training_mode(framework_name, name)
+    return "eager" if chosen == AUTO else chosen
+
+
 def algorithms_with(fact: str) -> tuple[str, ...]:
     """Return the names of the algorithms whose row has this flag set, e.g. `off_policy`."""
     return tuple(name for name, row in ALGORITHMS.items() if getattr(row, fact))
@@ -471,7 +499,7 @@ def make_runtime(
 ) -> Any:
     """Return the runtime under a framework, set to a mode, a precision and a device."""
     row = framework(framework_name)
-    chosen = mode(framework_name, mode_name)
+    chosen = mode_name if mode_name == AUTO else mode(framework_name, mode_name)
     if precision not in PRECISIONS:
         raise unknown("precision", precision, PRECISIONS)
     require_packages(f"framework {framework_name!r}", row.packages, row.extra)

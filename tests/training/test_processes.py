@@ -93,9 +93,7 @@ def test_an_agent_is_the_single_run_with_its_seed_and_settings(stub):
         (seed, sizes, steps) for sizes in ([8], [16, 16]) for steps in (4, 8) for seed in (5, 6)
     ]
     line = " ".join(words(3))
-    assert line.startswith(
-        "train ppo --framework torch --task gymnasium/CartPole-v1 --mode compile"
-    )
+    assert line.startswith("train ppo --framework torch --task gymnasium/CartPole-v1 --mode auto")
     for part in ("--seed 6", "--eval-episodes 3", "--eval-every 100", "--threads 2"):
         assert part in line
     assert "hidden_sizes=8," in line

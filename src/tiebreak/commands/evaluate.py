@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from tiebreak import registry
 from tiebreak.commands.options import Parser, print_json, stdout_for_json
+from tiebreak.core.cache import keep_compiled_programs
 from tiebreak.core.seeding import seed_global_generators
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ def run(args: argparse.Namespace) -> int:
     """Evaluate and print the returns."""
     from tiebreak.training.evaluate import evaluate
 
+    keep_compiled_programs()
     seed_global_generators(args.seed or 0)
     with stdout_for_json(args.json):
         result = evaluate(

@@ -80,6 +80,7 @@ def collect() -> dict[str, Any]:
             "runtime": row.runtime,
             "modes": list(row.modes),
             "default_mode": row.default_mode,
+            "begins_eager": row.begins_eager,
         }
         for name, row in registry.FRAMEWORKS.items()
     }
@@ -146,6 +147,8 @@ def _print(overview: dict[str, Any]) -> None:
     table = Table("framework", "installed", "modes (the default in brackets)", title="frameworks")
     for name, row in overview["frameworks"].items():
         modes = [f"[{m}]" if m == row["default_mode"] else m for m in row["modes"]]
+        if row["begins_eager"]:
+            modes.append(f"(trainings: {registry.AUTO})")
         table.add_row(name, _versions(row), _plain(" ".join(modes)))
     console.print(table)
     table = Table("algorithm", *overview["frameworks"], title="algorithms")

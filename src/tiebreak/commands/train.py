@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from tiebreak import registry
 from tiebreak.commands.options import Failure, Parser, quoted
+from tiebreak.core.cache import keep_compiled_programs
 from tiebreak.core.config import parse_assignments, parse_sweeps
 from tiebreak.core.process_env import PARENT, die_with_parent
 
@@ -35,7 +36,11 @@ def parser() -> Parser:
     out.add_argument("algorithm", help=", ".join(registry.ALGORITHMS))
     out.add_argument("--framework", required=True, help=", ".join(registry.FRAMEWORKS))
     out.add_argument("--task", required=True, help="engine/name; see `tiebreak list --tasks`")
-    out.add_argument("--mode", help="how the framework executes; see `tiebreak list`")
+    out.add_argument(
+        "--mode",
+        help="how the framework executes; see `tiebreak list` (torch without --mode: auto, which "
+        "begins eager and goes on compiled)",
+    )
     out.add_argument("--loop", help="host, or fused (JAX frameworks on device engines)")
     _add_seeds(out)
     _add_settings(out)
@@ -176,6 +181,7 @@ def run(args: argparse.Namespace) -> int:
     from tiebreak.training.executors import start
     from tiebreak.training.session import TrainingFailed
 
+    keep_compiled_programs()
     if parent := os.environ.pop(PARENT, ""):  # of an agent among many (training/processes.py)
         die_with_parent(int(parent))
     request = _request(args)

@@ -47,10 +47,12 @@ def parser() -> Parser:
 
 def run(args: argparse.Namespace) -> int:
     """Write the video, and print its length and the returns."""
+    from tiebreak.core.cache import keep_compiled_programs
     from tiebreak.core.opengl import choose_off_screen
     from tiebreak.core.seeding import seed_global_generators
 
     choose_off_screen()
+    keep_compiled_programs()
     os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
     from tiebreak.training.video import film
 

@@ -1,4 +1,4 @@
-"""A folder for what can be computed again: certificates, and how long runs take.
+"""A folder for what can be computed again: certificates, how long runs take, compiled programs.
 
 It is below XDG_CACHE_HOME or ~/.cache. Whatever goes wrong with it is as if it were empty.
 """
@@ -6,7 +6,9 @@ It is below XDG_CACHE_HOME or ~/.cache. Whatever goes wrong with it is as if it 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
+import platform
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,34 @@ def cache_folder() -> Path:
         return Path.home() / ".cache" / "tiebreak"
     except RuntimeError:  # neither HOME nor an entry in the list of users, as in containers
         return Path(os.devnull) / "tiebreak"
+
+
+def keep_compiled_programs() -> None:
+    """Let compilers of this process, and of its children, keep programs for later ones.
+
+    Sets environment variables, but none that its user has set, and has to be called before a
+    framework is imported. Commands that train or act call it; nothing that is timed does, and no
+    function of the Python interface.
+    """
+    folder = cache_folder() / "programs" / _cpu_kind()
+    with contextlib.suppress(OSError):
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(folder / "inductor"))
+        os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(folder / "jax"))
+        # JAX keeps what took a second: of a small training, which starts in five, next to nothing.
+        os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
+
+
+def _cpu_kind() -> str:
+    """Return a name for this kind of CPU: a home folder may be shared by several machines.
+
+    A program that was compiled for instructions which a CPU lacks would crash there.
+    """
+    flags = b""
+    with contextlib.suppress(OSError):
+        lines = Path("/proc/cpuinfo").read_bytes().splitlines()
+        flags = next((line for line in lines if line.startswith((b"flags", b"Features"))), b"")
+    return f"{platform.machine()}-{hashlib.sha256(flags).hexdigest()[:8]}"
 
 
 def read_cached(path: Path) -> dict[str, Any]:

@@ -72,6 +72,9 @@ class Runtime(abc.ABC):
 
         return Agent(*map(wrap, agent))
 
+    def start_compiling(self) -> None:  # noqa: B027, most runtimes have no mode `auto`
+        """Run compiled from the next call on: only in mode `auto` was it otherwise so far."""
+
     @abc.abstractmethod
     def compile_act(self, raw: Agent) -> Callable[[State, Array, Array, int], Any]:
         """Compile `act` over a block of noise.

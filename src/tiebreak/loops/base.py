@@ -186,7 +186,7 @@ def choose_kind(framework: str, task: str | Task, kind: str | None, mode: str | 
     Raises UsageError where `kind` is impossible or unknown.
     """
     task = Task.parse(task)
-    eager = registry.mode(framework, mode) == "eager"
+    eager = registry.training_mode(framework, mode) == "eager"
     can_fuse = registry.RUNTIMES[registry.framework(framework).runtime].fused
     on_device = task.row.kind == "device"
     if kind is None:

@@ -68,9 +68,8 @@ def evaluate(
     check_max_steps("max_steps", max_steps)
     check_request(policy.spec, episodes, chosen, directory, allow_import or is_chosen)
     seed = int(policy.metadata.get("seed", 0)) if seed is None else seed
-    mode = check_settings(
-        policy.algorithm, framework, chosen, mode=mode, precision=precision, seed=seed
-    )
+    check_settings(policy.algorithm, framework, chosen, mode=mode, precision=precision, seed=seed)
+    mode = registry.evaluation_mode(framework, mode)
     with registry.kept_settings(framework):
         runtime = registry.make_runtime(framework, mode, precision, device)
         found = _run_policy(policy, runtime, chosen, trained_on, episodes, seed, max_steps)

@@ -87,7 +87,7 @@ class TrainingRequest:
     framework: str
     task: Task
     mode: str | None = None
-    """None: the framework's default mode."""
+    """None: what trains soonest: the framework's default mode, or `auto` (compile_ahead.py)."""
     loop: str | None = None
     """`host` or `fused`; None: `fused` where possible."""
     config: Any = None
@@ -213,7 +213,7 @@ def check_settings(
     """
     registry.algorithm(algorithm)
     row = registry.framework(framework)
-    mode = registry.mode(framework, mode)
+    mode = registry.training_mode(framework, mode)
     choose_kind(framework, task, loop, mode)
     if not 0 <= seed < 2**31:
         raise UsageError(f"seed is {seed}; it must be in 0 to {2**31 - 1}")
@@ -297,7 +297,7 @@ def _check_population(request: TrainingRequest) -> bool:
 
 def _can_be_one_program(request: TrainingRequest) -> bool:
     """Return whether a population can be one compiled program, and nothing else is asked for."""
-    mode = registry.mode(request.framework, request.mode)
+    mode = registry.training_mode(request.framework, request.mode)
     runtime = registry.RUNTIMES[registry.framework(request.framework).runtime]
     is_fused = runtime.fused and mode != "eager" and request.loop != "host"
     numbers = configs.names_of(registry.config_module(request.algorithm).Config, float)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -12,13 +13,14 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from tiebreak.core import config as configs
 from tiebreak.core.errors import UsageError
 from tiebreak.core.files import DISK_ERRORS, describe_disk_error, write_json
 from tiebreak.core.text import nan_to_null, one_line
 from tiebreak.frameworks.weights import Weights
 from tiebreak.loops.base import make_loop
 from tiebreak.loops.evaluate import Evaluator, describe_cut
-from tiebreak.training import checkpoints, initial_policy, policy_files
+from tiebreak.training import checkpoints, compile_ahead, initial_policy, policy_files
 from tiebreak.training.checkpoints import Marks
 from tiebreak.training.evaluate import evaluate
 from tiebreak.training.request import TrainingRequest
@@ -26,7 +28,7 @@ from tiebreak.training.result import TrainResult
 from tiebreak.training.run_config import budget_notes, describe, memory_notes, task_notes
 from tiebreak.training.summaries import summarize
 from tiebreak.training.trackers import TrackedRun, Trackers, make_trackers
-from tiebreak.training.train_loop import Interval, passes_multiple, run_intervals
+from tiebreak.training.train_loop import Change, Interval, passes_multiple, run_intervals
 
 
 class TrainingFailed(RuntimeError):
@@ -89,6 +91,7 @@ class Session:
         self._stopped_at: int | None = None
         self._policy_at = -1
         self._best: dict[str, Any] | None = None
+        self._compiler = compile_ahead.Compiler()
 
     def run(self, marks: Marks, notes: Sequence[str] = ()) -> TrainResult:
         """Train from `marks` to the end, save the policy and evaluate it.
@@ -174,6 +177,7 @@ class Session:
         return log.is_file() and log.stat().st_size > 0
 
     def _close(self) -> None:
+        self._compiler.close()
         if self._evaluator is not None:
             self._evaluator.close()
         self.trackers.close()
@@ -196,8 +200,8 @@ class Session:
         """Run the loop to its end, to `stop` or `stop_at`; log intervals, evaluate and store."""
         stop_every = (self._eval_every, self._checkpoint_every)
         self._do_what_is_due(stop)
-        announce = self.trackers.log_status
-        intervals = run_intervals(self.loop, self.total_steps, stop_every, stop, announce)
+        announce, change = self.trackers.log_status, self._start_compiler()
+        intervals = run_intervals(self.loop, self.total_steps, stop_every, stop, announce, change)
         while not (why := self._why_ended()) and (interval := next(intervals, None)):
             self._log_interval(interval)
             self._do_what_is_due(stop)
@@ -210,6 +214,29 @@ class Session:
             self.trackers.log_note(
                 f"the simulator failed {failures} times (NaN): new episodes began"
             )
+
+    def _start_compiler(self) -> Change:
+        """Return where mode `auto` goes on compiled; a process compiles meanwhile."""
+        request, loop = self.request, self.loop
+        at = compile_ahead.compile_at(request.algorithm, loop)
+        if loop.steps < at:
+            self._compiler.start(
+                request.task,
+                compile_ahead.Job(
+                    parent=os.getpid(),
+                    algorithm=request.algorithm,
+                    framework=request.framework,
+                    task=str(request.task),
+                    config=configs.to_dict(loop.config),
+                    precision=request.precision,
+                    device=request.device,
+                    threads=request.threads,
+                ),
+            )
+            self.trackers.log_note(
+                f"begins in mode eager, and goes on compiled from {at:,} steps on (mode auto)"
+            )
+        return Change(at, self._compiler.wait)
 
     def _do_what_is_due(self, stop: threading.Event) -> None:
         """Evaluate and store a checkpoint where an interval was reached during training.

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
+from tiebreak import registry
 from tiebreak.loops.base import Loop, Progress
 
 LOG_EVERY_S = 1.0
@@ -30,40 +31,86 @@ class Interval(NamedTuple):
     this process, and nothing compiles. Only such intervals make up a run's rate."""
 
 
+class Change(NamedTuple):
+    """Where a runtime in mode `auto` goes on compiled."""
+
+    steps: int = 0
+    """Environment steps before it; 0: it never does, or was compiled from the start."""
+    prepare: Callable[[], None] = lambda: None
+    """Called there, before the first compiled run."""
+
+
+class Phase(NamedTuple):
+    """What a loop does in an interval."""
+
+    fills_replay: bool
+    """It fills the replay, and learns nothing yet."""
+    is_compiled: bool
+    """It runs compiled, or will from its first call on."""
+
+
 def run_intervals(
     loop: Loop,
     total_steps: int,
     stop_every: Sequence[int],
     stop: threading.Event,
     announce: Callable[[str], None] = lambda text: None,
+    change: Change = Change(),  # noqa: B008, it is immutable
 ) -> Iterator[Interval]:
     """Run `loop` until it has taken `total_steps`, or `stop` is set; yield every interval.
 
     Intervals last about LOG_EVERY_S. They also end with the iteration that reaches a multiple of
     any number in `stop_every` (0: none), so that the caller can evaluate and store checkpoints
-    there, and where filling the replay ends and learning begins. The first interval of either is
-    one iteration: it compiles, and as little else as possible shares its time. How the iterations
-    are divided into runs and intervals changes no number. `announce` is called with what takes long
-    before it begins.
+    there, at a `change` of mode `auto`, and where filling the replay ends and learning begins. The
+    first interval of each phase is one iteration: it compiles, and as little else as possible
+    shares its time. How the iterations are divided into runs and intervals changes no number.
+    `announce` is called with what takes long before it begins.
     """
     iterations_per_run = loop.iterations_per_run
-    runs, kinds_so_far = 1, set[bool]()
+    runs, phases_so_far = 1, set[Phase]()
     while loop.steps < total_steps and not stop.is_set():
         end = _next_stop(loop.steps, total_steps, stop_every)
-        fills_replay = loop.is_warmup
-        is_first = fills_replay not in kinds_so_far
-        kinds_so_far.add(fills_replay)
+        if loop.steps < change.steps:
+            end = min(end, change.steps)
+        phase = _phase(loop, change)
+        is_first = phase not in phases_so_far
+        phases_so_far.add(phase)
         if is_first:
-            if not fills_replay and loop.runtime.mode != "eager":
-                announce("compiling the update …")
-            interval = _run_interval(loop, 1, 1, end, stop)
+            interval = _run_first_interval(loop, phase, change, end, stop, announce)
             runs = 1  # it says nothing about the next
         else:
             interval = _run_interval(loop, runs, iterations_per_run, end, stop)
             fitting = int(len(interval.progress) * LOG_EVERY_S / interval.seconds)
             runs = max(1, min(2 * runs, fitting))
-        is_steady = not (fills_replay or is_first or interval.compiled)
+        changes_later = change.steps > 0 and not phase.is_compiled
+        is_steady = not (phase.fills_replay or is_first or changes_later or interval.compiled)
         yield interval._replace(is_steady=is_steady)
+
+
+def _phase(loop: Loop, change: Change) -> Phase:
+    modes_as_written = ("eager", registry.AUTO)
+    is_compiled = loop.runtime.mode not in modes_as_written or 0 < change.steps <= loop.steps
+    return Phase(loop.is_warmup, is_compiled)
+
+
+def _run_first_interval(
+    loop: Loop,
+    phase: Phase,
+    change: Change,
+    end: int,
+    stop: threading.Event,
+    announce: Callable[[str], None],
+) -> Interval:
+    """Run the first iteration of a phase, and change to compiled code before it if that is due."""
+    if phase.is_compiled and not phase.fills_replay:
+        announce("compiling the update …")
+    start_s = time.perf_counter()
+    if 0 < change.steps <= loop.steps:
+        change.prepare()
+        loop.runtime.start_compiling()
+    prepared_s = time.perf_counter() - start_s
+    interval = _run_interval(loop, 1, 1, end, stop)
+    return interval._replace(seconds=prepared_s + interval.seconds)
 
 
 def passes_multiple(every: int, last: int, steps: int) -> bool:

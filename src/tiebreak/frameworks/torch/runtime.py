@@ -43,12 +43,13 @@ class Runtime(Base):
         _set_precision(precision)
         if mode == "cudagraph" and self.native_device.type != "cuda":
             raise MissingDevice("mode 'cudagraph' needs a CUDA device; use mode 'compile' on a CPU")
-        if mode != "eager":
+        if mode not in ("eager", registry.AUTO):
             if self._on_cpu and (reason := registry.why_mode_unavailable("torch", mode)):
                 raise UsageError(reason)
             _set_dynamo()
         self._generator = torch.Generator(self.native_device)
         self._acts: dict[Callable, Callable] = {}
+        self._not_yet_compiled: list[_Later] = []
 
     def build(self) -> Build:
         return Build(
@@ -113,6 +114,20 @@ class Runtime(Base):
         """
         if self.mode == "eager":
             return fn
+        if self.mode != registry.AUTO:
+            return self._compile(fn)
+        later = _Later(fn)
+        self._not_yet_compiled.append(later)
+        return later
+
+    def start_compiling(self) -> None:
+        if self._not_yet_compiled:
+            _set_dynamo()
+        for later in self._not_yet_compiled:
+            later.call = self._compile(later.call)
+        self._not_yet_compiled.clear()
+
+    def _compile(self, fn: Callable) -> Callable:
         graphs = self.mode == "cudagraph"
         options = {
             "guard_filter_fn": _keep_guards,
@@ -223,6 +238,18 @@ class Runtime(Base):
         if self.mode == "cudagraph":
             _map(_mark_tensors_static, state)
         return state
+
+
+class _Later:
+    """A function that runs as it is written until `call` is replaced by a compiled one."""
+
+    __slots__ = ("call",)
+
+    def __init__(self, fn: Callable):
+        self.call = fn
+
+    def __call__(self, *args: Any) -> Any:
+        return self.call(*args)
 
 
 def _find_device(name: str) -> torch.device:
