@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import os
 import signal
@@ -14,8 +15,9 @@ from typing import Any
 
 ENDING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
 """Signals that end a command as Ctrl-C does: of a scheduler, and of a terminal that is closed."""
-AGAIN_S = 0.01
-"""Seconds after which an interruption that was lost is raised again."""
+AGAIN_S = 0.1
+"""Seconds after which an interruption that was lost is raised again: on a machine under load, what
+has lost it has ended by then."""
 CLEANUP_S = 10.0
 """Seconds after an interruption in which further signals do not cut the cleaning up short."""
 
@@ -66,7 +68,8 @@ class EndingSignals:
         """
         if issubclass(unraisable.exc_type, KeyboardInterrupt):
             self._interrupted_at = -CLEANUP_S
-            threading.Timer(AGAIN_S, os.kill, (os.getpid(), signal.SIGINT)).start()
+            # Not `threading.Timer`: it waits for its thread to begin, and would lose it again.
+            _thread.start_new_thread(_interrupt_later, ())
         else:
             sys.__unraisablehook__(unraisable)
 
@@ -81,6 +84,11 @@ class EndingSignals:
             handler(signal.SIGINT, frame)
         else:
             self._interrupt(number, frame)
+
+
+def _interrupt_later() -> None:
+    time.sleep(AGAIN_S)
+    os.kill(os.getpid(), signal.SIGINT)
 
 
 @contextlib.contextmanager
