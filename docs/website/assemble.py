@@ -28,7 +28,7 @@ SECTIONS = {
         "docs/metrics.md",
         "docs/coming-from.md",
     ),
-    "Algorithms": ("docs/reading.md", "docs/linen-nnx-torch.md"),
+    "Algorithms": ("docs/reading.md", "docs/linen-nnx-torch.md", "docs/verify-yours.md"),
     "Benchmarks": ("docs/benchmarks.md", "docs/measuring.md"),
     "Results": ("results/README.md", "results/*/README.md"),
     "Development": (

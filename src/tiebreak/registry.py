@@ -193,6 +193,9 @@ class Algorithm(NamedTuple):
     """The folder with its specification and its implementation in every framework."""
     cases: str
     """Where the cases of its proofs lie."""
+    against: str = ""
+    """Where its terms and the known deviations of libraries lie, for `verify --against`; empty if
+    it does not offer that."""
     stochastic: bool = False
     """Its policy is a distribution over actions; others add noise to one action to explore."""
     off_policy: bool = False
@@ -216,6 +219,7 @@ ALGORITHMS = {
     "ppo": Algorithm(
         package="tiebreak.algorithms.ppo",
         cases="tiebreak.verify.ppo_cases",
+        against="tiebreak.verify.against.ppo",
         stochastic=True,
         schedules=(("anneal_lr", "the learning rate"),),
         certificate_s=12.0,
@@ -224,6 +228,7 @@ ALGORITHMS = {
     "dqn": Algorithm(
         package="tiebreak.algorithms.dqn",
         cases="tiebreak.verify.dqn_cases",
+        against="tiebreak.verify.against.dqn",
         off_policy=True,
         schedules=(("exploration_fraction", "the share of random actions"),),
         greedy=Greedy(network="q"),
@@ -233,6 +238,7 @@ ALGORITHMS = {
     "td3": Algorithm(
         package="tiebreak.algorithms.td3",
         cases="tiebreak.verify.td3_cases",
+        against="tiebreak.verify.against.td3",
         off_policy=True,
         greedy=Greedy(squashed=True),
         eager_updates=4_000,
@@ -240,6 +246,7 @@ ALGORITHMS = {
     "sac": Algorithm(
         package="tiebreak.algorithms.sac",
         cases="tiebreak.verify.sac_cases",
+        against="tiebreak.verify.against.sac",
         stochastic=True,
         off_policy=True,
         greedy=Greedy(squashed=True),
@@ -248,6 +255,7 @@ ALGORITHMS = {
     "mpo": Algorithm(
         package="tiebreak.algorithms.mpo",
         cases="tiebreak.verify.mpo_cases",
+        against="tiebreak.verify.against.mpo",
         stochastic=True,
         off_policy=True,
         greedy=Greedy(layers="actor_layers"),
@@ -255,6 +263,7 @@ ALGORITHMS = {
     "fasttd3": Algorithm(
         package="tiebreak.algorithms.fasttd3",
         cases="tiebreak.verify.fasttd3_cases",
+        against="tiebreak.verify.against.fasttd3",
         off_policy=True,
         bfloat16=True,
         privileged=True,

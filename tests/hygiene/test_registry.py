@@ -23,6 +23,7 @@ TABLES = {
     "IMPLEMENTATIONS": set(registry.IMPLEMENTATIONS.values()),
     "RUNTIMES": {row.module for row in registry.RUNTIMES.values()},
     "ENGINES": {row.module for row in registry.ENGINES.values()},
+    "ALGORITHMS": {row.against for row in registry.ALGORITHMS.values() if row.against},
 }
 
 
