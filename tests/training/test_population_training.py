@@ -82,7 +82,7 @@ def test_every_agent_stands_in_the_log_as_in_its_own():
 
 
 def test_numbers_that_are_none_are_null_one_by_one(tmp_path):
-    log = JsonLinesFile(tmp_path / "metrics.jsonl")
+    log = JsonLinesFile(tmp_path / "metrics.jsonl", lines=0, size=0)
     log.write({"loss": [1.0, float("nan")], "steps": 3})
     log.close()
     assert json.loads((tmp_path / "metrics.jsonl").read_text()) == {"loss": [1.0, None], "steps": 3}

@@ -17,7 +17,7 @@ from tiebreak.training.trackers import TrackedRun, Tracker
 class JsonLinesFile:
     """A file of JSON lines; each `write` appends one whole line before it returns."""
 
-    def __init__(self, path: Path, lines: int = 0, size: int = 0):
+    def __init__(self, path: Path, lines: int, size: int):
         """Open `path` and truncate it to `size` bytes, which hold `lines` lines.
 
         Raises UsageError where it is shorter.

@@ -218,3 +218,12 @@ EFFORT = Effort(sample_s=0.1, samples=20)
 )
 def test_flags(samples, flags):
     assert set(sampling.flags(samples, EFFORT)) == flags
+
+
+def test_flags_of_samples_have_four_digits():
+    found = sampling.flags([0.1, 0.101] * 5 + [0.12, 0.1215] * 5, EFFORT)
+    # The second half's median is 0.12075, the first one's 0.1005: 20.149 % more.
+    assert found["unsteady"] == 0.2015
+    # 1.4826 times the median deviation from 0.1105, 0.01, is 13.417 % of it.
+    assert found["noisy"] == 0.1342
+    assert sampling.flags([0.1] * 26 + [0.3] * 2, EFFORT) == {"heavy_tail": 0.0714}
