@@ -9,6 +9,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from packaging.specifiers import SpecifierSet
 
 from tiebreak.core import installation
 from tiebreak.core.installation import NEWEST_PYTHON, how_to_install
@@ -62,3 +63,21 @@ def test_the_project_leaves_out_what_has_no_build():
     for extra, (newest, _) in NEWEST_PYTHON.items():
         marker = f"python_version < '{newest[0]}.{newest[1] + 1}'"
         assert any(marker in requirement for requirement in extras[extra]), extra
+
+
+def test_the_pinned_packages_can_be_installed_on_every_python_that_is_supported():
+    """pip hides what asks for a newer Python, and says that nothing fits."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    oldest = project["requires-python"].removeprefix(">=") + ".0"
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    pins = dict(line.split(";")[0].strip().split("==") for line in lines if "==" in line)
+    too_new = []
+    for name, version in pins.items():
+        try:
+            found = importlib.metadata.distribution(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+        needs = SpecifierSet(found.metadata.get("Requires-Python") or "")
+        if found.version == version and not needs.contains(oldest):
+            too_new.append(f"{name} {version} needs Python {needs}")
+    assert not too_new
