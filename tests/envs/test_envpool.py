@@ -242,11 +242,9 @@ def test_atari_is_bytes_with_channels_last_clipped_and_ends_with_a_life():
 
 
 def test_evaluation_plays_whole_games_of_atari_for_their_own_scores():
-    from tiebreak.envs.policy_observation import make_env_for
-
     steps = {}
     for evaluating in (False, True):
-        env = make_env_for("dqn", "envpool/Breakout-v5", 1, seed=0, evaluating=evaluating)
+        env = make_env("envpool/Breakout-v5", 1, seed=0, evaluating=evaluating)
         env.reset()
         steps[evaluating] = next(
             t for t in range(2000) if env.step(np.array([t % 4])).terminated[0]

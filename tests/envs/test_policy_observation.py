@@ -12,7 +12,8 @@ from envs.test_jax_simulator import NUM_ENVS, make, rollout, still
 
 from tiebreak import registry
 from tiebreak.core.types import EnvSpec
-from tiebreak.envs.policy_observation import VisibleEnv, make_env_for
+from tiebreak.envs.base import make_env
+from tiebreak.envs.policy_observation import VisibleEnv, hide_privileged
 from tiebreak.loops.base import make_loop
 from tiebreak.loops.evaluate import Evaluator
 
@@ -38,15 +39,15 @@ def fake(monkeypatch):
 
 def test_an_algorithm_that_knows_of_no_privilege_gets_the_visible_part(fake):
     for algorithm in registry.ALGORITHMS:
-        spec = make_env_for(algorithm, TASK, 2).spec
+        spec = hide_privileged(make_env(TASK, 2), algorithm).spec
         known = registry.ALGORITHMS[algorithm].privileged
         assert spec.observation_shape == ((ALL,) if known else (SEEN,)), algorithm
         assert spec.visible == (SEEN if known else None), algorithm
 
 
 def test_a_task_without_privileged_numbers_is_left_alone(fake):
-    assert not isinstance(make_env_for("ppo", "brax/plain"), VisibleEnv)
-    assert make_env_for("ppo", "brax/plain").spec.observation_shape == (SEEN,)
+    assert not isinstance(hide_privileged(make_env("brax/plain"), "ppo"), VisibleEnv)
+    assert hide_privileged(make_env("brax/plain"), "ppo").spec.observation_shape == (SEEN,)
 
 
 def test_only_observations_are_cut():
@@ -77,7 +78,7 @@ def test_pictures_are_cut_as_the_rows_of_numbers_that_networks_see():
 @pytest.mark.slow
 @pytest.mark.parametrize("loop", ["fused", "host"])
 def test_ppo_trains_and_is_evaluated_on_what_is_visible(fake, loop):
-    usual = registry.reference_config("ppo", make_env_for("ppo", TASK).spec)
+    usual = registry.reference_config("ppo", hide_privileged(make_env(TASK), "ppo").spec)
     config = replace(usual, num_envs=2, num_steps=8, num_minibatches=2, num_epochs=1)
     made = make_loop("ppo", "linen", TASK, loop=loop, config=config, chunk=1)
     made.run()

@@ -13,20 +13,11 @@ from tiebreak.envs.base import DeviceEnv, HostEnv, make_env
 from tiebreak.envs.task import Task
 
 
-def make_env_for(
-    algorithm: str,
-    task: str | Task,
-    num_envs: int = 1,
-    seed: int = 0,
-    processes: int = 1,
-    render: bool = False,
-    evaluating: bool = False,
-) -> Any:
-    """Make an environment as `make_env` does, and hide the privileged part of observations.
+def hide_privileged(env: Any, algorithm: str) -> Any:
+    """Return an environment without the privileged part of its observations.
 
-    Algorithms that show it to their critics only see all of it.
+    Algorithms that show it to their critics only see all of it, and get the environment as it is.
     """
-    env = make_env(task, num_envs, seed, processes, render=render, evaluating=evaluating)
     if env.spec.visible is None or registry.ALGORITHMS[algorithm].privileged:
         return env
     return VisibleEnv(env)
@@ -34,7 +25,7 @@ def make_env_for(
 
 def make_spec_for(algorithm: str, task: str | Task) -> EnvSpec:
     """Return the shapes and bounds that an algorithm sees of a task."""
-    env = make_env_for(algorithm, task)
+    env = hide_privileged(make_env(task), algorithm)
     if isinstance(env, HostEnv):
         env.close()
     return env.spec

@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,15 +50,14 @@ def init_network(
       spec: Observations with which its `inputs` begin.
       gain: Of the last layer's kernel; HIDDEN_GAIN for all others.
     """
-    weights: Weights = {}
-    shapes = kernels(layers, spec.observation_shape, inputs, outputs)
-    for i, (key, shape) in enumerate(shapes.items()):
-        last = i == len(shapes) - 1
+
+    def draw(shape: tuple[int, ...], is_last: bool) -> tuple[np.ndarray, np.ndarray]:
+        columns = shape[-1]
         rows = math.prod(shape[:-1])
-        kernel = orthogonal(rng, rows, shape[-1], gain if last else HIDDEN_GAIN)
-        weights[f"{name}/{key}/kernel"] = kernel.reshape(shape)
-        weights[f"{name}/{key}/bias"] = np.zeros(shape[-1], np.float32)
-    return {**weights, **_identity_norms(name, layers)}
+        kernel = orthogonal(rng, rows, columns, gain if is_last else HIDDEN_GAIN)
+        return kernel.reshape(shape), np.zeros(columns, np.float32)
+
+    return _draw_network(name, spec, layers, inputs, outputs, draw)
 
 
 def uniform_network(
@@ -70,17 +69,34 @@ def uniform_network(
     outputs: int,
 ) -> Weights:
     """Draw kernels and biases uniform in ±1/√fan_in, as torch's Linear does (LeCun et al. 1998)."""
-    weights: Weights = {}
-    for key, shape in kernels(layers, spec.observation_shape, inputs, outputs).items():
-        fan_in = math.prod(shape[:-1])
-        for kind, size in (("kernel", shape), ("bias", shape[-1:])):
-            drawn = rng.random(size, dtype=np.float32)
-            weights[f"{name}/{key}/{kind}"] = (2.0 * drawn - 1.0) / np.float32(np.sqrt(fan_in))
-    return {**_identity_norms(name, layers), **weights}
+
+    def draw(shape: tuple[int, ...], is_last: bool) -> tuple[np.ndarray, np.ndarray]:
+        root = np.float32(np.sqrt(math.prod(shape[:-1])))
+        kernel = rng.random(shape, dtype=np.float32)
+        bias = rng.random(shape[-1:], dtype=np.float32)
+        return (2.0 * kernel - 1.0) / root, (2.0 * bias - 1.0) / root
+
+    return _draw_network(name, spec, layers, inputs, outputs, draw)
 
 
-def _identity_norms(name: str, layers: Layers) -> Weights:
+def _draw_network(
+    name: str,
+    spec: EnvSpec,
+    layers: Layers,
+    inputs: int,
+    outputs: int,
+    draw: Callable[[tuple[int, ...], bool], tuple[np.ndarray, np.ndarray]],
+) -> Weights:
+    """Return a network's weights, in the order of its layers; LayerNorm begins as the identity.
+
+    `draw` returns a kernel and its bias from the kernel's shape, and True for the last layer.
+    """
     weights: Weights = {}
+    shapes = kernels(layers, spec.observation_shape, inputs, outputs)
+    for i, (key, shape) in enumerate(shapes.items()):
+        kernel, bias = draw(shape, i == len(shapes) - 1)
+        weights[f"{name}/{key}/kernel"] = kernel
+        weights[f"{name}/{key}/bias"] = bias
     for key, size in norms(layers).items():
         weights[f"{name}/{key}/scale"] = np.ones(size, np.float32)
         weights[f"{name}/{key}/bias"] = np.zeros(size, np.float32)

@@ -14,8 +14,8 @@ from tiebreak.core.noise import Draw
 from tiebreak.core.off_policy import ActNoise
 from tiebreak.core.prefixes import Arrays, add_prefix, strip_prefix
 from tiebreak.core.types import Array, EnvSpec, Tree
-from tiebreak.envs.base import DeviceEnv, make_spec, require_device_for
-from tiebreak.envs.policy_observation import make_env_for
+from tiebreak.envs.base import DeviceEnv, make_env, make_spec, require_device_for
+from tiebreak.envs.policy_observation import hide_privileged
 from tiebreak.envs.task import Task
 from tiebreak.loops.exploration import noise_scales
 
@@ -238,7 +238,8 @@ def make_loop(
     if config is None:
         config = registry.reference_config(algorithm, make_spec(task), str(task))
     runtime.prng = config.prng
-    env = make_env_for(algorithm, task, config.num_envs, seed, config.env_processes)
+    env = make_env(task, config.num_envs, seed, config.env_processes)
+    env = hide_privileged(env, algorithm)
     require_device_for(task, device)
     raw_agent = registry.make_raw_agent(algorithm, env.spec, config, runtime)
 

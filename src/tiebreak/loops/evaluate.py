@@ -12,8 +12,8 @@ from tiebreak import registry
 from tiebreak.core.errors import EnvironmentFailed
 from tiebreak.core.seeding import derive
 from tiebreak.core.types import Agent, State
-from tiebreak.envs.base import DeviceEnv, HostEnv
-from tiebreak.envs.policy_observation import make_env_for
+from tiebreak.envs.base import DeviceEnv, HostEnv, make_env
+from tiebreak.envs.policy_observation import hide_privileged
 from tiebreak.envs.task import Task
 from tiebreak.frameworks.runtime import Runtime
 
@@ -81,9 +81,8 @@ class Evaluator:
         """
         env_seed = derive(seed, "evaluation")
         processes = min(processes, episodes)
-        env: Any = make_env_for(
-            algorithm, task, episodes, env_seed, processes, render=render, evaluating=True
-        )
+        env: Any = make_env(task, episodes, env_seed, processes, render=render, evaluating=True)
+        env = hide_privileged(env, algorithm)
         if isinstance(env, DeviceEnv):
             from tiebreak.envs.bridge import BridgeEnv
 

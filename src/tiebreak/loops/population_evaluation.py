@@ -10,9 +10,9 @@ import jax.numpy as jnp
 from tiebreak import registry
 from tiebreak.core.seeding import derive
 from tiebreak.core.types import Agent, Array, State
-from tiebreak.envs.base import DeviceEnv
+from tiebreak.envs.base import DeviceEnv, make_env
 from tiebreak.envs.jax_state import chunk_key, env_keys
-from tiebreak.envs.policy_observation import make_env_for
+from tiebreak.envs.policy_observation import hide_privileged
 from tiebreak.envs.task import Task
 from tiebreak.loops.evaluate import CHUNK_STEPS, episode_limit
 from tiebreak.loops.fused_population import Population
@@ -31,7 +31,7 @@ class PopulationEvaluator:
         max_steps: int | None = None,
     ):
         loop = population.loop
-        env = make_env_for(algorithm, task, episodes)
+        env = hide_privileged(make_env(task, episodes), algorithm)
         noise_shape = registry.data_module(algorithm).act_noise(env.spec, episodes).shape
         keys = [env_keys(derive(seed, "evaluation")) for seed in population.seeds]
         per_agent, _ = shardings(population.mesh, loop.runtime.native_device)
