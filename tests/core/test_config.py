@@ -61,11 +61,17 @@ def test_a_choice_is_one_of_its_words(value):
         ("dqn", "batch", ("batch_size",)),
         ("ppo", "discount", ("gamma",)),
         ("ppo", "gamma", ("gamma",)),
+        ("ppo", "norm_adv", ("normalize_advantage",)),
         ("fasttd3", "n_envs", ("num_envs",)),
     ],
 )
 def test_names_of_other_libraries_stand_for_ours(algorithm, name, meant):
     assert meant_by(registry.config_module(algorithm).Config, name) == meant
+
+
+def test_a_name_of_another_meaning_is_refused():
+    with pytest.raises(UsageError, match="unknown setting 'polyak'"):
+        meant_by(registry.config_module("td3").Config, "polyak")  # 1 − τ elsewhere
 
 
 def test_an_alias_is_told_and_the_later_name_counts():
