@@ -99,6 +99,10 @@ def test_of_a_population_every_agent_has_a_folder(tmp_path):
 def test_a_wrong_name_and_a_missing_package_are_refused_in_words(loop, tmp_path, monkeypatch):
     with pytest.raises(UsageError, match=r"unknown tracker 'tensorbord'; did you mean 'tensorboa"):
         train(track="tensorbord")
+    with pytest.raises(
+        UsageError, match=r"'trackio' is not here: .* use one of tensorboard, wandb"
+    ):
+        train(track="wandb,trackio")
     monkeypatch.setattr(registry, "missing_packages", lambda packages: list(packages))
     row = trackers.TRACKERS["wandb"]
     with pytest.raises(MissingDependency, match=r"tracker 'wandb' needs .*pip install .*\[wandb\]"):

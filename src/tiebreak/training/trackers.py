@@ -59,6 +59,12 @@ TRACKERS = {
 }  # fmt: skip
 
 
+NOT_HERE = {
+    "trackio": "it needs a Pillow before 13, and constraints.txt has 13",
+}
+"""Trackers that somebody may ask for, and why they have no row."""
+
+
 class TrackedRun(NamedTuple):
     """What trackers are built from."""
 
@@ -224,6 +230,11 @@ def require_trackers(asked: str | Iterable[str]) -> tuple[str, ...]:
     names = tuple(dict.fromkeys(name.strip() for name in names if name.strip()))
     optional = [name for name, row in TRACKERS.items() if not row.always]
     for name in names:
+        if name in NOT_HERE:
+            raise UsageError(
+                f"tracker {name!r} is not here: {NOT_HERE[name]}; use one of {', '.join(optional)} "
+                f"or, where {name} is installed, callback= in Python (docs/training.md)"
+            )
         if name not in optional:
             raise unknown("tracker", name, optional)
         row = TRACKERS[name]
