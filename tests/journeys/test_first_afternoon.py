@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 
 ENVIRONMENT = '''
@@ -56,7 +57,8 @@ gymnasium.register("Reach-v0", Reach, max_episode_steps=50)
 '''
 TRAIN = (
     "train sac --framework torch --mode eager --task gymnasium/reach:Reach-v0 "
-    "--threads 1 --eval-every 500 --eval-episodes 4 --checkpoint-every 500 --track tensorboard "
+    "--threads 1 --seeds 3 --jobs 3 --eval-every 500 --eval-episodes 4 --checkpoint-every 500 "
+    "--track tensorboard "
     "--set learning_starts=200 --set batch_size=64 --set hidden_sizes=32,32"
 )
 STEPS, MORE = 1500, 2000
@@ -93,15 +95,19 @@ def run(folder: Path, *words: str) -> str:
 
 
 def killed(folder: Path, ready, *words: str) -> None:
-    """Start a command, and kill it and its children with SIGKILL as soon as `ready()`."""
+    """Start a command, kill it with SIGKILL as soon as `ready()`, and await its agents' end."""
     child = subprocess.Popen(
         [*TIEBREAK, *words], cwd=folder, start_new_session=True, stdout=subprocess.DEVNULL
     )
     while not ready():
         assert child.poll() is None, "it ended before it could be killed"
         time.sleep(0.02)
+    agents = psutil.Process(child.pid).children()
+    assert agents
     os.kill(child.pid, signal.SIGKILL)
     assert child.wait() == -signal.SIGKILL
+    _, alive = psutil.wait_procs(agents, timeout=60)
+    assert not alive
 
 
 def scalars(folder: Path) -> set[str]:
@@ -129,37 +135,37 @@ def test_train_look_kill_resume_go_on_film_and_export(tmp_path):
     for package in ("torch", "gymnasium", "tensorboardX", "imageio_ffmpeg", "onnxruntime"):
         pytest.importorskip(package)
     (tmp_path / "reach.py").write_text(ENVIRONMENT)
-    runs = [tmp_path / f"runs/reach-s{seed}" for seed in range(3)]
+    runs = [tmp_path / f"runs/reach/agent-00{number}" for number in range(3)]
 
-    def train(seed, steps):
-        """Return the words that train one seed."""
-        words = f"{TRAIN} --seed {seed} --out runs/reach-s{seed} --set total_steps={steps}"
-        return words.split()
+    def train(steps):
+        """Return the words that train three seeds."""
+        return [*TRAIN.split(), "--out", "runs/reach", "--set", f"total_steps={steps}"]
 
-    # Three seeds of SAC in torch, one of them killed in the middle and resumed.
-    for seed in (0, 1):
-        run(tmp_path, *train(seed, STEPS))
-    killed(tmp_path, lambda: any(runs[2].glob("checkpoints/*")), *train(2, STEPS))
-    run(tmp_path, *train(2, STEPS), "--resume")
+    # Three seeds of SAC in torch, all of them killed in the middle and resumed.
+    def are_stored():
+        return all(any(folder.glob("checkpoints/*")) for folder in runs)
+
+    killed(tmp_path, are_stored, *train(STEPS))
+    assert "3 agents, 1,500 steps each" in run(tmp_path, *train(STEPS), "--resume")
     assert [last_steps(folder) for folder in runs] == [STEPS] * 3
 
     # TensorBoard has the curves, and they can be plotted.
     assert all("eval/return_mean" in scalars(folder) for folder in runs)
-    assert " 3 " in run(tmp_path, "plot", "runs", "-o", "curves.svg")
+    assert " 3 " in run(tmp_path, "plot", "runs/reach", "-o", "curves.svg")
     assert "<svg" in (tmp_path / "curves.svg").read_text()
 
     # On with more steps.
-    run(tmp_path, *train(0, MORE), "--resume")
-    assert last_steps(runs[0]) == MORE
+    run(tmp_path, *train(MORE), "--resume")
+    assert [last_steps(folder) for folder in runs] == [MORE] * 3
 
     # A video, which shows an episode of 50 steps.
-    run(tmp_path, "video", "runs/reach-s0", "--allow-import", "-o", "reach.gif")
+    run(tmp_path, "video", "runs/reach/agent-000", "--allow-import", "-o", "reach.gif")
     import imageio_ffmpeg
 
     assert imageio_ffmpeg.count_frames_and_secs(tmp_path / "reach.gif")[0] == 50
 
     # The policy as ONNX, where there is no Tiebreak, pushes the point to the middle.
-    run(tmp_path, "export", "runs/reach-s0", "--to", "onnx", "-o", "reach.onnx")
+    run(tmp_path, "export", "runs/reach/agent-000", "--to", "onnx", "-o", "reach.onnx")
     result = subprocess.run(
         [sys.executable, "-c", WITHOUT_TIEBREAK, "reach.onnx"],
         cwd=tmp_path, capture_output=True, text=True, check=False,

@@ -15,12 +15,14 @@ from pathlib import Path
 def main() -> int:
     words = sys.argv[1:]
     seed = words[words.index("--seed") + 1]
+    steps = next(int(word[12:]) for word in words if word.startswith("total_steps="))
     folder = Path(words[words.index("--out") + 1])
     folder.mkdir(exist_ok=True)
     (folder / "config.json").write_text(json.dumps({"words": words}))
     stop: list[int] = []
     signal.signal(signal.SIGINT, lambda number, _: stop.append(number))
-    (folder / "metrics.jsonl").write_text('{"steps": 64, "mean_return": 5.0, "steps_per_s": 9}\n')
+    line = {"steps": steps, "mean_return": 5.0, "steps_per_s": 9}
+    (folder / "metrics.jsonl").write_text(json.dumps(line) + "\n")
     while Path(f"wait-{seed}").exists() and not stop:
         time.sleep(0.01)
     if Path(f"fail-{seed}").exists():
@@ -30,7 +32,7 @@ def main() -> int:
     if stop:
         return 130
     returns = [float(seed), float(seed) + 2]
-    result = {"status": "ok", "returns": returns, "steps": 64, "updates": 16, "return_mean": 1.0}
+    result = {"status": "ok", "returns": returns, "steps": steps, "updates": 16, "return_mean": 1.0}
     (folder / "result.json").write_text(json.dumps(result))
     return 0
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import signal
@@ -41,7 +42,7 @@ def asked(**changes):
         "algorithm": "ppo",
         "framework": "torch",
         "task": Task.parse("gymnasium/CartPole-v1"),
-        "config": CONFIG,
+        "config": dataclasses.replace(CONFIG, total_steps=64),
         "seeds": 3,
         "seed": 5,
         "out": "run",
@@ -147,6 +148,25 @@ def test_ctrl_c_ends_all_processes_and_resume_goes_on(stub, tmp_path):
     assert len(train(resume=True).returns) == 3
 
 
+def test_all_agents_go_on_with_more_steps(stub, tmp_path):
+    def longer(steps):
+        return dataclasses.replace(asked().config, total_steps=steps)
+
+    (tmp_path / "fail-6").touch()
+    train(jobs=1)
+    (tmp_path / "fail-6").unlink()
+    result = train(jobs=2, config=longer(128), resume=True)
+    assert result.steps == 128
+    assert len(result.returns) == 3
+    assert stored("config.json")["config"]["total_steps"] == 128
+    assert words(0)[-1] == "--resume"
+    assert "total_steps=128" in stored("config.json")["command"]
+    with pytest.raises(UsageError, match="has other settings"):
+        train(config=longer(64), resume=True)
+    with pytest.raises(UsageError, match=r"is complete, and goes on with: .* --seeds 3 .*N;"):
+        train()
+
+
 def test_what_cannot_be_resumed_is_refused(stub):
     with pytest.raises(UsageError, match=r"holds no run to resume"):
         train(resume=True)
@@ -207,6 +227,7 @@ def test_two_seeds_in_torch_train_plot_and_evaluate(tmp_path, monkeypatch, capsy
     assert cli.main(command.split()) == 0
     said = capsys.readouterr().out
     assert said.startswith("2 agents, 256 steps each in ")
+    assert "greedy returns " in said
     assert cli.main(["plot", "run", "--json"]) == 0
     lines = {row["line"]: row["seeds"] for row in json.loads(capsys.readouterr().out)}
     assert lines == {"ppo torch": 2}

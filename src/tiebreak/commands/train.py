@@ -270,11 +270,13 @@ def _curve(result: TrainResult) -> str:
     from tiebreak.core.text import sparkline
 
     greedy, exploring = result.curves
-    returns = greedy.returns.mean(axis=-1) if len(greedy.steps) > 1 else exploring.returns
-    points = returns[returns == returns].tolist()
+    is_evaluated = len(greedy.steps) > 1
+    returns = (greedy if is_evaluated else exploring).returns
+    means = returns.mean(axis=tuple(range(1, returns.ndim)))
+    points = means[means == means].tolist()
     if len(points) < 2:
         return ""
-    what = "greedy returns" if len(greedy.steps) > 1 else "returns while exploring"
+    what = "greedy returns" if is_evaluated else "returns while exploring"
     return f"{what} {points[0]:.1f} {sparkline(points)} {points[-1]:.1f}"
 
 
@@ -295,6 +297,8 @@ def _print_population(result: TrainResult) -> None:
     )
     for line in _return_lines(result):
         print(line)
+    if "by_settings" not in result.summary and (curve := _curve(result)):
+        print(curve)
     first = min(result.out.glob(AGENT_POLICIES))
     print(f"policies and log: {result.out}   (tiebreak evaluate {quoted(first)})")
 

@@ -17,6 +17,7 @@ from tiebreak.core.errors import UsageError
 from tiebreak.core.seeding import derive
 from tiebreak.stats.curves import estimate, final_return, mean_height
 from tiebreak.training import run_logs
+from tiebreak.training.curves import agent_folders, read_greedy
 
 POINTS = 200
 """Most points of a line."""
@@ -69,7 +70,7 @@ def read_curves(paths: Sequence[Path]) -> list[Curve]:
     """
     curves: list[Curve] = []
     for path in paths:
-        folders = [folder for run in find_runs(path) for folder in _agent_folders(run)]
+        folders = [folder for run in find_runs(path) for folder in agent_folders(run)]
         if not folders:
             raise UsageError(f"there is no training run in {str(path)!r}: it has no config.json")
         found = [curve for folder in folders for curve in _read_run(folder)]
@@ -122,20 +123,15 @@ def to_rows(lines: Sequence[Line], axis: str = "steps") -> list[dict[str, Any]]:
     return rows
 
 
-def _agent_folders(run: Path) -> list[Path]:
-    """Return the folders of the agents that were trained in processes; else the run's own."""
-    return sorted(one.parent for one in run.glob("agent-*/config.json")) or [run]
-
-
 def _read_run(folder: Path) -> list[Curve]:
     """Return the curves of a run's agents; none if it was not evaluated during training."""
     about = run_logs.read_object(folder / run_logs.CONFIG)
-    evaluations = run_logs.read_lines(folder / run_logs.EVALUATIONS)
-    if len(evaluations) < 2:
+    greedy = read_greedy(folder)
+    if len(greedy.steps) < 2:
         return []
     try:
-        steps = np.array([line["steps"] for line in evaluations], np.float64)
-        returns = np.array([_mean(line["returns"]) for line in evaluations], np.float64)
+        steps = greedy.steps.astype(np.float64)
+        returns = greedy.returns.mean(axis=-1)
         named = {name: about.get(name) for name in NAMED} | dict(about["config"])
         agents = _agents(about, np.size(returns[0]))
         minutes = _minutes(run_logs.read_lines(folder / run_logs.METRICS), steps)
@@ -154,11 +150,6 @@ def _agents(about: Mapping[str, Any], count: int) -> list[tuple[int, dict[str, A
     stored = about.get("agents") or [{"seed": first + i} for i in range(count)]
     agents = [dict(agent) for agent in stored]
     return [(int(agent.pop("seed")), agent) for agent in agents]
-
-
-def _mean(returns: Sequence[Any]) -> Any:
-    """Return the mean over episodes; of a population, one for each agent."""
-    return np.mean(np.array(returns, np.float64), axis=-1)
 
 
 def _minutes(log: Sequence[Mapping[str, Any]], steps: np.ndarray) -> np.ndarray:

@@ -206,7 +206,8 @@ def describe_run(folder: Path) -> str:
         stored = _read_run_config(folder)
     except UsageError:
         return ""
-    if "seeds" in stored or "command" not in stored:
+    in_one_program = "seeds" in stored and "jobs" not in stored
+    if in_one_program or "command" not in stored:
         return ""
     command = describe_resuming(stored, folder)
     result = _read_result(folder)

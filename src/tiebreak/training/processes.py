@@ -51,13 +51,14 @@ END_S = 5.0
 class AgentRun:
     """One agent: its seed, its settings, its folder and, while it is trained, its process."""
 
-    def __init__(self, number: int, agent: Mapping[str, Any], out: Path):
+    def __init__(self, number: int, agent: Mapping[str, Any], out: Path, total_steps: int):
         """Describe agent `number` of the run in `out`; `agent` has its `seed` and its settings."""
         self.name = AGENT_FOLDER.format(number)
         self.policy = out / policy_files.AGENT_POLICY.format(number)
         self.seed = agent["seed"]
         self.settings = {name: value for name, value in agent.items() if name != "seed"}
         self.folder = out / self.name
+        self.total_steps = total_steps
         self.log = out / f"{self.name}.log"
         self.error = ""
         """Why it failed, in one line."""
@@ -77,8 +78,10 @@ class AgentRun:
 
     @property
     def is_complete(self) -> bool:
-        """Whether it was trained to the end."""
-        return self.result.get("status") == "ok"
+        """Whether it was trained to the end; not if it is to have more steps than it had."""
+        result = self.result
+        has_all = result.get("steps", 0) >= self.total_steps or "stopped_at" in result
+        return result.get("status") == "ok" and has_all
 
     @property
     def is_begun(self) -> bool:
@@ -158,9 +161,8 @@ def run_processes(request: TrainingRequest, progress: bool = True) -> TrainResul
     spec = make_spec(request.task)
     config = describe_processes(request, spec)
     if request.resume:
-        require_same(request.folder, config)
-    else:
-        write_json(request.folder / policy_files.CONFIG, config)
+        config = resumed_config(request, spec, config)
+    write_json(request.folder / policy_files.CONFIG, config)
     return ProcessPopulation(request, spec, config, progress).run()
 
 
@@ -172,13 +174,14 @@ class ProcessPopulation:
     ):
         self.request, self.config, self.folder = request, config, request.folder
         self.agents = [
-            AgentRun(number, agent, request.folder) for number, agent in enumerate(_agents(request))
+            AgentRun(number, agent, request.folder, _total_steps(request, agent))
+            for number, agent in enumerate(_agents(request))
         ]
         self._spec = spec
         self._jobs = request.jobs or 1
         self._start_s = time.perf_counter()
         title = f"{request.algorithm} {request.framework} {request.task}: {len(self.agents)} agents"
-        self._display = Display(title, sum(map(self._total_steps, self.agents)), progress)
+        self._display = Display(title, sum(agent.total_steps for agent in self.agents), progress)
 
     def run(self) -> TrainResult:
         """Train to the end, and write result.json."""
@@ -254,17 +257,11 @@ class ProcessPopulation:
 
     def _words(self, agent: AgentRun) -> list[str]:
         """Return the command line that trains an agent."""
-        command = shlex.split(command_of(self._request_of(agent), self._spec))
+        config = dataclasses.replace(self.request.config, **agent.settings)
+        request = dataclasses.replace(self.request, seed=agent.seed, config=config)
+        command = shlex.split(command_of(request, self._spec))
         threads = self.request.threads or max(1, len(affinity()) // self._jobs)
         return [*command[1:], "--threads", str(threads)]
-
-    def _request_of(self, agent: AgentRun) -> TrainingRequest:
-        config = dataclasses.replace(self.request.config, **agent.settings)
-        return dataclasses.replace(self.request, seed=agent.seed, config=config)
-
-    def _total_steps(self, agent: AgentRun) -> int:
-        config = self._request_of(agent).config
-        return config.num_iterations * config.iteration_steps
 
     def _end(self) -> TrainResult:
         """Write the result; raise TrainingFailed if there is none."""
@@ -332,6 +329,13 @@ def _agents(request: TrainingRequest) -> list[dict[str, Any]]:
     return [{"seed": seed, **variant} for variant in request.variants for seed in seeds]
 
 
+def _total_steps(request: TrainingRequest, agent: Mapping[str, Any]) -> int:
+    """Return the steps that an agent with this seed and these settings is to have."""
+    settings = {name: value for name, value in agent.items() if name != "seed"}
+    config = dataclasses.replace(request.config, **settings)
+    return config.num_iterations * config.iteration_steps
+
+
 def describe_processes(request: TrainingRequest, spec: EnvSpec) -> dict[str, Any]:
     """Return the contents of `config.json`: a single run's, and all that the agents differ in."""
     seeds = request.seeds or 1
@@ -354,8 +358,15 @@ def describe_processes(request: TrainingRequest, spec: EnvSpec) -> dict[str, Any
     }
 
 
-def require_same(folder: Path, config: Mapping[str, Any]) -> None:
-    """Raise UsageError unless the run in `folder` is of many processes with the same settings."""
+def resumed_config(
+    request: TrainingRequest, spec: EnvSpec, config: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the contents of `config.json` of a run that goes on, perhaps with more steps.
+
+    `config`: as a new run with the request's settings would have them. Raises UsageError unless the
+    folder holds a run of many processes with the same settings, but for fewer steps.
+    """
+    folder = request.folder
     stored = read_json_or_empty(folder / policy_files.CONFIG)
     if not stored:
         raise UsageError(
@@ -367,11 +378,26 @@ def require_same(folder: Path, config: Mapping[str, Any]) -> None:
             f"the run in {str(folder)!r} is not of agents in processes of their own: nothing can "
             "be resumed with --seeds or --sweep there"
         )
-    if stored.get("config_hash") != config["config_hash"]:
-        raise UsageError(
-            f"the run in {str(folder)!r} has other settings; go on with: {stored.get('command')} "
-            f"--out {quote(str(folder))} --resume"
-        )
+    if stored.get("config_hash") == config["config_hash"]:
+        return {**config, **stored, "command": config["command"], "jobs": config["jobs"]}
+    if _had_fewer_steps(request, spec, stored):
+        changed = {name: config[name] for name in ("config", "config_hash", "command", "jobs")}
+        return {**config, **stored, **changed}
+    raise UsageError(
+        f"the run in {str(folder)!r} has other settings; go on with: {stored.get('command')} "
+        f"--out {quote(str(folder))} --resume"
+    )
+
+
+def _had_fewer_steps(request: TrainingRequest, spec: EnvSpec, stored: Mapping[str, Any]) -> bool:
+    """Return whether a stored run has the request's settings, but for fewer steps."""
+    settings = stored.get("config")
+    steps = settings.get("total_steps") if isinstance(settings, dict) else None
+    if not isinstance(steps, int) or not 0 < steps < request.config.total_steps:
+        return False
+    config = dataclasses.replace(request.config, total_steps=steps)
+    as_before = describe_processes(dataclasses.replace(request, config=config), spec)
+    return as_before["config_hash"] == stored.get("config_hash")
 
 
 def _summary(settings: Sequence[Mapping[str, Any]], returns: list[list[float]]) -> dict[str, Any]:
