@@ -200,6 +200,8 @@ class Algorithm(NamedTuple):
     """Its policy is a distribution over actions; others add noise to one action to explore."""
     off_policy: bool = False
     """It learns from a replay; otherwise from what it has just collected."""
+    multi_discrete: bool = False
+    """Its actions can be several discrete choices at once (EnvSpec.nvec)."""
     bfloat16: bool = False
     """Its networks can compute in bfloat16; weights and losses stay float32."""
     privileged: bool = False
@@ -221,6 +223,7 @@ ALGORITHMS = {
         cases="tiebreak.verify.ppo_cases",
         against="tiebreak.verify.against.ppo",
         stochastic=True,
+        multi_discrete=True,
         schedules=(("anneal_lr", "the learning rate"),),
         certificate_s=12.0,
         eager_updates=10_000,

@@ -55,7 +55,7 @@ def registered():
     register("End-v0", Count, kwargs={"length": 3})
     register("Both-v0", Count, max_episode_steps=3, kwargs={"length": 3})
     register("OddText-v0", Odd, kwargs={"observation_space": spaces.Text(3)})
-    register("OddMulti-v0", Odd, kwargs={"action_space": spaces.MultiDiscrete([2, 3])})
+    register("OddMulti-v0", Odd, kwargs={"action_space": spaces.MultiBinary(3)})
     register("OddInf-v0", Odd, kwargs={"action_space": spaces.Box(-np.inf, np.inf, (2,))})
     yield
     gymnasium.registry.clear()
@@ -169,7 +169,7 @@ def test_a_user_s_own_module_in_the_working_folder(tmp_path, monkeypatch):
         ("HalfCheetah-v3", "cannot run here: .*gymnasium-robotics"),
         ("no_such_module:Foo-v0", "importing 'no_such_module' failed"),
         ("OddText-v0", "observations Text.*supported: Box obs.*TransformObservation"),
-        ("OddMulti-v0", "actions MultiDiscrete.*supported: Box obs.*TransformAction"),
+        ("OddMulti-v0", "actions MultiBinary.*supported: Box obs.*TransformAction"),
         ("OddInf-v0", "unbounded actions.*RescaleAction"),
     ],
 )
@@ -302,6 +302,32 @@ def test_actions_stay_inside_the_box_in_its_own_type(low, high, dtype):
     for one, bound in zip(env._envs, (box.high, box.low), strict=True):
         assert all(box.contains(action) for action in one.unwrapped.actions)
         assert np.array(one.unwrapped.actions).tolist() == [bound.tolist()] * 2
+
+
+@pytest.mark.parametrize(
+    ("space", "nvec"),
+    [
+        (spaces.MultiDiscrete([2, 3], start=[0, -1]), (2, 3)),
+        (spaces.MultiDiscrete([[2, 3], [4, 5]], dtype=np.int32), (2, 3, 4, 5)),
+    ],
+)
+def test_choices_are_counted_from_their_start_in_the_shape_of_the_space(space, nvec):
+    env = simple(f"Multi{len(nvec)}", action_space=space)
+    assert (env.spec.nvec, env.spec.action_shape, env.spec.action_size) == (
+        nvec, (len(nvec),), sum(nvec),
+    )  # fmt: skip
+    env.reset()
+    actions = np.stack([np.zeros(len(nvec), np.int32), np.array(nvec, np.int32) - 1])
+    for one in env._envs:
+        one.unwrapped.step = lambda action, env=one.unwrapped: (
+            env.actions.append(action) or (np.ones(2, np.float32), 1.0, False, False, {})
+        )
+    env.step(actions)
+    lowest, highest = (one.unwrapped.actions[0] for one in env._envs)
+    assert space.contains(lowest)
+    assert space.contains(highest)
+    assert (lowest.ravel() == space.start.ravel()).all()
+    assert (highest.ravel() == (space.start + space.nvec - 1).ravel()).all()
 
 
 @pytest.mark.parametrize(("bound", "dtype"), [(3.4e38, np.float32), (1e100, np.float64)])

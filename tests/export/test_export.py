@@ -20,6 +20,7 @@ from tiebreak.training import policy_files
 BOX = EnvSpec.make(observation_shape=(3,), action_low=(-2.0, 0.0), action_high=(1.0, 0.5))
 HIDDEN = dataclasses.replace(BOX, observation_shape=(5,), visible=3)
 TABLE = EnvSpec.make(observation_shape=(2, 2), num_actions=3)
+CHOICES = EnvSpec.make(observation_shape=(3,), nvec=(3, 1, 4))
 IMAGE = EnvSpec.make(observation_shape=(9, 8, 2), action_low=(-2.0,), action_high=(1.0,))
 PIXELS = EnvSpec.make(observation_shape=(36, 40, 1), num_actions=3, pixels=True)
 
@@ -35,6 +36,7 @@ class Case(NamedTuple):
 MPO_SIZES = "hidden_sizes", "critic_sizes"
 CASES = {
     "ppo-discrete": Case("ppo", TABLE),
+    "ppo-choices": Case("ppo", CHOICES),
     "ppo-box": Case("ppo", BOX),
     "dqn": Case("dqn", TABLE),
     "td3": Case("td3", BOX),
@@ -86,10 +88,6 @@ def test_a_file_is_its_policy(to, case, tmp_path):
 @pytest.mark.parametrize("case", CASES)
 def test_a_file_of_keras_is_its_policy(case, tmp_path):
     needed("keras")
-    if CASES[case].settings:
-        with pytest.raises(UsageError, match="--to keras takes dense networks only"):
-            tiebreak.export_policy(store(tmp_path, case), "keras")
-        return
     assert tiebreak.export_policy(store(tmp_path, case), "keras").difference <= 1e-5
 
 
@@ -105,6 +103,23 @@ def test_scores_are_the_oracle_s(case, tmp_path):
     scores, _ = oracle.mlp(weights, network, rows, stored.config.activation)
     assert np.allclose(found["scores"], scores, atol=1e-5)
     assert (found["action"] == scores.argmax(-1)).all()
+
+
+def test_a_choice_with_a_lower_score_counts_by_what_it_loses(tmp_path):
+    greedy = greedy_policy(policy_files.load_policy(store(tmp_path, "ppo-choices")))
+    obs = np.random.default_rng(2).normal(5.0, 3.0, (4, 3)).astype(np.float32)
+    module = registry.load(export.FORMATS["numpy"].module)
+    module.write(greedy, tmp_path / "policy.npz")
+    found = module.run(tmp_path / "policy.npz", obs)
+    assert found["action"].shape == (4, 3)
+    assert found["scores"].shape == (4, 8)
+    assert export.compare(greedy, obs, found, found["action"]) < 1e-5
+    other = found["action"].copy()
+    other[2, 2] = (other[2, 2] + 1) % 4
+    lost = export.compare(greedy, obs, found, other)
+    scores = found["scores"][2, 4:]
+    expected = scores[found["action"][2, 2]] - scores[other[2, 2]]
+    assert lost == pytest.approx(expected / max(1.0, np.abs(found["scores"]).max()), rel=1e-4)
 
 
 @pytest.mark.parametrize("settings", [{"normalize_obs": False}, {"hidden_sizes": ()}])

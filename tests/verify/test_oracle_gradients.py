@@ -10,7 +10,7 @@ import pytest
 from verify.oracle_inputs import off_policy_inputs, ppo_inputs
 
 from tiebreak import registry
-from tiebreak.verify.case import Case, cases_of
+from tiebreak.verify.case import Case, all_actions, cases_of
 
 STEP = 1e-6
 """Length of half a difference, along a direction of length 1."""
@@ -50,7 +50,7 @@ def gradients_of(algorithm: str) -> list[Gradient]:
             function="gradients" if together else f"{optimizer}_gradients",
             term=TERMS.get((algorithm, optimizer), "loss"),
         )
-        for actions in cases_of(algorithm).ACTIONS
+        for actions in all_actions(algorithm)
         for optimizer in registry.data_module(algorithm).COUNTS
     ]
 

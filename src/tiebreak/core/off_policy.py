@@ -196,6 +196,13 @@ RANGES = {
 """Lowest and highest valid values of the numbers that are not counts."""
 
 
+def require_box(algorithm: str, spec: EnvSpec) -> None:
+    """Raise UsageError for discrete actions, in which a critic has no gradient."""
+    if spec.discrete:
+        others = "dqn or ppo" if spec.nvec is None else "ppo"
+        raise UsageError(f"{algorithm} needs a box of actions; for discrete ones use {others}")
+
+
 def check(config: OffPolicyConfig, ranges: Mapping[str, tuple[float, float]]) -> None:
     """Raise UsageError if settings contradict one another; `ranges` are the algorithm's own."""
     for field in dataclasses.fields(config):

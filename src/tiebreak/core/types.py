@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,8 +20,9 @@ Tree = Any  # nested NamedTuples and dictionaries of arrays
 class EnvSpec:
     """Shapes and bounds of one environment's observations and actions.
 
-    Exactly one of `num_actions` (discrete) and `action_low`/`action_high` (a box, one number per
-    action dimension) is set. Use `EnvSpec.make`, which checks.
+    Exactly one of `num_actions` (discrete), `nvec` (several discrete choices at once) and
+    `action_low`/`action_high` (a box, one number per action dimension) is set. Use `EnvSpec.make`,
+    which checks.
     """
 
     observation_shape: tuple[int, ...]
@@ -34,6 +35,8 @@ class EnvSpec:
     pixels: bool = False
     """True if observations are images of bytes, [height, width, channels] in 0 to 255. They are
     stored as bytes; agents scale them by 1/255."""
+    nvec: tuple[int, ...] | None = None
+    """Number of values of each choice of an action, as Gymnasium's MultiDiscrete calls it."""
 
     @classmethod
     def make(
@@ -45,6 +48,7 @@ class EnvSpec:
         action_high: Sequence[float] | None = None,
         visible: int | None = None,
         pixels: bool = False,
+        nvec: Sequence[int] | None = None,
     ) -> EnvSpec:
         """Check the arguments and return a spec.
 
@@ -57,30 +61,29 @@ class EnvSpec:
             raise UsageError(f"visible is {visible}; observations {shape} have no such part")
         if pixels and (len(shape) != 3 or visible is not None):
             raise UsageError(f"pixels are [height, width, channels], all visible; got {shape}")
+        spec = cls(shape, visible=visible, pixels=bool(pixels))
+        is_box = action_low is not None or action_high is not None
+        if (num_actions is not None) + (nvec is not None) + is_box != 1:
+            raise UsageError(
+                "give one of num_actions (discrete), nvec (several discrete choices), and "
+                "action_low with action_high (a box)"
+            )
         if num_actions is not None:
-            if action_low is not None or action_high is not None:
-                raise UsageError("give num_actions or action_low and action_high, not both")
             if num_actions < 1:
                 raise UsageError(f"num_actions is {num_actions}; it must be at least 1")
-            return cls(shape, num_actions=int(num_actions), visible=visible, pixels=bool(pixels))
-        if action_low is None or action_high is None:
-            raise UsageError("give num_actions (discrete) or action_low and action_high (a box)")
-        low, high = (tuple(float(x) for x in np.ravel(b)) for b in (action_low, action_high))
-        if (
-            len(low) != len(high)
-            or not low
-            or not all(
-                math.isfinite(a) and math.isfinite(b) and a < b
-                for a, b in zip(low, high, strict=True)
-            )
-        ):
-            raise UsageError(f"action bounds must be finite with low < high, got {low} and {high}")
-        return cls(shape, action_low=low, action_high=high, visible=visible, pixels=bool(pixels))
+            return replace(spec, num_actions=int(num_actions))
+        if nvec is not None:
+            sizes = tuple(int(n) for n in nvec)
+            if not sizes or min(sizes) < 1:
+                raise UsageError(f"nvec is {sizes}; it needs choices of at least 1 value each")
+            return replace(spec, nvec=sizes)
+        low, high = _check_bounds(action_low, action_high)
+        return replace(spec, action_low=low, action_high=high)
 
     @property
     def discrete(self) -> bool:
-        """True if actions are integers in [0, num_actions)."""
-        return self.num_actions is not None
+        """True if actions are integers: one in [0, num_actions), or one for each of nvec."""
+        return self.num_actions is not None or self.nvec is not None
 
     @property
     def observation_size(self) -> int:
@@ -105,13 +108,40 @@ class EnvSpec:
 
     @property
     def action_size(self) -> int:
-        """Number of discrete actions, or dimensions of the box: the policy network's outputs."""
+        """Number of discrete actions, or dimensions of the box: the policy network's outputs.
+
+        Of several choices, the values of all together.
+        """
+        if self.nvec is not None:
+            return sum(self.nvec)
         return self.num_actions if self.num_actions is not None else len(self.action_low or ())
+
+    @property
+    def action_shape(self) -> tuple[int, ...]:
+        """Shape of one action: () for one integer, else one number per choice or dimension."""
+        if self.nvec is not None:
+            return (len(self.nvec),)
+        return () if self.discrete else (self.action_size,)
 
     @property
     def bounds(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Lowest and highest actions of the box; empty for discrete actions."""
         return self.action_low or (), self.action_high or ()
+
+
+def _check_bounds(low: Any, high: Any) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return lowest and highest actions of a box. Raises UsageError for anything else."""
+    if low is None or high is None:
+        raise UsageError("give both action_low and action_high")
+    lows, highs = (tuple(float(x) for x in np.ravel(bound)) for bound in (low, high))
+    if not lows or len(lows) != len(highs):
+        raise UsageError(f"action bounds must be of one length, got {lows} and {highs}")
+    for a, b in zip(lows, highs, strict=True):
+        if not (math.isfinite(a) and math.isfinite(b) and a < b):
+            raise UsageError(
+                f"action bounds must be finite with low < high, got {lows} and {highs}"
+            )
+    return lows, highs
 
 
 class Agent(NamedTuple):

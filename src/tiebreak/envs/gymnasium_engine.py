@@ -27,7 +27,10 @@ from tiebreak.envs import gymnasium_state, observation_spaces
 from tiebreak.envs.base import HostEnv
 from tiebreak.envs.mujoco_advice import without_advice
 
-SUPPORTED = "Box observations (or Dict, Tuple of vectors) with Discrete or bounded Box actions"
+SUPPORTED = (
+    "Box observations (or Dict, Tuple of vectors) with Discrete, MultiDiscrete or bounded Box "
+    "actions"
+)
 
 
 class GymnasiumEnv(HostEnv):
@@ -214,12 +217,15 @@ def _final(obs: np.ndarray, ended: list[tuple[int, np.ndarray]]) -> np.ndarray:
 
 
 def _action_rows(space: gymnasium.Space) -> Callable[[Array], Any]:
-    """Return a function that turns actions, [N] int or [N, A], into one per environment."""
+    """Return a function that turns actions, [N] or [N, A], into one per environment."""
     if isinstance(space, gymnasium.spaces.Discrete):
         start = int(space.start)
         if start == 0:
             return lambda action: np.asarray(action).tolist()
         return lambda action: (np.asarray(action) + start).tolist()
+    if isinstance(space, gymnasium.spaces.MultiDiscrete):
+        first = space.start
+        return lambda action: np.array(action, space.dtype).reshape(-1, *space.shape) + first
     assert isinstance(space, gymnasium.spaces.Box)
     shape, dtype, low, high = (-1, *space.shape), space.dtype, space.low, space.high
 
@@ -305,6 +311,8 @@ def _env_spec(name: str, env: gymnasium.Env) -> EnvSpec:
     shape, pixels = obs.shape, obs.pixels
     if isinstance(action, discrete):
         return EnvSpec.make(observation_shape=shape, num_actions=int(action.n), pixels=pixels)
+    if isinstance(action, gymnasium.spaces.MultiDiscrete):
+        return EnvSpec.make(observation_shape=shape, nvec=action.nvec.ravel(), pixels=pixels)
     if not isinstance(action, box) or not np.issubdtype(action.dtype, np.floating):
         raise _unsupported(name, f"actions {action}", "TransformAction")
     if not action.is_bounded():

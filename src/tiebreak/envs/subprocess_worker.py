@@ -98,8 +98,7 @@ def _layout(spec: EnvSpec) -> list[tuple[tuple[int, ...], np.dtype]]:
 
     Actions of a box are in double precision, which holds whatever a loop passes.
     """
-    box = (spec.action_size,), np.dtype(np.float64)
-    action = ((), np.dtype(np.int64)) if spec.discrete else box
+    action = spec.action_shape, np.dtype(np.int64 if spec.discrete else np.float64)
     obs = spec.observation_shape, np.dtype(spec.observation_dtype)
     number, flag = ((), np.float32), ((), np.bool_)
     fields = {

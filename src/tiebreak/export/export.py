@@ -11,7 +11,7 @@ import numpy as np
 from tiebreak import registry
 from tiebreak.core.errors import UsageError, unknown
 from tiebreak.core.files import write_atomic
-from tiebreak.export.layers import GreedyPolicy, greedy_policy, to_arrays
+from tiebreak.export.layers import ArgmaxEach, GreedyPolicy, greedy_policy, to_arrays
 from tiebreak.export.numpy_file import Outputs, apply
 from tiebreak.training import policy_files
 from tiebreak.training.policy import load_policy
@@ -165,7 +165,13 @@ def compare(greedy: GreedyPolicy, obs: np.ndarray, found: Outputs, expected: np.
     kinds, arrays = to_arrays(greedy)
     double = {name: array.astype(np.float64) for name, array in arrays.items()}
     scores = apply(kinds, double, obs.astype(np.float64))["scores"]
-    rows = np.arange(len(scores))
-    lost = scores[rows, expected] - scores[rows, found["action"]]
+    last = greedy.layers[-1]
+    sizes = last.sizes if isinstance(last, ArgmaxEach) else (greedy.action_size,)
+    starts = np.cumsum((0, *sizes[:-1]))
+    best, chosen = (
+        np.take_along_axis(scores, action.reshape(len(scores), -1) + starts, axis=-1)
+        for action in (expected, found["action"])
+    )
+    lost = best - chosen
     difference = np.max([np.abs(found["scores"] - scores).max(), np.abs(lost).max()])
     return float(difference / max(1.0, np.abs(scores).max()))

@@ -10,13 +10,17 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from tiebreak.core.errors import UsageError
 from tiebreak.export.layers import (
+    Add,
     Argmax,
+    ArgmaxEach,
+    Conv,
     Dense,
     Elu,
     Flatten,
     GreedyPolicy,
+    Image,
+    Keep,
     LayerNorm,
     Normalize,
     Relu,
@@ -27,20 +31,18 @@ from tiebreak.export.numpy_file import Outputs
 
 
 def write(policy: GreedyPolicy, path: Path) -> None:
-    """Write a policy as a model with a dynamic batch.
-
-    Raises UsageError for layers that are no row of WRITERS: convolutions and residual blocks.
-    """
-    if {type(layer) for layer in policy.layers} - WRITERS.keys():
-        raise UsageError(
-            "--to keras takes dense networks only, and this policy's is a cnn or simba: use --to "
-            "onnx or torch"
-        )
+    """Write a policy as a model with a dynamic batch."""
     obs = keras.Input(policy.observation_shape, name="obs", dtype="float32")
     scores: Any = obs
     x: Any = obs
+    kept: Any = obs
     for layer in policy.layers:
-        scores, x = x, WRITERS[type(layer)](x, layer)
+        if isinstance(layer, Keep):
+            kept = x
+        elif isinstance(layer, Add):
+            x = layers.Add()([x, kept])
+        else:
+            scores, x = x, WRITERS[type(layer)](x, layer)
     outputs = {"action": x, "scores": scores} if policy.discrete else {"action": x}
     keras.Model(obs, outputs, name="policy").save(path)
 
@@ -70,20 +72,43 @@ def _layer_norm(x: Any, layer: LayerNorm) -> Any:
     return out
 
 
+def _conv(x: Any, layer: Conv) -> Any:
+    height, width, _, outputs = layer.kernel.shape
+    conv = layers.Conv2D(
+        outputs,
+        (height, width),
+        strides=layer.stride,
+        data_format="channels_last",
+        kernel_initializer="zeros",
+    )
+    out = conv(x)
+    conv.set_weights([layer.kernel, layer.bias])
+    return out
+
+
+def _argmax_each(x: Any, layer: ArgmaxEach) -> Any:
+    ends = np.cumsum(layer.sizes)[:-1].tolist()
+    parts: Any = ops.split(x, ends, axis=-1)
+    return ops.stack([ops.argmax(part, axis=-1) for part in parts], axis=-1)
+
+
 def _rescale(x: Any, layer: Rescale) -> Any:
     half = (layer.high - layer.low) / 2
     return layers.Rescaling(half.tolist(), (layer.low + half).tolist())(ops.clip(x, -1.0, 1.0))
 
 
 WRITERS: dict[type, Callable[[Any, Any], Any]] = {
-    Flatten: lambda x, layer: layers.Flatten()(x),
+    Flatten: lambda x, layer: layers.Flatten(data_format="channels_last")(x),
     Normalize: _normalize,
     Dense: _dense,
     LayerNorm: _layer_norm,
+    Image: lambda x, layer: layers.Reshape(layer.shape)(x),
+    Conv: _conv,
     Tanh: lambda x, layer: layers.Activation("tanh")(x),
     Relu: lambda x, layer: layers.Activation("relu")(x),
     Elu: lambda x, layer: layers.Activation("elu")(x),
     Rescale: _rescale,
     Argmax: lambda x, layer: ops.argmax(x, axis=-1),
+    ArgmaxEach: _argmax_each,
 }
-"""Applies a layer of Keras to a symbolic tensor."""
+"""Applies a layer to a symbolic tensor; `write` has Keep and Add."""

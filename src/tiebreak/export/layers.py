@@ -107,6 +107,13 @@ class Argmax(NamedTuple):
     """Return the place of the largest entry, the discrete action; its input is the scores."""
 
 
+class ArgmaxEach(NamedTuple):
+    """Return the places of the largest entries of each part of the scores: several choices."""
+
+    sizes: tuple[int, ...]
+    """Widths of the parts."""
+
+
 LAYERS = {
     "flatten": Flatten,
     "normalize": Normalize,
@@ -121,6 +128,7 @@ LAYERS = {
     "elu": Elu,
     "rescale": Rescale,
     "argmax": Argmax,
+    "argmax_each": ArgmaxEach,
 }
 """Layers by the name that files give them."""
 
@@ -136,9 +144,11 @@ class GreedyPolicy(NamedTuple):
     observation_shape: tuple[int, ...]
     """Shape of what a policy may see: privileged entries are left out."""
     discrete: bool
-    """Actions are integers, and the last layer is Argmax; otherwise it is Rescale."""
+    """Actions are integers, and the last layer is Argmax or ArgmaxEach; otherwise Rescale."""
+    action_shape: tuple[int, ...]
+    """Shape of one action."""
     action_size: int
-    """Number of discrete actions, or dimensions of the box."""
+    """Number of scores of discrete actions, or dimensions of the box."""
     layers: tuple[Layer, ...]
     about: dict[str, str]
     """Algorithm, task and training steps, for a file's metadata."""
@@ -170,16 +180,29 @@ def greedy_policy(stored: Policy) -> GreedyPolicy:
     last = layers.pop()
     layers.append(Dense(last.kernel[:, : spec.action_size], last.bias[: spec.action_size]))
 
-    if spec.discrete:
-        layers.append(Argmax())
-    else:
-        layers += [Tanh()] * row.squashed
-        layers.append(Rescale(*(np.asarray(bound, np.float32) for bound in spec.bounds)))
+    layers += _last_layers(spec, row.squashed)
     hidden = spec.visible_size < spec.observation_size
     shape = (spec.visible_size,) if hidden else spec.observation_shape
     about = {"algorithm": stored.algorithm}
     about |= {k: str(stored.metadata[k]) for k in ("task", "steps") if k in stored.metadata}
-    return GreedyPolicy(shape, spec.discrete, spec.action_size, tuple(layers), about)
+    return GreedyPolicy(
+        observation_shape=shape,
+        discrete=spec.discrete,
+        action_shape=spec.action_shape,
+        action_size=spec.action_size,
+        layers=tuple(layers),
+        about=about,
+    )
+
+
+def _last_layers(spec: EnvSpec, squashed: bool) -> list[Layer]:
+    """Return the layers that make actions of a network's outputs."""
+    if spec.nvec is not None:
+        return [ArgmaxEach(spec.nvec)]
+    if spec.discrete:
+        return [Argmax()]
+    low, high = (np.asarray(bound, np.float32) for bound in spec.bounds)
+    return [*[Tanh()] * squashed, Rescale(low, high)]
 
 
 def to_arrays(policy: GreedyPolicy) -> tuple[list[str], dict[str, np.ndarray]]:

@@ -10,7 +10,7 @@ import numpy as np
 from tiebreak.export.layers import GreedyPolicy, to_arrays
 
 Outputs = dict[str, np.ndarray]
-"""`action`: [N] int or [N, A] float32; for discrete actions also `scores`, [N, A] float32."""
+"""`action`: int [N] or [N, choices], or [N, A] float32; for integers also `scores` in float32."""
 
 
 def write(policy: GreedyPolicy, path: Path) -> None:
@@ -38,7 +38,11 @@ def apply(kinds: Sequence[str], arrays: Mapping[str, np.ndarray], obs: np.ndarra
             x = x + kept
         else:
             scores, x = x, OPERATIONS[kind](x, **fields)
-    return {"action": x, "scores": scores} if kinds[-1] == "argmax" else {"action": x}
+    return {"action": x, "scores": scores} if kinds[-1] in CHOOSING else {"action": x}
+
+
+CHOOSING = ("argmax", "argmax_each")
+"""Last layers of discrete actions, which take the scores."""
 
 
 def _layer_norm(
@@ -54,6 +58,11 @@ def _conv(x: np.ndarray, kernel: np.ndarray, bias: np.ndarray, stride: np.ndarra
     return np.tensordot(windows[:, ::step, ::step], kernel, ((4, 5, 3), (0, 1, 2))) + bias
 
 
+def _argmax_each(x: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    ends = np.cumsum(sizes.astype(int))
+    return np.stack([part.argmax(-1) for part in np.split(x, ends[:-1], axis=-1)], axis=-1)
+
+
 OPERATIONS = {
     "flatten": lambda x: x.reshape(len(x), -1),
     "normalize": lambda x, mean, scale, limit: np.clip((x - mean) / scale, -limit, limit),
@@ -66,5 +75,6 @@ OPERATIONS = {
     "elu": lambda x: np.where(x > 0, x, np.expm1(np.minimum(x, 0))),
     "rescale": lambda x, low, high: low + (np.clip(x, -1, 1) + 1) * (high - low) / 2,
     "argmax": lambda x: x.argmax(-1),
+    "argmax_each": _argmax_each,
 }
 """Layer -> the function that computes it; `keep` and `add` are the loop's own."""

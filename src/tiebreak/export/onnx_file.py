@@ -11,6 +11,7 @@ import numpy as np
 from tiebreak.export.layers import (
     Add,
     Argmax,
+    ArgmaxEach,
     Conv,
     Dense,
     Elu,
@@ -66,12 +67,11 @@ def write(policy: GreedyPolicy, path: Path) -> None:
     for layer in policy.layers:
         scores, x = x, WRITERS[type(layer)](graph, x, layer)
 
-    table = ("batch", policy.action_size)
-    action = TensorProto.INT64, ("batch",)
-    values = {"action": action if policy.discrete else (TensorProto.FLOAT, table)}
+    kind = TensorProto.INT64 if policy.discrete else TensorProto.FLOAT
+    values = {"action": (kind, ("batch", *policy.action_shape))}
     graph.add("Identity", x, output="action")
     if policy.discrete:
-        values["scores"] = TensorProto.FLOAT, table
+        values["scores"] = TensorProto.FLOAT, ("batch", policy.action_size)
         graph.add("Identity", scores, output="scores")
     obs = ("batch", *policy.observation_shape)
     model = helper.make_model(
@@ -162,6 +162,16 @@ def _argmax(graph: Graph, x: str, layer: Argmax) -> str:
     return graph.add("ArgMax", x, axis=-1, keepdims=0)
 
 
+def _argmax_each(graph: Graph, x: str, layer: ArgmaxEach) -> str:
+    ends = np.cumsum(layer.sizes)
+    best = []
+    for size, end in zip(layer.sizes, ends, strict=True):
+        places = np.arange(end - size, end)
+        part = graph.add("Gather", x, graph.constant(places, np.int64), axis=-1)
+        best.append(graph.add("ArgMax", part, axis=-1, keepdims=1))
+    return graph.add("Concat", *best, axis=-1)
+
+
 WRITERS: dict[type, Callable[[Graph, str, Any], str]] = {
     Flatten: _flatten,
     Normalize: _normalize,
@@ -176,5 +186,6 @@ WRITERS: dict[type, Callable[[Graph, str, Any], str]] = {
     Elu: _activation("Elu"),
     Rescale: _rescale,
     Argmax: _argmax,
+    ArgmaxEach: _argmax_each,
 }
 """Adds a layer to a graph, and returns the name of its output."""

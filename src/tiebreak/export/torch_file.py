@@ -13,6 +13,7 @@ from torch import nn
 from tiebreak.export.layers import (
     Add,
     Argmax,
+    ArgmaxEach,
     Conv,
     Dense,
     Elu,
@@ -128,6 +129,15 @@ class _Argmax(nn.Module):
         return x.argmax(-1)
 
 
+class _ArgmaxEach(nn.Module):
+    def __init__(self, layer: ArgmaxEach):
+        super().__init__()
+        self.sizes = list(layer.sizes)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.stack([part.argmax(-1) for part in x.split(self.sizes, -1)], -1)
+
+
 def _dense(layer: Dense) -> nn.Linear:
     linear = nn.Linear(*layer.kernel.shape, device="meta")  # draws no random numbers
     linear.weight = nn.Parameter(torch.tensor(layer.kernel.T.copy()))
@@ -156,5 +166,6 @@ MODULES: dict[type, Callable[[Any], nn.Module]] = {
     Elu: lambda layer: nn.ELU(),
     Rescale: _Rescale,
     Argmax: lambda layer: _Argmax(),
+    ArgmaxEach: _ArgmaxEach,
 }
 """Makes a module of a layer."""

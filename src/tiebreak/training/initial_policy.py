@@ -61,7 +61,7 @@ def _transferred(names: Iterable[str], statistics: Iterable[str]) -> list[str]:
 def _require_same_spaces(where: str | Path, there: EnvSpec, here: EnvSpec) -> None:
     for what, name in (
         ("observations", "observation_shape"), ("actions", "num_actions"),
-        ("actions", "action_size"),
+        ("actions", "nvec"), ("actions", "action_size"),
     ):  # fmt: skip
         was, now = getattr(there, name), getattr(here, name)
         if was != now:

@@ -44,8 +44,8 @@ class LoadedPolicy:
           rng: Generator or seed of the samples.
 
         Returns:
-          In the environment's units: an integer (or [N] of them), or [action_size] numbers within
-          the bounds (or [N, action_size]).
+          In the environment's units, [*action_shape] or [N, *action_shape]: an integer from 0, one
+          for each choice, or numbers within the bounds.
 
         Raises UsageError for observations of another shape, and for samples of a policy that has no
         distribution.

@@ -24,6 +24,16 @@ def cases_of(algorithm: str) -> ModuleType:
     return registry.load(registry.algorithm(algorithm).cases)
 
 
+MULTI_DISCRETE = "multidiscrete"
+"""Kind of actions of which certificates have one small case, where an algorithm takes them."""
+
+
+def all_actions(algorithm: str) -> tuple[str, ...]:
+    """Return every kind of actions that an algorithm takes."""
+    more = (MULTI_DISCRETE,) if registry.algorithm(algorithm).multi_discrete else ()
+    return (*cases_of(algorithm).ACTIONS, *more)
+
+
 class Case(NamedTuple):
     """One specification and configuration, and the seed of its weights and batches."""
 
@@ -34,7 +44,9 @@ class Case(NamedTuple):
 
     @property
     def actions(self) -> str:
-        """Kind of actions: `discrete` or `continuous`."""
+        """Kind of actions: `discrete`, `multidiscrete` or `continuous`."""
+        if self.spec.nvec is not None:
+            return MULTI_DISCRETE
         return "discrete" if self.spec.discrete else "continuous"
 
     @property

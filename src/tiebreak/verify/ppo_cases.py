@@ -11,20 +11,25 @@ from tiebreak.algorithms.ppo.config import Config
 from tiebreak.algorithms.ppo.data import Noise, Rollout, sample_batch
 from tiebreak.core.types import EnvSpec
 from tiebreak.frameworks.numpy.ops import to_float64
-from tiebreak.verify.case import Case
+from tiebreak.verify.case import MULTI_DISCRETE, Case
 from tiebreak.verify.ppo_checks import check_knobs, check_losses, check_updates
 
 __all__ = ["check_knobs", "check_losses", "check_updates"]
 
 ACTIONS = ("discrete", "continuous")
+KINDS = ("continuous", "discrete", MULTI_DISCRETE)
+"""All kinds of actions, in the order of the seeds of their cases."""
 
 
 def draw(seed: int, actions: str) -> Case:
     """Draw the case of a seed: sizes, switches and constants, all small."""
-    rng = np.random.default_rng([seed, actions == "discrete"])
+    rng = np.random.default_rng([seed, KINDS.index(actions)])
     shape = tuple(int(n) for n in rng.integers(1, 5, size=rng.integers(1, 4)))
     if actions == "discrete":
         spec = EnvSpec.make(observation_shape=shape, num_actions=int(rng.integers(2, 8)))
+    elif actions == MULTI_DISCRETE:
+        sizes = rng.integers(1, 6, size=rng.integers(1, 5))
+        spec = EnvSpec.make(observation_shape=shape, nvec=sizes.tolist())
     else:
         low = rng.uniform(-3.0, -0.1, size=rng.integers(1, 6)).tolist()
         high = (low + rng.uniform(0.5, 4.0, size=len(low))).tolist()
@@ -62,6 +67,8 @@ def fixed(actions: str) -> Case:
     """Return the small case that quick runs and lock-step use, with the reference's switches."""
     if actions == "discrete":
         spec = EnvSpec.make(observation_shape=(5,), num_actions=3)
+    elif actions == MULTI_DISCRETE:
+        spec = EnvSpec.make(observation_shape=(5,), nvec=(3, 2, 4))
     else:
         spec = EnvSpec.make(observation_shape=(2, 3), action_low=(-0.4, -2.0), action_high=(0.4, 1))
     continuous = actions == "continuous"

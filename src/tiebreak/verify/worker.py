@@ -17,7 +17,7 @@ from tiebreak.core import import_guard
 from tiebreak.core.errors import UsageError
 from tiebreak.core.process_env import die_with_parent
 from tiebreak.verify import lockstep, network_cases, parity
-from tiebreak.verify.case import Case, cases_of, draws, fixed
+from tiebreak.verify.case import Case, all_actions, cases_of, draws, fixed
 from tiebreak.verify.compare import ErrorTable
 
 SLOW_MODES = ("compile", "cudagraph")
@@ -74,6 +74,9 @@ def plan(request: Request) -> Iterator[Job]:
         if whole:
             yield Job(row.default_mode, small, lockstep.check_lockstep)
     if whole and request.precision == "float64":  # in float32 a ReLU may fall to either side
+        for actions in set(all_actions(request.algorithm)) - set(cases.ACTIONS):
+            for check in (cases.check_losses, cases.check_updates, parity.check_public):
+                yield Job(inner, cases.fixed(actions), check)
         for case in network_cases.all_of(request.algorithm):
             yield Job(inner, case, cases.check_losses)
             yield Job(inner, case, parity.check_public)

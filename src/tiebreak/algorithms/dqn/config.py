@@ -80,10 +80,15 @@ ATARI: dict[str, Any] = {
 def reference(spec: EnvSpec) -> Config:
     """Return the reference settings for discrete actions.
 
-    Raises UsageError for a box, over which DQN cannot take the maximum.
+    Raises UsageError for a box, over which DQN cannot take the maximum, and for several discrete
+    actions at once.
     """
     if not spec.discrete:
         raise UsageError("dqn needs discrete actions; for a box use td3, sac, mpo or ppo")
+    if spec.nvec is not None:
+        raise UsageError(
+            f"dqn needs one discrete action; for {len(spec.nvec)} at once (MultiDiscrete) use ppo"
+        )
     config = Config(**ATARI) if spec.pixels else Config()
     return networks.for_observations(config, spec)
 

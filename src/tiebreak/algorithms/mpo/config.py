@@ -131,8 +131,7 @@ RANGES = {
 
 def reference(spec: EnvSpec) -> Config:
     """Return the reference settings for a box of actions. Raises UsageError for discrete ones."""
-    if spec.discrete:
-        raise UsageError("mpo needs continuous actions; for discrete ones use dqn or ppo")
+    off_policy.require_box("mpo", spec)
     return networks.for_observations(Config(), spec)
 
 

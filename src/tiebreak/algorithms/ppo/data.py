@@ -1,6 +1,7 @@
 """Inputs and outputs of PPO's functions in every framework: batches, noise, terms, weights.
 
-T is num_steps, N is num_envs, B is T * N, A is the action size.
+T is num_steps, N is num_envs, B is T * N, A is the action size: of several choices (D13), the
+values of all together.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ class Act(NamedTuple):
     """Result of `act` for N observations."""
 
     action: Array
-    """[N] int32, or [N, A] floats within the bounds, for the environment."""
+    """[N] int32, [N, choices] int32, or [N, A] floats within the bounds, for the environment."""
     raw_action: Array
     """The policy's sample before it is mapped to the bounds (D3), for the learner."""
     log_prob: Array
@@ -46,7 +47,7 @@ class Rollout(NamedTuple):
     obs: Array
     """[T, N, *obs]."""
     action: Array
-    """[T, N] int32 or [T, N, A]: Act.raw_action."""
+    """[T, N] int32, [T, N, choices] int32 or [T, N, A]: Act.raw_action."""
     log_prob: Array
     """[T, N]."""
     value: Array
@@ -169,7 +170,10 @@ def sample_batch(spec: EnvSpec, config: Config, rng: np.random.Generator) -> tup
     """Draw a valid rollout with ends of both kinds, and its noise, as NumPy arrays."""
     t, n = config.num_steps, config.num_envs
     obs, next_obs = spec.draw_observations(rng, (2, t, n, *spec.observation_shape))
-    if spec.discrete:
+    if spec.nvec is not None:
+        action = rng.integers(spec.nvec, size=(t, n, len(spec.nvec)), dtype=np.int32)
+        log_prob = np.full((t, n), -np.log(spec.nvec).sum())
+    elif spec.discrete:
         action = rng.integers(spec.action_size, size=(t, n), dtype=np.int32)
         log_prob = np.full((t, n), -np.log(spec.action_size))
     else:

@@ -47,7 +47,7 @@ def act(agent: AgentDef, state: AgentState, obs: Array, noise: Array) -> Act:
     policy, value = _networks(agent, state.params["actor_critic"])
     obs = equinox.features(agent, state, obs.reshape(len(obs), -1))
     distribution = policy(obs)
-    raw_action = action = distribution.sample(jnp.asarray(noise, agent.dtype))  # D1
+    raw_action = action = distribution.sample(jnp.asarray(noise, agent.dtype))  # D1 D13
     if not agent.spec.discrete:  # D3
         low, high = trees.action_bounds(agent.spec, agent.dtype)
         action = ops.rescale_action(raw_action, low, high)

@@ -43,13 +43,22 @@ def forward(spec: EnvSpec, config: Config, weights: Weights, x: np.ndarray):
 def log_prob_entropy(spec: EnvSpec, weights: Weights, out: np.ndarray, action: np.ndarray):
     """Return log π(action) [B] and the entropy [B]; `out` is logits or mean [B, P]."""
     if spec.discrete:
-        log_p = log_softmax(out)
-        log_prob = np.take_along_axis(log_p, action.astype(int)[:, None], axis=-1)[:, 0]
-        return log_prob, -(np.exp(log_p) * log_p).sum(axis=-1)
+        log_prob, entropy = np.zeros((2, len(out)))
+        for logits, chosen in zip(choices(spec, out), action.reshape(len(out), -1).T, strict=True):
+            log_p = log_softmax(logits)
+            log_prob = log_prob + log_p[np.arange(len(out)), chosen.astype(int)]
+            entropy = entropy - (np.exp(log_p) * log_p).sum(axis=-1)
+        return log_prob, entropy
     log_std = weights["actor/log_std"]
     z = (action - out) / np.exp(log_std)
     log_prob = (-0.5 * z**2 - log_std - 0.5 * LOG_2PI).sum(axis=-1)
     return log_prob, np.full(len(out), (0.5 + 0.5 * LOG_2PI + log_std).sum())
+
+
+def choices(spec: EnvSpec, out: np.ndarray) -> list[np.ndarray]:
+    """Return the part of [B, P] that belongs to each discrete choice; one has all (D13)."""
+    sizes = [out.shape[-1]] if spec.nvec is None else spec.nvec
+    return np.split(out, np.cumsum(sizes)[:-1], axis=-1)
 
 
 # --- acting ---------------------------------------------------------------------------------------
@@ -68,7 +77,8 @@ def act(spec: EnvSpec, config: Config, weights: Weights, obs: np.ndarray, noise:
     """Choose actions for obs [N, *obs] and noise [N, A]; zero noise is greedy (D1)."""
     out, value = forward(spec, config, weights, normalize_obs(spec, config, weights, obs))
     if spec.discrete:
-        raw = action = np.argmax(out + noise, axis=-1)
+        best = [np.argmax(part, axis=-1) for part in choices(spec, out + noise)]
+        raw = action = best[0] if spec.nvec is None else np.stack(best, axis=-1)
     else:
         raw = out + np.exp(weights["actor/log_std"]) * noise
         low, high = np.array(spec.action_low), np.array(spec.action_high)
@@ -183,11 +193,15 @@ def policy_backward(spec: EnvSpec, weights: Weights, out, action, d_log_prob, d_
     `d_log_prob` and `d_entropy` are d loss / d log π(a) and d loss / d entropy, both [B].
     """
     if spec.discrete:
-        log_p = log_softmax(out)
-        p = np.exp(log_p)
-        onehot = np.eye(out.shape[-1])[action.astype(int)]
-        entropy = -(p * log_p).sum(axis=-1, keepdims=True)
-        return d_log_prob[:, None] * (onehot - p) - d_entropy[:, None] * p * (log_p + entropy), {}
+        d_out = []
+        for logits, chosen in zip(choices(spec, out), action.reshape(len(out), -1).T, strict=True):
+            log_p = log_softmax(logits)
+            p = np.exp(log_p)
+            onehot = np.eye(logits.shape[-1])[chosen.astype(int)]
+            entropy = -(p * log_p).sum(axis=-1, keepdims=True)
+            d_logits = d_log_prob[:, None] * (onehot - p)
+            d_out.append(d_logits - d_entropy[:, None] * p * (log_p + entropy))
+        return np.concatenate(d_out, axis=-1), {}
     std = np.exp(weights["actor/log_std"])
     z = (action - out) / std
     d_log_std = (d_log_prob[:, None] * (z**2 - 1.0)).sum(axis=0) + d_entropy.sum()

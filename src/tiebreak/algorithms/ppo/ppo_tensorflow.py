@@ -129,7 +129,7 @@ def act(agent: AgentDef, state: AgentState, obs: Array, noise: Array) -> Act:
     obs = features(agent, state, tf.reshape(obs, (obs.shape[0], -1)))
     policy, value = _networks(agent, state.params["actor_critic"])
     distribution = policy(obs)
-    raw = action = distribution.sample(cast(noise, agent.dtype))  # D1
+    raw = action = distribution.sample(cast(noise, agent.dtype))  # D1 D13
     if not agent.spec.discrete:  # D3
         low, high = (tf.constant(bound, agent.dtype) for bound in agent.spec.bounds)
         action = ops.rescale_action(raw, low, high)

@@ -146,7 +146,7 @@ def act(agent: AgentDef, state: AgentState, obs: Array, noise: Array) -> Act:
     policy, value = _networks(agent, state.params["actor_critic"])
     obs = features(agent, state, obs.reshape(len(obs), -1))
     distribution = policy(obs)
-    raw_action = action = distribution.sample(noise.to(agent.dtype))  # D1
+    raw_action = action = distribution.sample(noise.to(agent.dtype))  # D1 D13
     if not agent.spec.discrete:  # D3
         action = ops.rescale_action(raw_action, *agent.bounds)
     return Act(action, raw_action, distribution.log_prob(raw_action), value(obs))

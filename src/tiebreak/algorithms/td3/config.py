@@ -72,8 +72,7 @@ def reference(spec: EnvSpec) -> Config:
 
     Raises UsageError for discrete actions, in which a critic has no gradient.
     """
-    if spec.discrete:
-        raise UsageError("td3 needs a box of actions; for discrete ones use dqn or ppo")
+    off_policy.require_box("td3", spec)
     return networks.for_observations(Config(), spec)
 
 

@@ -148,6 +148,7 @@ def _actions(spec: EnvSpec, shape: tuple[int, ...], seed: int) -> np.ndarray:
     """Draw uniform random actions beforehand, as drawing is not measured."""
     rng = np.random.default_rng(seed)
     if spec.discrete:
-        return rng.integers(spec.action_size, size=shape, dtype=np.int32)
+        size = (*shape, *spec.action_shape)
+        return rng.integers(spec.nvec or spec.action_size, size=size, dtype=np.int32)
     low, high = np.array(spec.action_low), np.array(spec.action_high)
     return rng.uniform(low, high, (*shape, spec.action_size)).astype(np.float32)

@@ -24,7 +24,13 @@ from tiebreak.core.networks import EXPANSION, Conv, Layers, convolutions, dense_
 from tiebreak.core.off_policy import Batch
 from tiebreak.core.types import Agent, Array, EnvSpec
 from tiebreak.frameworks.jax import ops, trees
-from tiebreak.frameworks.jax.ops import Categorical, Gaussian, SquashedGaussian
+from tiebreak.frameworks.jax.ops import (
+    Categorical,
+    Gaussian,
+    MultiCategorical,
+    SquashedGaussian,
+    categorical,
+)
 
 ACTIVATIONS: dict[str, Callable] = {
     "tanh": jnp.tanh,
@@ -158,19 +164,23 @@ def make_torso(
 
 
 class Policy(eqx.Module):
-    """Stochastic policy: obs [B, observation_size] -> Categorical or Gaussian."""
+    """Stochastic policy: obs [B, observation_size] -> distribution over actions."""
 
     log_std: Array | None
     torso: eqx.Module
+    nvec: tuple[int, ...] | None = eqx.field(static=True)
 
     def __init__(self, spec: EnvSpec, layers: Layers, dtype: str):
         sizes = (spec.observation_size, *layers.sizes, spec.action_size)
+        self.nvec = spec.nvec
         self.torso = make_torso(layers, spec.observation_shape, sizes, dtype)
         self.log_std = None if spec.discrete else jnp.zeros(spec.action_size, dtype)
 
-    def __call__(self, obs: Array) -> Categorical | Gaussian:
+    def __call__(self, obs: Array) -> Categorical | MultiCategorical | Gaussian:
         out = self.torso(obs)
-        return Categorical(out) if self.log_std is None else Gaussian(out, self.log_std)
+        if self.log_std is None:
+            return categorical(out, self.nvec)
+        return Gaussian(out, self.log_std)
 
 
 class Value(eqx.Module):

@@ -18,7 +18,13 @@ from tiebreak.core.networks import EXPANSION, Layers, convolutions
 from tiebreak.core.off_policy import Batch
 from tiebreak.core.types import Agent, Array, EnvSpec
 from tiebreak.frameworks.jax import ops, trees
-from tiebreak.frameworks.jax.ops import Categorical, Gaussian, SquashedGaussian
+from tiebreak.frameworks.jax.ops import (
+    Categorical,
+    Gaussian,
+    MultiCategorical,
+    SquashedGaussian,
+    categorical,
+)
 
 ACTIVATIONS: dict[str, Callable] = {
     "tanh": jnp.tanh,
@@ -141,18 +147,18 @@ def make_torso(
 
 
 class Policy(nn.Module):
-    """Stochastic policy: obs [B, observation_size] -> Categorical or Gaussian."""
+    """Stochastic policy: obs [B, observation_size] -> distribution over actions."""
 
     spec: EnvSpec
     layers: Layers
     dtype: str = "float32"
 
     @nn.compact
-    def __call__(self, obs: Array) -> Categorical | Gaussian:
+    def __call__(self, obs: Array) -> Categorical | MultiCategorical | Gaussian:
         sizes = (*self.layers.sizes, self.spec.action_size)
         out = make_torso(self.layers, self.spec.observation_shape, sizes, self.dtype)(obs)
         if self.spec.discrete:
-            return Categorical(out)
+            return categorical(out, self.spec.nvec)
         shape = (self.spec.action_size,)
         log_std = self.param("log_std", nn.initializers.zeros, shape, self.dtype)
         return Gaussian(out, log_std)

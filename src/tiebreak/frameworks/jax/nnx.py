@@ -19,7 +19,13 @@ from tiebreak.core.networks import EXPANSION, Layers, convolutions, dense_sizes
 from tiebreak.core.off_policy import Batch
 from tiebreak.core.types import Agent, Array, EnvSpec
 from tiebreak.frameworks.jax import ops, trees
-from tiebreak.frameworks.jax.ops import Categorical, Gaussian, SquashedGaussian
+from tiebreak.frameworks.jax.ops import (
+    Categorical,
+    Gaussian,
+    MultiCategorical,
+    SquashedGaussian,
+    categorical,
+)
 
 ACTIVATIONS: dict[str, Callable] = {
     "tanh": jnp.tanh,
@@ -147,18 +153,20 @@ def make_torso(
 
 
 class Policy(nnx.Module):
-    """Stochastic policy: obs [B, observation_size] -> Categorical or Gaussian."""
+    """Stochastic policy: obs [B, observation_size] -> distribution over actions."""
 
     def __init__(self, spec: EnvSpec, layers: Layers, dtype: str, rngs: nnx.Rngs):
         sizes = (spec.observation_size, *layers.sizes, spec.action_size)
         self.torso = make_torso(layers, spec.observation_shape, sizes, dtype, rngs)
         if not spec.discrete:
             self.log_std = nnx.Param(jnp.zeros(spec.action_size, dtype))
-        self.discrete = spec.discrete
+        self.discrete, self.nvec = spec.discrete, spec.nvec
 
-    def __call__(self, obs: Array) -> Categorical | Gaussian:
+    def __call__(self, obs: Array) -> Categorical | MultiCategorical | Gaussian:
         out = self.torso(obs)
-        return Categorical(out) if self.discrete else Gaussian(out, self.log_std[...])
+        if self.discrete:
+            return categorical(out, self.nvec)
+        return Gaussian(out, self.log_std[...])
 
 
 class Value(nnx.Module):

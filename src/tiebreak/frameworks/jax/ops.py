@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -33,6 +33,39 @@ class Categorical(NamedTuple):
         """Return the entropy […] in nats."""
         log_p = jax.nn.log_softmax(self.logits)
         return -jnp.sum(jnp.exp(log_p) * log_p, axis=-1)
+
+
+class MultiCategorical(NamedTuple):
+    """Independent distributions over several discrete choices."""
+
+    choices: tuple[Categorical, ...]
+
+    def sample(self, noise: Array) -> Array:
+        """Draw int32 […, choices] by Gumbel-max from noise […, values of all choices]."""
+        parts = _split(noise, [choice.logits.shape[-1] for choice in self.choices])
+        drawn = [choice.sample(part) for choice, part in zip(self.choices, parts, strict=True)]
+        return jnp.stack(drawn, axis=-1)
+
+    def log_prob(self, action: Array) -> Array:
+        """Return the log-probability […] of actions […, choices]."""
+        parts = [choice.log_prob(action[..., i]) for i, choice in enumerate(self.choices)]
+        return jnp.sum(jnp.stack(parts), axis=0)
+
+    def entropy(self) -> Array:
+        """Return the entropy […] in nats."""
+        return jnp.sum(jnp.stack([choice.entropy() for choice in self.choices]), axis=0)
+
+
+def _split(x: Array, sizes: Sequence[int]) -> list[Array]:
+    """Cut the last axis into parts of these sizes."""
+    return jnp.split(x, np.cumsum(sizes)[:-1], axis=-1)
+
+
+def categorical(logits: Array, nvec: Sequence[int] | None) -> Categorical | MultiCategorical:
+    """Return the distribution over one integer, or over one for each of `nvec`."""
+    if nvec is None:
+        return Categorical(logits)
+    return MultiCategorical(tuple(Categorical(part) for part in _split(logits, nvec)))
 
 
 class Gaussian(NamedTuple):

@@ -16,7 +16,13 @@ import tensorflow as tf
 
 from tiebreak.core.networks import EXPANSION, Layers, convolutions, dense_sizes
 from tiebreak.core.types import Array, EnvSpec
-from tiebreak.frameworks.tensorflow.ops import Categorical, Gaussian, SquashedGaussian
+from tiebreak.frameworks.tensorflow.ops import (
+    Categorical,
+    Gaussian,
+    MultiCategorical,
+    SquashedGaussian,
+    categorical,
+)
 
 ACTIVATIONS: dict[str, Callable] = {"tanh": tf.tanh, "relu": tf.nn.relu, "elu": tf.nn.elu}
 NORM_EPSILON = 1e-5
@@ -216,7 +222,7 @@ class _Network:
 
 
 class Policy(_Network):
-    """Stochastic policy: obs [B, observation_size] -> Categorical or Gaussian."""
+    """Stochastic policy: obs [B, observation_size] -> distribution over actions."""
 
     def shapes(self) -> _Shapes:
         """Return canonical names and shapes of the weights."""
@@ -225,10 +231,12 @@ class Policy(_Network):
             out[f"{self.name}/log_std"] = (self.spec.action_size,)
         return out
 
-    def __call__(self, weights: Mapping[str, Array], obs: Array) -> Categorical | Gaussian:
+    def __call__(
+        self, weights: Mapping[str, Array], obs: Array
+    ) -> Categorical | MultiCategorical | Gaussian:
         out = self.torso(weights, obs)
         if self.spec.discrete:
-            return Categorical(out)
+            return categorical(out, self.spec.nvec)
         return Gaussian(out, weights[f"{self.name}/log_std"])
 
 

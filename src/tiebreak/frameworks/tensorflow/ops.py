@@ -8,7 +8,7 @@ device, and XLA compiles in half the time.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -39,6 +39,34 @@ class Categorical(NamedTuple):
         """Return the entropy […] in nats."""
         log_p = tf.nn.log_softmax(self.logits)
         return -tf.reduce_sum(tf.exp(log_p) * log_p, axis=-1)
+
+
+class MultiCategorical(NamedTuple):
+    """Independent distributions over several discrete choices."""
+
+    choices: tuple[Categorical, ...]
+
+    def sample(self, noise: Array) -> Array:
+        """Draw int32 […, choices] by Gumbel-max from noise […, values of all choices]."""
+        parts = tf.split(noise, [choice.logits.shape[-1] for choice in self.choices], axis=-1)
+        drawn = [choice.sample(part) for choice, part in zip(self.choices, parts, strict=True)]
+        return tf.stack(drawn, axis=-1)
+
+    def log_prob(self, action: Array) -> Array:
+        """Return the log-probability […] of actions […, choices]."""
+        return tf.add_n([choice.log_prob(action[..., i]) for i, choice in enumerate(self.choices)])
+
+    def entropy(self) -> Array:
+        """Return the entropy […] in nats."""
+        return tf.add_n([choice.entropy() for choice in self.choices])
+
+
+def categorical(logits: Array, nvec: Sequence[int] | None) -> Categorical | MultiCategorical:
+    """Return the distribution over one integer, or over one for each of `nvec`."""
+    if nvec is None:
+        return Categorical(logits)
+    parts = tf.split(logits, list(nvec), axis=-1)
+    return MultiCategorical(tuple(Categorical(part) for part in parts))
 
 
 class Gaussian(NamedTuple):

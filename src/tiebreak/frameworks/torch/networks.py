@@ -15,7 +15,13 @@ from torch import nn
 
 from tiebreak.core.networks import EXPANSION, Layers, convolutions, dense_sizes, is_own
 from tiebreak.core.types import Array, EnvSpec
-from tiebreak.frameworks.torch.ops import Categorical, Gaussian, SquashedGaussian
+from tiebreak.frameworks.torch.ops import (
+    Categorical,
+    Gaussian,
+    MultiCategorical,
+    SquashedGaussian,
+    categorical,
+)
 from tiebreak.frameworks.torch.own_network import OwnNetwork
 
 ACTIVATIONS: dict[str, Callable] = {
@@ -167,21 +173,21 @@ def make_torso(
 
 
 class Policy(nn.Module):
-    """Stochastic policy: obs [B, observation_size] -> Categorical or Gaussian."""
+    """Stochastic policy: obs [B, observation_size] -> distribution over actions."""
 
     def __init__(self, spec: EnvSpec, layers: Layers, dtype: torch.dtype):
         super().__init__()
         sizes = (spec.observation_size, *layers.sizes, spec.action_size)
         self.torso = make_torso(layers, spec.observation_shape, sizes, dtype)
-        self.log_std = None
+        self.nvec, self.log_std = spec.nvec, None
         if not spec.discrete:
             self.log_std = nn.Parameter(torch.empty(spec.action_size, dtype=dtype, device="meta"))
 
-    def forward(self, obs: Array) -> Categorical | Gaussian:
+    def forward(self, obs: Array) -> Categorical | MultiCategorical | Gaussian:
         """Return the distribution over actions."""
         out = self.torso(obs)
         if self.log_std is None:
-            return Categorical(torch.log_softmax(out, dim=-1))
+            return categorical(out, self.nvec)
         return Gaussian(out, self.log_std)
 
     def names(self, prefix: str) -> list[str]:

@@ -33,6 +33,35 @@ class Categorical(NamedTuple):
         return -(self.log_p.exp() * self.log_p).sum(-1)
 
 
+class MultiCategorical(NamedTuple):
+    """Independent distributions over several discrete choices."""
+
+    choices: tuple[Categorical, ...]
+
+    def sample(self, noise: Array) -> Array:
+        """Draw int32 […, choices] by Gumbel-max from noise […, values of all choices]."""
+        parts = noise.split([choice.log_p.shape[-1] for choice in self.choices], dim=-1)
+        drawn = [choice.sample(part) for choice, part in zip(self.choices, parts, strict=True)]
+        return torch.stack(drawn, dim=-1)
+
+    def log_prob(self, action: Array) -> Array:
+        """Return the log-probability […] of actions […, choices]."""
+        parts = [choice.log_prob(action[..., i]) for i, choice in enumerate(self.choices)]
+        return torch.stack(parts).sum(0)
+
+    def entropy(self) -> Array:
+        """Return the entropy […] in nats."""
+        return torch.stack([choice.entropy() for choice in self.choices]).sum(0)
+
+
+def categorical(logits: Array, nvec: Sequence[int] | None) -> Categorical | MultiCategorical:
+    """Return the distribution over one integer, or over one for each of `nvec`."""
+    if nvec is None:
+        return Categorical(torch.log_softmax(logits, dim=-1))
+    parts = logits.split(list(nvec), dim=-1)
+    return MultiCategorical(tuple(Categorical(torch.log_softmax(x, dim=-1)) for x in parts))
+
+
 class Gaussian(NamedTuple):
     """Diagonal normal distribution over vectors."""
 
