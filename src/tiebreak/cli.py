@@ -32,6 +32,7 @@ COMMANDS = {
     "export": ("tiebreak.commands.export", "write a policy as one file: ONNX, torch, numpy, …"),
     "plot": ("tiebreak.commands.plot", "plot learning curves of training runs, over seeds"),
     "run": ("tiebreak.commands.run", "race the frameworks: run a benchmark suite"),
+    "peers": ("tiebreak.commands.peers", "list and install other libraries, to race against them"),
     "show": ("tiebreak.commands.show", "show the answer of a results folder"),
     "compare": ("tiebreak.commands.compare", "compare two results folders, cell by cell"),
     "report": ("tiebreak.commands.report", "make one offline HTML page of results"),

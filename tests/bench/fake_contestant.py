@@ -1,40 +1,94 @@
-"""Contestants that compute nothing; workers import them."""
+"""Contestants that compute nothing, some of which lie about it; workers import them."""
 
 from __future__ import annotations
 
 import time
 
+import gymnasium
+import numpy as np
+
+CALL_S = 0.02
+"""Seconds of a call, which sleeps: what else the machine does changes little."""
+
 
 class Fake:
-    """Counts the environment steps that it is asked for."""
+    """Steps environments, and moves its weights by hand."""
 
-    share = 1.0
+    seconds = CALL_S
+    moves = True
 
     def __init__(self, cell, config, seed, threads):
         assert cell.task == "gymnasium/CartPole-v1"
         assert config.num_envs == cell.num_envs == 2
-        self.steps = 0
+        assert config.iteration_steps == 2 * 8
+        assert threads >= 1
+        self.config = config
+        self.env = gymnasium.make("CartPole-v1")
+        self.env.reset(seed=seed)
+        self.done = {"env_steps": 0, "updates": 0}
+        self.kernel = np.zeros(3)
 
     def train(self, env_steps):
-        time.sleep(0.0005)
-        self.steps += int(self.share * env_steps)
+        end = time.perf_counter() + self.seconds
+        self.step(env_steps)
+        self.done["env_steps"] += self.counted(env_steps)
+        self.done["updates"] += self.config.updates_per_iteration
+        self.kernel += self.moves
+        time.sleep(max(0.0, end - time.perf_counter()))
+
+    def step(self, env_steps):
+        for _ in range(env_steps):
+            _, _, terminated, truncated, _ = self.env.step(self.env.action_space.sample())
+            if terminated or truncated:
+                self.env.reset()
+
+    def counted(self, env_steps):
+        return env_steps
 
     def counts(self):
-        return {"env_steps": self.steps}
+        return self.done
+
+    def weights(self):
+        return {"kernel": self.kernel}
+
+    def settings(self):
+        return {"threads": "unknown"}
 
     def close(self):
-        pass
+        self.env.close()
+
+
+class Slow(Fake):
+    """Takes 10 % longer."""
+
+    seconds = 1.1 * CALL_S
 
 
 class Lazy(Fake):
-    """Takes half of the steps."""
+    """Takes half of the steps, and says so."""
 
-    share = 0.5
+    def step(self, env_steps):
+        super().step(env_steps // 2)
+
+    def counted(self, env_steps):
+        return env_steps // 2
 
 
-def honest(cell, config, seed, threads):
-    return Fake(cell, config, seed, threads)
+class Liar(Fake):
+    """Takes half of the steps, and counts all."""
+
+    def step(self, env_steps):
+        super().step(env_steps // 2)
 
 
-def lazy(cell, config, seed, threads):
-    return Lazy(cell, config, seed, threads)
+class Frozen(Fake):
+    """Counts updates that move nothing."""
+
+    moves = False
+
+
+class Broken(Fake):
+    """Cannot be made."""
+
+    def __init__(self, cell, config, seed, threads):
+        raise ValueError("no such task")

@@ -8,10 +8,11 @@ from pathlib import Path
 from hygiene import tree
 
 from tiebreak import registry
+from tiebreak.peers.table import PEERS
 
 FLOORS = (
     {"core", "stats"},
-    {"frameworks", "envs", "registry"},
+    {"frameworks", "envs", "registry", "peers"},
     {"algorithms", "loops", "verify"},
     {"training"},
     {"bench", "export"},
@@ -25,6 +26,7 @@ SAME_FLOOR = {
     ("stats", "core"),
     ("envs", "registry"),  # the registry is tables; it lies at the very bottom of its floor
     ("frameworks", "registry"),
+    ("peers", "registry"),
     ("verify", "algorithms"),  # the oracle, and what travels; no framework's file
     ("cli", "commands"),
     ("__main__", "cli"),
@@ -65,6 +67,8 @@ ALSO = {
     "selftest/workloads/cheating_workloads.py": MAY_LOAD["linen"] | {"torch"},
 }
 """Files that load libraries which their name does not declare."""
+
+ADAPTERS = {f"peers/{name}.py" for name in PEERS}
 
 MODULES = [p for p in tree.files() if p != tree.SRC / "__init__.py"]
 
@@ -163,6 +167,8 @@ def open_libraries(path: Path) -> set[str]:
     where = path.relative_to(tree.SRC).as_posix()
     if path.stem.startswith("fused_") or where in FUSED:
         return {"jax"}  # one compiled program: what rollout and update share is JAX
+    if where in ADAPTERS:
+        return set(PEERS[path.stem].packages)
     named = MAY_LOAD.get(tree.framework(path) or "", set())
     return named | ENGINES.get(where, set()) | ALSO.get(where, set())
 

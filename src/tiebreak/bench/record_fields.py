@@ -35,6 +35,7 @@ class CellFields(TypedDict):
     agents: NotRequired[Count]
     contestant: NotRequired[str]
     packages: NotRequired[list[str]]
+    peer: NotRequired[str]
     python: NotRequired[str]
     threads: NotRequired[Count]
     precision_varies: NotRequired[bool]
@@ -236,6 +237,14 @@ class Published(TypedDict):
     values: list[PublishedValue]
 
 
+class Difference(TypedDict):
+    """In what a contestant is known to differ from our algorithm."""
+
+    label: str
+    algorithm: str
+    text: str
+
+
 class ScaleFields(TypedDict):
     """Settings of a scale that a report shows."""
 
@@ -257,6 +266,7 @@ class Suite(TypedDict):
     settings: NotRequired[ScaleFields | None]
     blocks_planned: NotRequired[Count]
     published: NotRequired[list[Published]]
+    differences: NotRequired[list[Difference]]
     device: NotRequired[str | None]
     run_id: NotRequired[Any]
     """Stricter: `store.read_run_id` checks it."""

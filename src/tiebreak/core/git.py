@@ -16,13 +16,18 @@ def commit(root: Path = ROOT) -> str:
     """
     if not (root / ".git").exists():
         return ""
-    head = output(["git", "-C", str(root), "rev-parse", "--short=12", "HEAD"])
+    last = head(root)
     if not output(["git", "-C", str(root), "status", "--porcelain", "--", "src"]):
-        return head
+        return last
     text = hashlib.sha256()
     for file in sorted((root / "src").rglob("*.py")):
         text.update(file.read_bytes())
-    return f"{head or 'uncommitted'}+{text.hexdigest()[:12]}"
+    return f"{last or 'uncommitted'}+{text.hexdigest()[:12]}"
+
+
+def head(root: Path) -> str:
+    """Return the first digits of the commit that a checkout is at; empty if it is none."""
+    return output(["git", "-C", str(root), "rev-parse", "--short=12", "HEAD"])
 
 
 def output(command: list[str]) -> str:

@@ -7,7 +7,7 @@ and `tiebreak show` print these sentences; none of them composes its own.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -93,6 +93,8 @@ class Answer(NamedTuple):
     """How identical programs came out; empty if none were raced."""
     proof: str
     """Whether the frameworks were proved to compute the same numbers."""
+    differences: tuple[str, ...] = ()
+    """In what contestants that were measured are known to differ from our algorithms."""
 
 
 def answer(
@@ -123,6 +125,7 @@ def answer(
         command_about=about,
         controls=_controls(answering),
         proof=_proof(certificate),
+        differences=tuple(_differences(groups, suite)),
     )
 
 
@@ -604,6 +607,18 @@ def _proof(certificate: Mapping[str, Any] | None) -> str:
     if certificate is None:
         return "not yet proved equal"
     return "proved equal" if certificate.get("green") else "NOT equal: see `tiebreak verify`"
+
+
+def _differences(groups: Sequence[GroupSummary], suite: Mapping[str, Any]) -> Iterator[str]:
+    """Yield in what each contestant that was measured differs, by its label."""
+    measured = {
+        (cell.label, cell.cell["algorithm"]) for g in groups for cell in g.cells if cell.visits
+    }
+    several = len({algorithm for _, algorithm in measured}) > 1
+    for known in suite.get("differences", []):
+        if (known["label"], known["algorithm"]) in measured:
+            algorithm = f", {known['algorithm'].upper()}" if several else ""
+            yield f"{known['label']}{algorithm}: {known['text']}"
 
 
 def table(answer: Answer) -> list[tuple[str, ...]]:

@@ -51,6 +51,7 @@ def notes(answer: Answer) -> Iterator[str]:
     if answer.controls:
         yield answer.controls
     yield f"The frameworks: {answer.proof}."
+    yield from answer.differences
 
 
 def _times(card: Card) -> Table:

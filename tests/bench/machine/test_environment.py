@@ -14,7 +14,7 @@ from tiebreak.bench.machine.availability import why_unavailable
 from tiebreak.bench.machine.fingerprint import distributions, packages, source
 from tiebreak.bench.manager.manager import run_suite
 from tiebreak.bench.manager.store import read_records
-from tiebreak.bench.manager.worker_env import _python_path
+from tiebreak.bench.manager.worker_env import python_path
 from tiebreak.bench.suite import suite
 from tiebreak.bench.suite.plan import Cell
 from tiebreak.core.errors import UsageError
@@ -86,7 +86,7 @@ def test_the_worker_is_started_with_that_interpreter_and_its_tiebreak(tmp_path, 
     monkeypatch.setenv("PYTHONPATH", fakes.python_path())
     python = interpreter(tmp_path / "other")
     Path(python).write_text(f'#!/bin/sh\necho "$PYTHONPATH" >> {tmp_path}/seen\nexit 3\n')
-    monkeypatch.setattr(environment, "describe", lambda python: {"packages": {}})
+    monkeypatch.setattr(environment, "describe", lambda python, lent: {"packages": {}})
     monkeypatch.setattr(environment, "missing_packages", lambda python, packages: [])
     file = write_suite(tmp_path, f'python = "{python}"')
     folder = run_suite(
@@ -102,8 +102,8 @@ def test_the_worker_is_started_with_that_interpreter_and_its_tiebreak(tmp_path, 
 
 def test_our_own_workers_have_our_tiebreak_first(monkeypatch):
     monkeypatch.setenv("PYTHONPATH", "")
-    assert _python_path(other=False) == PACKAGE_FOLDER
-    assert _python_path(other=True) == ""
+    assert python_path(other=False) == PACKAGE_FOLDER
+    assert python_path(other=True) == ""
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import venv
 
 import pytest
 from bench import fakes
@@ -13,17 +14,19 @@ from tiebreak.bench.machine.availability import required_packages, why_unavailab
 from tiebreak.bench.manager.manager import run_suite
 from tiebreak.bench.manager.store import read_records
 from tiebreak.core.errors import UsageError
-from tiebreak.report.tables import print_summary
+from tiebreak.peers import environments
+from tiebreak.report.page_data import read_folders
+from tiebreak.report.terminal import print_answer
 from tiebreak.stats.ratios import summarize
 
 SUITE = """
 algorithm = "ppo"
 [scales.smoke]
-blocks = 2
+blocks = {blocks}
 certificate = false
 sample_s = 0.001
-samples = 3
-steady_s = 0.001
+samples = {samples}
+steady_s = 0.01
 warmup_s = 0.01
 silent_calls = 2
 memory_calls = 0
@@ -32,41 +35,127 @@ timeout_s = 60
 task = "gymnasium/CartPole-v1"
 num_envs = 2
 probes = ["train"]
+config = {{ num_steps = 8 }}
 rows = [
-    { contestant = "bench.fake_contestant:honest", label = "honest" },
-    { contestant = "bench.fake_contestant:lazy" },
+{rows}
 ]
 """
 
 
-@pytest.fixture
-def records(tmp_path, monkeypatch):
+def row(kind: str, label: str = "", more: str = "") -> str:
+    label = label or kind.lower()
+    return f'{{ contestant = "bench.fake_contestant:{kind}", label = "{label}"{more} }},'
+
+
+def race(folder, rows, blocks=1, samples=8):
+    """Run a race of fakes; return its folder."""
+    folder.mkdir(exist_ok=True)
+    path = folder / "contestants.toml"
+    path.write_text(SUITE.format(rows="\n".join(rows), blocks=blocks, samples=samples))
+    return run_suite(str(path), folder / "out", "smoke", progress=False, seed=1)
+
+
+def visits(folder):
+    """Return label -> records, without the end of labels."""
+    by_label = {}
+    for record in read_records(folder):
+        if record["kind"] == "visit":
+            label = record["cell"]["label"].removesuffix(" (not proved)")
+            by_label.setdefault(label, []).append(record)
+    return by_label
+
+
+def bare_environment(folder):
+    """Return the interpreter of an environment that has NumPy and others, and no Tiebreak."""
+    venv.EnvBuilder(symlinks=True).create(folder)
+    (packages,) = folder.glob("lib/python*/site-packages")
+    (packages / "base.pth").write_text("\n".join(environments._base()))
+    return str(folder / "bin" / "python")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
     pytest.importorskip("gymnasium")
-    monkeypatch.setenv("PYTHONPATH", fakes.python_path())
-    path = tmp_path / "contestants.toml"
-    path.write_text(SUITE)
-    folder = run_suite(str(path), tmp_path / "out", "smoke", progress=False)
-    return [record for record in read_records(folder) if record["kind"] == "visit"]
+    path = tmp_path_factory.mktemp("contestants")
+    python = f', python = "{bare_environment(path / "bare")}"'
+    differs = ', differences = "it steps at random"'
+    rows = [
+        row("Fake", "fake", differs), row("Fake", "copy"), row("Slow"), row("Lazy"), row("Liar"),
+        row("Frozen"), row("Broken"), row("Fake", "elsewhere", python),
+    ]  # fmt: skip
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", fakes.python_path())
+        yield race(path, rows)
 
 
-def test_contestants_are_measured_checked_and_shown(records):
-    by_label = {record["cell"]["label"]: record for record in records}
-    honest = by_label["honest (not proved)"]
-    assert (honest["status"], honest["error"]) == ("ok", "")
-    assert honest["cell"]["contestant"] == "bench.fake_contestant:honest"
-    assert honest["unit"] == "env steps"
-    assert (
-        honest["work"]["env_steps"]
-        == honest["work"]["calls"] * honest["units_per_sample"] / (honest["calls_per_sample"])
-    )
+def test_one_that_works_is_measured_and_its_work_checked(folder):
+    (fake,) = visits(folder)["fake"]
+    assert (fake["status"], fake["error"]) == ("ok", "")
+    assert fake["unit"] == "env steps"
+    work, steps = fake["work"], fake["units_per_sample"] / fake["calls_per_sample"]
+    assert steps == 2 * 8
+    assert work["env_steps"] == work["calls"] * steps
+    assert work["updates"] == work["calls"] * 4 * 4
+    assert work["seen"]["env_steps"] >= steps
+    assert fake["settings"]["affinity"]
 
-    lazy = by_label["bench.fake_contestant (not proved)"]
-    assert lazy["status"] == "failed"
-    assert "env_steps differ by" in lazy["error"]
 
+def test_one_in_an_environment_without_tiebreak_is_measured_there(folder):
+    for record in visits(folder)["elsewhere"]:
+        assert (record["status"], record["error"]) == ("ok", "")
+        assert record["environment"]["packages"]["numpy"]
+        assert record["work"]["seen"]
+
+
+@pytest.mark.parametrize(
+    ("label", "reason"),
+    [
+        ("lazy", "env_steps differ by"),
+        ("liar", "it counts 16 env_steps in a call of which"),
+        ("frozen", "left the weights as they were"),
+        ("broken", "ValueError: no such task"),
+    ],
+)
+def test_one_that_does_less_than_it_says_is_flagged(folder, label, reason):
+    for record in visits(folder)[label]:
+        assert record["status"] == "failed"
+        assert reason in record["error"]
+        assert record["value_s"] is None
+        assert label == "broken" or "work_mismatch" in record["flags"]
+
+
+def test_a_tenth_more_time_is_seen_and_a_copy_is_not(folder):
+    least_s = {
+        label: min(records[0]["samples_s"]) / records[0]["calls_per_sample"]
+        for label, records in visits(folder).items()
+        if records[0]["samples_s"]
+    }  # of a busy machine, too
+    assert least_s["slow"] / least_s["fake"] == pytest.approx(1.1, abs=0.05)
+    assert least_s["copy"] / least_s["fake"] == pytest.approx(1.0, abs=0.05)
+    assert least_s["elsewhere"] / least_s["fake"] == pytest.approx(1.0, abs=0.05)
+
+
+def test_results_say_that_nothing_is_proved_and_what_is_different(folder):
+    (data,) = read_folders([folder])
     text = io.StringIO()
-    print_summary(summarize(records), Console(file=text, width=160))
-    assert "honest (not proved)" in text.getvalue()
+    print_answer(data.answer, Console(file=text, width=160))
+    assert "copy (not proved)" in text.getvalue()
+    assert "fake (not proved): it steps at random" in text.getvalue()
+
+
+@pytest.mark.slow(share=0)
+def test_a_tenth_is_seen_and_a_copy_is_not_in_eighteen_of_twenty_races(tmp_path, monkeypatch):
+    """On command: `-k eighteen_of_twenty`."""
+    monkeypatch.setenv("PYTHONPATH", fakes.python_path())
+    right = 0
+    for number in range(20):
+        rows = [row("Fake", "fake"), row("Fake", "copy"), row("Slow")]
+        folder = race(tmp_path / str(number), rows, blocks=4, samples=20)
+        (group,) = summarize(read_records(folder), "fake (not proved)")
+        verdicts = {cell.label: cell.comparison.verdict for cell in group.cells if cell.comparison}
+        copies = verdicts["copy (not proved)"] not in ("SLOWER", "FASTER")
+        right += verdicts["slow (not proved)"] == "SLOWER" and copies
+    assert right >= 18
 
 
 def test_packages_of_a_contestant_are_required(tmp_path):
@@ -87,9 +176,19 @@ def test_packages_of_a_contestant_are_required(tmp_path):
         ('{ contestant = "a:b", mode = "jit" }', "mode is for our own implementations"),
         ('{ contestant = "a:b", packages = [1] }', "packages takes a list of strings, got [1]"),
         ('{ framework = "nnx", packages = ["a"] }', "packages are those of a contestant"),
+        ('{ framework = "nnx", differences = "a" }', "differences are those of a contestant"),
+        ('{ peer = "sb4" }', "unknown peer 'sb4'; did you mean"),
+        ('{ peer = "sb3", python = "a" }', "python does not go with peer, which has its own"),
     ],
 )
 def test_wrong_rows_are_refused(tmp_path, row, message):
     with pytest.raises(UsageError) as caught:
         load(tmp_path, MINIMAL.replace('{ framework = "nnx" }', row))
     assert message in str(caught.value)
+
+
+def test_a_peer_is_refused_where_it_has_no_adapter(tmp_path):
+    text = MINIMAL.replace("CartPole-v1", "HalfCheetah-v4").replace('"update", "train"', '"train"')
+    text = text.replace("[[races]]", '[[races]]\nalgorithm = "td3"')
+    with pytest.raises(UsageError, match=r"peer sb3 has no td3 on gymnasium \(ppo: gymnasium"):
+        load(tmp_path, text.replace('{ framework = "nnx" }', '{ peer = "sb3" }'))

@@ -5,11 +5,21 @@ from __future__ import annotations
 from tiebreak import registry
 from tiebreak.bench.machine import environment, nvidia_smi
 from tiebreak.bench.suite.plan import Cell
+from tiebreak.peers import environments
+
+LENT = ("numpy", "psutil")
+"""What our worker imports, which an environment without Tiebreak needs for a contestant."""
 
 
 def why_unavailable(cell: Cell) -> str:
     """Return why this cell cannot run here and what would help; empty if it can run."""
-    if cell.python:
+    if cell.contestant and (missing := registry.missing_packages(cell.engine.packages)):
+        # Settings are resolved in our environment, which takes the spec of the task.
+        return f"{', '.join(missing)} not installed: {registry.how_to_install(cell.engine.extra)}"
+    if cell.peer:
+        if reason := environments.why_unavailable(cell.peer):
+            return reason
+    elif cell.python:
         if missing := environment.missing_packages(cell.python, required_packages(cell)):
             return f"{', '.join(missing)} not installed for {cell.python}"
     elif missing := registry.missing_packages(required_packages(cell)):
@@ -22,6 +32,8 @@ def why_unavailable(cell: Cell) -> str:
 
 def required_packages(cell: Cell) -> tuple[str, ...]:
     """Return the packages that a cell's process must, and may, import."""
+    if cell.contestant and environment.name(cell):
+        return (*cell.packages, *LENT)
     if cell.contestant:
         own = cell.packages
     elif cell.framework in registry.FRAMEWORKS:

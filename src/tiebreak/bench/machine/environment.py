@@ -1,4 +1,7 @@
-"""Describe the Python environments of other interpreters, in which rows with `python` run."""
+"""Describe the Python environments of other interpreters, in which some rows run.
+
+These are rows with `python`, and peers, whose environments peers/environments.py makes.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +10,17 @@ import json
 import os
 import subprocess
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from tiebreak.bench.machine.fingerprint import NOT_MEASURED, PACKAGES
+from tiebreak.bench.suite.plan import Cell
 from tiebreak.core.errors import UsageError
+from tiebreak.core.git import head
 from tiebreak.core.process_env import inherited_variables
 from tiebreak.core.text import one_line
+from tiebreak.peers import environments
+from tiebreak.peers.table import PEERS
 
 TIMEOUT_S = 60.0
 """Time in which an interpreter has to describe itself."""
@@ -69,35 +77,69 @@ def _require_interpreter(python: str, path: str) -> None:
         raise UsageError(f"{python!r} cannot be executed: give an environment's bin/python")
 
 
-def describe(python: str) -> dict[str, Any]:
+def describe(python: str, lent: bool = False, more: tuple[str, ...] = ()) -> dict[str, Any]:
     """Return versions of Python and packages, and digests of all packages and of Tiebreak's source.
 
-    Raises UsageError if the interpreter does not run, or has no Tiebreak.
+    Args:
+        lent: The environment needs no Tiebreak: it is lent ours.
+        more: Distributions beside PACKAGES whose versions are returned.
+
+    Raises UsageError if the interpreter does not run, or has no Tiebreak and is lent none.
     """
-    described = dict(_ask(absolute(python), python, ()))
+    described = dict(_ask(absolute(python), python, (), more))
     del described["missing"]
-    if not described.pop("has_tiebreak"):
+    if not described.pop("has_tiebreak") and not lent:
         raise UsageError(
             f"{python!r} has no tiebreak; install a checkout there: {python} -m pip install -e ."
         )
     return described
 
 
-def describe_all(pythons: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """Return interpreter -> its description, without the empty name of our own environment."""
-    return {python: describe(python) for python in dict.fromkeys(pythons) if python}
+def describe_all(cells: Iterable[Cell]) -> dict[str, dict[str, Any]]:
+    """Return the names of all environments but ours -> their descriptions; see `name`.
+
+    Peers that are not installed are left out.
+    """
+    described = {}
+    for cell in {name(cell): cell for cell in cells}.values():
+        if cell.peer:
+            if not environments.why_unavailable(cell.peer):
+                described[name(cell)] = _describe_peer(cell.peer)
+        elif cell.python:
+            described[name(cell)] = describe(cell.python, lent=bool(cell.contestant))
+    return described
+
+
+def _describe_peer(peer: str) -> dict[str, Any]:
+    """Return the description of a peer's environment, and the commit of its checkout."""
+    described = describe(environments.interpreter(peer), True, PEERS[peer].distributions())
+    if checkout := environments.checkout(peer):
+        described["checkout"] = head(Path(checkout))
+    return described
+
+
+def name(cell: Cell) -> str:
+    """Return the name of the environment that a cell runs in; empty for ours."""
+    return f"peer {cell.peer}" if cell.peer else cell.python
+
+
+def interpreter(cell: Cell) -> str:
+    """Return the absolute path of the interpreter that runs a cell; empty for ours."""
+    if cell.peer:
+        return environments.interpreter(cell.peer)
+    return absolute(cell.python) if cell.python else ""
 
 
 def missing_packages(python: str, packages: Iterable[str]) -> list[str]:
     """Return those of `packages` that the interpreter's environment does not have."""
-    return list(_ask(absolute(python), python, tuple(packages))["missing"])
+    return list(_ask(absolute(python), python, tuple(packages), ())["missing"])
 
 
 @functools.cache
-def _ask(path: str, python: str, modules: tuple[str, ...]) -> dict[str, Any]:
+def _ask(path: str, python: str, modules: tuple[str, ...], more: tuple[str, ...]) -> dict[str, Any]:
     """Run SCRIPT in the interpreter at `path`, which the suite calls `python`."""
     _require_interpreter(python, path)
-    question = json.dumps([PACKAGES, sorted(NOT_MEASURED), modules])
+    question = json.dumps([[*PACKAGES, *more], sorted(NOT_MEASURED), modules])
     try:
         answer = subprocess.run(
             [path, "-P", "-c", SCRIPT, question],

@@ -112,7 +112,7 @@ def _run(
     progress: bool,
 ) -> None:
     """Prepare or check the results folder, lock it and fill it."""
-    environment.describe_all(cell.python for cell in plan.cells)  # each is usable, or nothing runs
+    environment.describe_all(plan.cells)  # each is usable, or nothing runs
     if not resume:
         _refuse_used(folder)
     with store.hold(folder):
@@ -160,6 +160,7 @@ def _begin(plan: Plan, folder: Path, command: str, device: str | None = None) ->
         "command": command,
         "device": device,
         "published": list(plan.published),
+        "differences": list(plan.differences),
     }
     try:
         write_json(folder / store.SUITE, description)
@@ -269,7 +270,7 @@ class Manager:
         settings = self.plan.settings
         self.runner.append("machine", machine=self.runner.machine)
         if modules := self.plan.modules():
-            self.progress.say(f"the suite's environments import: {', '.join(modules)}")
+            self.progress.say(f"the suite imports: {', '.join(modules)}")
         self._find_certificate()
         if settings.budget_s is None:
             self._certify()

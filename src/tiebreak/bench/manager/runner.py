@@ -18,6 +18,7 @@ from tiebreak.bench.machine import environment
 from tiebreak.bench.machine.availability import required_packages, why_unavailable
 from tiebreak.bench.machine.fingerprint import fingerprint
 from tiebreak.bench.manager.interleave import Pace, run_interleaved
+from tiebreak.bench.manager.settings import resolved_settings, why_unresolved
 from tiebreak.bench.manager.store import Store, hold, read_records, read_run_id
 from tiebreak.bench.manager.worker_process import Worker
 from tiebreak.bench.record import Result, empty_result
@@ -28,6 +29,7 @@ from tiebreak.core.errors import UsageError
 from tiebreak.core.files import write_atomic
 from tiebreak.core.process_env import affinity
 from tiebreak.core.seeding import derive
+from tiebreak.peers import environments
 
 Results = list[tuple[Cell, Result]]
 
@@ -38,7 +40,7 @@ class Runner:
     def __init__(self, plan: Plan, folder: Path, subject: str = ""):
         self.plan, self.subject = plan, subject
         self.fingerprint, self.machine = fingerprint()
-        self.environments = environment.describe_all(cell.python for cell in plan.cells)
+        self.environments = environment.describe_all(plan.cells)
         if self.environments:  # only then, so that fingerprints without them stay valid
             self.machine["environments"] = self.environments
             self.fingerprint = digest({"ours": self.fingerprint, "others": self.environments})
@@ -90,7 +92,9 @@ class Runner:
         executed, available = [], []
         for run in runs:
             if reason := why_unavailable(run.cells[0]):
-                executed.append((run, self._store_missing(run, reason)))
+                executed.append((run, self._store_unmade(run, "missing", reason)))
+            elif reason := why_unresolved(run.cells[0]):
+                executed.append((run, self._store_unmade(run, "failed", reason)))
             else:
                 available.append(run)
 
@@ -114,8 +118,8 @@ class Runner:
             executed += [(execution.run, execution.finish()) for execution in executions]
         return executed
 
-    def _store_missing(self, run: Run, reason: str) -> Results:
-        result: Result = {**empty_result("missing", reason), "started_at": utc_now()}
+    def _store_unmade(self, run: Run, status: str, reason: str) -> Results:
+        result: Result = {**empty_result(status, reason), "started_at": utc_now()}
         for cell in run.cells:
             self.store_result(run, cell, result)
         return [(cell, result) for cell in run.cells]
@@ -144,11 +148,12 @@ class Runner:
             subject=self.subject,
             turns=turns,
             stretch=STRETCH if turns and begins else 0,
+            **_of_contestant(run.cells[0]),
         )
 
     def store_result(self, run: Run, cell: Cell, result: Result) -> None:
         """Store the record of one cell, and remember what later runs need of it."""
-        described = self.environments.get(cell.python)
+        described = self.environments.get(environment.name(cell))
         self.append(
             "calibration" if run.block == CALIBRATION else "visit",
             block=run.block,
@@ -205,13 +210,12 @@ class _Execution:
         self.cache = folders[1]
         self.cache_files = 0
         """Files in the compile cache when the current probe began."""
-        python = run.cells[0].python
         self.worker = Worker(
             job,
             *folders,
             on_result=self.keep,
             on_start=self.start,
-            python=environment.absolute(python) if python else "",
+            python=environment.interpreter(run.cells[0]),
         )
 
     def start(self) -> None:
@@ -248,6 +252,14 @@ class _Execution:
         if any(result["status"] != "ok" for _, result in self.results):
             runner.keep_log(self.run, worker.log)
         return self.results
+
+
+def _of_contestant(cell: Cell) -> dict[str, Any]:
+    """Return the fields of a job that only a contestant needs."""
+    if not cell.contestant:
+        return {}
+    checkout = environments.checkout(cell.peer) if cell.peer else ""
+    return {"algorithm_settings": resolved_settings(cell), "checkout": checkout}
 
 
 def _make_temporary(prefix: str) -> tuple[Path, Callable[[], None]]:

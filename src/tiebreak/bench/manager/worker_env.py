@@ -10,18 +10,23 @@ from tiebreak.bench.suite.plan import Job
 from tiebreak.core import user_modules
 from tiebreak.core.process_env import inherited_variables
 
+PACKAGE = Path(__file__).resolve().parents[2]
+"""Folder of this package."""
+
 
 def worker_environment(job: Job, folder: Path, cache: Path, other: bool = False) -> dict[str, str]:
     """Return all variables of a worker with its private folder and its compile cache.
 
-    `other`: it runs in another environment, with the Tiebreak that is installed there.
+    `other`: it runs in another environment, with the Tiebreak that is installed there, or for a
+    contestant with this one's source, alone in a folder.
     """
     temporary = str(_make_private(folder / "tmp"))
+    contestant = job.cells[0].contestant
     env = {
         **inherited_variables("CUDA_HOME", "MUJOCO_GL"),
         **fixed_variables(job.threads),
         "PYTHONHASHSEED": str(job.hash_seed),
-        "PYTHONPATH": _python_path(other),
+        "PYTHONPATH": python_path(other, _lend_source(folder) if other and contestant else ""),
         user_modules.FOLDER: user_modules.started_in(),
         "TMPDIR": temporary,
         "XDG_CACHE_HOME": temporary,
@@ -38,17 +43,26 @@ def worker_environment(job: Job, folder: Path, cache: Path, other: bool = False)
     return env
 
 
-def _python_path(other: bool) -> str:
+def python_path(other: bool = False, lent: str = "") -> str:
     """Return this package's folder, then the manager's PYTHONPATH made absolute.
 
-    For another environment, leave out every folder that has a Tiebreak.
+    For another environment, leave out every folder that has a Tiebreak, but for the `lent` one.
     """
-    package = str(Path(__file__).resolve().parents[3])
     entries = os.environ.get("PYTHONPATH", "").split(os.pathsep)
-    paths = [package, *(os.path.abspath(entry) for entry in entries if entry)]
+    paths = [str(PACKAGE.parent), *(os.path.abspath(entry) for entry in entries if entry)]
     if other:
         paths = [path for path in paths if not os.path.isdir(os.path.join(path, "tiebreak"))]
-    return os.pathsep.join(paths)
+    return os.pathsep.join([lent, *paths] if lent else paths)
+
+
+def _lend_source(folder: Path) -> str:
+    """Return a folder with a link to this package, and nothing else, for another environment.
+
+    The folder that has this package may have all others of our environment, too.
+    """
+    lent = _make_private(folder / "source")
+    (lent / "tiebreak").symlink_to(PACKAGE, target_is_directory=True)
+    return str(lent)
 
 
 def _make_private(folder: Path) -> Path:

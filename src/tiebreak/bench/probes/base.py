@@ -4,9 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
+
+
+class Recount(NamedTuple):
+    """Work of one further call, counted twice."""
+
+    claimed: Mapping[str, int]
+    """As counted by the code under test."""
+    seen: Mapping[str, int]
+    """As seen from outside, of what can be seen."""
+    moved: bool
+    """The call has changed the weights, or they are not known."""
 
 
 @dataclass
@@ -24,6 +35,8 @@ class Probe:
     """Work of one call, e.g. `{"env_steps": 64, "updates": 4}`."""
     counted: Callable[[], dict[str, int]] = dict
     """Return the work done so far, as counted by the code under test."""
+    recount: Callable[[], Recount] | None = None
+    """Do one more call, off the clock, and count it from outside, too."""
     weights: Callable[[], Mapping[str, np.ndarray]] = dict
     """Return the weights, for a checksum."""
     learns: bool = False
@@ -43,7 +56,8 @@ class Subject(Protocol):
     """Code under measurement in one run: built from a job, it provides the probes of its cells.
 
     Optional: `lock() -> context manager` in which retracing is an error, `fallbacks() -> {flag:
-    count}` of compiled code that ran uncompiled, and `threads`, the number that it has set.
+    count}` of compiled code that ran uncompiled, `threads`, the number that it has set, and
+    `compiles_later`: if true, compiling after the warm-up is no error.
     """
 
     def load(self) -> None:

@@ -18,6 +18,7 @@ from tiebreak.core.networks import NETWORKS, is_own
 from tiebreak.core.text import quoted
 from tiebreak.core.types import EnvSpec
 from tiebreak.envs.task import Task
+from tiebreak.peers.table import PEERS
 
 SCALES = ("smoke", "quick", "survey", "full")
 """From little to much measuring; a suite has those that it describes."""
@@ -53,8 +54,8 @@ AXES = ("task", "num_envs", "agents", *DEFAULTS)
 
 RACE_KEYS = ("name", *AXES, "scales", "probes", "rows", "ceilings", "config", *SCALES)
 ROW_KEYS = (
-    "framework", "mode", "loop", "precision", "label", "config", "contestant", "packages", "python",
-    "threads",
+    "framework", "mode", "loop", "precision", "label", "config", "peer", "contestant", "packages",
+    "differences", "python", "threads",
 )  # fmt: skip
 
 CEILING_KEYS = ("task", "num_envs", "probes", *ROW_KEYS)
@@ -62,6 +63,9 @@ CEILING_KEYS = ("task", "num_envs", "probes", *ROW_KEYS)
 ROWS = '[{ framework = "torch" }]'
 CEILINGS = '[{ task = "brax/halfcheetah", framework = "nnx" }]'
 """Rows and ceilings of a race as examples for errors."""
+
+OF_CONTESTANTS = ("packages", "differences")
+"""Keys of rows that name a contestant of a user's own."""
 
 VENV_FOLDERS = ("bin", ".venv", "venv")
 """Folders of an interpreter that do not tell environments apart."""
@@ -82,8 +86,8 @@ class Row(NamedTuple):
 
     table: Table
     fields: dict[str, Any]
-    """Fields of its cells: framework, mode, loop, precision, label, config, python, threads, a
-    contestant's own."""
+    """Fields of its cells: framework, mode, loop, precision, label, config, python, threads, those
+    of a peer or a contestant."""
 
 
 def hidden_sizes(size: str) -> dict[str, Any]:
@@ -177,6 +181,7 @@ def _expand(
         fields = {**_read_row(table, engine), "precision": _read_precision(table, settings)}
         fields["config"] = _read_config([*race_tables, (table, "config")], settings)
         rows.append(Row(table, fields))
+        _check_peer(rows[-1], settings)
     if len({row.fields["precision"] for row in rows}) > 1:
         settings = {**settings, "precision_varies": True}
         rows = [row._replace(fields=_name_precision(row.fields)) for row in rows]
@@ -378,11 +383,11 @@ def _read_row(
             raise row.wrong(f"{key} is set for a race: its rows are compared with one another", key)
     row.check_keys("row key", keys)
     own = {"python": row.text("python"), "threads": _read_threads(row)}
+    if "peer" in row.values:
+        return {**_read_peer(row, engine, own), **own}
     if "contestant" in row.values:
         return {**_read_contestant(row, own), **own}
-    if "packages" in row.values:
-        raise row.wrong("packages are those of a contestant: name one, or leave them out")
-
+    _refuse_keys_of_contestants(row)
     framework = row.text("framework")
     with row.at("framework"):
         runtime = registry.framework(framework).runtime
@@ -405,6 +410,13 @@ def _read_row(
     ending = f"{settings}{bridge}{_ending(own)}"
     label = row.text("label", f"{framework} {mode}{ending}")
     return {"framework": framework, "mode": mode, "loop": loop, "label": label, **own}
+
+
+def _refuse_keys_of_contestants(row: Table) -> None:
+    """Refuse what only a contestant of a user's own has."""
+    for key in OF_CONTESTANTS:
+        if key in row.values:
+            raise row.wrong(f"{key} are those of a contestant: name one, or leave them out", key)
 
 
 def _read_threads(row: Table) -> int:
@@ -430,11 +442,51 @@ def _environment(python: str) -> str:
     return f" @ {folders[-1] if folders else python}"
 
 
+def _read_peer(row: Table, engine: registry.Engine, own: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of a row that names another library of peers/table.py."""
+    for key in ("framework", "mode", "loop", "contestant", "python", *OF_CONTESTANTS):
+        if key in row.values:
+            raise row.wrong(f"{key} does not go with peer, which has its own", key)
+    name = row.text("peer")
+    if name not in PEERS:
+        raise row.wrong(unknown("peer", name, PEERS), "peer")
+    peer = PEERS[name]
+    return {
+        "framework": CONTESTANT,
+        "mode": "",
+        "loop": "fused" if engine.kind == "device" else "host",
+        "label": f"{row.text('label', peer.title + _ending(own))} (not proved)",
+        "contestant": peer.adapter,
+        "packages": peer.packages,
+        "peer": name,
+    }
+
+
+def _check_peer(row: Row, settings: Mapping[str, Any]) -> None:
+    """Refuse a peer that has no adapter for the algorithm, or for the task's engine."""
+    name = row.fields.get("peer")
+    if not name:
+        return
+    algorithm, engine = settings["algorithm"], Task.parse(settings["task"]).engine
+    games = PEERS[name].games
+    if engine not in games.get(algorithm, ()):
+        valid = "; ".join(f"{game}: {', '.join(engines)}" for game, engines in games.items())
+        raise row.table.wrong(f"peer {name} has no {algorithm} on {engine} ({valid})", "peer")
+
+
+def differences(row: Table, cell: Cell) -> str:
+    """Return in which a contestant is known to differ from our algorithm; empty for ours."""
+    if cell.peer:
+        return PEERS[cell.peer].differences.get(cell.algorithm, "")
+    return row.text("differences") if cell.contestant else ""
+
+
 def _read_contestant(row: Table, own: Mapping[str, Any]) -> dict[str, Any]:
     """Return the fields of a row that names another library's implementation."""
     for key in ("framework", "mode", "loop"):
         if key in row.values:
             raise row.wrong(f"{key} is for our own implementations, not for a contestant", key)
+    row.text("differences")
     contestant = row.text("contestant")
     module, colon, function = contestant.partition(":")
     if not (module and colon and function):

@@ -54,6 +54,8 @@ class Cell:
     """`module:function` that makes another library's agent (probes/contestants.py); empty: ours."""
     packages: tuple[str, ...] = ()
     """Packages that a contestant imports."""
+    peer: str = ""
+    """Key of peers.table.PEERS whose adapter the contestant is; empty: ours, or a user's own."""
     python: str = ""
     """Interpreter of another environment in which it runs, as the suite gives it; empty: ours."""
     threads: int = 0
@@ -70,6 +72,7 @@ class Cell:
             "agents": 1,
             "contestant": "",
             "packages": (),
+            "peer": "",
             "python": "",
             "threads": 0,
             "precision_varies": False,
@@ -232,17 +235,20 @@ class Job:
     """Samples in a row to take after those in turns, see worker/turns.py."""
     manager_pid: int = 0
     """The worker ends when this process does."""
+    algorithm_settings: dict[str, Any] = field(default_factory=dict)
+    """All settings of the algorithm, for a contestant; ours resolve them from the cell."""
+    checkout: str = ""
+    """Folder of the source of a peer that is no package; empty: it is installed."""
 
     def to_json(self) -> dict[str, Any]:
         """Return every field, each cell with its id.
 
-        `fixed_threads` only if it is set: workers of older versions do not know it.
+        Later fields only if they are set: workers of older versions do not know them.
         """
+        later = {"fixed_threads", "algorithm_settings", "checkout"}
         cells = [{**cell.to_json(), "id": cell.id} for cell in self.cells]
         values = {**asdict(self), "cells": cells}
-        return (
-            values if self.fixed_threads else {k: values[k] for k in values if k != "fixed_threads"}
-        )
+        return {name: value for name, value in values.items() if value or name not in later}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Job:
@@ -270,10 +276,14 @@ class Plan:
     cells: tuple[Cell, ...]
     published: tuple[Mapping[str, Any], ...] = ()
     """Tables published by others (suite/published.py), shown beside the results."""
+    differences: tuple[Mapping[str, str], ...] = ()
+    """In what contestants are known to differ from our algorithm: label, algorithm, text."""
 
     def modules(self) -> list[str]:
-        """Return the names of the users' own modules that its environments import."""
-        return sorted({Task.parse(cell.task).module for cell in self.cells} - {""})
+        """Return the names of the users' own modules that its runs import."""
+        of_tasks = {Task.parse(cell.task).module for cell in self.cells}
+        of_rows = {cell.contestant.partition(":")[0] for cell in self.cells if not cell.peer}
+        return sorted((of_tasks | of_rows) - {""})
 
     def groups(self) -> dict[str, list[str]]:
         """Return group -> ids of its cells, in the suite's order."""

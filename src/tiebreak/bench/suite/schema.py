@@ -32,6 +32,7 @@ from tiebreak.bench.suite.plan import Effort, Scale
 from tiebreak.bench.suite.scale import least, scale_fields
 from tiebreak.bench.suite.suite import SCHEMA_FILE
 from tiebreak.core.files import write_atomic
+from tiebreak.peers.table import PEERS
 
 Schema = dict[str, Any]
 
@@ -215,21 +216,37 @@ def _row() -> Schema:
         "config": _described(
             {"type": "object"}, "Settings of the algorithm of this row alone, to compare them."
         ),
+        **_contestant(),
+        "python": _described(
+            TEXT,
+            "Interpreter of another environment in which the row runs: with Tiebreak installed or, "
+            "for a contestant, NumPy and psutil.",
+        ),
+        "threads": _described(COUNT, "Threads of the row's library, to compare numbers of them."),
+    }
+    required = [{"required": [key]} for key in ("framework", "peer", "contestant")]
+    return {**_table(properties), "oneOf": required}
+
+
+def _contestant() -> dict[str, Schema]:
+    """Return the keys of rows that are not ours."""
+    return {
+        "peer": _one_of(
+            PEERS,
+            "Another library, instead of framework; `tiebreak peers` lists them. Nothing proves "
+            "that it computes the same.",
+        ),
         "contestant": {
-            "description": "module:function that makes another library's implementation, instead "
-            "of framework. Nothing proves that it computes the same.",
+            "description": "module:function that makes an implementation of your own, instead of "
+            "framework or peer. Nothing proves that it computes the same.",
             "type": "string",
             "pattern": "^[^:]+:[^:]+$",
         },
         "packages": _array(STRING, "Packages that a contestant imports."),
-        "python": _described(
-            TEXT,
-            "Interpreter of another environment, with Tiebreak installed, in which the row runs.",
+        "differences": _described(
+            TEXT, "In what a contestant differs from our algorithm; shown with the results."
         ),
-        "threads": _described(COUNT, "Threads of the row's library, to compare numbers of them."),
     }
-    required = [{"required": ["framework"]}, {"required": ["contestant"]}]
-    return {**_table(properties), "oneOf": required}
 
 
 def _published() -> dict[str, Schema]:

@@ -15,7 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from tiebreak.bench.suite import published, toml_table
-from tiebreak.bench.suite.cells import DEFAULTS, SCALES, PlacedCell, read_race, read_scales
+from tiebreak.bench.suite.cells import (
+    DEFAULTS,
+    SCALES,
+    PlacedCell,
+    differences,
+    read_race,
+    read_scales,
+)
 from tiebreak.bench.suite.plan import Plan, Scale
 from tiebreak.bench.suite.scale import read_scale
 from tiebreak.bench.suite.toml_table import Table
@@ -80,6 +87,7 @@ def load(suite: str, scale: str | None, seed: int, device: str | None = None) ->
         settings=settings,
         cells=tuple(placed.cell for placed in cells),
         published=tables,
+        differences=_differences(cells),
     )
 
 
@@ -106,6 +114,18 @@ def _read_settings(suite: Table, scale: str) -> Scale:
         hint = f"it has: {', '.join(settings)}" if settings else f"add [scales.{scale}]"
         raise suite.wrong(f"the suite has no scale {scale!r} ({hint})", "scales")
     return settings[scale]
+
+
+def _differences(cells: Sequence[PlacedCell]) -> tuple[dict[str, str], ...]:
+    """Return in what contestants are known to differ from our algorithms, each once."""
+    texts = {
+        (placed.cell.label, placed.cell.algorithm, text): None
+        for placed in cells
+        if (text := differences(placed.table, placed.cell))
+    }
+    return tuple(
+        {"label": label, "algorithm": algorithm, "text": text} for label, algorithm, text in texts
+    )
 
 
 def _move(cells: Sequence[PlacedCell], device: str) -> list[PlacedCell]:

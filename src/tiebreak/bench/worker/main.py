@@ -131,11 +131,11 @@ def measure(
     result["unit"] = probe.unit
     result["phases_s"]["proof"] = timer.elapsed_s()
 
-    compile_count, lock = _retrace_checks(subject, probe)
+    compile_count, compiled_later, lock = _retrace_checks(subject, probe)
     try:
         _warm_up(result, timed, compile_count, effort)
         with lock():
-            _sample(result, timed, compile_count, effort, calls, turns or Turns())
+            _sample(result, timed, compiled_later, effort, calls, turns or Turns())
     except Exception as error:
         if not retraced(error):
             raise
@@ -150,13 +150,19 @@ def measure(
     return result
 
 
+def _never() -> int:
+    """Return the compilations where none are counted."""
+    return 0
+
+
 def _retrace_checks(
     subject: Subject, probe: Probe
-) -> tuple[Callable[[], int], Callable[[], AbstractContextManager[Any]]]:
-    """Return the compile counter, and a context in which retracing is an error."""
+) -> tuple[Callable[[], int], Callable[[], int], Callable[[], AbstractContextManager[Any]]]:
+    """Return the compile counters of warm-up and samples, and a lock against retracing."""
     if probe.compiles:  # in every call: the counter never rests, and compiling must be allowed
-        return (lambda: 0), contextlib.nullcontext
-    return subject.compile_count, getattr(subject, "lock", contextlib.nullcontext)
+        return _never, _never, contextlib.nullcontext
+    later = _never if getattr(subject, "compiles_later", False) else subject.compile_count
+    return subject.compile_count, later, getattr(subject, "lock", contextlib.nullcontext)
 
 
 def _warm_up(

@@ -74,6 +74,20 @@ class Work:
         if not_finite:
             invalidate(result, "nan", len(not_finite), f"not finite: {', '.join(not_finite)}")
         self._check_inputs(result)
+        self._recount(result)
+
+    def _recount(self, result: Result) -> None:
+        """Compare what the code under test says that it did with what was seen from outside."""
+        if self.probe.recount is None:
+            return
+        claimed, seen, moved = self.probe.recount()
+        result["work"]["seen"] = dict(seen)
+        if not moved:
+            invalidate(result, "work_mismatch", 0, "a call more left the weights as they were")
+        for name, number in seen.items():
+            if number < claimed[name]:
+                reason = f"it counts {claimed[name]} {name} in a call of which {number} were seen"
+                invalidate(result, "work_mismatch", claimed[name] - number, reason)
 
     def _check_inputs(self, result: Result) -> None:
         """Check that inputs are not constant, and that outputs depend on them."""

@@ -1,0 +1,85 @@
+"""List the libraries that can be contestants of a race, one row of facts for each.
+
+Versions are those that were tested. torch, JAX, NumPy and their companions are never installed: a
+peer uses those of Tiebreak's own environment, so that all contestants race on the same ones.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import NamedTuple
+
+
+class Peer(NamedTuple):
+    """Facts about a library."""
+
+    title: str
+    """Its name in sentences."""
+    version: str
+    """Its version, or the first digits of the commit of its repository, that was tested."""
+    url: str
+    requirements: tuple[str, ...]
+    """What pip installs into its environment."""
+    packages: tuple[str, ...]
+    """Array libraries that it imports, and what has to be importable once it is installed."""
+    adapter: str
+    """`module:function` that makes a contestant."""
+    games: Mapping[str, tuple[str, ...]]
+    """Algorithm -> engines that the adapter can play it on."""
+    differences: Mapping[str, str]
+    """Algorithm -> in what it is known to differ from ours, settings being equal where they can."""
+    is_checkout: bool = False
+    """True if it is no package: it runs from a checkout that the user names."""
+
+    def distributions(self) -> tuple[str, ...]:
+        """Return the names of the distributions among its requirements."""
+        return tuple(re.split(r"[\[=<>~! ]", requirement)[0] for requirement in self.requirements)
+
+
+PEERS = {
+    "sb3": Peer(
+        title="Stable-Baselines3",
+        version="2.9.2",
+        url="github.com/DLR-RM/stable-baselines3",
+        requirements=("stable-baselines3==2.9.2",),
+        packages=("torch", "stable_baselines3"),
+        adapter="tiebreak.peers.sb3:make",
+        games={"ppo": ("gymnasium",), "sac": ("gymnasium",)},
+        differences={
+            "ppo": (
+                "the clipped value loss is taken without a maximum with the other; Monitor records "
+                "every episode; the learning rate is constant"
+            ),
+            "sac": (
+                "one learning rate for all networks; the temperature's gradient is of log α, and α "
+                "is updated before the critics"
+            ),
+        },
+    ),
+    "cleanrl": Peer(
+        title="CleanRL",
+        version="fe8d8a0",
+        url="github.com/vwxyzjn/cleanrl",
+        requirements=("gymnasium==0.29.1", "tyro==1.0.17"),
+        packages=("torch", "tyro", "cleanrl"),
+        adapter="tiebreak.peers.cleanrl:make",
+        games={"ppo": ("gymnasium",), "sac": ("gymnasium",)},
+        differences={
+            "ppo": (
+                "time limits are treated as ends; networks are 64-64; the learning rate is "
+                "constant; its logger writes nothing"
+            ),
+            "sac": (
+                "two updates of policy and temperature every second step; networks are 256-256; "
+                "its logger writes nothing"
+            ),
+        },
+        is_checkout=True,
+    ),
+}
+
+
+def title(name: str) -> str:
+    """Return a peer's name and version."""
+    return f"{PEERS[name].title} {PEERS[name].version}"
