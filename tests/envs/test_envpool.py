@@ -250,3 +250,27 @@ def test_evaluation_plays_whole_games_of_atari_for_their_own_scores():
             t for t in range(2000) if env.step(np.array([t % 4])).terminated[0]
         )
     assert steps[True] > 2 * steps[False]
+
+
+def test_evaluation_begins_every_life_of_atari_so_that_a_game_ends_whatever_is_played():
+    """Breakout's ball waits for FIRE: who never learned to press it would wait to the limit."""
+    env = envpool_engine.make("Breakout-v5", 1, seed=0, evaluating=True)
+    env.reset()
+    outs = [env.step(np.zeros(1, np.int64)) for _ in range(500)]
+    end = next(t for t, out in enumerate(outs) if out.terminated[0])
+    lives = [t for t, out in enumerate(outs) if not np.array_equal(out.obs, out.final_obs)]
+    assert len([t for t in lives if t < end]) == 4
+    assert end > 50
+    assert not any(out.truncated[0] for out in outs)
+
+
+def test_a_new_game_of_atari_begins_at_the_time_limit(monkeypatch):
+    *where, options = registration.registry.specs["Pong-v5"]
+    changed = (*where, {**options, "max_episode_steps": 10})
+    monkeypatch.setitem(registration.registry.specs, "Pong-v5", changed)
+    for evaluating in (False, True):
+        env = envpool_engine.make("Pong-v5", 1, seed=0, evaluating=evaluating)
+        env.reset()
+        outs = [env.step(np.zeros(1, np.int64)) for _ in range(25)]
+        assert np.flatnonzero([out.truncated[0] for out in outs]).tolist() == [9, 19]
+        assert not any(out.terminated[0] for out in outs)

@@ -24,13 +24,6 @@ ATARI = "envpool.atari"
 SUPPORTED = ("envpool.mujoco.gym", "envpool.classic_control", ATARI)
 """Packages of envpool whose observations are one Box and whose actions are supported."""
 
-ATARI_TRAINING = {"reward_clip": True, "episodic_life": True}
-"""Rules of training that evaluation leaves out: rewards −1, 0 or 1; a lost life ends an episode.
-
-A reset goes on with the next life. Frames are as DQN's: four times the same action, the last four
-of 84 × 84 gray pixels, up to 30 idle steps at the start of a game.
-"""
-
 NEVER = 2**31 - 1
 """No time limit inside envpool: at its limit it reports `truncated` also on termination."""
 
@@ -38,15 +31,21 @@ NEVER = 2**31 - 1
 class EnvpoolEnv(HostEnv):
     """N environments on as many threads as the process may use CPUs.
 
-    Observations are float32; those of Atari are bytes, [84, 84, 4].
+    Observations are float32; those of Atari are bytes, [84, 84, 4], as DQN's: four times the same
+    action, the last four frames in gray. Every life begins with up to 30 idle frames and, where the
+    game has the button, with FIRE, without which some games stand still. In training, rewards are
+    −1, 0 or 1 and a lost life ends an episode; an evaluation plays whole games for their scores.
     """
 
     def __init__(self, name: str, num_envs: int, seed: int, evaluating: bool = False):
         seeds = [derive(seed, "env", i) for i in range(num_envs)]
-        rules = {} if evaluating or not _is_atari(name) else ATARI_TRAINING
-        self._task, self._options = name, {"num_envs": num_envs, "seed": seeds, **rules}
+        self._task, self._options = name, {"num_envs": num_envs, "seed": seeds}
+        self._is_atari, self._evaluating = _is_atari(name), evaluating
         self._limit = registration.make_spec(name).config.max_episode_steps
         self.time_limit = int(self._limit)
+        if self._is_atari:  # with its own limit, or a reset there would go on with the same game
+            self._options |= {"episodic_life": True, "reward_clip": not evaluating}
+            self._options["max_episode_steps"] = self.time_limit
         self._pool: Any = self._make()
         self._started = False
         observation = of_box(self._pool.observation_space)
@@ -62,15 +61,26 @@ class EnvpoolEnv(HostEnv):
 
     def step(self, action: Array) -> EnvStep:
         """Step, and reset what ended; its random numbers continue from where they were."""
-        out, reward, terminated, _, info = self._pool.step(np.asarray(action))
+        out, reward, stopped, _, info = self._pool.step(np.asarray(action))
         final_obs = self._observations(out)
+        terminated = self._terminated(stopped, info)
         truncated = (info["elapsed_step"] >= self._limit) & ~terminated
-        obs, ended = final_obs, np.flatnonzero(terminated | truncated)
-        if ended.size:
+        obs, waiting = final_obs, np.flatnonzero(stopped | terminated | truncated)
+        if waiting.size:
             obs = final_obs.copy()
-            first, info = self._pool.reset(ended)
+            first, info = self._pool.reset(waiting)
             obs[info["env_id"]] = self._observations(first)
         return EnvStep(obs, reward.astype(np.float32), terminated, truncated, final_obs)
+
+    def _terminated(self, stopped: np.ndarray, info: dict[str, Any]) -> np.ndarray:
+        """Return which episodes ended by themselves, of those that envpool has `stopped`.
+
+        In an evaluation of Atari it stops between two lives of one episode.
+        """
+        if not self._is_atari:
+            return stopped
+        game_over = info["terminated"].astype(bool)
+        return game_over if self._evaluating else game_over | stopped
 
     def _observations(self, rows: np.ndarray) -> np.ndarray:
         """Return observations as agents take them, in memory of their own."""
@@ -82,7 +92,8 @@ class EnvpoolEnv(HostEnv):
         self._pool = None
 
     def _make(self) -> Any:
-        pool = envpool.make_gymnasium(self._task, max_episode_steps=NEVER, **self._options)
+        options = {"max_episode_steps": NEVER, **self._options}
+        pool = envpool.make_gymnasium(self._task, **options)
         with warnings.catch_warnings():  # of Gymnasium, about bounds that envpool has in float64
             warnings.simplefilter("ignore")
             _ = pool.observation_space, pool.action_space  # made when first asked for, and kept

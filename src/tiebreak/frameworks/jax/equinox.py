@@ -487,8 +487,7 @@ class _Conv(eqx.Module):
 
     def __call__(self, image: Array) -> Array:
         strides, names = (self.stride, self.stride), ("NHWC", "HWIO", "NHWC")
-        convolve = jax.lax.conv_general_dilated
-        out = convolve(image, self.kernel, strides, "VALID", dimension_numbers=names)
+        out = ops.convolve(image, self.kernel, strides, "VALID", dimension_numbers=names)
         return out + self.bias
 
 

@@ -456,7 +456,8 @@ class _Convolutions(nn.Module):
 
     @nn.compact
     def __call__(self, image: Array) -> Array:
-        kind = {"padding": "VALID", "dtype": self.dtype, "param_dtype": self.dtype}
+        kind = {"dtype": self.dtype, "param_dtype": self.dtype}
+        kind |= {"padding": "VALID", "conv_general_dilated": ops.convolve}
         for i, conv in enumerate(convolutions(self.shape)):
             window, strides = (conv.window, conv.window), (conv.stride, conv.stride)
             image = nn.Conv(conv.channels, window, strides, name=f"{i}", **kind)(image)

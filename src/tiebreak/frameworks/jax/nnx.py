@@ -493,7 +493,8 @@ def _optimizers(state: Any) -> list[nnx.Optimizer]:
 
 def _conv_layers(shape: tuple[int, ...], dtype: str, rngs: nnx.Rngs) -> nnx.List:
     layers, channels = [], shape[-1]
-    kind = {"padding": "VALID", "dtype": dtype, "param_dtype": dtype, "rngs": rngs}
+    kind = {"dtype": dtype, "param_dtype": dtype, "rngs": rngs}
+    kind |= {"padding": "VALID", "conv_general_dilated": ops.convolve}
     for conv in convolutions(shape):
         window, strides = (conv.window, conv.window), (conv.stride, conv.stride)
         layers.append(nnx.Conv(channels, conv.channels, window, strides, **kind))
