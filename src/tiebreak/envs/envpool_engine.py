@@ -43,7 +43,7 @@ class EnvpoolEnv(HostEnv):
         self._is_atari, self._evaluating = _is_atari(name), evaluating
         self._limit = registration.make_spec(name).config.max_episode_steps
         self.time_limit = int(self._limit)
-        if self._is_atari:  # with its own limit, or a reset there would go on with the same game
+        if self._is_atari:  # with its own limit, or the game would go on after it (see _begin)
             self._options |= {"episodic_life": True, "reward_clip": not evaluating}
             self._options["max_episode_steps"] = self.time_limit
         self._pool: Any = self._make()
@@ -68,8 +68,8 @@ class EnvpoolEnv(HostEnv):
         obs, waiting = final_obs, np.flatnonzero(stopped | terminated | truncated)
         if waiting.size:
             obs = final_obs.copy()
-            first, info = self._pool.reset(waiting)
-            obs[info["env_id"]] = self._observations(first)
+            ids, first = self._begin(waiting)
+            obs[ids] = self._observations(first)
         return EnvStep(obs, reward.astype(np.float32), terminated, truncated, final_obs)
 
     def _terminated(self, stopped: np.ndarray, info: dict[str, Any]) -> np.ndarray:
@@ -81,6 +81,18 @@ class EnvpoolEnv(HostEnv):
             return stopped
         game_over = info["terminated"].astype(bool)
         return game_over if self._evaluating else game_over | stopped
+
+    def _begin(self, waiting: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Begin an episode in environments; return their indices and first observations.
+
+        A step does so in Atari, and goes on with the next life if one is left; a reset would begin
+        a new game.
+        """
+        if self._is_atari:
+            first, *_, info = self._pool.step(np.zeros(len(waiting), np.int64), waiting)
+        else:
+            first, info = self._pool.reset(waiting)
+        return info["env_id"], first
 
     def _observations(self, rows: np.ndarray) -> np.ndarray:
         """Return observations as agents take them, in memory of their own."""
