@@ -181,6 +181,8 @@ def _windows_product(image: Array, kernel: Array, stride: int) -> Array:
     image = image[:, : rows * stride, : columns * stride]
     image = image.reshape(batch, rows, stride, columns, stride, channels)
     blocks = image.transpose(0, 1, 3, 2, 4, 5).reshape(batch, rows, columns, -1)
+    if stride > 1:  # XLA would compute every block anew in each of its windows
+        blocks = jax.lax.optimization_barrier(blocks)
     for axis in (2, 1):
         blocks = _neighbours(blocks, axis, size)
 
