@@ -19,6 +19,7 @@ NOT_IN_ALL_OPS = {
     "adam": "the optimizer; JAX has optax's",
     "make_optimizer": "optax chains for JAX, an object for TensorFlow; torch needs none",
     "scan": "loops inside a program; torch's are Python",
+    "convolve": "a product on CPUs, in JAX (decision 0052); others have their library's",
     "BETA1": "of adam", "BETA2": "of adam",
     "Layout": "one flat vector of weights, for TensorFlow's many small kernels",
     "ALIGN": "of Layout", "assign": "of Layout", "pack": "of Layout", "unpack": "of Layout",
