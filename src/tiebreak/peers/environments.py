@@ -31,6 +31,9 @@ SHARED = (*sorted(GUARDED), "numpy", "tensorflow-cpu")
 """Distributions that are taken from Tiebreak's environment, and never installed for a peer: another
 version would be another race, and pip's default for torch is a build of several GB for GPUs."""
 
+PACKAGE = Path(__file__).resolve().parents[1]
+"""Folder of this package."""
+
 STATE = "peer.json"
 """File in an environment's folder that says what is installed there."""
 
@@ -186,17 +189,20 @@ def _constraints() -> list[str]:
 
 def _check_import(name: str, peer: Peer, source: str) -> None:
     """Raise UsageError unless the environment can import what the adapter needs, and only that."""
-    refused = sorted(GUARDED - allowed_imports(peer.packages))
-    script = f"import sys; sys.modules.update(dict.fromkeys({refused}))"  # as the import guard does
+    script = "from tiebreak.core import import_guard"  # as its worker has it
+    script += f"; import_guard.install({sorted(allowed_imports(peer.packages))})"
     script += "".join(f"; import {package}" for package in peer.packages)
-    done = subprocess.run(
-        [interpreter(name), "-P", "-c", script],
-        env={**os.environ, "PYTHONPATH": source, "JAX_PLATFORMS": "cpu"},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    with tempfile.TemporaryDirectory(prefix="tiebreak-peers-") as lent:
+        (Path(lent) / "tiebreak").symlink_to(PACKAGE, target_is_directory=True)
+        paths = [lent, source] if source else [lent]  # an empty one is the current folder
+        done = subprocess.run(
+            [interpreter(name), "-P", "-c", script],
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(paths), "JAX_PLATFORMS": "cpu"},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
     if done.returncode:
         raise UsageError(f"{title(name)} is installed, but fails: {_reason(done.stderr)}")
 

@@ -57,6 +57,57 @@ PEERS = {
             ),
         },
     ),
+    "sbx": Peer(
+        title="SBX",
+        version="0.28.0",
+        url="github.com/araffin/sbx",
+        requirements=("sbx-rl==0.28.0", "stable-baselines3==2.9.2"),
+        packages=("torch", "jax", "flax", "optax", "sbx"),
+        adapter="tiebreak.peers.sbx:make",
+        games={"ppo": ("gymnasium",), "sac": ("gymnasium",)},
+        differences={
+            "ppo": (
+                "policy and value have an optimizer each, clipped apart; the value loss is not "
+                "clipped; Monitor records every episode; the learning rate is constant"
+            ),
+            "sac": (
+                "one learning rate for all networks; the temperature takes log π of the actor's "
+                "loss, where ours runs the policy once more"
+            ),
+        },
+    ),
+    "rejax": Peer(
+        title="rejax",
+        version="0.1.3",
+        url="github.com/keraJLi/rejax",
+        requirements=("rejax==0.1.3", "gymnax==0.0.9"),
+        packages=("jax", "flax", "optax", "gymnax", "rejax"),
+        adapter="tiebreak.peers.rejax:make",
+        games={"ppo": ("gymnax",)},
+        differences={
+            "ppo": (
+                "time limits are treated as ends; gradients are clipped element by element; policy "
+                "and value have an optimizer each; Adam's ε is 1e-8; the learning rate is "
+                "constant; the evaluation that its `train` has is left out"
+            ),
+        },
+    ),
+    "purejaxrl": Peer(
+        title="PureJaxRL",
+        version="31756b1",
+        url="github.com/luchris429/purejaxrl",
+        requirements=("distrax==0.1.9", "gymnax==0.0.9", "brax==0.14.2"),
+        packages=("jax", "flax", "optax", "gymnax", "distrax", "brax", "purejaxrl"),
+        adapter="tiebreak.peers.purejaxrl:make",
+        games={"ppo": ("gymnax",)},
+        differences={
+            "ppo": (
+                "time limits are treated as ends; every call is a training of 100,000 steps from "
+                "new weights; it returns the information of every step; networks are 64-64"
+            ),
+        },
+        is_checkout=True,
+    ),
     "cleanrl": Peer(
         title="CleanRL",
         version="fe8d8a0",
