@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import tiebreak
-from tiebreak.envs.policy_observation import make_env_for
+from tiebreak.envs.base import make_env
 
 TASK, GAMES = "envpool/Breakout-v5", 20
 BUDGET = 150_000
@@ -20,7 +20,7 @@ BUDGET = 150_000
 
 def random_returns() -> np.ndarray:
     """Return the scores of whole games of a policy that draws its actions evenly."""
-    env = make_env_for("ppo", TASK, GAMES, seed=0, evaluating=True)
+    env = make_env(TASK, GAMES, seed=0, evaluating=True)
     env.reset()
     rng, running, returns = np.random.default_rng(0), np.ones(GAMES, bool), np.zeros(GAMES)
     while running.any():
