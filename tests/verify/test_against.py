@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import os
 import re
+import sys
 import types
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,7 @@ from tiebreak.verify.against.rules import rules_of
 from tiebreak.verify.against.sac import in_order, with_parts
 from tiebreak.verify.against.trace import trace_oracle
 from tiebreak.verify.against.user_arrays import ArrayMap
-from tiebreak.verify.against.worker import run_agent
+from tiebreak.verify.against.worker import Request, run, run_agent
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "docs" / "against"
 SAC = (EXAMPLES / "sac_torch.py").read_text(encoding="utf-8")
@@ -39,18 +40,24 @@ def float64() -> Iterator[None]:
     torch.set_default_dtype(before)
 
 
-def compared(source: str) -> tuple[Comparison, list[tuple[str, str]]]:
-    """Compare an agent, given as source, with SAC's oracle; return that and what explains it."""
+def compared(source: str) -> tuple[Comparison, Callable[[], list[str]]]:
+    """Compare an agent, given as source, with SAC's oracle.
+
+    Returns that, and a function that returns the decisions that explain the differences.
+    """
     module = types.ModuleType("agent")
     exec(compile(source, "agent.py", "exec"), vars(module))
     answer = run_agent("agent:Agent", module.Agent, "sac", "float64")
     problem = make_problem("sac", answer.actions, answer.settings)
     want = trace_oracle(problem)
     bounds = make_bounds(problem, want, "float64")
-    comparison = compare_traces("sac", answer.updates, want, bounds)
-    found = explain(problem, answer.updates, bounds)
-    reasons = found.deviations if found.remaining.first is None else []
-    return comparison, [(d.decision, d.text) for d in reasons]
+
+    def decisions() -> list[str]:
+        found = explain(problem, answer.updates, bounds)
+        assert found.remaining.first is None
+        return [deviation.decision for deviation in found.deviations]
+
+    return compare_traces("sac", answer.updates, want, bounds), decisions
 
 
 def test_sac_without_tiebreak_is_green(float64):
@@ -116,11 +123,11 @@ decision that has to explain it, if one does."""
 def test_a_planted_bug_is_named_by_its_term(bug, float64):
     old, new, label, decision = PLANTS[bug]
     assert old in SAC, "the example has changed"
-    comparison, reasons = compared(SAC.replace(old, new))
+    comparison, decisions = compared(SAC.replace(old, new))
     assert comparison.first is not None
     assert comparison.first[1] == label
     if decision:
-        assert [tag for tag, _ in reasons] == [decision]
+        assert decisions() == [decision]
 
 
 def test_the_parts_of_deviations_are_the_oracle():
@@ -138,7 +145,7 @@ def agree(problem: Problem, got: list, want: list) -> Comparison:
     return compare_traces(problem.algorithm, got, want, make_bounds(problem, want, "float64"))
 
 
-@pytest.mark.slow(each=("algorithm",))
+@pytest.mark.slow(share=0.2)
 @pytest.mark.parametrize("algorithm", OFFERED)
 def test_every_deviation_explains_itself(algorithm):
     problem = make_problem(algorithm)
@@ -297,6 +304,13 @@ class Nothing:
 class Exits(Agent):
     def __init__(self, spec):
         raise SystemExit(3)
+
+
+class Dies(Agent):
+    def __init__(self, spec):
+        import os
+
+        os._exit(5)
 '''
 
 
@@ -332,26 +346,36 @@ def test_two_agents_are_held_against_each_other(folder, capsys):
     assert "not the same numbers: my_dqn:Agent and my_dqn.py:Wrong" in printed.err
 
 
-@pytest.mark.parametrize(
-    ("agent", "message"),
-    [
-        ("nowhere:Agent", "there is no module 'nowhere'"),
-        ("my_dqn:Agnt", "unknown class in my_dqn 'Agnt'; did you mean 'Agent'"),
-        ("broken:Agent", "broken:Agent failed in import: broken.py, line 3: SyntaxError"),
-        ("my_dqn:Raises", "my_dqn:Raises failed in update: my_dqn.py, line 47: KeyError"),
-        ("my_dqn:Unknown", "unknown term of dqn 'targt'; did you mean 'target'"),
-        ("my_dqn:Forgets", "after load(), weights() returns other numbers for"),
-        ("my_dqn:Nothing", "my_dqn:Nothing has no method update"),
-        ("my_dqn:Exits", "my_dqn:Exits failed in __init__: my_dqn.py, line 67: SystemExit: 3"),
-        ("none.py:Agent", "there is no Python file at 'none.py'"),
-    ],
-)
-def test_errors_in_a_users_code_are_one_line(agent, message, folder, capsys):
+ERRORS = {
+    "nowhere:Agent": "there is no module 'nowhere'",
+    "none.py:Agent": "there is no Python file at 'none.py'",
+    "broken.py:Agent": "broken.py:Agent failed in import: broken.py, line 3: SyntaxError",
+    "my_dqn.py:Agnt": "unknown class in my_dqn.py 'Agnt'; did you mean 'Agent'",
+    "my_dqn.py:Raises": "failed in update: my_dqn.py, line 47: KeyError: 'no such key'",
+    "my_dqn.py:Unknown": "unknown term of dqn 'targt'; did you mean 'target'",
+    "my_dqn.py:Forgets": "after load(), weights() returns other numbers for q/0/kernel",
+    "my_dqn.py:Nothing": "my_dqn.py:Nothing has no method update",
+    "my_dqn.py:Exits": "failed in __init__: my_dqn.py, line 67: SystemExit: 3",
+}
+"""Agent -> what the error says."""
+
+
+@pytest.mark.parametrize("agent", ERRORS)
+def test_an_error_in_a_users_code_is_one_line(agent, folder, monkeypatch):
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    arrays, facts = run(Request("dqn", agent, "float64"))
+    assert not arrays
+    assert ERRORS[agent] in facts["error"]
+    assert "\n" not in facts["error"]
+
+
+@pytest.mark.parametrize("agent", ["my_dqn:Raises", "my_dqn:Dies"])
+def test_an_agent_that_fails_ends_in_one_line(agent, folder, capsys):
     assert main(["verify", "--against", "dqn", agent]) == 2
     printed = capsys.readouterr()
-    assert message in printed.err
+    assert agent in printed.err
     assert "Traceback" not in printed.err + printed.out
-    assert len(printed.err.strip().splitlines()) <= 2
+    assert len(printed.err.strip().splitlines()) == 1
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,13 @@ def common_deviations(config: Any, rules: Rules) -> list[Deviation]:
         Deviation(rules.adam, f"Adam's ε is {value:g}", where, settings={"adam_eps": value})
         for value, where in EPSILONS.items()
     ]
-    out.append(Deviation(rules.adam, "Adam adds ε before the bias correction", "Keras", keras_adam))
+    rounded = float(np.float32(BETA1)), float(np.float32(BETA2))
+    early = "Adam adds ε before the bias correction"
+    out += [
+        Deviation(rules.adam, early, "TF-Agents, Keras", keras_adam((BETA1, BETA2))),
+        Deviation(rules.adam, f"{early}, whose β are rounded to float32", "Keras 3 in float64",
+                  keras_adam(rounded)),
+    ]  # fmt: skip
     if config.max_grad_norm:
         tag = rules.clipping
         formula = "max_norm/(‖g‖ + 1e-6) instead of max_norm/max(‖g‖, max_norm)"
@@ -76,13 +82,16 @@ def scaled(function: str, field: str, factor: float) -> Callable[[ModuleType], N
     return replaced(function, make)
 
 
-def keras_adam(oracle: ModuleType) -> None:
-    """Let Adam add ε to √v before the bias correction, as Kingma & Ba's efficient form does."""
+def keras_adam(betas: tuple[float, float]) -> Callable[[ModuleType], None]:
+    """Return a change: Adam adds ε to √v before the bias correction, as in Kingma & Ba's note.
+
+    betas: those of the bias correction.
+    """
 
     def adam(weights, grads, rate, eps, count="adam/count"):
         out = dict(weights)
         steps = weights[count] + np.int32(1)
-        step_size = rate * np.sqrt(1.0 - BETA2**steps) / (1.0 - BETA1**steps)
+        step_size = rate * np.sqrt(1.0 - betas[1] ** steps) / (1.0 - betas[0] ** steps)
         for name, g in grads.items():
             mu = BETA1 * weights[f"adam/mu/{name}"] + (1.0 - BETA1) * g
             nu = BETA2 * weights[f"adam/nu/{name}"] + (1.0 - BETA2) * g**2
@@ -91,7 +100,7 @@ def keras_adam(oracle: ModuleType) -> None:
             out[f"adam/nu/{name}"] = nu
         return {**out, count: steps}
 
-    vars(oracle)["adam"] = adam
+    return replaced("adam", lambda f: adam)
 
 
 def clip_entries(grads: Any, max_norm: float) -> tuple[dict[str, np.ndarray], float]:

@@ -14,6 +14,7 @@ import numpy as np
 from tiebreak.core import user_modules
 from tiebreak.core.errors import UsageError
 from tiebreak.core.process_env import SAFE
+from tiebreak.core.text import one_line
 from tiebreak.verify.against.trace import Trace
 from tiebreak.verify.against.worker import Answer, Request
 
@@ -23,15 +24,17 @@ TIME_LIMIT_S = 600
 def ask_agent(request: Request) -> Answer:
     """Return what an agent computes; raise UsageError, on one line, for whatever goes wrong.
 
-    What it prints goes to stderr: stdout is the table's.
+    What it prints goes to stderr: stdout is the table's. What libraries log is shown only if the
+    process ends without a result.
     """
-    with tempfile.TemporaryFile() as result:
+    with tempfile.TemporaryFile() as result, tempfile.TemporaryFile() as log:
         arguments = json.dumps(request._asdict()), str(result.fileno()), str(os.getpid())
         try:
             status = subprocess.run(
                 [sys.executable, *SAFE, "-m", "tiebreak.verify.against.worker", *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=2,
+                stderr=log,
                 env=_environment(request.precision),
                 pass_fds=[result.fileno()],
                 timeout=TIME_LIMIT_S,
@@ -40,7 +43,10 @@ def ask_agent(request: Request) -> Answer:
         except subprocess.TimeoutExpired:
             raise UsageError(f"{request.agent} gave no result within {TIME_LIMIT_S} s") from None
         if status != 0:
-            raise UsageError(f"the process of {request.agent} ended with status {status}")
+            log.seek(0)
+            text = log.read().decode(errors="replace").strip() or "it logged nothing"
+            last = one_line(text.splitlines()[-1])
+            raise UsageError(f"the process of {request.agent} ended with status {status}: {last}")
         result.seek(0)
         return _read(result)
 

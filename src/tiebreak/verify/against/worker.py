@@ -181,7 +181,8 @@ def _terms(name: str, algorithm: str, arrays: ArrayMap, terms: Any) -> dict[str,
 
 def _dtype(arrays: ArrayMap, tree: Any) -> str:
     """Return the narrowest floating type of the weights that an agent keeps."""
-    kinds = {v.dtype for v in arrays.canonical(tree).values() if v.dtype.kind == "f"}
+    networks = {k: v for k, v in arrays.canonical(tree).items() if not k.startswith("adam/")}
+    kinds = {v.dtype for v in networks.values() if v.dtype.kind == "f"}
     return str(min(kinds, key=lambda kind: kind.itemsize))
 
 
