@@ -186,6 +186,36 @@ def test_deviations_are_of_decisions_that_exist():
         assert decisions <= set(re.findall(r"^\| (D\d+) \|", text, re.MULTILINE)), algorithm
 
 
+@pytest.mark.parametrize("algorithm", ["ppo", "dqn", "sac", "mpo"])
+def test_what_an_agent_is_given_is_enough(algorithm):
+    problem = make_problem(algorithm)
+    oracle = registry.oracle_module(algorithm)
+    first = problem.calls[0]
+
+    class Agent:
+        def __init__(self, spec):
+            self.config = spec.config
+            self.state = {name: 0 * value for name, value in problem.weights.items()}
+
+        def weights(self):
+            return self.state
+
+        def load(self, weights):
+            self.state = dict(weights)
+
+        def update(self, batch, noise):
+            rows = type(first.batch)(*(batch[name] for name in first.batch._fields))
+            draws = type(first.noise)(*(noise[name] for name in first.noise._fields))
+            run = oracle.step if algorithm == "ppo" else oracle.update
+            self.state, metrics = run(problem.case.spec, self.config, self.state, rows, draws)
+            return {"target": metrics.target} if hasattr(metrics, "target") else {}
+
+    answer = run_agent("Agent", Agent, algorithm, "float64")
+    comparison = agree(problem, answer.updates, trace_oracle(problem))
+    assert comparison.first is None
+    assert "update counts" in comparison.updates[-1]
+
+
 OURS = {
     "actor/0/kernel": np.arange(6.0).reshape(3, 2),
     "actor/0/bias": np.arange(2.0),
