@@ -45,7 +45,7 @@ class Contestant:
 
 def make(cell: Any, config: Any, seed: int, threads: int) -> Contestant:
     """Make PPO for a cell's task, with settings as near to ours as it has them."""
-    algorithm = rejax.PPO.create(
+    algorithm = rejax.PPO.create(  # type: ignore[attr-defined], it is not this file
         env=cell.task.partition("/")[2],
         agent_kwargs={
             "activation": config.activation,
