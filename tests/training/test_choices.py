@@ -54,10 +54,10 @@ def test_train_act_evaluate_and_export(tmp_path):
     assert tiebreak.load_policy(run.out).spec.nvec == (2, 3)
 
 
-@pytest.mark.slow  # ten seconds
+@pytest.mark.slow
 def test_both_choices_are_learned(tmp_path):
     pytest.importorskip("torch")
-    run = train(tmp_path / "run", total_steps=12_000, learning_rate=3e-3)
+    run = train(tmp_path / "run", total_steps=8_000, learning_rate=3e-3)
     assert np.mean(run.returns) > 15  # of 16
 
 
