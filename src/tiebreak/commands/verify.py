@@ -24,7 +24,6 @@ def parser() -> Parser:
             "tiebreak verify --algorithm ppo --framework torch --framework nnx",
             "tiebreak verify --quick --json -o certificate.json",
             "tiebreak verify --against sac my_module:Agent",
-            "tiebreak verify --against sac my_module:Agent their_file.py:Agent",
         ],
     )
     out.add_argument(
