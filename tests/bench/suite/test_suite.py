@@ -217,11 +217,15 @@ def test_the_example_is_a_suite_and_no_built_in_one():
 
 
 def test_the_race_in_the_documents_loads(tmp_path):
-    race, versions, precisions, threads, simulators, many = blocks("toml", "docs/benchmarks.md")
+    race, versions, mine, precisions, threads, simulators, many = blocks(
+        "toml", "docs/benchmarks.md"
+    )
     plan = load(tmp_path, MINIMAL.partition("[[races]]")[0] + race)
     assert len(plan.groups()) == 3 * 2 * 2 * 2
     plan = load(tmp_path, MINIMAL.partition("[[races]]")[0] + versions)
     assert {cell.label for cell in plan.cells} == {"torch compile", "torch compile @ torch-2.12"}
+    plan = load(tmp_path, MINIMAL.partition("[[races]]")[0] + mine)
+    assert [cell.label for cell in plan.cells] == ["torch compile", "mine (not proved)"]
     plan = load(tmp_path, MINIMAL.partition("[[races]]")[0] + precisions)
     assert (len(plan.cells), len(plan.groups())) == (4, 1)
     plan = load(tmp_path, MINIMAL.partition("[[races]]")[0] + threads)

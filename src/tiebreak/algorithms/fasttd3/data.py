@@ -110,7 +110,8 @@ def initial_weights(spec: EnvSpec, config: Config, seed: int) -> weights.Weights
 
     out = weights.uniform_network(rng, "actor", spec, actor, spec.visible_size, action)
     if not networks.is_own(config.network):
-        last = list(out)[-1].removesuffix("/bias")  # the output's layer comes last
+        kernels = [name for name in out if name.endswith("/kernel")]
+        last = kernels[-1].removesuffix("/kernel")  # in the order of the layers
         normal = rng.standard_normal(out[f"{last}/kernel"].shape, dtype=np.float32)
         out[f"{last}/kernel"] = np.float32(config.init_scale) * normal
         out[f"{last}/bias"] = np.zeros_like(out[f"{last}/bias"])
