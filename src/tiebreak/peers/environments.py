@@ -14,7 +14,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -165,13 +165,7 @@ def _install_packages(name: str, peer: Peer) -> None:
         constraints.write_text("".join(f"{line}\n" for line in _constraints()), encoding="utf-8")
         command = [sys.executable, "-m", "pip", "--python", interpreter(name), "install"]
         command += ["--quiet", "--disable-pip-version-check", "-c", str(constraints)]
-        done = subprocess.run(
-            [*command, *peer.requirements],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        done = _run([*command, *peer.requirements])
     if done.returncode:
         raise UsageError(f"pip could not install {title(name)}: {_reason(done.stderr)}")
 
@@ -195,16 +189,22 @@ def _check_import(name: str, peer: Peer, source: str) -> None:
     with tempfile.TemporaryDirectory(prefix="tiebreak-peers-") as lent:
         (Path(lent) / "tiebreak").symlink_to(PACKAGE, target_is_directory=True)
         paths = [lent, source] if source else [lent]  # an empty one is the current folder
-        done = subprocess.run(
-            [interpreter(name), "-P", "-c", script],
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(paths), "JAX_PLATFORMS": "cpu"},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        more = {"PYTHONPATH": os.pathsep.join(paths), "JAX_PLATFORMS": "cpu"}
+        done = _run([interpreter(name), "-P", "-c", script], **more)
     if done.returncode:
         raise UsageError(f"{title(name)} is installed, but fails: {_reason(done.stderr)}")
+
+
+def _run(command: Sequence[str], **more: str) -> subprocess.CompletedProcess[str]:
+    """Run a program to its end with `more` environment variables, and keep what it prints."""
+    return subprocess.run(
+        command,
+        env={**os.environ, **more},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
 
 
 def _reason(output: str) -> str:

@@ -78,7 +78,7 @@ class AgentRun:
 
     @property
     def is_complete(self) -> bool:
-        """Whether it was trained to the end; not if it is to have more steps than it had."""
+        """Return whether it was trained to the end, and is not to have more steps than it had."""
         result = self.result
         has_all = result.get("steps", 0) >= self.total_steps or "stopped_at" in result
         return result.get("status") == "ok" and has_all

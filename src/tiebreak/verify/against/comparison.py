@@ -52,7 +52,7 @@ class Comparison(NamedTuple):
 
     @property
     def place(self) -> tuple[int, int]:
-        """How far two traces agree, to be compared with other such places."""
+        """Return how far two traces agree, to be compared with other such places."""
         if self.first is None:
             return len(self.updates), 0
         return self.first[0], self.order.index(self.first[1])

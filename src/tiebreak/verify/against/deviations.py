@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import Any
 
@@ -64,6 +64,25 @@ def replaced(name: str, make: Callable[[Callable], Callable]) -> Callable[[Modul
 
     def change(oracle: ModuleType) -> None:
         vars(oracle)[name] = make(vars(oracle)[name])
+
+    return change
+
+
+def reordered(
+    default: Any, update: Callable, changes: Mapping[str, Any]
+) -> Callable[[ModuleType], None]:
+    """Return a change of the order in which an oracle's update does its parts; changes add up.
+
+    Args:
+      default: The algorithm's own order, a NamedTuple.
+      update: (oracle, *arguments) -> what its update returns, in the order `oracle.order`.
+      changes: Fields of the order that are otherwise.
+    """
+
+    def change(oracle: ModuleType) -> None:
+        own = vars(oracle)
+        own["order"] = own.get("order", default)._replace(**changes)
+        own["update"] = lambda *arguments: update(oracle, *arguments)
 
     return change
 

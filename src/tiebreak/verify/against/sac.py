@@ -13,7 +13,7 @@ import numpy as np
 
 from tiebreak.algorithms.sac.data import CRITICS, ActorTerms
 from tiebreak.frameworks.numpy import networks
-from tiebreak.verify.against.deviations import replaced, scaled
+from tiebreak.verify.against.deviations import reordered, replaced, scaled
 from tiebreak.verify.against.rules import Deviation, Rules, Stage
 
 SETTINGS: dict[str, Any] = {
@@ -121,13 +121,7 @@ class Order(NamedTuple):
 
 def in_order(**changes: Any) -> Callable[[ModuleType], None]:
     """Return a change of the order of an update; changes add up."""
-
-    def change(oracle: ModuleType) -> None:
-        own = vars(oracle)
-        own["order"] = own.get("order", Order())._replace(**changes)
-        own["update"] = lambda *arguments: update(oracle, *arguments)
-
-    return change
+    return reordered(Order(), update, changes)
 
 
 def update(

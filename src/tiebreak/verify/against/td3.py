@@ -10,7 +10,7 @@ import numpy as np
 
 from tiebreak.algorithms.td3.data import CRITICS, ActorTerms
 from tiebreak.frameworks.numpy import networks
-from tiebreak.verify.against.deviations import scaled
+from tiebreak.verify.against.deviations import reordered, scaled
 from tiebreak.verify.against.rules import Deviation, Rules, Stage
 
 SETTINGS: dict[str, Any] = {
@@ -83,13 +83,7 @@ class Order(NamedTuple):
 
 def in_order(**changes: Any) -> Callable[[ModuleType], None]:
     """Return a change of the order of an update; changes add up."""
-
-    def change(oracle: ModuleType) -> None:
-        own = vars(oracle)
-        own["order"] = own.get("order", Order())._replace(**changes)
-        own["update"] = lambda *arguments: update(oracle, *arguments)
-
-    return change
+    return reordered(Order(), update, changes)
 
 
 def update(
