@@ -511,7 +511,8 @@ def make_runtime(
 ) -> Any:
     """Return the runtime under a framework, set to a mode, a precision and a device."""
     row = framework(framework_name)
-    chosen = mode_name if mode_name == AUTO else mode(framework_name, mode_name)
+    resolve = training_mode if mode_name == AUTO else mode
+    chosen = resolve(framework_name, mode_name)
     if precision not in PRECISIONS:
         raise unknown("precision", precision, PRECISIONS)
     require_packages(f"framework {framework_name!r}", row.packages, row.extra)

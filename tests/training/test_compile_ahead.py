@@ -114,6 +114,8 @@ def test_only_trainings_have_the_mode_and_only_where_compiling_takes_long():
     for framework in ("torch", "linen"):
         with pytest.raises(registry.UsageError, match="has no mode 'auto'"):
             registry.mode(framework, "auto")
+    with pytest.raises(registry.UsageError, match="has no mode 'auto'"):
+        registry.make_runtime("linen", "auto")
 
 
 def test_a_function_is_as_written_until_it_is_compiled(monkeypatch):
