@@ -33,16 +33,20 @@ class FakeCompiler:
         self.loop.runtime.mode = mode
         self.loop.runtime.start_compiling = lambda: self.events.append(("start", self.loop.steps))
         self.events: list[tuple[str, int]] = []
+        self.stop = threading.Event()
+        self.is_stopped_meanwhile = False
 
-    def wait(self) -> None:
+    def wait(self, stop: threading.Event) -> None:
         self.events.append(("wait", self.loop.steps))
+        if self.is_stopped_meanwhile:
+            stop.set()
 
     def run(self, compile_at: int) -> list:
         intervals = run_intervals(
             self.loop,
             TOTAL,
             (),
-            threading.Event(),
+            self.stop,
             announce=lambda text: self.events.append((text, self.loop.steps)),
             change=Change(compile_at, self.wait),
         )
@@ -76,6 +80,14 @@ def test_without_such_a_point_it_stays_eager_and_its_rate_counts():
     fake = FakeCompiler()
     assert [interval.is_steady for interval in fake.run(0)][1:]
     assert fake.events == []
+
+
+def test_a_training_that_is_stopped_while_it_waits_runs_no_further():
+    fake = FakeCompiler()
+    fake.is_stopped_meanwhile = True
+    intervals = fake.run(320)
+    assert sum(interval.steps for interval in intervals) == 320
+    assert fake.loop.steps == 320
 
 
 def auto_loop(mode: str = registry.AUTO, framework: str = "torch", **settings):
@@ -153,11 +165,16 @@ def test_a_process_is_started_where_it_can_help_and_ends_with_the_training(monke
     compiler = compile_ahead.Compiler()
     compiler.start(Task.choose(None, lambda: None), make_job())
     assert not started  # a function cannot be sent
-    compiler.wait()
+    compiler.wait(threading.Event())
     compiler.start(CARTPOLE, make_job())
     assert started[0][-1] == "tiebreak.training.compile_ahead"
     process = compiler._process
-    compiler.close()
+    stop = threading.Event()
+    stop.set()
+    compiler.wait(stop)  # Ctrl-C while it compiles
+    assert process.poll() is None
+    monkeypatch.setattr(compile_ahead, "WAIT_S", 0.2)
+    compiler.wait(threading.Event())  # it hangs
     assert process.poll() is not None
     compiler.close()
 
@@ -181,7 +198,7 @@ def test_the_programs_of_a_training_are_compiled_into_the_cache(tmp_path, monkey
     for _ in range(2):
         compiler = compile_ahead.Compiler()
         compiler.start(CARTPOLE, make_job())
-        compiler.wait()
+        compiler.wait(threading.Event())
         compiler.close()
         first = built()
     assert first

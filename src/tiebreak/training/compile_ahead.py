@@ -18,6 +18,8 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+import time
 from typing import Any, NamedTuple
 
 from tiebreak import registry
@@ -30,6 +32,10 @@ NICENESS = 10
 """The training comes first on a CPU that it shares with its compiler."""
 END_S = 5.0
 """Seconds for the compiler to end before it is killed."""
+WAIT_S = 600.0
+"""Seconds that a training waits for its compiler; then it compiles by itself."""
+LOOK_EVERY_S = 0.1
+"""Seconds between two looks whether the training shall stop instead."""
 
 
 class Job(NamedTuple):
@@ -85,10 +91,15 @@ class Compiler:
             with self._process.stdin as pipe:
                 pipe.write(json.dumps(job._asdict()).encode())
 
-    def wait(self) -> None:
-        """Wait until everything is compiled, or could not be."""
-        if self._process is not None:
-            self._process.wait()
+    def wait(self, stop: threading.Event) -> None:
+        """Wait until everything is compiled or could not be, until WAIT_S, or until `stop`."""
+        if self._process is None:
+            return
+        end_s = time.monotonic() + WAIT_S
+        while self._process.poll() is None and time.monotonic() < end_s:
+            if stop.wait(LOOK_EVERY_S):
+                return
+        self.close()
 
     def close(self) -> None:
         """End the process, with those that it has started."""

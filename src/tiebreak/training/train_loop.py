@@ -36,8 +36,8 @@ class Change(NamedTuple):
 
     steps: int = 0
     """Environment steps before it; 0: it never does, or was compiled from the start."""
-    prepare: Callable[[], None] = lambda: None
-    """Called there, before the first compiled run."""
+    prepare: Callable[[threading.Event], None] = lambda stop: None
+    """Called there, before the first compiled run; returns soon after the event is set."""
 
 
 class Phase(NamedTuple):
@@ -76,7 +76,11 @@ def run_intervals(
         is_first = phase not in phases_so_far
         phases_so_far.add(phase)
         if is_first:
-            interval = _run_first_interval(loop, phase, change, end, stop, announce)
+            prepared_s = _prepare_phase(loop, phase, change, stop, announce)
+            if stop.is_set():
+                return
+            interval = _run_interval(loop, 1, 1, end, stop)
+            interval = interval._replace(seconds=prepared_s + interval.seconds)
             runs = 1  # it says nothing about the next
         else:
             interval = _run_interval(loop, runs, iterations_per_run, end, stop)
@@ -93,24 +97,24 @@ def _phase(loop: Loop, change: Change) -> Phase:
     return Phase(loop.is_warmup, is_compiled)
 
 
-def _run_first_interval(
+def _prepare_phase(
     loop: Loop,
     phase: Phase,
     change: Change,
-    end: int,
     stop: threading.Event,
     announce: Callable[[str], None],
-) -> Interval:
-    """Run the first iteration of a phase, and change to compiled code before it if that is due."""
+) -> float:
+    """Change to compiled code before the first iteration of a phase, if that is due.
+
+    Returns the seconds that it took.
+    """
     if phase.is_compiled and not phase.fills_replay:
         announce("compiling the update …")
     start_s = time.perf_counter()
     if 0 < change.steps <= loop.steps:
-        change.prepare()
+        change.prepare(stop)
         loop.runtime.start_compiling()
-    prepared_s = time.perf_counter() - start_s
-    interval = _run_interval(loop, 1, 1, end, stop)
-    return interval._replace(seconds=prepared_s + interval.seconds)
+    return time.perf_counter() - start_s
 
 
 def passes_multiple(every: int, last: int, steps: int) -> bool:
