@@ -8,16 +8,20 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import gymnax
 import jax
 import jax.numpy as jnp
 import numpy as np
-from gymnax.environments import spaces
 
 from tiebreak.core.errors import UsageError, unknown
+from tiebreak.core.postponed_imports import postponed_imports
 from tiebreak.core.types import Array, EnvSpec, EnvStep, Tree
 from tiebreak.envs.base import DeviceEnv
 from tiebreak.envs.jax_state import strong, where_rows
+
+# Some of its environments import what they draw with: a second of every start, never used here.
+with postponed_imports("matplotlib", "matplotlib.colors", "matplotlib.pyplot", "seaborn"):
+    import gymnax
+    from gymnax.environments import spaces
 
 DRAWN_RESET_BYTES = 256
 """The largest reset state and observation of one environment that are drawn for a whole rollout.
