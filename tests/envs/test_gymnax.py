@@ -231,3 +231,15 @@ def test_every_continuous_task_is_in_the_table():
 def test_wrong_names_and_spaces_are_one_clear_line(name, message):
     with pytest.raises(UsageError, match=message):
         make_env(f"gymnax/{name}", 1, 0)
+
+
+@pytest.mark.parametrize(("name", "is_drawn"), [("CartPole-v1", True), ("Breakout-MinAtar", False)])
+def test_large_reset_states_are_not_drawn_for_a_whole_rollout(name, is_drawn):
+    """A state and an observation of CartPole have 9 numbers, an image of Breakout 400."""
+    env = make_env(f"gymnax/{name}", num_envs=2)
+    drawn = env.draw(jax.random.key(0), 3).reset
+    if is_drawn:
+        assert sum(leaf.nbytes for leaf in jax.tree.leaves(drawn)) == 3 * 2 * 9 * 4
+    else:
+        assert drawn.shape == (3, 2)
+        assert jnp.issubdtype(drawn.dtype, jax.dtypes.prng_key)
