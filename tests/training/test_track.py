@@ -162,6 +162,21 @@ def test_only_keys_of_the_trackers_in_use_are_read_from_dotenv(
         assert os.environ["KEY"] == "of the shell"
 
 
+def test_dotenv_is_not_opened_where_no_tracker_needs_a_key_of_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".env").write_bytes(b"WANDB_API_KEY=\xff\xfe")
+    with variables_of_file(()):
+        pass
+
+
+@pytest.mark.parametrize("names", [(), ("WANDB_API_KEY",)])
+def test_python_dotenv_is_not_needed_without_such_a_file(tmp_path, monkeypatch, names):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, "dotenv", None)
+    with variables_of_file(names):
+        pass
+
+
 def test_every_name_in_dotenv_example_is_read_and_every_one_read_is_there():
     text = (tree.ROOT / ".env.example").read_text(encoding="utf-8")
     names = re.findall(r"^([A-Z_]+)=$", text, re.MULTILINE)
