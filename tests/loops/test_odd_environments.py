@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import gymnasium
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from gymnasium import spaces
 import tiebreak
 from tiebreak.core.errors import EnvironmentFailed
 from tiebreak.loops import evaluate
+from tiebreak.loops.host_base import HostLoop
 
 SMALL = {"num_envs": 2, "total_steps": 64, "hidden_sizes": (8,)}
 PPO = {**SMALL, "num_steps": 16, "num_minibatches": 1, "num_epochs": 1}
@@ -61,6 +64,16 @@ def test_a_reward_that_is_no_number_is_the_environment_s(tmp_path, algorithm, va
 def test_an_observation_that_is_no_number_is_the_environment_s(tmp_path, algorithm):
     with pytest.raises(EnvironmentFailed, match=r"observation holds nan \(environment 0, within"):
         trained(tmp_path, f"Obs{algorithm}", algorithm, obs=np.nan)
+
+
+def test_the_first_observation_that_is_no_number_is_the_one_that_is_named():
+    loop = SimpleNamespace(_on_device=False, steps=40)
+    obs = np.ones((4, 3, 2), np.float32)
+    obs[1, 2, 0] = np.inf
+    obs[2, 0] = np.nan
+    message = r"holds inf \(environment 2, within 4 steps of training step 40\)"
+    with pytest.raises(EnvironmentFailed, match=message):
+        HostLoop._check_observations(loop, obs)
 
 
 def test_a_number_that_is_none_in_evaluation_leaves_a_result(tmp_path):
