@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
 import pytest
 from loops.eight_devices import assert_equal
 from loops.test_population import CARTPOLE, PENDULUM, config_of
@@ -10,6 +14,7 @@ from tiebreak.core.config import override, to_dict
 from tiebreak.core.errors import UsageError
 from tiebreak.envs.bridge import find_device
 from tiebreak.loops.base import make_loop
+from tiebreak.loops.env_sharding import _shardings
 
 SHARED = """
 import json, sys
@@ -73,3 +78,20 @@ def test_only_a_fused_loop_has_environments_to_share_out(framework):
 
 def test_of_all_devices_the_first_one_evaluates():
     assert find_device("cpu:all") == find_device("cpu")
+
+
+def test_arrays_with_a_row_per_environment_are_split_and_all_others_are_everywhere():
+    class Carry(NamedTuple):
+        env_state: dict
+        obs: jax.Array
+        iteration: jax.Array
+
+    num_envs = 4
+    state = {
+        "position": jnp.zeros((num_envs, 2)),
+        "gravity": jnp.zeros(()),
+        "map": jnp.zeros((7, num_envs)),
+    }
+    counts = jnp.zeros(num_envs)  # not of the environments, by its field
+    split = _shardings(Carry(state, jnp.zeros((num_envs, 3)), counts), num_envs, "rows", "all")
+    assert split == Carry({"position": "rows", "gravity": "all", "map": "all"}, "rows", "all")
