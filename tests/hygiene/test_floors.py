@@ -190,6 +190,7 @@ BY_NAME = {
     "__init__.py": "the public names, resolved when first used",
     "registry.py": "implementations, runtimes and engines",
     "cli.py": "its own table of commands",
+    "core/postponed_imports.py": "what a library of others imports to draw with",
     "core/user_modules.py": "a user's module, in `gymnasium/module:EnvId-v0`",
 }
 """The files that import a module by a name in a variable, and what."""
