@@ -209,3 +209,14 @@ def test_what_does_not_fit_is_refused_with_what_does(monkeypatch):
     monkeypatch.setattr(fused_population, "available_bytes", lambda: 1e6)
     with pytest.raises(UsageError, match=r"4096 agents take .* at most --seeds \d+ fits"):
         population("dqn", agents=4096)
+
+
+@pytest.mark.parametrize(("chunk_steps", "iterations"), [(1, 1), (71, 1), (72, 1), (144, 2)])
+def test_a_run_has_about_as_many_steps_whatever_the_number_of_agents(
+    monkeypatch, chunk_steps, iterations
+):
+    """An iteration of three agents has 3 · 2 · 12 steps; a run has at least one."""
+    monkeypatch.setattr(fused_population, "CHUNK_STEPS", chunk_steps)
+    config = override(config_of("ppo"), {"num_envs": 2, "num_steps": 12})
+    population = make_population("ppo", "linen", CARTPOLE, agents=3, config=config)
+    assert population.loop.iterations_per_run == iterations

@@ -22,6 +22,7 @@ from tiebreak import Tracker, UsageError, registry
 from tiebreak.core.errors import MissingDependency
 from tiebreak.training import track_mlflow, trackers
 from tiebreak.training.dotenv_file import variables_of_file
+from tiebreak.training.track_wandb import WandB
 
 needs_tensorboard = pytest.mark.skipif(
     "tensorboardX" in registry.missing_packages(("tensorboardX",)), reason="no tensorboardX"
@@ -265,3 +266,25 @@ def test_mlflow_keeps_a_run_that_goes_on_without_a_point_twice(tmp_path):
     assert points == [(16, 8.0), (32, 16.0), (48, 24.0), (64, 32.0), (80, 40.0)]
     history = client.get_metric_history(stored.info.run_id, "eval/return_mean")
     assert [metric.step for metric in history] == [32, 64]
+
+
+@pytest.mark.parametrize(
+    ("variables", "mode"),
+    [
+        ({}, "offline"),
+        ({"WANDB_API_KEY": "a"}, "online"),
+        ({"WANDB_MODE": "disabled"}, "disabled"),
+        ({"WANDB_MODE": "offline", "WANDB_API_KEY": "a"}, "offline"),
+    ],
+)
+def test_wandb_is_online_where_there_is_a_key_unless_a_mode_is_named(
+    tmp_path, monkeypatch, variables, mode
+):
+    for name in [name for name in os.environ if name.startswith("WANDB")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path))  # no ~/.netrc
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    tracker = WandB(trackers.TrackedRun(tmp_path, "title", 100, evaluates=False, positions={}))
+    assert tracker._mode == mode
+    assert ("wandb sync" in tracker.about) == (mode == "offline")
