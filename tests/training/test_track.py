@@ -288,3 +288,22 @@ def test_wandb_is_online_where_there_is_a_key_unless_a_mode_is_named(
     tracker = WandB(trackers.TrackedRun(tmp_path, "title", 100, evaluates=False, positions={}))
     assert tracker._mode == mode
     assert ("wandb sync" in tracker.about) == (mode == "offline")
+
+
+@pytest.mark.parametrize(
+    ("goes_on", "history", "last"), [(True, [], -1), (True, [5, 3], 5), (False, [5, 3], -1)]
+)
+def test_mlflow_goes_on_behind_the_last_step_of_each_metric(tmp_path, goes_on, history, last):
+    asked = []
+
+    def get_metric_history(run_id, name):
+        asked.append(name)
+        return [SimpleNamespace(step=step) for step in history]
+
+    tracker = track_mlflow.make(
+        trackers.TrackedRun(tmp_path, "title", 100, evaluates=False, positions={})
+    )
+    tracker._goes_on = goes_on
+    tracker._client = SimpleNamespace(get_metric_history=get_metric_history)
+    assert [tracker._last_step("loss") for _ in range(2)] == [last, last]
+    assert asked == ["loss"] * goes_on  # once

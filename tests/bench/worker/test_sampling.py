@@ -180,6 +180,7 @@ def test_sampling_that_takes_too_long_ends_and_is_flagged():
         (lambda ms: 1.0 * (ms <= 12), False),  # OpenMP's threads spin
         (lambda ms: 15.0 * (ms <= 12), False),  # on sixteen cores
         (lambda ms: 0.2 * (ms <= 90), False),  # the same on a busy machine
+        (lambda ms: 0.055 * (ms % 40 < 20), False),  # now and then, less than 30 ms in a second
         (lambda ms: 1.0, True),
         (lambda ms: 0.1, True),  # work that hardly gets a CPU
         (lambda ms: 1.0 * (ms <= 80), True),  # a tail
