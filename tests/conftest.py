@@ -42,6 +42,13 @@ def _programs_end_with_their_file() -> Iterator[None]:
         jax.clear_caches()
 
 
+@pytest.fixture(autouse=True)
+def _arrays_outlive_a_test(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no training start XLA again for its threads: a process of tests has arrays of others."""
+    if module := sys.modules.get("tiebreak.frameworks.jax.runtime"):
+        monkeypatch.setattr(module.Runtime, "set_threads", lambda self, threads: None)
+
+
 @pytest.fixture(autouse=True, scope="session")
 def _cache_folder(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Keep certificates and durations of tests out of the user's cache folder."""

@@ -144,8 +144,11 @@ class Runtime(NamedTuple):
     """Array libraries that it cannot be imported without; the import guard lets them in."""
     fused: bool = False
     """True if rollout and update can be one compiled program, on a device engine."""
-    one_thread_if_small: bool = False
-    """True if small networks train faster with one thread of a CPU (docs/decisions/0041)."""
+    one_thread_below: int = 0
+    """Multiplications of the largest hidden layer for a batch, below which one thread of a CPU is
+    faster than two in a host loop (docs/decisions/0041); 0: it never is."""
+    one_thread_below_fused: int = 0
+    """The same in a fused loop, with environments of an engine whose row says `light`."""
 
 
 RUNTIMES = {
@@ -159,7 +162,7 @@ RUNTIMES = {
         module="tiebreak.frameworks.tensorflow.runtime",
         replay="tiebreak.frameworks.tensorflow.replay",
         companions=("keras",),
-        one_thread_if_small=True,
+        one_thread_below=2_000_000,
     ),
     "jax": Runtime(
         title="JAX",
@@ -167,6 +170,7 @@ RUNTIMES = {
         replay="tiebreak.frameworks.jax.replay",
         companions=("jaxlib",),
         fused=True,
+        one_thread_below_fused=4_000_000,
     ),
 }
 
@@ -306,6 +310,8 @@ class Engine(NamedTuple):
     """True if `module:name` names a task that a user's own module registers."""
     shareable: bool = False
     """True if processes can share the steps of its environments (envs/subprocess_env.py)."""
+    light: bool = False
+    """True if a step of its environments costs less than a pass through small networks."""
     renders: bool = False
     """True if it can draw its environments, for videos."""
     training_rules: bool = False
@@ -331,6 +337,7 @@ ENGINES = {
         extra="gymnax",
         examples=("gymnax/CartPole-v1", "gymnax/Pendulum-v1"),
         companions=("flax",),  # its environment states are flax.struct classes
+        light=True,
     ),
     "brax": Engine(
         module="tiebreak.envs.brax_engine",

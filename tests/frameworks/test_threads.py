@@ -71,6 +71,19 @@ def test_the_command_has_the_threads_of_the_probe(framework, tmp_path):
     assert json.loads((tmp_path / "run/config.json").read_text())["threads"] == chosen
 
 
+@pytest.mark.parametrize(("num_envs", "threads"), [(4, 1), (256, len(affinity()))])
+def test_a_small_fused_loop_has_one_thread_of_xla(tmp_path, num_envs, threads):
+    """Its spec is read before the number of threads is known, which starts XLA."""
+    pytest.importorskip("gymnax")
+    words = (
+        "train ppo --framework linen --task gymnax/CartPole-v1 --eval-episodes 0 "
+        f"--set num_envs={num_envs} --set num_steps=16 --set total_steps=8192 --out"
+    )
+    arguments = [*words.split(), str(tmp_path / "run")]
+    program = COMMAND.format(arguments=arguments, framework="linen")
+    assert threads_of(program) == {"threads": threads}
+
+
 @pytest.mark.parametrize("framework", MODES)
 def test_one_thread_is_one_thread(framework, tmp_path):
     pytest.importorskip({"linen": "jax"}.get(framework, framework))
@@ -121,21 +134,39 @@ def test_a_runtime_is_told_its_threads(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("framework", "device", "kind", "overrides", "threads"),
+    ("framework", "device", "engine", "loop", "overrides", "threads"),
     [
-        ("tensorflow", "cpu", "host", {}, 1),  # 128 rows by 120 x 84
-        ("tensorflow", "cpu", "device", {}, 4),  # JAX simulates in the same process
-        ("tensorflow", "gpu", "host", {}, 4),
-        ("torch", "cpu", "host", {}, 4),
-        ("linen", "cpu", "host", {}, 4),
-        ("tensorflow", "cpu", "host", {"batch_size": 4096}, 4),
-        ("tensorflow", "cpu", "host", {"hidden_sizes": (512, 512)}, 4),
-        ("tensorflow", "cpu", "host", {"num_envs": 4096, "replay_size": 1_000_000}, 4),
+        ("tensorflow", "cpu", "gymnasium", "host", {}, 1),  # 128 rows by 120 x 84
+        ("tensorflow", "cpu", "gymnax", "host", {}, 4),  # JAX simulates in the same process
+        ("tensorflow", "gpu", "gymnasium", "host", {}, 4),
+        ("torch", "cpu", "gymnasium", "host", {}, 4),
+        ("linen", "cpu", "gymnasium", "host", {}, 4),
+        ("linen", "cpu", "gymnax", "host", {}, 4),
+        ("linen", "cpu", "gymnax", "fused", {}, 1),
+        ("nnx", "cpu", "brax", "fused", {}, 4),  # a simulator that has work for all of them
+        ("equinox", "gpu", "gymnax", "fused", {}, 4),
+        ("linen", "cpu", "gymnax", "fused", {"batch_size": 512}, 4),
+        ("tensorflow", "cpu", "gymnasium", "host", {"batch_size": 4096}, 4),
+        ("tensorflow", "cpu", "gymnasium", "host", {"hidden_sizes": (512, 512)}, 4),
+        (
+            "tensorflow", "cpu", "gymnasium", "host",
+            {"num_envs": 4096, "replay_size": 1_000_000}, 4,
+        ),
     ],
-)
-def test_small_networks_in_tensorflow_have_one_thread(framework, device, kind, overrides, threads):
+)  # fmt: skip
+def test_small_networks_have_one_thread_where_that_is_faster(
+    framework, device, engine, loop, overrides, threads
+):
     config = override(registry.config_module("dqn").Config(), overrides)
-    assert threads_for(framework, device, kind, config, cpus=4) == threads
+    row = registry.ENGINES[engine]
+    assert threads_for(framework, device, row, loop, config, cpus=4) == threads
+
+
+@pytest.mark.parametrize(("agents", "threads"), [(1, 1), (2, 1), (3, 4)])
+def test_agents_of_one_program_are_one_large_network(agents, threads):
+    config = registry.config_module("dqn").Config()  # 128 rows by 120 x 120
+    row = registry.ENGINES["gymnax"]
+    assert threads_for("linen", "cpu", row, "fused", config, cpus=4, agents=agents) == threads
 
 
 @pytest.mark.parametrize("algorithm", registry.ALGORITHMS)

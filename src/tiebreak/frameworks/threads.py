@@ -18,25 +18,41 @@ POOLS = ("OMP", "MKL", "OPENBLAS", "NUMEXPR", "VECLIB_MAXIMUM")
 """Thread pools whose size is read from `…_NUM_THREADS` when their library is loaded."""
 
 
-SMALL_PASS = 2_000_000
-"""Multiplications of the largest hidden layer for a batch: below it, TensorFlow is faster with one
-thread than with two (docs/decisions/0041)."""
-
-
-def threads_for(framework: str, device: str, engine_kind: str, config: Any, cpus: int) -> int:
+def threads_for(
+    framework: str,
+    device: str,
+    engine: registry.Engine,
+    loop: str,
+    config: Any,
+    cpus: int,
+    agents: int = 1,
+) -> int:
     """Return the number of threads with which an algorithm with `config` trains fastest.
 
-    One for small networks in TensorFlow on a CPU, where dividing an operation costs more than it
-    gains; one for each CPU elsewhere, and where JAX simulates the environment in this process.
+    One for small networks on a CPU where the framework's array library says so, and one for each
+    CPU elsewhere: dividing a small operation costs more than it gains.
+
+    Args:
+        framework: A row of registry.FRAMEWORKS.
+        device: As in `--device`.
+        engine: Of the environments.
+        loop: `host` or `fused`.
+        config: The algorithm's settings.
+        cpus: CPUs that the process may use.
+        agents: Agents that one program trains at once.
     """
-    if device != "cpu" or engine_kind == "device" or not prefers_one_thread(framework):
+    below = one_thread_below(framework, engine, loop)
+    if device != "cpu" or agents * largest_pass(config) >= below:
         return cpus
-    return 1 if largest_pass(config) < SMALL_PASS else cpus
+    return 1
 
 
-def prefers_one_thread(framework: str) -> bool:
-    """Return True if small networks are faster with one thread in this framework."""
-    return registry.RUNTIMES[registry.framework(framework).runtime].one_thread_if_small
+def one_thread_below(framework: str, engine: registry.Engine, loop: str) -> int:
+    """Return the multiplications of `largest_pass` below which one thread is faster; 0: never."""
+    runtime = registry.RUNTIMES[registry.framework(framework).runtime]
+    if loop == "fused":
+        return runtime.one_thread_below_fused if engine.light else 0
+    return runtime.one_thread_below if engine.kind == "host" else 0
 
 
 def largest_pass(config: Any) -> int:

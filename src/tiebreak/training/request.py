@@ -162,17 +162,18 @@ class TrainingRequest:
         config = resolve_config(self.algorithm, self.task, self.config, self.overrides, spec)
         variants = resolve_variants(self.algorithm, config, self.sweep)
         jobs = _choose_jobs(self, config, len(variants)) if in_processes else None
+        kind = choose_kind(self.framework, self.task, loop, mode)
         _check_config(self, folder, spec, config, jobs)
         return dataclasses.replace(
             self,
             mode=mode,
-            loop=choose_kind(self.framework, self.task, loop, mode),
+            loop=kind,
             config=config,
             overrides={},
             variants=variants,
             jobs=jobs,
             intervals=intervals,
-            threads=self._choose_threads(config, jobs or 1),
+            threads=self._choose_threads(kind, config, jobs, (self.seeds or 1) * len(variants)),
             track=require_trackers(self.track),
             out=folder,
             init_from=None if self.init_from is None else str(Path(self.init_from).resolve()),
@@ -189,12 +190,19 @@ class TrainingRequest:
         with holding as folder:
             yield dataclasses.replace(self, out=folder)
 
-    def _choose_threads(self, config: Any, jobs: int) -> int | None:
-        """Return the threads of each process."""
+    def _choose_threads(self, loop: str, config: Any, jobs: int | None, agents: int) -> int | None:
+        """Return the threads of each process; without `jobs` it trains all agents at once."""
         if self.threads != 0:
             return self.threads
-        kind, cpus = self.task.row.kind, max(1, len(affinity()) // jobs)
-        return threads_for(self.framework, self.device, kind, config, cpus)
+        return threads_for(
+            self.framework,
+            self.device,
+            self.task.row,
+            loop,
+            config,
+            cpus=max(1, len(affinity()) // (jobs or 1)),
+            agents=1 if jobs else agents,
+        )
 
 
 def check_settings(

@@ -14,7 +14,7 @@ from tiebreak.bench.probes.base import Probe, Subject
 from tiebreak.bench.suite.cells import ENVIRONMENT_ALONE, hidden_sizes
 from tiebreak.bench.suite.plan import Cell, Job
 from tiebreak.core.config import override
-from tiebreak.frameworks.threads import make_runtime, prefers_one_thread, threads_for
+from tiebreak.frameworks.threads import make_runtime, one_thread_below, threads_for
 
 
 class AgentSubject:
@@ -36,9 +36,15 @@ class AgentSubject:
     def load(self) -> None:
         """Import all modules that will be used, and set the threads."""
         cell = self.cell
-        if not self._fixed_threads and prefers_one_thread(cell.framework):
+        if not self._fixed_threads and one_thread_below(cell.framework, cell.engine, cell.loop):
             self.threads = threads_for(
-                cell.framework, cell.device, cell.engine.kind, self.config, cpus=self.threads
+                cell.framework,
+                cell.device,
+                cell.engine,
+                cell.loop,
+                self.config,
+                cpus=self.threads,
+                agents=cell.agents,
             )
         make_runtime(cell.framework, cell.mode, cell.precision, cell.device, self.threads)
         registry.load(registry.IMPLEMENTATIONS[cell.algorithm, cell.framework])

@@ -15,6 +15,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.extend.backend import clear_backends
 
 from tiebreak.core.errors import MissingDevice
 from tiebreak.core.jax_devices import require_devices
@@ -161,7 +162,7 @@ class Runtime(Base):
         return {
             "device": str(device),
             "device_kind": device.device_kind,
-            "threads": count_threads(POOL) if device.platform == "cpu" else "unknown",
+            "threads": _pool_size() if device.platform == "cpu" else "unknown",
             "x64": bool(jax.config.jax_enable_x64),
             "matmul_precision": str(jax.config.jax_default_matmul_precision),
             "disable_jit": bool(jax.config.jax_disable_jit),
@@ -171,7 +172,27 @@ class Runtime(Base):
         }
 
     def set_threads(self, threads: int) -> None:
-        """Do nothing: XLA sizes its pool by the CPU affinity at start-up and has no call for it."""
+        """Start XLA again if its pool for a CPU has another size; arrays of before are lost.
+
+        The pool is sized when XLA starts, which it has done before if an environment was made to
+        read its spec.
+        """
+        global _sleeping_threads
+        if self.native_device.platform == "cpu" and _pool_size() not in (threads, "unknown"):
+            clear_backends()
+            left = count_threads(POOL)
+            _sleeping_threads = left if isinstance(left, int) else 0
+            self.native_device = _find_device(self.device)
+
+
+_sleeping_threads = 0
+"""Threads of a pool that XLA has left behind when it was started again: nothing runs in them."""
+
+
+def _pool_size() -> int | str:
+    """Return the number of threads in which XLA computes on a CPU; "unknown" without /proc."""
+    threads = count_threads(POOL)
+    return threads - _sleeping_threads if isinstance(threads, int) else threads
 
 
 def draw_tree(draws: Tree, key: Array) -> Tree:
