@@ -131,5 +131,5 @@ def add_anchors(specification: str) -> str:
     anchored = re.sub(
         r"^\| (D(\d+)) \|", r'| <a id="d\2"></a>\1 |', specification, flags=re.MULTILINE
     )
-    link = "\n\n[The five implementations side by side](side-by-side.md)\n"
+    link = "\n\n[All implementations side by side](side-by-side.md)\n"
     return re.sub(r"^(# .*)\n", rf"\1{link}", anchored, count=1)

@@ -42,13 +42,13 @@ def page(algorithm: str) -> Iterator[str]:
     implementations = {name: implementation(algorithm, name) for name in registry.FRAMEWORKS}
     specification = Specification("index.html", read_decisions(algorithm))
     functions = names(list(implementations.values()))
-    yield f"# {algorithm.upper()} in five frameworks"
+    yield f"# {algorithm.upper()} in all frameworks"
     yield ""
     yield "The same function of each framework, drawn from the source. Show:"
     yield from choice(tuple(registry.FRAMEWORKS), shown=("torch", "nnx"))
     yield (
         "Lines with the same decision (D1, D2, …) stand level; [the specification](README.md) has "
-        "the equations and the decisions, and a tag's tooltip its text. Linen, NNX and Equinox "
+        "the equations and the decisions, and a tag's tooltip its text. The frameworks on JAX "
         "share their losses."
     )
     yield ""

@@ -113,6 +113,18 @@ FRAMEWORKS = {
         color_dark="#33bd8d",
         same_program_as="linen",
     ),
+    "plain": Framework(
+        title="plain JAX",
+        runtime="jax",
+        plumbing="tiebreak.frameworks.jax.plain",
+        packages=("jax", "optax"),
+        extra="jax",
+        modes=("eager", "jit"),
+        default_mode="jit",
+        color="#2a2e3b",
+        color_dark="#e8ebf0",
+        same_program_as="linen",
+    ),
 }
 AUTO = "auto"
 """Mode of trainings alone: eager at first, and the default mode from a fixed update on."""

@@ -1,4 +1,4 @@
-"""Several discrete choices at once: the oracle, five frameworks, planted bugs, refusals."""
+"""Several discrete choices at once: the oracle, all frameworks, planted bugs, refusals."""
 
 from __future__ import annotations
 

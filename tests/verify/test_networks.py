@@ -1,4 +1,4 @@
-"""Networks other than dense layers: the oracle's gradients, five frameworks, a planted bug."""
+"""Networks other than dense layers: the oracle's gradients, all frameworks, a planted bug."""
 
 from __future__ import annotations
 

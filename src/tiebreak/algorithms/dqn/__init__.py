@@ -1,1 +1,1 @@
-"""DQN: configuration, losses, oracle and five implementations; README.md is the spec."""
+"""DQN: configuration, losses, oracle and implementations; README.md is the spec."""

@@ -1,4 +1,4 @@
-"""DQN's losses in JAX, written once over callables for Linen, NNX and Equinox.
+"""DQN's losses in JAX, written once over callables for all frameworks on it.
 
 `q` and `target_q` map obs [B, D] to action values [B, K]. Symbols as in README.md.
 """

@@ -1,1 +1,1 @@
-"""FastTD3: configuration, losses, oracle and five implementations; README.md is the spec."""
+"""FastTD3: configuration, losses, oracle and implementations; README.md is the spec."""

@@ -1,4 +1,4 @@
-"""FastTD3's losses in JAX, written once over callables for Linen, NNX and Equinox.
+"""FastTD3's losses in JAX, written once over callables for all frameworks on it.
 
 A policy maps obs [B, O] to actions [B, A], a critic obs and actions to logits [B, K]. Symbols as
 in README.md.

@@ -1,1 +1,1 @@
-"""MPO: configuration, losses, oracle and five implementations; README.md is the spec."""
+"""MPO: configuration, losses, oracle and implementations; README.md is the spec."""

@@ -1,4 +1,4 @@
-"""MPO's losses in JAX, written once over callables for Linen, NNX and Equinox.
+"""MPO's losses in JAX, written once over callables for all frameworks on it.
 
 A policy maps obs [B, D] to a Gaussian, a critic obs [B, D] and action [B, A] to [B]; `dual` maps
 names of dual variables to arrays. Symbols as in README.md, sizes as in data.py.

@@ -1,6 +1,6 @@
 """MPO's oracle: the equations of README.md in plain float64 NumPy, written to be read.
 
-It shares no arithmetic with the five implementations but SciPy's SLSQP, which is the definition of
+It shares no arithmetic with the implementations but SciPy's SLSQP, which is the definition of
 dual="slsqp". Its state is the canonical dictionary itself; no function changes its arguments.
 Sizes as in data.py.
 """

@@ -1,1 +1,1 @@
-"""PPO: configuration, losses, oracle and five implementations; README.md is the spec."""
+"""PPO: configuration, losses, oracle and implementations; README.md is the spec."""

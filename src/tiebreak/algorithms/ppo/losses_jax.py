@@ -1,4 +1,4 @@
-"""PPO's losses in JAX, written once over callables for Linen, NNX and Equinox.
+"""PPO's losses in JAX, written once over callables for all frameworks on it.
 
 `policy` maps obs [B, D] to a distribution, `value` maps obs to [B]. Symbols as in README.md.
 """

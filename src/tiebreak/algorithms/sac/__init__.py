@@ -1,1 +1,1 @@
-"""SAC: configuration, losses, oracle and five implementations; README.md is the spec."""
+"""SAC: configuration, losses, oracle and implementations; README.md is the spec."""

@@ -1,4 +1,4 @@
-"""SAC's losses in JAX, written once over callables for Linen, NNX and Equinox.
+"""SAC's losses in JAX, written once over callables for all frameworks on it.
 
 `policy` maps obs [B, O] to a SquashedGaussian over actions [B, A]; `critics` and `targets` are
 pairs of functions of obs and action, to values [B]. Symbols as in README.md.

@@ -1,1 +1,1 @@
-"""TD3: configuration, losses, oracle and five implementations; README.md is the spec."""
+"""TD3: configuration, losses, oracle and implementations; README.md is the spec."""

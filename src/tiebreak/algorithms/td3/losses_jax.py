@@ -1,4 +1,4 @@
-"""TD3's losses in JAX, written once over callables for Linen, NNX and Equinox.
+"""TD3's losses in JAX, written once over callables for all frameworks on it.
 
 A policy maps obs [B, O] to actions [B, A], a critic obs and actions to Q [B]. Symbols as in
 README.md.

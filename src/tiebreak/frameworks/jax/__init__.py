@@ -1,1 +1,1 @@
-"""JAX: arithmetic, runtime and replay, and the networks of Linen, NNX and Equinox."""
+"""JAX: arithmetic, runtime and replay, and the networks of each framework on it."""

@@ -1,4 +1,4 @@
-"""The modes of Linen, NNX and Equinox: ways to compile `fn(state, *args) -> (state, out)`.
+"""The modes of the frameworks on JAX: ways to compile `fn(state, *args) -> (state, out)`.
 
 A function of TRANSFORMS takes (runtime, fn, keep, donate), as described in `Runtime.transform`.
 Only `_flat` needs the runtime, which keeps the structure of the state.
@@ -13,7 +13,7 @@ import jax
 
 
 def _jit(runtime: Any, fn: Callable, keep: bool, donate: int) -> Callable:
-    """Compile with jax.jit: Linen's state is a plain tree."""
+    """Compile with jax.jit: the state of Linen and of plain JAX is a tree."""
     compiled = jax.jit(_output_only(fn) if keep else fn, donate_argnums=_donated(keep, donate))
     return _with_state(compiled) if keep else compiled
 
@@ -105,4 +105,5 @@ TRANSFORMS = {
     ("nnx", "split"): _flat,
     ("equinox", "jit"): _filter_jit,
     ("equinox", "flat"): _flat,
+    ("plain", "jit"): _jit,
 }

@@ -1,4 +1,4 @@
-"""Arithmetic that the algorithms share, in JAX: for Linen, NNX and Equinox."""
+"""Arithmetic that the algorithms share, in JAX."""
 
 from __future__ import annotations
 

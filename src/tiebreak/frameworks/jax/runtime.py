@@ -1,4 +1,4 @@
-"""The runtime of Linen, NNX and Equinox: JAX in one of their modes.
+"""The runtime of the frameworks on JAX, in one of their modes.
 
 `modes.py` has a function for each mode, which compiles `fn(state, *args) -> (state, out)`. Below
 the runtime: random draws, and what JAX reports about compilations, memory and settings.
@@ -31,7 +31,7 @@ POOL = "tf_XLAEigen"
 
 
 class Runtime(Base):
-    """JAX in one of the modes of linen, nnx or equinox."""
+    """JAX in one of the modes of a framework on it."""
 
     name = "jax"
 

@@ -1,4 +1,4 @@
-"""Canonical names of weights in JAX trees, and what the agents of Linen, NNX and Equinox share."""
+"""Canonical names of weights in JAX trees, and what the agents of all frameworks on it share."""
 
 from __future__ import annotations
 
