@@ -13,7 +13,9 @@ import pytest
 
 from tiebreak import __version__, cli, registry
 from tiebreak.commands import options
+from tiebreak.loops.base import frameworks_with_fused_loops
 
+FUSED = frameworks_with_fused_loops()
 TASK = "gymnax/CartPole-v1"
 TRAIN = ("train", "ppo", "--framework", "linen", "--task", TASK)
 
@@ -58,7 +60,7 @@ WRONG = {
     "engine": ((*TRAIN[:-1], "gymnaks/CartPole-v1"), "did you mean 'gymnax'"),
     "tensorflow fused": (
         ("train", "ppo", "--framework", "tensorflow", "--task", TASK, "--loop", "fused"),
-        "'tensorflow' cannot run it (valid: linen, nnx, equinox, or --loop host)",
+        f"'tensorflow' cannot run it (valid: {', '.join(FUSED)}, or --loop host)",
     ),
     "fused on a host engine": (
         (*TRAIN[:-1], "gymnasium/CartPole-v1", "--loop", "fused"),

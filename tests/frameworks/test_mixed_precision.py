@@ -10,10 +10,12 @@ from tiebreak.verify.case import cast, fixed, perturbed_weights
 
 PAIRS = [
     ("torch", "eager"),
-    pytest.param("linen", "jit", marks=pytest.mark.slow(share=0.3)),
-    pytest.param("nnx", "split", marks=pytest.mark.slow(share=0.3)),
-    pytest.param("equinox", "flat", marks=pytest.mark.slow),
     ("tensorflow", "eager"),
+    *(
+        pytest.param(name, row.default_mode, marks=pytest.mark.slow(share=0.2))
+        for name, row in registry.FRAMEWORKS.items()
+        if row.runtime == "jax"
+    ),
 ]
 
 

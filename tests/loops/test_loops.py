@@ -9,7 +9,7 @@ import pytest
 
 from tiebreak.algorithms.ppo.config import Config
 from tiebreak.core.errors import UsageError
-from tiebreak.loops.base import make_loop
+from tiebreak.loops.base import frameworks_with_fused_loops, make_loop
 from tiebreak.loops.episodes import Episodes
 
 SMALL = Config(
@@ -39,6 +39,7 @@ def train(framework, kind, task, config, iterations, **options):
             "nnx", "cached", "gymnax/CartPole-v1", SMALL, marks=pytest.mark.slow(share=0.3)
         ),
         pytest.param("equinox", "jit", "gymnax/CartPole-v1", SMALL, marks=pytest.mark.slow),
+        pytest.param("plain", "jit", "gymnax/Pendulum-v1", NORMALIZED, marks=pytest.mark.slow),
     ],
 )
 def test_host_and_fused_give_the_same_numbers(framework, mode, task, config):
@@ -111,7 +112,7 @@ def test_a_host_engine_trains():
     ("framework", "task", "kind", "mode", "said"),
     [
         ("tensorflow", "gymnax/CartPole-v1", "fused", None, "cannot run it"),
-        ("torch", "gymnax/CartPole-v1", "fused", None, "linen, nnx, equinox"),
+        ("torch", "gymnax/CartPole-v1", "fused", None, ", ".join(frameworks_with_fused_loops())),
         ("linen", "gymnasium/CartPole-v1", "fused", None, "gymnax, brax, playground.*--loop host"),
         ("linen", "gymnax/CartPole-v1", "fused", "eager", "--loop host"),
         ("linen", "gymnax/CartPole-v1", "fussed", None, "valid: host, fused"),

@@ -32,6 +32,7 @@ def train(framework, kind, iterations, task="gymnax/CartPole-v1", config=SMALL, 
         pytest.param("nnx", "cached", marks=pytest.mark.slow(share=0.3)),
         pytest.param("equinox", "flat", marks=pytest.mark.slow),
         pytest.param("equinox", "jit", marks=pytest.mark.slow),
+        pytest.param("plain", "jit", marks=pytest.mark.slow),
     ],
 )
 def test_host_and_fused_give_the_same_numbers(framework, mode):

@@ -1,8 +1,8 @@
-"""Linen, Equinox and NNX compile to the same program: what differs between them is Python's.
+"""The frameworks on JAX compile to the same program: what differs between them is Python's.
 
 Compared are the operations of the optimised program, in the order that XLA has scheduled them. The
 order of a state's leaves decides that order, and costs up to 8 % where it is another (decision
-0011), so it is compared as well.
+0011), so it is compared as well. Plain JAX is the zero line: Linen adds nothing to its program.
 """
 
 from __future__ import annotations
@@ -44,26 +44,63 @@ CASES = [
 ]  # fmt: skip
 
 
+SAME = [name for name, row in registry.FRAMEWORKS.items() if row.same_program_as == "linen"]
+
+
 @cache
-def operations(algorithm, framework, task):
-    """(name, shape) of every operation of some fused iterations, in their order."""
-    reference = registry.reference_config(algorithm, make_env(task).spec, task)
+def operations(algorithm, framework, task, loop="fused"):
+    """(name, shape) of every operation of a loop's programs, in their order."""
+    spec = make_env(task).spec
+    reference = registry.reference_config(algorithm, spec, task)
     config = override(reference, SETTINGS.get(algorithm, OFF))
-    loop = make_loop(algorithm, framework, task, mode="jit", config=config)
-    program = jax.jit(loop._chunk, donate_argnums=(0, 1))
-    compiled = program.lower(loop.state, loop._carry, loop._keys, np.int32(1)).compile()
-    found = (OPERATION.match(line) for line in compiled.as_text().split("\n"))
+    if loop == "fused":
+        lowered = [fused_program(algorithm, framework, task, config)]
+    else:
+        lowered = host_programs(algorithm, framework, spec, config)
+    lines = [line for program in lowered for line in program.compile().as_text().split("\n")]
+    found = (OPERATION.match(line) for line in lines)
     named = [(m[2], re.sub(r"/\*.*?\*/", "", m[1])) for m in found if m]
     return [(name, shape) for name, shape in named if name not in NOTHING]
 
 
+def fused_program(algorithm, framework, task, config):
+    """Lower some fused iterations."""
+    loop = make_loop(algorithm, framework, task, mode="jit", config=config)
+    program = jax.jit(loop._chunk, donate_argnums=(0, 1))
+    return program.lower(loop.state, loop._carry, loop._keys, np.int32(1))
+
+
+def host_programs(algorithm, framework, spec, config):
+    """Lower what a host loop calls: updating and acting."""
+    runtime = registry.make_runtime(framework, "jit")
+    agent = registry.make_raw_agent(algorithm, spec, config, runtime)
+    batch, noise = registry.sample_batch(algorithm, spec, config)
+    obs = batch.obs[0]
+    draw = registry.data_module(algorithm).act_noise(spec, len(obs))
+    state = agent.init(0)
+    step, act = jax.jit(agent.step, donate_argnums=0), jax.jit(agent.act)
+    return [
+        step.lower(state, batch, noise),
+        act.lower(state, obs, np.zeros(draw.shape, np.float32)),
+    ]
+
+
 @pytest.mark.parametrize(("algorithm", "task"), CASES)
-def test_equinox_is_linen_s_program(algorithm, task):
-    linen, equinox = (operations(algorithm, f, task) for f in ("linen", "equinox"))
+@pytest.mark.parametrize("framework", SAME)
+def test_the_fused_program_is_linen_s(framework, algorithm, task):
+    linen, ours = (operations(algorithm, f, task) for f in ("linen", framework))
     assert len(linen) > 1000
-    if algorithm == "mpo":  # layer normalization is each library's own
-        linen, equinox = (Counter(x for x in ops if x[0] in LARGE) for ops in (linen, equinox))
-    assert equinox == linen
+    if (framework, algorithm) == ("equinox", "mpo"):  # with a layer normalization of its own
+        linen, ours = (Counter(x for x in ops if x[0] in LARGE) for ops in (linen, ours))
+    assert ours == linen
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("algorithm", "task"), CASES)
+def test_the_host_programs_of_plain_jax_are_linen_s(algorithm, task):
+    linen, ours = (operations(algorithm, f, task, loop="host") for f in ("linen", "plain"))
+    assert len(linen) > 100
+    assert ours == linen
 
 
 @pytest.mark.parametrize(("algorithm", "task"), CASES)

@@ -49,6 +49,7 @@ def slow(*case):
         slow("dqn", "equinox", "flat", "host", "gymnasium/CartPole-v1"),
         slow("dqn", "equinox", "jit", "fused", CARTPOLE),
         slow("ppo", "equinox", "flat", "fused", CARTPOLE),
+        slow("ppo", "plain", "jit", "fused", CARTPOLE),
         slow("dqn", "tensorflow", "function", "host", "gymnasium/CartPole-v1"),
         slow("ppo", "tensorflow", "function", "host", CARTPOLE),
         slow("dqn", "torch", "compile", "host", CARTPOLE),

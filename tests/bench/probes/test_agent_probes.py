@@ -35,20 +35,20 @@ def measured(made, probes=PROBES):
     return dict(results)
 
 
+IN_JAX = {name: row for name, row in registry.FRAMEWORKS.items() if row.runtime == "jax"}
 ROWS = [
     pytest.param("linen", "jit", "gymnax/CartPole-v1", "fused", marks=pytest.mark.slow(share=0.5)),
-    pytest.param("linen", "jit", "gymnasium/CartPole-v1", "host", marks=pytest.mark.slow),
-    pytest.param("linen", "jit", "gymnax/CartPole-v1", "host", marks=pytest.mark.slow),
     *(
         pytest.param(framework, mode, "gymnax/CartPole-v1", "fused", marks=pytest.mark.slow)
-        for framework, modes in (("nnx", ("jit", "cached", "split")), ("equinox", ("jit", "flat")))
-        for mode in modes
+        for framework, row in IN_JAX.items()
+        for mode in row.modes
+        if mode != "eager" and framework != "linen"
     ),
     *(
         pytest.param(framework, mode, task, "host", marks=pytest.mark.slow)
         for framework, mode in (
             ("torch", "eager"), ("torch", "compile"), ("tensorflow", "function"),
-            ("tensorflow", "xla"), ("nnx", "split"), ("equinox", "flat"),
+            ("tensorflow", "xla"), *((name, row.default_mode) for name, row in IN_JAX.items()),
         )
         for task in ("gymnasium/CartPole-v1", "gymnax/CartPole-v1")
     ),

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 from hygiene.test_documents import blocks
 
+from tiebreak import registry
 from tiebreak.bench.suite import suite
 from tiebreak.bench.suite.plan import Cell
 from tiebreak.core.errors import UsageError
@@ -41,6 +42,22 @@ def test_built_in_suites_have_the_three_usual_scales_and_gymnax_ppo_a_survey():
     cells = suite.load("gymnax-ppo", "survey", 0).cells
     assert len({cell.task for cell in cells}) == 12
     assert {(cell.probe, cell.size) for cell in cells} == {("train", "s")}
+
+
+def test_frameworks_races_every_row_of_the_registry():
+    groups = {}
+    for cell in suite.load("frameworks", "quick", 0).cells:
+        groups.setdefault((cell.algorithm, cell.probe, cell.race), []).append(cell)
+    for cells in groups.values():
+        assert {cell.framework for cell in cells} == set(registry.FRAMEWORKS)
+    states = {(c.framework, c.mode) for c in groups["sac", "update", "one update in a call"]}
+    compiled = {
+        (name, mode)
+        for name, row in registry.FRAMEWORKS.items()
+        for mode in row.modes
+        if row.runtime == "jax" and mode != "eager"
+    }
+    assert {pair for pair in states if registry.framework(pair[0]).runtime == "jax"} == compiled
 
 
 def test_quick_races_all_five_on_both_tasks():

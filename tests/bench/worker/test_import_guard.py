@@ -49,6 +49,7 @@ def cell(framework, task):
         ("torch", "gymnax/CartPole-v1", {"tensorflow", "keras", "equinox", "optax"}),
         ("tensorflow", "gymnasium/Hopper-v4", {"jax", "flax", "torch", "equinox", "optax"}),
         ("equinox", "gymnasium/Hopper-v4", {"torch", "tensorflow", "keras", "flax"}),
+        ("plain", "gymnasium/Hopper-v4", {"torch", "tensorflow", "keras", "flax", "equinox"}),
         ("numpy", "gymnasium/Hopper-v4", import_guard.GUARDED),
     ],
 )
