@@ -19,7 +19,12 @@ CASES = {
     "mpo continuous, newton": {**EVERY, "dual": "newton"},
 }
 """Algorithm and kind of actions -> settings. (MPO's temperature by SciPy is found on the host.)"""
-IN_JAX = [name for name, row in registry.FRAMEWORKS.items() if row.runtime == "jax"]
+SOME = pytest.mark.slow(each=("framework",), share=0.1)
+IN_JAX = [
+    pytest.param(name, marks=[] if name == "linen" else SOME)
+    for name, row in registry.FRAMEWORKS.items()
+    if row.runtime == "jax"
+]
 SYNCHRONIZING = ("_local_scalar_dense", "nonzero", "equal.default", "is_nonzero", "masked_select")
 CALLBACKS = ("pure_callback", "io_callback", "debug_callback", "PyFunc", "EagerPyFunc")
 

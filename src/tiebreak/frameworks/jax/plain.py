@@ -471,8 +471,8 @@ def _parameter_shapes(agent: AgentDef) -> dict[str, dict[str, Any]]:
 
 
 def _network_shapes(agent: AgentDef, name: str) -> Tree:
-    network = agent.networks[name]
-    return network.init() if hasattr(network, "init") else network
+    net = agent.networks[name]
+    return net.init() if hasattr(net, "init") else net
 
 
 def _init_dense(sizes: tuple[int, ...]) -> Tree:
