@@ -512,7 +512,9 @@ def _init_norm(size: int) -> Tree:
 
 
 def _layer_norm(params: Tree, x: Array) -> Array:
-    """Normalize over the last axis; x [B, size]."""
-    x = x - x.mean(axis=-1, keepdims=True)
-    var = jnp.square(x).mean(axis=-1, keepdims=True)
-    return x * (jax.lax.rsqrt(var + NORM_EPSILON) * params["scale"]) + params["bias"]
+    """Normalize over the last axis; x […, size]."""
+    mean = x.mean(axis=-1)
+    # Flax subtracts the mean twice, too: with one difference, gradients are another program.
+    var = jnp.square(x - mean[..., None]).mean(axis=-1)
+    scale = jax.lax.rsqrt(var[..., None] + NORM_EPSILON) * params["scale"]
+    return (x - mean[..., None]) * scale + params["bias"]
