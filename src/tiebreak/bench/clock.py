@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections import deque
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
+
+from tiebreak.core import procfs
 
 KEPT = 32
 """Outputs of the latest calls that `time_calls` keeps alive. JAX has at most so many computations
@@ -38,6 +41,18 @@ def nap(seconds: float) -> None:
 def wall_ns() -> int:
     """Return nanoseconds of the system's wall clock, with which the kernel stamps messages."""
     return time.time_ns()
+
+
+def process_age_s() -> float:
+    """Return seconds since this process was started, to a hundredth.
+
+    Where the kernel does not say when that was: 0.
+    """
+    fields = procfs.read(procfs.ROOT / "proc/self/stat").rpartition(")")[2].split()
+    if not fields:
+        return 0.0
+    started_s = int(fields[19]) / os.sysconf("SC_CLK_TCK")
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - started_s
 
 
 def utc_now() -> str:

@@ -36,6 +36,8 @@ class ProbeRow(NamedTuple):
     """Compiling is part of the work."""
     contestants: bool = False
     """Can be measured of a contestant (probes/contestants.py)."""
+    once: bool = False
+    """Is one call, timed from the start of the process, which measures nothing else."""
     title: str = ""
     """Column of the breakdown table of a report; empty if it is not shown there."""
 
@@ -104,6 +106,18 @@ PROBES = {
         loops=("fused",),
         many_agents=True,
         in_loop=True,
+        contestants=True,
+    ),
+    "solve": ProbeRow(
+        measures="from the start of a process to a policy that solves the task",
+        plain="solving the task, from the start of the process",
+        unit="solutions",
+        builder="tiebreak.bench.probes.solve:solve",
+        learns=True,
+        in_loop=True,
+        compiles=True,
+        contestants=True,
+        once=True,
     ),
     "rebuild": ProbeRow(
         measures="making an agent anew, with one gradient step",

@@ -19,7 +19,7 @@ from tiebreak.peers.script import Script
 ENDLESS = 2_000_000_000
 """Steps of a training that goes on until it is ended."""
 
-NETWORKS = ("agent", "actor", "qf1", "qf2")
+NETWORKS = ("agent", "q_network", "actor", "qf1", "qf2")
 """Variables of the scripts that hold networks."""
 
 
@@ -48,25 +48,53 @@ class Contestant(Script):
     def add_text(self, *_: object) -> None:
         """Write nothing."""
 
+    def act(self, obs: Any) -> Any:
+        """Return greedy actions, of SAC and where actions are discrete."""
+        known, batch = self._variables, torch.as_tensor(obs)
+        with torch.no_grad():
+            if "actor" in known:
+                return known["actor"].get_action(batch)[2].numpy()
+            network = known["agent"].actor if "agent" in known else known["q_network"]
+            return network(batch).argmax(1).numpy()
+
     def weights(self) -> dict[str, Any]:
         """Return the weights of the networks, once there are some."""
-        return {
-            f"{network}/{name}": value.detach().cpu().numpy()
-            for network in NETWORKS
-            if network in self._variables
-            for name, value in self._variables[network].state_dict().items()
-        }
-
-    def settings(self) -> dict[str, Any]:
-        """Return what torch has been set to."""
-        return {"threads": torch.get_num_threads()}
+        known = [name for name in NETWORKS if name in self._variables]
+        return {name: self._variables[name].state_dict() for name in known}
 
 
-class Sac(Contestant):
-    """The script of SAC, which counts from the first step on, and logs every hundredth."""
+class OffPolicy(Contestant):
+    """An off-policy script, which counts from the first step on, and logs every hundredth."""
 
     taken = 1
     steps_per_call = 100
+
+
+FILES = {
+    "dqn": "dqn.py",
+    "td3": "td3_continuous_action.py",
+    "sac": "sac_continuous_action.py",
+}
+PPO = {
+    "learning-rate": "learning_rate", "num-steps": "num_steps",
+    "num-minibatches": "num_minibatches", "update-epochs": "num_epochs",
+    "gae-lambda": "gae_lambda", "clip-coef": "clip", "ent-coef": "entropy_coef",
+    "vf-coef": "value_coef", "max-grad-norm": "max_grad_norm",
+}  # fmt: skip
+OFF_POLICY = {
+    "buffer-size": "replay_size", "learning-starts": "learning_starts", "batch-size": "batch_size",
+}  # fmt: skip
+DQN = {
+    "learning-rate": "learning_rate", "target-network-frequency": "target_every",
+    "start-e": "epsilon_start", "end-e": "epsilon_end",
+}  # fmt: skip
+TD3 = {
+    "tau": "tau", "learning-rate": "actor_lr", "policy-frequency": "policy_delay",
+    "exploration-noise": "exploration_noise", "policy-noise": "target_noise",
+    "noise-clip": "noise_clip",
+}  # fmt: skip
+SAC = {"tau": "tau", "policy-lr": "actor_lr", "q-lr": "critic_lr"}
+"""Its options -> our settings."""
 
 
 def make(cell: Any, config: Any, seed: int, threads: int) -> Contestant:
@@ -77,38 +105,14 @@ def make(cell: Any, config: Any, seed: int, threads: int) -> Contestant:
         "env-id": task, "seed": seed, "num-envs": config.num_envs, "gamma": config.gamma,
         "total-timesteps": ENDLESS,
     }  # fmt: skip
-    settings |= {"ppo": ppo_settings, "sac": sac_settings}[cell.algorithm](config)
+    names = {"ppo": PPO, "dqn": OFF_POLICY | DQN, "td3": OFF_POLICY | TD3, "sac": OFF_POLICY | SAC}
+    settings |= {name: getattr(config, ours) for name, ours in names[cell.algorithm].items()}
     arguments = ["--no-cuda", *(f"--{name}={value}" for name, value in settings.items())]
-    if cell.algorithm == "sac":
-        return Sac("sac_continuous_action.py", arguments)
+    if cell.algorithm == "dqn":
+        arguments.append(f"--train-frequency={config.round_steps // config.num_updates}")
+    if cell.algorithm != "ppo":
+        return OffPolicy(FILES[cell.algorithm], arguments)
     arguments += ["--no-anneal-lr", "--clip-vloss" if config.clip_value else "--no-clip-vloss"]
     with contextlib.closing(gymnasium.make(task)) as env:
         discrete = isinstance(env.action_space, gymnasium.spaces.Discrete)
     return Contestant("ppo.py" if discrete else "ppo_continuous_action.py", arguments)
-
-
-def ppo_settings(config: Any) -> dict[str, Any]:
-    """Return PPO's settings by its names."""
-    return {
-        "learning-rate": config.learning_rate,
-        "num-steps": config.num_steps,
-        "num-minibatches": config.num_minibatches,
-        "update-epochs": config.num_epochs,
-        "gae-lambda": config.gae_lambda,
-        "clip-coef": config.clip,
-        "ent-coef": config.entropy_coef,
-        "vf-coef": config.value_coef,
-        "max-grad-norm": config.max_grad_norm,
-    }
-
-
-def sac_settings(config: Any) -> dict[str, Any]:
-    """Return SAC's settings by its names."""
-    return {
-        "buffer-size": config.replay_size,
-        "learning-starts": config.learning_starts,
-        "batch-size": config.batch_size,
-        "tau": config.tau,
-        "policy-lr": config.actor_lr,
-        "q-lr": config.critic_lr,
-    }

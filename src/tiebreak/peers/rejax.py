@@ -11,16 +11,20 @@ import rejax
 class Contestant:
     """An algorithm of rejax with its state; evaluation, which its `train` has, is left out."""
 
-    def __init__(self, algorithm: Any, seed: int):
-        self.state = jax.jit(algorithm.init_state)(jax.random.PRNGKey(seed))
+    def __init__(self, algorithm: Any, cell: Any, seed: int):
+        init, step, keys = algorithm.init_state, algorithm.train_iteration, jax.random.PRNGKey(seed)
+        if cell.probe == "population":
+            init, step, keys = jax.vmap(init), jax.vmap(step), jax.random.split(keys, cell.agents)
+        self.state = jax.jit(init)(keys)
         self.iteration_steps = algorithm.num_envs * algorithm.num_steps
 
         def iterate(state: Any, iterations: int) -> Any:
-            return jax.lax.fori_loop(
-                0, iterations, lambda _, state: algorithm.train_iteration(state), state
-            )
+            return jax.lax.fori_loop(0, iterations, lambda _, state: step(state), state)
 
-        self._iterate = jax.jit(iterate, static_argnums=1)
+        def act(params: Any, obs: Any) -> Any:
+            return algorithm.actor.apply(params, obs, method="_action_dist").mode()
+
+        self._iterate, self._act = jax.jit(iterate, static_argnums=1), jax.jit(act)
 
     def train(self, env_steps: int) -> None:
         """Train for whole iterations in one program."""
@@ -30,14 +34,17 @@ class Contestant:
     def counts(self) -> dict[str, int]:
         """Return steps and updates as the program has counted them."""
         return {
-            "env_steps": int(self.state.global_step),
-            "updates": int(self.state.actor_ts.step),
+            "env_steps": int(self.state.global_step.sum()),
+            "updates": int(self.state.actor_ts.step.sum()),
         }
+
+    def act(self, obs: Any) -> Any:
+        """Return greedy actions."""
+        return self._act(self.state.actor_ts.params, obs)
 
     def weights(self) -> dict[str, Any]:
         """Return the weights of the policy."""
-        leaves, _ = jax.tree_util.tree_flatten_with_path(self.state.actor_ts.params)
-        return {jax.tree_util.keystr(path): leaf for path, leaf in leaves}
+        return self.state.actor_ts.params
 
     def close(self) -> None:
         """Do nothing: there is nothing to release."""
@@ -65,4 +72,4 @@ def make(cell: Any, config: Any, seed: int, threads: int) -> Contestant:
         normalize_observations=config.normalize_obs,
         normalize_rewards=config.normalize_reward,
     )
-    return Contestant(algorithm, seed)
+    return Contestant(algorithm, cell, seed)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import stable_baselines3
 import torch
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.logger import Logger
+from stable_baselines3.common.noise import NormalActionNoise
 from stable_baselines3.common.vec_env import VecNormalize
 
 ACTIVATIONS = {"tanh": torch.nn.Tanh, "relu": torch.nn.ReLU}
@@ -30,14 +32,13 @@ class Contestant:
         updates = per_count * self.model._n_updates
         return {"env_steps": self.model.num_timesteps, "updates": updates}
 
+    def act(self, obs: Any) -> Any:
+        """Return greedy actions."""
+        return self.model.predict(obs, deterministic=True)[0]
+
     def weights(self) -> dict[str, Any]:
         """Return the weights of all networks."""
-        state = self.model.policy.state_dict()
-        return {name: value.detach().cpu().numpy() for name, value in state.items()}
-
-    def settings(self) -> dict[str, Any]:
-        """Return what torch has been set to."""
-        return {"threads": torch.get_num_threads()}
+        return self.model.policy.state_dict()
 
     def close(self) -> None:
         """Close the environments."""
@@ -55,7 +56,11 @@ def make_model(library: Any, activations: Any, cell: Any, config: Any, seed: int
     env = make_vec_env(cell.task.partition("/")[2], n_envs=config.num_envs, seed=seed)
     if cell.algorithm == "ppo" and (config.normalize_obs or config.normalize_reward):
         env = VecNormalize(env, norm_obs=config.normalize_obs, norm_reward=config.normalize_reward)
-    settings = {"ppo": ppo_settings, "sac": sac_settings}[cell.algorithm](config, activations)
+    settings = ppo_settings(config, activations) if cell.algorithm == "ppo" else shared(config)
+    if cell.algorithm == "dqn":
+        settings |= dqn_settings(config)
+    if cell.algorithm == "td3":
+        settings |= td3_settings(config, env.action_space.shape[0])
     kind = getattr(library, cell.algorithm.upper())
     return kind("MlpPolicy", env, gamma=config.gamma, seed=seed, device="cpu", **settings)
 
@@ -80,15 +85,35 @@ def ppo_settings(config: Any, activations: Any) -> dict[str, Any]:
     }
 
 
-def sac_settings(config: Any, activations: Any) -> dict[str, Any]:
-    """Return SAC's settings by its names."""
+def shared(config: Any) -> dict[str, Any]:
+    """Return the settings of off-policy algorithms by its names; its networks have ReLUs."""
     return {
-        "learning_rate": config.actor_lr,
+        "learning_rate": getattr(config, "actor_lr", None) or config.learning_rate,
         "buffer_size": config.replay_size,
         "learning_starts": config.learning_starts,
         "batch_size": config.batch_size,
-        "tau": config.tau,
+        "tau": getattr(config, "tau", 1.0),
         "train_freq": config.num_steps,
         "gradient_steps": config.num_updates,
         "policy_kwargs": {"net_arch": list(config.hidden_sizes)},
+    }
+
+
+def dqn_settings(config: Any) -> dict[str, Any]:
+    """Return what only DQN has, by its names."""
+    return {
+        "target_update_interval": config.target_every,
+        "exploration_initial_eps": config.epsilon_start,
+        "exploration_final_eps": config.epsilon_end,
+    }
+
+
+def td3_settings(config: Any, actions: int) -> dict[str, Any]:
+    """Return what only TD3 has, by its names."""
+    noise = config.exploration_noise * np.ones(actions)
+    return {
+        "action_noise": NormalActionNoise(np.zeros(actions), noise),
+        "policy_delay": config.policy_delay,
+        "target_policy_noise": config.target_noise,
+        "target_noise_clip": config.noise_clip,
     }

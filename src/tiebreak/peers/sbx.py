@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import flax.linen as nn
-import jax
 import sbx
 
 from tiebreak.peers import sb3
@@ -24,12 +23,7 @@ class Contestant(sb3.Contestant):
 
     def weights(self) -> dict[str, Any]:
         """Return the weights of the policy."""
-        leaves, _ = jax.tree_util.tree_flatten_with_path(self.model.policy.actor_state.params)
-        return {jax.tree_util.keystr(path): leaf for path, leaf in leaves}
-
-    def settings(self) -> dict[str, Any]:
-        """Return which devices JAX has."""
-        return {"devices": ", ".join(map(str, jax.devices()))}
+        return self.model.policy.actor_state.params
 
 
 def make(cell: Any, config: Any, seed: int, threads: int) -> Contestant:

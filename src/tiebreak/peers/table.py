@@ -37,6 +37,8 @@ class Peer(NamedTuple):
         return tuple(re.split(r"[\[=<>~! ]", requirement)[0] for requirement in self.requirements)
 
 
+GYMNASIUM, GYMNAX = ("gymnasium",), ("gymnax",)
+
 PEERS = {
     "sb3": Peer(
         title="Stable-Baselines3",
@@ -45,12 +47,17 @@ PEERS = {
         requirements=("stable-baselines3==2.9.2",),
         packages=("torch", "stable_baselines3"),
         adapter="tiebreak.peers.sb3:make",
-        games={"ppo": ("gymnasium",), "sac": ("gymnasium",)},
+        games={"ppo": GYMNASIUM, "dqn": GYMNASIUM, "td3": GYMNASIUM, "sac": GYMNASIUM},
         differences={
             "ppo": (
                 "the clipped value loss is taken without a maximum with the other; Monitor records "
                 "every episode; the learning rate is constant"
             ),
+            "dqn": (
+                "the loss is Huber's; gradients are clipped to norm 10; Monitor records every "
+                "episode"
+            ),
+            "td3": "one learning rate for all networks; Monitor records every episode",
             "sac": (
                 "one learning rate for all networks; the temperature's gradient is of log α, and α "
                 "is updated before the critics"
@@ -64,15 +71,36 @@ PEERS = {
         requirements=("sbx-rl==0.28.0", "stable-baselines3==2.9.2"),
         packages=("torch", "jax", "flax", "optax", "sbx"),
         adapter="tiebreak.peers.sbx:make",
-        games={"ppo": ("gymnasium",), "sac": ("gymnasium",)},
+        games={"ppo": GYMNASIUM, "td3": GYMNASIUM, "sac": GYMNASIUM},
         differences={
             "ppo": (
                 "policy and value have an optimizer each, clipped apart; the value loss is not "
                 "clipped; Monitor records every episode; the learning rate is constant"
             ),
+            "td3": (
+                "target networks move with every update, not with every second; the actor's loss "
+                "takes the smaller of both critics; one learning rate for all networks"
+            ),
             "sac": (
                 "one learning rate for all networks; the temperature takes log π of the actor's "
                 "loss, where ours runs the policy once more"
+            ),
+        },
+    ),
+    "torchrl": Peer(
+        title="TorchRL",
+        version="0.14.1",
+        url="github.com/pytorch/rl",
+        requirements=("torchrl==0.14.1", "tensordict==0.14.3"),
+        packages=("torch", "torchrl", "tensordict"),
+        adapter="tiebreak.peers.torchrl:make",
+        games={"ppo": GYMNASIUM},
+        differences={
+            "ppo": (
+                "its parts are put together as in its example, uncompiled, with advantages "
+                "computed once an iteration; several environments are a SerialEnv; observations "
+                "are normalized by decaying statistics, rewards are not; initial weights are "
+                "torch's; the learning rate is constant"
             ),
         },
     ),
@@ -83,7 +111,7 @@ PEERS = {
         requirements=("rejax==0.1.3", "gymnax==0.0.9"),
         packages=("jax", "flax", "optax", "gymnax", "rejax"),
         adapter="tiebreak.peers.rejax:make",
-        games={"ppo": ("gymnax",)},
+        games={"ppo": GYMNAX},
         differences={
             "ppo": (
                 "time limits are treated as ends; gradients are clipped element by element; policy "
@@ -92,18 +120,40 @@ PEERS = {
             ),
         },
     ),
+    "brax": Peer(
+        title="brax.training",
+        version="0.14.2",
+        url="github.com/google/brax",
+        requirements=("brax==0.14.2",),
+        packages=("jax", "flax", "optax", "brax"),
+        adapter="tiebreak.peers.brax:make",
+        games={"ppo": ("brax", "playground")},
+        differences={
+            "ppo": (
+                "a minibatch has whole rollouts of some environments; rewards are not normalized; "
+                "Adam's ε is 1e-8; initial weights are LeCun's; the learning rate is constant; a "
+                "function that newer versions of JAX lack is put in its place"
+            ),
+        },
+    ),
     "purejaxrl": Peer(
         title="PureJaxRL",
         version="31756b1",
         url="github.com/luchris429/purejaxrl",
-        requirements=("distrax==0.1.9", "gymnax==0.0.9", "brax==0.14.2"),
-        packages=("jax", "flax", "optax", "gymnax", "distrax", "brax", "purejaxrl"),
+        requirements=("distrax==0.1.9", "gymnax==0.0.9", "brax==0.14.2", "flashbax==0.1.3"),
+        packages=("jax", "flax", "optax", "gymnax", "distrax", "brax", "flashbax", "purejaxrl"),
         adapter="tiebreak.peers.purejaxrl:make",
-        games={"ppo": ("gymnax",)},
+        games={"ppo": GYMNAX, "dqn": GYMNAX},
         differences={
             "ppo": (
+                "time limits are treated as ends; every call is a training of 100,000 steps (in a "
+                "population, of 10,000 or more for each agent) from new weights; it returns the "
+                "information of every step; networks are 64-64"
+            ),
+            "dqn": (
                 "time limits are treated as ends; every call is a training of 100,000 steps from "
-                "new weights; it returns the information of every step; networks are 64-64"
+                "new weights and an empty replay, which learns as soon as it holds a batch; it "
+                "returns the metrics of every step; networks are 120-84"
             ),
         },
         is_checkout=True,
@@ -115,15 +165,36 @@ PEERS = {
         requirements=("gymnasium==0.29.1", "tyro==1.0.17"),
         packages=("torch", "tyro", "cleanrl"),
         adapter="tiebreak.peers.cleanrl:make",
-        games={"ppo": ("gymnasium",), "sac": ("gymnasium",)},
+        games={"ppo": GYMNASIUM, "dqn": GYMNASIUM, "td3": GYMNASIUM, "sac": GYMNASIUM},
         differences={
             "ppo": (
                 "time limits are treated as ends; networks are 64-64; the learning rate is "
                 "constant; its logger writes nothing"
             ),
+            "dqn": "one environment; networks are 120-84; its logger writes nothing",
+            "td3": (
+                "one learning rate for all networks, which are 256-256; its logger writes nothing"
+            ),
             "sac": (
                 "two updates of policy and temperature every second step; networks are 256-256; "
                 "its logger writes nothing"
+            ),
+        },
+        is_checkout=True,
+    ),
+    "fasttd3": Peer(
+        title="official FastTD3",
+        version="229ed59",
+        url="github.com/younggyoseo/FastTD3",
+        requirements=("tensordict==0.14.3", "tyro==1.0.17"),
+        packages=("torch", "jax", "flax", "brax", "mujoco_playground", "tensordict", "tyro"),
+        adapter="tiebreak.peers.fasttd3:make",
+        games={"fasttd3": ("playground",)},
+        differences={
+            "fasttd3": (
+                "its observations reach torch through a wrapper of ours, as its authors' is in a "
+                "fork of Playground; matrix products have torch's precision `high`; its logger "
+                "writes nothing"
             ),
         },
         is_checkout=True,

@@ -50,6 +50,8 @@ class Probe:
     """Return whether outputs depend on inputs and weights; for probes that do not learn."""
     compiles: bool = False
     """Compiling is part of the work: it is allowed and not flagged."""
+    once: bool = False
+    """It is one call, timed from the start of the process: nothing is warmed up."""
 
 
 class Subject(Protocol):

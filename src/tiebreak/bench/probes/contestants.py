@@ -13,6 +13,7 @@ the clock, with what can be seen from outside (probes/watch.py).
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
@@ -21,6 +22,7 @@ import numpy as np
 from tiebreak import registry
 from tiebreak.bench.probes import watch
 from tiebreak.bench.probes.base import Probe
+from tiebreak.bench.probes.solve import solve_contestant
 from tiebreak.bench.suite.plan import Cell, Job
 from tiebreak.core import user_modules
 from tiebreak.core.config import override
@@ -33,10 +35,14 @@ host engine a call is one iteration, as ours is there."""
 class Contestant(Protocol):
     """Another library's agent in training.
 
-    Optional: `weights() -> {name: array}`, which have to change; `settings() -> dict`, read back
-    from the library, of which `threads` is compared with the number that it was given;
-    `steps_per_call`, if it cannot train as few steps in a call as are asked for; and
-    `compiles_optimizers`, if steps of torch's optimizers are part of compiled programs.
+    Optional: `weights() -> {name: array}`, nested or not, which have to change; `act(obs)`, the
+    greedy actions for observations [N, …], for the probe `solve`; `settings() -> dict`, read back
+    from the library, of which `threads` is compared with the number that it was given (torch's is
+    known without it); `steps_per_call`, if it cannot train as few steps in a call as are asked for;
+    and `compiles_optimizers`, if steps of torch's optimizers are part of compiled programs.
+
+    For the probe `population` it trains `cell.agents` agents, of each of which steps are asked for;
+    its counts are of all.
     """
 
     def train(self, env_steps: int) -> None:
@@ -90,45 +96,51 @@ class ContestantSubject:
         defaults = registry.config_module(self.cell.algorithm).Config()
         self.config = override(defaults, self.job.algorithm_settings)
         with self._searched():
-            self.contestant = self._make(self.cell, self.config, self.job.seed, self.threads)
+            self.contestant: Any = self._make(self.cell, self.config, self.job.seed, self.threads)
 
     def _searched(self) -> AbstractContextManager[None]:
         """Search the user's folder for modules inside, unless it is an adapter of ours."""
         return user_modules.searched(not self.cell.peer)
 
     def probe(self, name: str) -> Probe:
-        """Build the probe `train`: whole iterations of the algorithm in a call."""
-        config, contestant = self.config, self.contestant
+        """Build the probe `train` or `population`, of whole iterations in a call, or `solve`."""
+        if name == "solve":
+            return solve_contestant(self)
+        config, contestant, agents = self.config, self.contestant, self.cell.agents
         iterations = self._iterations_per_call()
         steps = iterations * config.iteration_steps
         warmup = getattr(config, "warmup_iterations", 0)
         if warmup:  # fill the replay, off the clock
             contestant.train(warmup * config.iteration_steps)
 
-        expected = {"env_steps": steps, "updates": iterations * config.updates_per_iteration}
+        updates = iterations * config.updates_per_iteration
+        expected = {"env_steps": agents * steps, "updates": agents * updates}
         counted = contestant.counts()
-        has_weights = hasattr(contestant, "weights")
-
-        def weights() -> dict[str, np.ndarray]:
-            known = contestant.weights() if has_weights else {}  # type: ignore[attr-defined]
-            return {name: np.asarray(value) for name, value in known.items()}
-
         return Probe(
             unit="env steps",
-            units_per_call=steps,
+            units_per_call=agents * steps,
             call=lambda: contestant.train(steps),
             expected={name: number for name, number in expected.items() if name in counted},
             counted=lambda: dict(contestant.counts()),
-            weights=weights,
-            learns=has_weights,
+            weights=self.weights,
+            learns=self.has_weights,
             recount=lambda: watch.recount(
                 lambda: contestant.train(steps),
                 contestant.counts,
                 expected,
-                weights,
+                self.weights,
                 optimizers=not getattr(contestant, "compiles_optimizers", False),
             ),
         )
+
+    @property
+    def has_weights(self) -> bool:
+        """Return True if the contestant shows its weights."""
+        return hasattr(self.contestant, "weights")
+
+    def weights(self) -> dict[str, np.ndarray]:
+        """Return the contestant's weights by name; none if it does not show them."""
+        return _arrays(self.contestant.weights()) if self.has_weights else {}
 
     def _iterations_per_call(self) -> int:
         """Return the iterations of a call: those of our loops, or as many as the contestant can."""
@@ -138,7 +150,7 @@ class ContestantSubject:
             return max(1, own // iteration_steps)
         if self.cell.engine.kind == "host":
             return 1
-        return max(1, STEPS_PER_CALL // iteration_steps)
+        return max(1, STEPS_PER_CALL // (self.cell.agents * iteration_steps))
 
     def sync(self, tree: Any) -> None:
         """Do nothing: `Contestant.train` returns when it has finished."""
@@ -148,9 +160,9 @@ class ContestantSubject:
         return watch.compile_count()
 
     def settings(self) -> dict[str, Any]:
-        """Return what the contestant reads back from its library, and how often it compiled."""
+        """Return what is read back from its library, and how often it compiled."""
         own = getattr(self.contestant, "settings", dict)()
-        return {**own, "compilations": watch.compile_count()}
+        return {**watch.settings(), **own, "compilations": watch.compile_count()}
 
     def memory(self) -> dict[str, int]:
         """Return nothing: the system's counts are used."""
@@ -159,3 +171,17 @@ class ContestantSubject:
     def close(self) -> None:
         """Release the contestant."""
         self.contestant.close()
+
+
+def _arrays(tree: Any, name: str = "") -> dict[str, np.ndarray]:
+    """Return the arrays of nested mappings and sequences, with their paths as names."""
+    if isinstance(tree, Mapping):
+        items: Iterable[tuple[Any, Any]] = tree.items()
+    elif isinstance(tree, list | tuple):
+        items = enumerate(tree)
+    else:
+        return {name: np.asarray(tree)}
+    arrays: dict[str, np.ndarray] = {}
+    for key, value in items:
+        arrays |= _arrays(value, f"{name}/{key}")
+    return arrays

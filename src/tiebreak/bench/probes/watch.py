@@ -128,6 +128,12 @@ def _watch_optimizers(tally: _Tally) -> Any:
     return register(count)
 
 
+def settings() -> dict[str, Any]:
+    """Return the number of threads of torch, if it is loaded here."""
+    torch = sys.modules.get("torch")
+    return {"threads": torch.get_num_threads()} if torch else {}
+
+
 def compile_count() -> int:
     """Return the programs that JAX (since the first call) and TorchDynamo have compiled here."""
     global _is_counting

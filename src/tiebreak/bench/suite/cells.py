@@ -166,6 +166,11 @@ def _read_probes(race: Table) -> list[str]:
         if name not in PROBE_NAMES:
             raise race.wrong(unknown("probe", str(name), PROBE_NAMES), "probes", index)
         probes.update(dict.fromkeys(ALIASES.get(name, (name,))))
+    for name in probes:
+        if PROBES[name].once and len(probes) > 1:
+            raise race.wrong(
+                f"{name} is timed from the start of a process: give it a race of its own", "probes"
+            )
     return list(probes)
 
 
@@ -386,7 +391,7 @@ def _read_row(
     if "peer" in row.values:
         return {**_read_peer(row, engine, own), **own}
     if "contestant" in row.values:
-        return {**_read_contestant(row, own), **own}
+        return {**_read_contestant(row, engine, own), **own}
     _refuse_keys_of_contestants(row)
     framework = row.text("framework")
     with row.at("framework"):
@@ -481,7 +486,7 @@ def differences(row: Table, cell: Cell) -> str:
     return row.text("differences") if cell.contestant else ""
 
 
-def _read_contestant(row: Table, own: Mapping[str, Any]) -> dict[str, Any]:
+def _read_contestant(row: Table, engine: registry.Engine, own: Mapping[str, Any]) -> dict[str, Any]:
     """Return the fields of a row that names another library's implementation."""
     for key in ("framework", "mode", "loop"):
         if key in row.values:
@@ -497,7 +502,7 @@ def _read_contestant(row: Table, own: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "framework": CONTESTANT,
         "mode": "",
-        "loop": "host",
+        "loop": "fused" if engine.kind == "device" else "host",
         "label": f"{row.text('label', module + _ending(own))} (not proved)",
         "contestant": contestant,
         "packages": tuple(packages),

@@ -28,9 +28,12 @@ from tiebreak.core.errors import UsageError
 
 FILE = Path(__file__).with_name("durations.json")
 
+SOLVED_STEPS = 200_000
+"""Environment steps of a training that solves its task, where no other one is known."""
+
 FEATURES = (
     "algorithm", "framework", "mode", "task", "loop", "probe", "precision", "size", "num_envs",
-    "agents", "device", "config",
+    "agents", "device", "contestant", "config",
 )  # fmt: skip
 """Fields of a cell by which similar ones are found."""
 
@@ -83,7 +86,8 @@ class Durations:
     def _estimate(self, cell: Cell) -> Duration:
         if not self.known:
             return Duration(load_s=2.0, cold_s=3.0, warm_s=3.0, prepare_s=0.1, call_s=0.1)
-        compiles = cell.probe in PROBES and PROBES[cell.probe].compiles
+        row = PROBES.get(cell.probe)
+        compiles = row is not None and row.compiles and not row.once
         if compiles:  # each call does what an update does in its first
             cell = replace(cell, probe="update")
         nearest, duration = min(self.known.values(), key=lambda known: _distance(cell, known.cell))
@@ -197,7 +201,7 @@ def _distance(one: Cell, other: Cell) -> float:
     """Return how different two cells are in what their durations depend on."""
     distance = 0.0
     weights = {"probe": 8.0, "algorithm": 4.0, "device": 6.0, "loop": 3.0, "framework": 2.0}
-    weights |= {"mode": 1.0, "size": 2.0, "precision": 2.0, "task": 1.0}
+    weights |= {"mode": 1.0, "size": 2.0, "precision": 2.0, "task": 1.0, "contestant": 3.0}
     for name, weight in weights.items():
         distance += weight * (getattr(one, name) != getattr(other, name))
     if {one.probe, other.probe} == {"train", "iteration"}:
@@ -238,4 +242,6 @@ def _work(cell: Cell) -> float:
         "interact": steps * acting,
         "update": config.updates_per_step * update,
     }
-    return work.get(cell.probe, steps * acting + updates * update) * math.sqrt(cell.agents)
+    iteration = steps * acting + updates * update
+    work["solve"] = SOLVED_STEPS / steps * iteration
+    return work.get(cell.probe, iteration) * math.sqrt(cell.agents)

@@ -12,6 +12,7 @@ from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 from tiebreak import registry
+from tiebreak.bench.probe_table import PROBES
 from tiebreak.bench.suite.durations import Durations, shipped
 from tiebreak.bench.suite.plan import COLD_S, Cell, Effort, Plan, Run, Scale
 
@@ -57,7 +58,7 @@ def probe_s(
     effort: Effort, cell: Cell, cold: bool | None = None, durations: Durations | None = None
 ) -> float:
     """Return seconds of one probe of a process that has started."""
-    duration = (durations or shipped()).of(cell)
+    effort, duration = _effort(effort, cell), (durations or shipped()).of(cell)
     is_cold = cell.cache == "cold" if cold is None else cold
     seconds = duration.cold_s if is_cold else duration.warm_s
     seconds += duration.prepare_s + _others_s(effort, duration.call_s)
@@ -67,6 +68,8 @@ def probe_s(
 def once_s(effort: Effort, cell: Cell, durations: Durations | None = None) -> float:
     """Return seconds that a probe takes in its first block only: memory, and a last check."""
     call_s = (durations or shipped()).of(cell).call_s
+    if _is_once(cell):
+        return 0.0
     memory_s = min(effort.memory_calls * (call_s + READING_S), effort.longest_s + call_s)
     return memory_s + STRETCHED * max(call_s, effort.sample_s)
 
@@ -74,14 +77,16 @@ def once_s(effort: Effort, cell: Cell, durations: Durations | None = None) -> fl
 def turn_s(effort: Effort, cell: Cell, durations: Durations | None = None) -> float:
     """Return seconds of one turn: a call off the clock, unless calls are long, and a sample."""
     call_s = (durations or shipped()).of(cell).call_s
-    return _sample_s(effort, call_s) + (call_s if call_s <= COLD_S else 0.0) + TURN_S
+    off_clock_s = 0.0 if call_s > COLD_S or _is_once(cell) else call_s
+    return _sample_s(_effort(effort, cell), call_s) + off_clock_s + TURN_S
 
 
 def turns_s(effort: Effort, cell: Cell, durations: Durations | None = None) -> float:
     """Return seconds of all turns that a cell needs."""
+    effort = _effort(effort, cell)
     sample_s = _sample_s(effort, (durations or shipped()).of(cell).call_s)
     turns = max(effort.samples, math.ceil(effort.steady_s / sample_s))
-    if turns * sample_s > effort.longest_s:
+    if turns * sample_s > effort.longest_s and not _is_once(cell):
         turns = max(3, math.ceil(effort.longest_s / sample_s))
     return turns * turn_s(effort, cell, durations)
 
@@ -89,6 +94,16 @@ def turns_s(effort: Effort, cell: Cell, durations: Durations | None = None) -> f
 def certificate_s(algorithms: Collection[str], frameworks: Collection[str]) -> float:
     """Return seconds of a short certificate."""
     return len(frameworks) * sum(registry.ALGORITHMS[name].certificate_s for name in algorithms)
+
+
+def _is_once(cell: Cell) -> bool:
+    """Return True if a probe is one call."""
+    return cell.probe in PROBES and PROBES[cell.probe].once
+
+
+def _effort(effort: Effort, cell: Cell) -> Effort:
+    """Return the amount of measuring of a cell."""
+    return effort.once() if _is_once(cell) else effort
 
 
 def _others_s(effort: Effort, call_s: float) -> float:

@@ -152,6 +152,10 @@ class Effort:
     memory_calls: int = 50
     """Calls of the memory series, after the samples. 0 takes none; fewer than 8 give no bound."""
 
+    def once(self) -> Effort:
+        """Return that of a probe which is one call: one sample, however long."""
+        return replace(self, samples=1, sample_s=0.0, steady_s=0.0, silent_calls=0, memory_calls=0)
+
 
 @dataclass(frozen=True)
 class Scale:

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from tiebreak import registry
-from tiebreak.bench.clock import Timer
+from tiebreak.bench.clock import Timer, process_age_s
 from tiebreak.bench.machine.contention import contended, throttled
 from tiebreak.bench.probes.base import Probe, Subject
 from tiebreak.bench.record import Result, dumps, empty_result, one_line
@@ -53,6 +53,7 @@ def main(arguments: list[str]) -> int:
 
     try:
         subject, phases = _prepare(job)
+        age_s = process_age_s()
     except Exception as error:
         for cell in job.cells:
             _send(results, cell.id, _failure(error))
@@ -68,6 +69,7 @@ def main(arguments: list[str]) -> int:
                 job.calls.get(cell.id),
                 turns=turns,
                 stretch=job.stretch,
+                age_s=age_s,
             )
             result["phases_s"] = {**phases, **result["phases_s"]}
             if result["settings"]:
@@ -115,6 +117,7 @@ def measure(
     calls: int | None,
     turns: Turns | None = None,
     stretch: int = 0,
+    age_s: float = 0.0,
 ) -> Result:
     """Measure one probe, from its first call to the check of its work.
 
@@ -122,18 +125,22 @@ def measure(
         calls: Calls per sample, calibrated by an earlier run; None calibrates.
         turns: Turns of the steady phase; None has the machine to itself and no second clock.
         stretch: Samples to take afterwards without a pause, so that unfinished work piles up.
+        age_s: Seconds from the start of the process, for a probe that is one call.
     """
     timer = Timer()
     result = empty_result("ok", "")
     probe = subject.probe(name)
+    if probe.once:
+        effort, calls, stretch = effort.once(), 1, 0
     work = Work(probe)
-    timed = Timed(work.call, probe.state, subject.sync)
+    timed = Timed(work.call, probe.state, subject.sync, once=probe.once)
     result["unit"] = probe.unit
     result["phases_s"]["proof"] = timer.elapsed_s()
 
     compile_count, compiled_later, lock = _retrace_checks(subject, probe)
     try:
-        _warm_up(result, timed, compile_count, effort)
+        if not probe.once:
+            _warm_up(result, timed, compile_count, effort)
         with lock():
             _sample(result, timed, compiled_later, effort, calls, turns or Turns())
     except Exception as error:
@@ -142,6 +149,8 @@ def measure(
         invalidate(result, "recompiled", 1, one_line(f"{error}. {ADVICE}"))
         return result
 
+    if probe.once:
+        result["samples_s"][0] += age_s + result["phases_s"]["proof"]
     _summarize(result, probe, effort, shared=turns is not None and turns.shared)
     _inspect(result, subject, timed, effort, stretch, probe.compiles)
     timer.lap_s()

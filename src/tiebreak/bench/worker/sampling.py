@@ -37,6 +37,8 @@ class Timed:
     state: Callable[[], Any]
     sync: Callable[[Any], None]
     clock: Clock = field(default_factory=Clock)
+    once: bool = False
+    """Its first call is the only one: none is made before it."""
 
     def seconds(self, n: int = 1) -> float:
         """Return seconds of `n` calls."""
@@ -129,7 +131,7 @@ def sample(
         enough=len(samples) >= effort.samples and total >= effort.steady_s,
         spent=len(samples) >= 3 and total >= effort.longest_s,
     ):
-        if turns.shared and (not samples or samples[-1] < COLD_S * n):
+        if turns.shared and not timed.once and (not samples or samples[-1] < COLD_S * n):
             timed.seconds()
         samples.append(timed.seconds(n))
         total += samples[-1]
