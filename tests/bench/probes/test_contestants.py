@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import io
+import sys
 import venv
+from types import SimpleNamespace
+from typing import Any
 
+import numpy as np
 import pytest
 from bench import fakes
 from bench.suite.test_suite import MINIMAL, load
@@ -13,6 +17,8 @@ from rich.console import Console
 from tiebreak.bench.machine.availability import required_packages, why_unavailable
 from tiebreak.bench.manager.manager import run_suite
 from tiebreak.bench.manager.store import read_records
+from tiebreak.bench.probes import solve
+from tiebreak.bench.probes.contestants import ContestantSubject
 from tiebreak.core.errors import UsageError
 from tiebreak.peers import environments
 from tiebreak.report.page_data import read_folders
@@ -171,7 +177,7 @@ def test_packages_of_a_contestant_are_required(tmp_path):
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ('{ contestant = "a.b:make" }', "cannot be measured by the probe update (valid: train)"),
+        ('{ contestant = "a.b:make" }', "cannot be measured by the probe update (valid: train, "),
         ('{ contestant = "make" }', "contestant takes 'module:function', got 'make'"),
         ('{ contestant = "a:b", mode = "jit" }', "mode is for our own implementations"),
         ('{ contestant = "a:b", packages = [1] }', "packages takes a list of strings, got [1]"),
@@ -189,6 +195,100 @@ def test_wrong_rows_are_refused(tmp_path, row, message):
 
 def test_a_peer_is_refused_where_it_has_no_adapter(tmp_path):
     text = MINIMAL.replace("CartPole-v1", "HalfCheetah-v4").replace('"update", "train"', '"train"')
-    text = text.replace("[[races]]", '[[races]]\nalgorithm = "td3"')
-    with pytest.raises(UsageError, match=r"peer sb3 has no td3 on gymnasium \(ppo: gymnasium"):
+    text = text.replace("[[races]]", '[[races]]\nalgorithm = "mpo"')
+    with pytest.raises(UsageError, match=r"peer sb3 has no mpo on gymnasium \(ppo: gymnasium"):
         load(tmp_path, text.replace('{ framework = "nnx" }', '{ peer = "sb3" }'))
+
+
+def subject_of(contestant, **cell):
+    """The subject of a contestant on a fused task, with iterations of 2000 steps."""
+    config = SimpleNamespace(iteration_steps=2_000, updates_per_iteration=3)
+    subject: Any = object.__new__(ContestantSubject)
+    kind = SimpleNamespace(kind="device")
+    subject.cell = SimpleNamespace(agents=1, engine=kind, task="gymnasium/CartPole-v1", **cell)
+    subject.config, subject.contestant = config, contestant
+    subject.job = SimpleNamespace(seed=0)
+    return subject
+
+
+class Counting:
+    """Counts the steps of all of its agents, and has nested weights."""
+
+    agents = 1
+
+    def __init__(self):
+        self.done = {"env_steps": 0, "updates": 0}
+
+    def train(self, env_steps):
+        self.done["env_steps"] += self.agents * env_steps
+        self.done["updates"] += self.agents * env_steps // 2_000 * 3
+
+    def counts(self):
+        return dict(self.done)
+
+    def weights(self):
+        return {"policy": [np.full(2, self.done["updates"])], "value": {"kernel": np.zeros(1)}}
+
+
+def test_the_work_of_a_population_is_that_of_all_agents():
+    contestant = Counting()
+    contestant.agents = 2
+    subject = subject_of(contestant)
+    subject.cell.agents = 2
+    probe = subject.probe("population")  # 10,000 steps of all make a call, of whole iterations
+    assert probe.units_per_call == 2 * 2 * 2_000
+    assert probe.expected == {"env_steps": 8_000, "updates": 2 * 2 * 3}
+    probe.call()
+    assert probe.counted() == probe.expected
+
+
+def test_nested_weights_have_paths_as_names():
+    subject = subject_of(Counting())
+    assert {name: array.shape for name, array in subject.weights().items()} == {
+        "/policy/0": (2,), "/value/kernel": (1,),
+    }  # fmt: skip
+
+
+def test_the_threads_of_torch_are_read_back_without_a_word_of_the_contestant(monkeypatch):
+    torch = SimpleNamespace(get_num_threads=lambda: 3)
+    monkeypatch.setitem(sys.modules, "torch", torch)
+    assert subject_of(Counting()).settings()["threads"] == 3
+    monkeypatch.delitem(sys.modules, "torch")
+    assert "threads" not in subject_of(Counting()).settings()
+
+
+class Learner(Counting):
+    """Balances the pole once it has taken 6000 steps."""
+
+    def act(self, obs):
+        angle, speed = obs[:, 2], obs[:, 3]
+        learnt = self.done["env_steps"] >= 6_000
+        return (angle + 0.5 * speed + 0.05 * obs[:, 1] > 0).astype(int) if learnt else [0] * 10
+
+
+def test_a_task_is_solved_at_the_first_evaluation_that_reaches_its_goal(monkeypatch):
+    pytest.importorskip("gymnasium")
+    monkeypatch.setitem(solve.GOALS, "CartPole-v1", solve.Goal(475.0, 2_000, 10_000))
+    contestant = Learner()
+    probe = subject_of(contestant).probe("solve")
+    assert (probe.once, probe.units_per_call) == (True, 1)
+    probe.call()
+    assert contestant.done["env_steps"] == 6_000
+
+
+def test_what_does_not_solve_its_task_in_time_has_failed(monkeypatch):
+    pytest.importorskip("gymnasium")
+    monkeypatch.setitem(solve.GOALS, "CartPole-v1", solve.Goal(475.0, 2_000, 4_000))
+    with pytest.raises(RuntimeError, match="not solved after 4,000 environment steps"):
+        subject_of(Learner()).probe("solve").call()
+
+
+def test_a_contestant_without_actions_cannot_be_asked_to_solve_a_task():
+    with pytest.raises(UsageError, match=r"it has no act\(obs\)"):
+        subject_of(Counting()).probe("solve")
+
+
+def test_the_start_of_a_process_is_measured_for_one_probe_alone(tmp_path):
+    text = MINIMAL.replace('"update", "train"', '"train", "solve"')
+    with pytest.raises(UsageError, match="solve is timed from the start of a process: give it a"):
+        load(tmp_path, text)

@@ -17,10 +17,10 @@ CONFIG = {"num_steps": 16, "num_minibatches": 2, "num_epochs": 1}
 ON_HOST = [name for name, row in PROBES.items() if "host" in row.loops]
 UNITS = {
     "forward": 2, "env": 128, "interact": 32, "update": 2, "train": 32, "iteration": 32,
-    "rebuild": 1,
+    "rebuild": 1, "solve": 1,
 }  # fmt: skip
 """Units of one call: actions of 2 environments, 64 steps of each alone, a rollout of 16 of each,
-one epoch of 2 minibatches; one iteration is one rollout."""
+one epoch of 2 minibatches; one iteration is one rollout; a solution is one."""
 
 
 @pytest.mark.parametrize("name", ON_HOST)
@@ -40,6 +40,7 @@ def test_probes_are_built_as_their_rows_say(name):
     assert tuple(probe.expected) == row.work
     assert probe.learns == row.learns
     assert probe.compiles == row.compiles
+    assert probe.once == row.once
     subject.close()
 
 

@@ -120,6 +120,27 @@ def test_the_most_similar_cell_counts_and_its_call_is_scaled_by_the_work():
     assert Durations([]).of(cell()).load_s > 0
 
 
+def test_contestants_of_a_race_are_told_apart():
+    def row(name, seconds):
+        one = cell(framework="contestant", mode="", contestant=f"peers.{name}:make")
+        return [*(getattr(one, feature) for feature in durations.FEATURES), *[seconds] * 5], one
+
+    (slow, first), (fast, second) = row("slow", 9), row("fast", 1)
+    columns = [*durations.FEATURES, *Duration._fields]
+    known = Durations([{"columns": columns, "rows": [slow, fast]}])
+    assert (known.of(first).call_s, known.of(second).call_s) == (9, 1)
+    assert known.of(replace(second, num_envs=8)).load_s == 1
+
+
+def test_a_probe_that_is_one_call_takes_one():
+    settings = suite.load("peers", "survey", 0).settings
+    one = [cell(probe="solve")]
+    call_s = durations.shipped().of(one[0]).call_s
+    assert call_s > 10 * durations.shipped().of(cell()).call_s
+    assert expected_s(settings, one) < 1.2 * call_s + 20
+    assert estimate.once_s(settings.effort, one[0]) == 0
+
+
 def test_a_shared_process_compiles_once_whichever_probe_comes_first():
     def record(probe, block, first_s):
         return {

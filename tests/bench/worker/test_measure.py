@@ -8,8 +8,10 @@ import time
 from collections import deque
 
 import numpy as np
+import psutil
 import pytest
 
+from tiebreak.bench.clock import process_age_s
 from tiebreak.bench.probes.base import Probe
 from tiebreak.bench.suite.plan import Effort
 from tiebreak.bench.worker import main as worker
@@ -215,3 +217,35 @@ def test_the_parents_clock_sees_the_samples_and_nothing_else():
     start, end = seen.index("start"), seen.index("end")
     assert end - start - 1 == 7 * len(result["samples_s"])
     assert set(seen[end + 1 :]) == {"call"}  # the memory series
+
+
+class Once(Subject):
+    """Is one call, timed from the start of the process."""
+
+    def __init__(self):
+        super().__init__()
+        self.probed.once = self.probed.compiles = True
+
+
+def test_a_probe_that_is_one_call_is_timed_from_the_start_of_the_process():
+    subject = Once()
+    result = worker.measure(subject, "x", EFFORT, None, stretch=5, age_s=100.0)
+    assert (result["status"], subject.calls) == ("ok", 1)
+    assert result["work"]["calls"] == result["calls_per_sample"] == 1
+    (seconds,) = result["samples_s"]
+    assert 100.0 < seconds < 101.0
+    assert result["value_s"] == seconds / 2
+    assert "too_short" not in result["flags"]
+
+
+def test_it_makes_no_call_before_its_turn():
+    replies = deque([b"go", b"enough"])
+    turns = Turns(answer=replies.popleft)
+    subject = Once()
+    result = worker.measure(subject, "x", EFFORT, None, turns=turns)
+    assert (subject.calls, len(result["samples_s"])) == (1, 1)
+
+
+def test_the_age_of_a_process_is_that_of_the_system():
+    age_s = time.time() - psutil.Process().create_time()
+    assert process_age_s() == pytest.approx(age_s, abs=1.5)  # its start there is in whole seconds
