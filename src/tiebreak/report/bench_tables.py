@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tiebreak.bench.manager.store import RECORDS, read_records, read_suite
+from tiebreak.bench.suite.cells import CONTESTANT
 from tiebreak.bench.suite.plan import Cell
 from tiebreak.core.errors import UsageError
 from tiebreak.core.text import plural
@@ -90,6 +91,89 @@ def race(results: Path, paths: Sequence[str], options: Options) -> Iterator[str]
     yield from table(["", *map(escape, _headings(chosen))], rows)
     yield ""
     yield f"{_unit(chosen, shown)} {_about(folder)}"
+
+
+def peers(results: Path, paths: Sequence[str], options: Options) -> Iterator[str]:
+    """Yield a row for each library in each game: its rate, and how much faster ours is.
+
+    Ours is the fastest of our frameworks in that game. Option: `details` adds the settings of the
+    games, and in what the libraries are known to differ. A folder that is not there yet is a line
+    that says how to measure it.
+    """
+    path = _only(paths)
+    folder = results / path
+    if not (folder / RECORDS).is_file():
+        yield f"Not measured yet: `tiebreak run peers --out results/{path}`."
+        return
+    games = [_with_fastest_of_ours(folder, group) for group in _groups(folder, None)]
+    titles = phrases.titles([group for group, _ in games])
+    rows = []
+    for title, (group, ours) in zip(titles, games, strict=True):
+        for cell in group.cells:
+            if cell.cell["framework"] == CONTESTANT:
+                rows.append(list(map(escape, (title, *_against(cell, ours)))))
+    yield from table(
+        ["game", "ours, the fastest", "steps/s", "library", "steps/s", "ours is faster by"], rows
+    )
+    yield ""
+    yield (
+        "Median environment steps per second, or what is written, and the ratio of speeds with its "
+        f"95 % interval; below 1 the library is faster. {_about(folder)}"
+    )
+    if options.get("details"):
+        yield ""
+        yield from _details(folder, titles, [group for group, _ in games])
+
+
+def _with_fastest_of_ours(
+    folder: Path, group: GroupSummary
+) -> tuple[GroupSummary, CellSummary | None]:
+    """Return a group with comparisons with the fastest of our frameworks, and that one."""
+    ours = [
+        cell
+        for cell in group.cells
+        if cell.units_per_s and not cell.barred and cell.cell["framework"] != CONTESTANT
+    ]
+    if not ours:
+        return group, None
+    fastest = max(ours, key=lambda cell: cell.units_per_s or 0.0)
+    again = next(g for g in _groups(folder, fastest.label) if g.group == group.group)
+    return again, again.find(fastest.cell_id)
+
+
+def _against(cell: CellSummary, ours: CellSummary | None) -> tuple[str, str, str, str, str]:
+    """Return our label and rate, a library's label and rate, and by how much ours is faster."""
+    own = (ours.label, _rate(ours)) if ours else (DASH, DASH)
+    label = cell.label.removesuffix(" (not proved)")
+    if not cell.seconds_per_unit:
+        return *own, label, cell.failures[0].reason if cell.failures else DASH, ""
+    faster = ratio(cell.comparison.inverted()) if cell.comparison and ours else ""
+    flags = f" ⚑ {', '.join(cell.barred)}" if cell.barred else ""
+    return *own, label, _rate(cell), faster + flags
+
+
+def _rate(cell: CellSummary) -> str:
+    """Return steps per second; a time where they do not say it: solving a task, many updates."""
+    seconds = cell.seconds_per_unit or 0.0
+    if cell.cell["unit"] != "env steps":
+        return measured_time(seconds)
+    config = cell.cell.get("config", {})
+    round_steps = int(cell.cell["num_envs"]) * config.get("num_steps", 1)
+    if (updates := config.get("num_updates", 1) / round_steps) <= 1:
+        return si(cell.units_per_s or 0.0)
+    return f"{si(1000 * seconds / updates)} s per 1000 updates"
+
+
+def _details(folder: Path, titles: Sequence[str], groups: Sequence[GroupSummary]) -> Iterator[str]:
+    """Yield the settings of games that differ from the reference, and known differences."""
+    for title, group in zip(titles, groups, strict=True):
+        config = group.cells[0].cell.get("config", {})
+        settings = ", ".join(f"{name} {value}" for name, value in config.items())
+        yield f"- {escape(title)}: {escape(settings) or 'the reference'}."
+    yield ""
+    for known in read_suite(folder).get("differences", []):
+        label = known["label"].removesuffix(" (not proved)")
+        yield f"- {escape(label)}, {known['algorithm'].upper()}: {escape(known['text'])}."
 
 
 def _is_chosen(group: GroupSummary, options: Options) -> bool:
@@ -333,6 +417,7 @@ def _groups(folder: Path, reference: str | None) -> list[GroupSummary]:
 KINDS = {
     "answer": answers,
     "race": race,
+    "peers": peers,
     "cross": cross,
     "folders": folders,
     "selftest": selftest,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import sys
 import venv
 from types import SimpleNamespace
@@ -21,6 +22,7 @@ from tiebreak.bench.probes import solve
 from tiebreak.bench.probes.contestants import ContestantSubject
 from tiebreak.core.errors import UsageError
 from tiebreak.peers import environments
+from tiebreak.report import bench_tables
 from tiebreak.report.page_data import read_folders
 from tiebreak.report.terminal import print_answer
 from tiebreak.stats.ratios import summarize
@@ -147,6 +149,29 @@ def test_results_say_that_nothing_is_proved_and_what_is_different(folder):
     print_answer(data.answer, Console(file=text, width=160))
     assert "copy (not proved)" in text.getvalue()
     assert "fake (not proved): it steps at random" in text.getvalue()
+
+
+def test_a_document_s_table_sets_ours_against_each_library(folder, monkeypatch):
+    """`copy` stands for ours."""
+    records = read_records(folder)
+    for record in records:
+        if record.get("cell", {}).get("label", "").startswith("copy"):
+            record["cell"]["framework"] = "torch"
+    monkeypatch.setattr(bench_tables, "_records", lambda folder: records)
+    monkeypatch.setattr(bench_tables, "_groups", bench_tables._groups.__wrapped__)
+    lines = list(bench_tables.peers(folder.parent, [folder.name], {"details": "yes"}))
+    rows = {cells[3]: cells for line in lines if len(cells := line.split(" | ")) == 6}
+    (slow,) = (cells for name, cells in rows.items() if name.startswith("slow"))
+    assert slow[1].startswith("copy")
+    assert re.match(r"1\.[01]\d× ", slow[-1])
+    assert "differ by" in next(cells[4] for name, cells in rows.items() if name.startswith("lazy"))
+    assert any("num\\_steps 8" in line for line in lines)
+    assert "- fake, PPO: it steps at random." in lines
+
+
+def test_a_document_says_how_to_measure_what_is_not_there(tmp_path):
+    (line,) = bench_tables.peers(tmp_path, ["machine/peers"], {})
+    assert line == "Not measured yet: `tiebreak run peers --out results/machine/peers`."
 
 
 @pytest.mark.slow(share=0)
