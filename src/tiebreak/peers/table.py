@@ -104,6 +104,24 @@ PEERS = {
             ),
         },
     ),
+    "skrl": Peer(
+        title="skrl",
+        version="2.0.0",
+        url="github.com/Toni-SM/skrl",
+        requirements=("skrl==2.0.0",),
+        packages=("torch", "skrl"),
+        adapter="tiebreak.peers.skrl:make",
+        games={"ppo": GYMNASIUM},
+        differences={
+            "ppo": (
+                "in torch; advantages are normalized over the whole iteration, whose minibatches "
+                "are the same in every epoch; the clipped value loss is taken without a maximum "
+                "with the other; at time limits the value of the last observation but one is "
+                "added; rewards are not normalized; Adam's ε is 1e-8; initial weights are torch's; "
+                "the learning rate is constant"
+            ),
+        },
+    ),
     "rejax": Peer(
         title="rejax",
         version="0.1.3",

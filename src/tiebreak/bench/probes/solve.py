@@ -47,8 +47,9 @@ def solve(subject: Any) -> Probe:
     draw = registry.data_module(subject.cell.algorithm).act_noise(subject.spec, EPISODES)
     greedy = runtime.asarray(np.zeros(draw.shape, np.float32))
 
-    def advance(steps: int) -> None:
-        while loop.steps < steps:
+    def train(steps: int) -> None:
+        end = loop.steps + steps
+        while loop.steps < end:
             loop.run()
 
     def act(obs: np.ndarray) -> np.ndarray:
@@ -57,7 +58,7 @@ def solve(subject: Any) -> Probe:
     return _probe(
         subject.cell.task,
         subject.seed,
-        advance,
+        train,
         lambda: loop.steps,
         act,
         weights=lambda: agent.dump(loop.state),
@@ -71,18 +72,14 @@ def solve_contestant(subject: Any) -> Probe:
     if not hasattr(contestant, "act"):
         raise UsageError("it has no act(obs): the probe solve needs greedy actions")
 
-    def steps_so_far() -> int:
-        return contestant.counts()["env_steps"]
-
-    def advance(steps: int) -> None:
-        iterations = -(-(steps - steps_so_far()) // iteration_steps)
-        contestant.train(iterations * iteration_steps)
+    def train(steps: int) -> None:  # whole iterations, and as many every time: some compile anew
+        contestant.train(-(-steps // iteration_steps) * iteration_steps)
 
     return _probe(
         subject.cell.task,
         subject.job.seed,
-        advance,
-        steps_so_far,
+        train,
+        lambda: contestant.counts()["env_steps"],
         contestant.act,
         weights=subject.weights,
         learns=subject.has_weights,
@@ -92,22 +89,20 @@ def solve_contestant(subject: Any) -> Probe:
 def _probe(
     task: str,
     seed: int,
-    advance: Callable[[int], None],
+    train: Callable[[int], None],
     steps_so_far: Callable[[], int],
     act: Act,
     **checks: Any,
 ) -> Probe:
-    """Build the probe; `advance` trains until so many steps have been taken since the start."""
+    """Build the probe; `train` takes so many environment steps, or a few more."""
     name = Task.parse(task).name
     if name not in GOALS:
         raise unknown("task of the probe solve", name, GOALS)
     goal, environments = GOALS[name], _make_environments(name)
 
     def call() -> None:
-        steps = 0
-        while steps < goal.most_steps:
-            steps += goal.check_every
-            advance(steps)
+        while steps_so_far() < goal.most_steps:
+            train(goal.check_every)
             if _greedy_return(environments, act, seed) >= goal.mean_return:
                 return
         raise RuntimeError(f"not solved after {steps_so_far():,} environment steps")
