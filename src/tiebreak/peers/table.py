@@ -176,6 +176,23 @@ PEERS = {
         },
         is_checkout=True,
     ),
+    "benchback": Peer(
+        title="benchback-rl",
+        version="4d37058",
+        url="github.com/KluvaDa/benchback-rl",
+        requirements=("gymnax==0.0.9", "pyyaml==6.0.3"),
+        packages=("torch", "jax", "flax", "optax", "gymnax"),
+        adapter="tiebreak.peers.benchback:make",
+        games={"ppo": GYMNAX},
+        differences={
+            "ppo": (
+                "its PPO in Linen: rollout, advantages and updates are a program each, and metrics "
+                "are read after every iteration; time limits are treated as ends; the activation "
+                "is tanh; the learning rate is constant"
+            ),
+        },
+        is_checkout=True,
+    ),
     "cleanrl": Peer(
         title="CleanRL",
         version="fe8d8a0",
