@@ -90,7 +90,8 @@ class Durations:
         compiles = row is not None and row.compiles and not row.once
         if compiles:  # each call does what an update does in its first
             cell = replace(cell, probe="update")
-        nearest, duration = min(self.known.values(), key=lambda known: _distance(cell, known.cell))
+        like = replace(cell, probe="train") if row and row.once else cell
+        nearest, duration = min(self.known.values(), key=lambda known: _distance(like, known.cell))
         if compiles and cell.mode != "eager":
             return duration._replace(call_s=duration.call_s + duration.warm_s)
         return duration._replace(call_s=duration.call_s * _work(cell) / _work(nearest))

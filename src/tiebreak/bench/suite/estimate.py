@@ -61,7 +61,8 @@ def probe_s(
     effort, duration = _effort(effort, cell), (durations or shipped()).of(cell)
     is_cold = cell.cache == "cold" if cold is None else cold
     seconds = duration.cold_s if is_cold else duration.warm_s
-    seconds += duration.prepare_s + _others_s(effort, duration.call_s)
+    seconds += duration.prepare_s
+    seconds += CHECK_S if _is_once(cell) else _others_s(effort, duration.call_s)
     return seconds + turns_s(effort, cell, durations)
 
 
