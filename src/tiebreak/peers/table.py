@@ -122,6 +122,22 @@ PEERS = {
             ),
         },
     ),
+    "tianshou": Peer(
+        title="Tianshou",
+        version="2.0.1",
+        url="github.com/thu-ml/tianshou",
+        requirements=("tianshou==2.0.1",),
+        packages=("torch", "tianshou"),
+        adapter="tiebreak.peers.tianshou:make",
+        games={"ppo": GYMNASIUM},
+        differences={
+            "ppo": (
+                "its trainer's loop without the trainer, which evaluates and logs; log π of the "
+                "old policy is computed once more; rewards are not normalized, but returns are "
+                "scaled; initial weights are torch's; the learning rate is constant"
+            ),
+        },
+    ),
     "rejax": Peer(
         title="rejax",
         version="0.1.3",
