@@ -81,7 +81,7 @@ class Contestant(Script):
 
     compiles_optimizers = True
 
-    def __init__(self, arguments: list[str], num_envs: int):
+    def __init__(self, arguments: list[str], config: Any):
         sys.path.insert(0, os.path.join(sys.path[0], "fast_td3"))  # files import one another there
         sys.argv = ["train.py", *arguments]
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115, it prints as long as the process lives
@@ -95,7 +95,8 @@ class Contestant(Script):
 
         os.environ["OMP_NUM_THREADS"] = threads
         super().__init__(train.main)
-        self._num_envs, self._iterations = num_envs, 0
+        self.steps_per_call = config.iteration_steps  # ours are short, too, where updates are long
+        self._num_envs, self._iterations = config.num_envs, 0
         self._variables: dict[str, Any] = {}
 
     def _end_iteration(self, iterations: int) -> None:
@@ -131,4 +132,4 @@ def make(cell: Any, config: Any, seed: int, threads: int) -> Contestant:
         **{name: getattr(config, ours) for name, ours in SETTINGS.items()},
     }  # fmt: skip
     arguments = [*OFF, *(f"--{name}={value}" for name, value in settings.items())]
-    return Contestant(arguments, config.num_envs)
+    return Contestant(arguments, config)
