@@ -7,7 +7,7 @@ import re
 import pytest
 from stats import synthetic
 
-from tiebreak.report import answer
+from tiebreak.report import answer, bars
 from tiebreak.stats.ratios import summarize
 
 HOST = "ppo · gymnasium/HalfCheetah-v4 · train · num_envs 4"
@@ -104,6 +104,20 @@ def test_frameworks_of_another_version_are_named_as_they_are():
         if record["cell"]["label"] == "nnx split":
             record["cell"] |= {"framework": "haiku", "label": "haiku jit"}
     assert "haiku jit" in answered(records).cards[0].sentence
+
+
+def test_a_task_is_solved_once_and_not_a_million_times():
+    group = "ppo · gymnasium/CartPole-v1 · solve · num_envs 4"
+    starts = {"import": 1.2, "build": 0.3}
+    records = synthetic.race(
+        FIVE, blocks=4, unit_s=20.0, group=group, unit="solutions", phases_s=starts
+    )
+    (card,) = answered(records).cards
+    for time in card.times:  # starting is part of what was timed
+        assert time.start_s == 1.5
+        assert time.total_s == pytest.approx(time.cell.seconds_per_unit, rel=0.1)
+    assert card.break_even == ""
+    assert "how long does one solution take?" in bars.time_chart("CartPole-v1", card).title
 
 
 def test_a_lost_reference_is_said():

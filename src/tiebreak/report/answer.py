@@ -26,7 +26,17 @@ from tiebreak.stats import overall
 from tiebreak.stats.agents_per_time import agent_races, is_baseline, is_population
 from tiebreak.stats.summaries import CellSummary, GroupSummary
 
-ANSWERING = ("train", "population", "iteration", "update", "interact", "rebuild", "forward", "env")
+ANSWERING = (
+    "train",
+    "population",
+    "solve",
+    "iteration",
+    "update",
+    "interact",
+    "rebuild",
+    "forward",
+    "env",
+)
 """Probes that an answer can be about; of those that a run has, the first."""
 
 MILLION = 1_000_000
@@ -38,8 +48,16 @@ LONGEST_TITLE = 300
 """and so are answers that take more characters."""
 
 
+def work(unit: str) -> tuple[int, str]:
+    """Return the units of work for which times are given, and what they are called.
+
+    It is a million of them, or one solution: no agent is trained a million times.
+    """
+    return (1, "one solution") if unit == "solutions" else (MILLION, f"a million {unit}")
+
+
 class TrainingTime(NamedTuple):
-    """Seconds that one cell needs for a million units of work."""
+    """Seconds that one cell needs for so much work."""
 
     cell: CellSummary
     name: str
@@ -473,26 +491,29 @@ def _name(cell: CellSummary, group: GroupSummary) -> str:
 
 
 def _training_times(group: GroupSummary) -> tuple[TrainingTime, ...]:
-    """Return the time of a million units by cell, such that times have the ratios that are shown.
+    """Return the time of so much work by cell, such that times have the ratios that are shown.
 
-    A cell's time is the reference's, divided by the cell's speed relative to it.
+    A cell's time is the reference's, divided by the cell's speed relative to it. Where the start is
+    part of what was timed, it is taken out again.
     """
-    reference = group.find(group.reference)
+    reference, (units, _) = group.find(group.reference), work(group.unit)
     times = []
     for cell in group.cells:
         if not cell.seconds_per_unit:
             continue
-        steady_s, low_s, high_s = MILLION * cell.seconds_per_unit, None, None
+        timed_start_s = cell.start_s if units == 1 else 0.0
+        steady_s, low_s, high_s = units * cell.seconds_per_unit, None, None
         if cell.comparison and reference and reference.seconds_per_unit:
-            base_s = MILLION * reference.seconds_per_unit
+            base_s = units * reference.seconds_per_unit
             steady_s = base_s / cell.comparison.ratio
             if cell.comparison.low and cell.comparison.high:
-                low_s, high_s = base_s / cell.comparison.high, base_s / cell.comparison.low
+                low_s = base_s / cell.comparison.high - timed_start_s
+                high_s = base_s / cell.comparison.low - timed_start_s
         times.append(
             TrainingTime(
                 cell=cell,
                 name=_name(cell, group),
-                steady_s=steady_s,
+                steady_s=max(0.0, steady_s - timed_start_s),
                 low_s=low_s,
                 high_s=high_s,
                 start_s=cell.start_s,
@@ -504,6 +525,8 @@ def _training_times(group: GroupSummary) -> tuple[TrainingTime, ...]:
 
 def _break_even(group: GroupSummary, times: Sequence[TrainingTime]) -> str:
     """Say after how much work compiling has paid, for each framework raced both ways."""
+    if work(group.unit)[0] == 1:
+        return ""
     texts = []
     for eager in times:
         if eager.cell.cell["mode"] != "eager":

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from tiebreak.report.answer import Card, TrainingTime
+from tiebreak.report.answer import Card, TrainingTime, work
 from tiebreak.report.flags import explain
 from tiebreak.report.formatting import about_time, measured_time
 from tiebreak.report.palette import framework_series, machine_series
@@ -79,7 +79,8 @@ class BarChart(NamedTuple):
     @property
     def title(self) -> str:
         """Question that the chart answers."""
-        return f"{self.name}: how long do a million {self.unit} take?"
+        units, words = work(self.unit)
+        return f"{self.name}: how long {'does' if units == 1 else 'do'} {words} take?"
 
 
 def time_chart(name: str, card: Card) -> BarChart:
@@ -139,7 +140,7 @@ def unit_words(group: GroupSummary) -> str:
 
 def _caption(unit: str, times: Iterable[TrainingTime], ceilings: bool = False) -> str:
     whisker = WHISKER if any(one.high_s is not None for one in times) else ""
-    return f"time for a million {unit}; {PARTS}{whisker}{CEILING if ceilings else ''}"
+    return f"time for {work(unit)[1]}; {PARTS}{whisker}{CEILING if ceilings else ''}"
 
 
 def _ceiling(one: TrainingTime, scale_s: float) -> Ceiling:

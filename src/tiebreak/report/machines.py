@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
-from tiebreak.report.answer import Card, TrainingTime
+from tiebreak.report.answer import Card, TrainingTime, work
 from tiebreak.report.bars import BarChart, machines_chart, time_chart, unit_words
 from tiebreak.report.formatting import DASH, about_time, ratio
 from tiebreak.report.heat import tasks
@@ -85,7 +85,8 @@ def fastest(views: Sequence[FolderView]) -> str:
         times_of = [(about_time(one.total_s).replace(" ", "\u00a0"), m) for m, one in ordered]
         listed = [f"{time} on {machine}" for time, machine in times_of]
         texts.append(f"{task}: {', '.join(listed)}.")
-    return f"A million {unit} at best. {' '.join(texts)}"
+    words = work(unit)[1]
+    return f"{words[0].upper()}{words[1:]} at best. {' '.join(texts)}"
 
 
 def columns(views: Sequence[FolderView]) -> dict[tuple[str, str], str]:

@@ -10,13 +10,13 @@ from rich.table import Table
 from rich.text import Text
 
 from tiebreak.report import phrases
-from tiebreak.report.answer import Answer, Card, TrainingTime
+from tiebreak.report.answer import Answer, Card, TrainingTime, work
 from tiebreak.report.formatting import DASH, about_time
 
 STYLES = {"TIE": "cyan", "SURE": "green", "LIKELY": "yellow", "UNKNOWN": "red"}
 """Style of each confidence."""
 
-HEADINGS = ("framework", "a million {unit}", "95 % interval", "of which to start and compile")
+HEADINGS = ("framework", "{work}", "95 % interval", "of which to start and compile")
 """Headings of a table of times."""
 
 
@@ -58,7 +58,7 @@ def _times(card: Card) -> Table:
     table = Table(box=SIMPLE_HEAD, padding=(0, 2, 0, 0), pad_edge=False, show_edge=False)
     for heading in HEADINGS:
         justify = "left" if heading == HEADINGS[0] else "right"
-        table.add_column(heading.format(unit=card.group.unit), justify=justify)
+        table.add_column(heading.format(work=work(card.group.unit)[1]), justify=justify)
     for row in rows(card):
         table.add_row(*map(Text, row))
     return table
@@ -101,7 +101,7 @@ def card_to_markdown(card: Card) -> list[str]:
     lines = [f"### {_escaped(card.title)} ({_escaped(card.about)}): {card.confidence}", ""]
     lines += [_escaped(card.sentence), ""]
     lines += [_escaped(card.break_even), ""] if card.break_even else []
-    headings = [heading.format(unit=card.group.unit) for heading in HEADINGS]
+    headings = [heading.format(work=work(card.group.unit)[1]) for heading in HEADINGS]
     lines += markdown_table(headings, rows(card))
     lines += ["", *(f"- {_escaped(line)}" for line in ceilings(card))] if card.ceilings else []
     return lines
