@@ -168,7 +168,9 @@ def open_libraries(path: Path) -> set[str]:
     if path.stem.startswith("fused_") or where in FUSED:
         return {"jax"}  # one compiled program: what rollout and update share is JAX
     if where in ADAPTERS:
-        return set(PEERS[path.stem].packages)
+        peer = PEERS[path.stem]
+        engines = {engine for names in peer.games.values() for engine in names}
+        return {*peer.packages, *(p for name in engines for p in registry.ENGINES[name].packages)}
     named = MAY_LOAD.get(tree.framework(path) or "", set())
     return named | ENGINES.get(where, set()) | ALSO.get(where, set())
 
@@ -191,6 +193,7 @@ BY_NAME = {
     "registry.py": "implementations, runtimes and engines",
     "cli.py": "its own table of commands",
     "core/postponed_imports.py": "what a library of others imports to draw with",
+    "peers/purejaxrl.py": "the script of an algorithm, in a contestant's own environment",
     "core/user_modules.py": "a user's module, in `gymnasium/module:EnvId-v0`",
 }
 """The files that import a module by a name in a variable, and what."""

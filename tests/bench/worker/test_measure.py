@@ -227,9 +227,10 @@ class Once(Subject):
         self.probed.once = self.probed.compiles = True
 
 
-def test_a_probe_that_is_one_call_is_timed_from_the_start_of_the_process():
+def test_a_probe_that_is_one_call_is_timed_from_the_start_of_the_process(monkeypatch):
+    monkeypatch.setattr(worker, "process_age_s", lambda: 100.0)
     subject = Once()
-    result = worker.measure(subject, "x", EFFORT, None, stretch=5, age_s=100.0)
+    result = worker.measure(subject, "x", EFFORT, None, stretch=5)
     assert (result["status"], subject.calls) == ("ok", 1)
     assert result["work"]["calls"] == result["calls_per_sample"] == 1
     (seconds,) = result["samples_s"]

@@ -53,7 +53,6 @@ def main(arguments: list[str]) -> int:
 
     try:
         subject, phases = _prepare(job)
-        age_s = process_age_s()
     except Exception as error:
         for cell in job.cells:
             _send(results, cell.id, _failure(error))
@@ -69,7 +68,6 @@ def main(arguments: list[str]) -> int:
                 job.calls.get(cell.id),
                 turns=turns,
                 stretch=job.stretch,
-                age_s=age_s,
             )
             result["phases_s"] = {**phases, **result["phases_s"]}
             if result["settings"]:
@@ -117,7 +115,6 @@ def measure(
     calls: int | None,
     turns: Turns | None = None,
     stretch: int = 0,
-    age_s: float = 0.0,
 ) -> Result:
     """Measure one probe, from its first call to the check of its work.
 
@@ -125,38 +122,52 @@ def measure(
         calls: Calls per sample, calibrated by an earlier run; None calibrates.
         turns: Turns of the steady phase; None has the machine to itself and no second clock.
         stretch: Samples to take afterwards without a pause, so that unfinished work piles up.
-        age_s: Seconds from the start of the process, for a probe that is one call.
     """
     timer = Timer()
     result = empty_result("ok", "")
     probe = subject.probe(name)
-    if probe.once:
-        effort, calls, stretch = effort.once(), 1, 0
     work = Work(probe)
     timed = Timed(work.call, probe.state, subject.sync, once=probe.once)
     result["unit"] = probe.unit
     result["phases_s"]["proof"] = timer.elapsed_s()
-
-    compile_count, compiled_later, lock = _retrace_checks(subject, probe)
-    try:
-        if not probe.once:
-            _warm_up(result, timed, compile_count, effort)
-        with lock():
-            _sample(result, timed, compiled_later, effort, calls, turns or Turns())
-    except Exception as error:
-        if not retraced(error):
-            raise
-        invalidate(result, "recompiled", 1, one_line(f"{error}. {ADVICE}"))
+    if probe.once:
+        effort, calls, stretch = effort.once(), 1, 0
+    age_s = process_age_s() if probe.once else 0.0  # before it waits for a turn
+    if not _run(result, subject, probe, timed, effort, calls, turns or Turns()):
         return result
 
     if probe.once:
-        result["samples_s"][0] += age_s + result["phases_s"]["proof"]
+        result["samples_s"][0] += age_s
     _summarize(result, probe, effort, shared=turns is not None and turns.shared)
     _inspect(result, subject, timed, effort, stretch, probe.compiles)
     timer.lap_s()
     work.check(result)
     result["phases_s"]["proof"] += timer.lap_s()
     return result
+
+
+def _run(
+    result: Result,
+    subject: Subject,
+    probe: Probe,
+    timed: Timed,
+    effort: Effort,
+    calls: int | None,
+    turns: Turns,
+) -> bool:
+    """Warm up and take the samples; return False, with a flag, if code was traced anew."""
+    compile_count, compiled_later, lock = _retrace_checks(subject, probe)
+    try:
+        if not probe.once:
+            _warm_up(result, timed, compile_count, effort)
+        with lock():
+            _sample(result, timed, compiled_later, effort, calls, turns)
+    except Exception as error:
+        if not retraced(error):
+            raise
+        invalidate(result, "recompiled", 1, one_line(f"{error}. {ADVICE}"))
+        return False
+    return True
 
 
 def _never() -> int:
