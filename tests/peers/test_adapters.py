@@ -25,8 +25,8 @@ MOST_LINES = 80
 """Lines of code of an adapter besides its imports."""
 
 GAMES = {
-    f"{cell.peer}-{cell.algorithm}-{Task.parse(cell.task).engine}-{cell.probe}": cell
-    for cell in suite.load("peers", "survey", 0).cells
+    f"{cell.peer}-{cell.algorithm}-{cell.task}-{cell.probe}": cell
+    for cell in reversed(suite.load("peers", "survey", 0).cells)  # the first has the fewest envs
     if cell.peer
 }
 
