@@ -103,7 +103,7 @@ def make_environment(task: str) -> dict[str, Any]:
     from mujoco_playground import registry, wrapper
 
     defaults = registry.get_default_config(name)
-    physics = {"impl": "jax"} if "impl" in defaults else None
+    physics: Any = {"impl": "jax"} if "impl" in defaults else None
     return {
         "environment": registry.load(name, config_overrides=physics),
         "episode_length": defaults.episode_length,

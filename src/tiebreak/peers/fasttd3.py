@@ -53,8 +53,8 @@ class Environments:
     asymmetric_obs = False
 
     def __init__(self, name: str, seed: int, num_envs: int):
-        settings = registry.get_default_config(name)
-        env = registry.load(name, config_overrides={"impl": "jax"})
+        settings: Any = registry.get_default_config(name)
+        env: Any = registry.load(name, config_overrides={"impl": "jax"})
         env = EpisodeWrapper(VmapWrapper(env), settings.episode_length, settings.action_repeat)
         env = wrapper.BraxAutoResetWrapper(KeepsObservation(env))
         self.num_envs, self.num_obs = num_envs, env.observation_size

@@ -141,15 +141,15 @@ def _with_fastest_of_ours(
     return again, again.find(fastest.cell_id)
 
 
-def _against(cell: CellSummary, ours: CellSummary | None) -> tuple[str, str, str, str, str]:
+def _against(cell: CellSummary, ours: CellSummary | None) -> list[str]:
     """Return our label and rate, a library's label and rate, and by how much ours is faster."""
-    own = (ours.label, _rate(ours)) if ours else (DASH, DASH)
+    own = [ours.label, _rate(ours)] if ours else [DASH, DASH]
     label = cell.label.removesuffix(" (not proved)")
     if not cell.seconds_per_unit:
-        return *own, label, cell.failures[0].reason if cell.failures else DASH, ""
+        return [*own, label, cell.failures[0].reason if cell.failures else DASH, ""]
     faster = ratio(cell.comparison.inverted()) if cell.comparison and ours else ""
     flags = f" ⚑ {', '.join(cell.barred)}" if cell.barred else ""
-    return *own, label, _rate(cell), faster + flags
+    return [*own, label, _rate(cell), faster + flags]
 
 
 def _rate(cell: CellSummary) -> str:
