@@ -25,8 +25,12 @@ ACTIVATIONS = {"tanh": nn.tanh, "relu": nn.relu}
 
 
 def device_put_replicated(tree: Any, devices: Sequence[Any]) -> Any:
-    """Return a tree with an axis for devices, as JAX's function did that brax calls."""
-    return jax.tree.map(lambda leaf: jnp.stack([leaf] * len(devices)), tree)
+    """Return a tree on all devices, as JAX's function did that brax calls.
+
+    It is placed as a `pmap` of brax's leaves it: otherwise its program would be compiled twice.
+    """
+    stacked = jax.tree.map(lambda leaf: jnp.stack([leaf] * len(devices)), tree)
+    return jax.pmap(lambda leaves: leaves, axis_name="i")(stacked)
 
 
 jax.device_put_replicated = device_put_replicated  # type: ignore[assignment], JAX 0.10 has none
