@@ -17,6 +17,7 @@ OWN = {"nnx": {"Statistic"}}
 NOT_IN_ALL_OPS = {
     "Adam": "the optimizer's state; JAX has optax's",
     "adam": "the optimizer; JAX has optax's",
+    "radam": "the optimizer; JAX's are private, behind make_optimizer",
     "make_optimizer": "optax chains for JAX, an object for TensorFlow; torch needs none",
     "scan": "loops inside a program; torch's are Python",
     "convolve": "a product on CPUs, in JAX (decision 0052); others have their library's",

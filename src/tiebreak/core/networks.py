@@ -19,8 +19,12 @@ NETWORKS = {
     "mlp": "dense layers",
     "cnn": "convolutions over an image, then dense layers",
     "simba": "a dense layer, then residual blocks with LayerNorm (Lee et al. 2024)",
+    "norm_mlp": "dense layers with LayerNorm before each activation",
+    "norm_cnn": "convolutions over an image, dense layers; LayerNorm before each activation",
 }
 """Valid values of the setting `network`."""
+FOR_IMAGES = {"norm_mlp": "norm_cnn"}
+"""What takes the place of a reference's network where observations are images, if not `cnn`."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +72,11 @@ def is_image(spec: EnvSpec) -> bool:
     return len(shape) == 3 and min(shape[:2]) >= SMALL_SIDE
 
 
+def is_convolutional(network: str) -> bool:
+    """Return True if a network begins with convolutions over an image."""
+    return network in ("cnn", "norm_cnn")
+
+
 def is_own(network: str) -> bool:
     """Return True if the setting `network` names a user's own, `module:function`."""
     return ":" in network
@@ -94,7 +103,7 @@ def dense_sizes(kind: str, shape: tuple[int, ...], sizes: tuple[int, ...]) -> tu
     Both are [inputs, …, outputs]. They differ where convolutions over observations of `shape` come
     first.
     """
-    if kind != "cnn":
+    if not is_convolutional(kind):
         return sizes
     others = sizes[0] - math.prod(shape)
     return convolved_size(shape) + others, *sizes[1:]
@@ -120,7 +129,7 @@ def kernels(
         out["1"] = (width, outputs)
         return out
 
-    if layers.kind == "cnn":
+    if is_convolutional(layers.kind):
         channels = shape[-1]
         for i, conv in enumerate(convolutions(shape)):
             out[f"conv/{i}"] = (conv.window, conv.window, channels, conv.channels)
@@ -131,25 +140,39 @@ def kernels(
     return out
 
 
-def norms(layers: Layers) -> dict[str, int]:
-    """Return the size of each layer normalization, by its name in the network."""
+def norms(layers: Layers, shape: tuple[int, ...]) -> dict[str, int]:
+    """Return the size of each layer normalization, by its name in the network.
+
+    `shape` is that of observations.
+    """
     if layers.kind == "layer_norm_mlp":
         return {"norm": layers.sizes[0]}
     if layers.kind == "simba":
         width = layers.sizes[0]
         return {**{f"block/{i}/norm": width for i in range(len(layers.sizes))}, "norm": width}
-    return {}
+    if layers.kind not in ("norm_mlp", "norm_cnn"):
+        return {}
+
+    out: dict[str, int] = {}
+    for i, conv in enumerate(convolutions(shape) if layers.kind == "norm_cnn" else ()):
+        out[f"conv/{i}/norm"] = conv.channels
+    for i, width in enumerate(layers.sizes):
+        out[f"{i}/norm"] = width
+    return out
 
 
 def for_observations(config: Any, spec: EnvSpec) -> Any:
-    """Return a reference configuration as it is for vectors; for images with a CNN and ReLU."""
+    """Return a reference configuration as it is for vectors; for images with a CNN and ReLU.
+
+    If its network has LayerNorm in all layers, so has the CNN.
+    """
     if not is_image(spec):
         return config
     names = {field.name for field in dataclasses.fields(config)}
     is_nature = convolutions(spec.observation_shape) == NATURE
     width = NATURE_DENSE if is_nature else SMALL_DENSE
     changes: dict[str, Any] = {name: (width,) for name in names if name.endswith("sizes")}
-    changes |= {"network": "cnn", "normalize_obs": False}
+    changes |= {"network": FOR_IMAGES.get(config.network, "cnn"), "normalize_obs": False}
     if "activation" in names:
         changes["activation"] = "relu"
     return dataclasses.replace(config, **changes)
@@ -171,9 +194,10 @@ def check(network: str, *sizes: tuple[int, ...]) -> None:
 
 def require(network: str, spec: EnvSpec) -> None:
     """Raise UsageError if a network cannot take the observations of a task."""
-    if network == "cnn" and not is_image(spec):
+    if is_convolutional(network) and not is_image(spec):
+        instead = network.replace("cnn", "mlp")
         raise UsageError(
-            f"network 'cnn' takes images, [height, width, channels] from {SMALL_SIDE} × "
+            f"network {network!r} takes images, [height, width, channels] from {SMALL_SIDE} × "
             f"{SMALL_SIDE} pixels on; observations here have the shape {spec.observation_shape}: "
-            "use --set network=mlp"
+            f"use --set network={instead}"
         )

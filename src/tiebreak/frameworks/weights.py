@@ -25,6 +25,8 @@ Weights = dict[str, np.ndarray]
 
 HIDDEN_GAIN = float(np.sqrt(2.0))
 """Gain of orthogonal kernels before a hidden layer's activation."""
+TRUNCATED_STD = 0.87962566103423978
+"""Standard deviation of a standard normal variable that is cut off at ±2."""
 
 
 def orthogonal(rng: np.random.Generator, rows: int, columns: int, gain: float) -> np.ndarray:
@@ -79,6 +81,36 @@ def uniform_network(
     return _draw_network(name, spec, layers, inputs, outputs, draw)
 
 
+def normal_network(
+    rng: np.random.Generator,
+    name: str,
+    spec: EnvSpec,
+    layers: Layers,
+    inputs: int,
+    outputs: int,
+    hidden_variance: float,
+) -> Weights:
+    """Draw normal kernels, cut off at two standard deviations, and zero biases, as Flax does.
+
+    A kernel's variance is 1/fan_in (LeCun et al. 1998), of hidden layers `hidden_variance`/fan_in.
+    """
+
+    def draw(shape: tuple[int, ...], is_last: bool) -> tuple[np.ndarray, np.ndarray]:
+        variance = (1.0 if is_last else hidden_variance) / math.prod(shape[:-1])
+        kernel = np.sqrt(variance) / TRUNCATED_STD * _truncated_normal(rng, shape)
+        return kernel.astype(np.float32), np.zeros(shape[-1], np.float32)
+
+    return _draw_network(name, spec, layers, inputs, outputs, draw)
+
+
+def _truncated_normal(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    """Draw standard normal numbers, and those beyond ±2 again until none is."""
+    out = rng.standard_normal(shape)
+    while (beyond := np.abs(out) > 2.0).any():
+        out[beyond] = rng.standard_normal(beyond.sum())
+    return out
+
+
 def _draw_network(
     name: str,
     spec: EnvSpec,
@@ -97,7 +129,7 @@ def _draw_network(
         kernel, bias = draw(shape, i == len(shapes) - 1)
         weights[f"{name}/{key}/kernel"] = kernel
         weights[f"{name}/{key}/bias"] = bias
-    for key, size in norms(layers).items():
+    for key, size in norms(layers, spec.observation_shape).items():
         weights[f"{name}/{key}/scale"] = np.ones(size, np.float32)
         weights[f"{name}/{key}/bias"] = np.zeros(size, np.float32)
     return weights

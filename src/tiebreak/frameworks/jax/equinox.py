@@ -76,6 +76,24 @@ class LayerNormMLP(eqx.Module):
         return self.layers[-1](x)
 
 
+class NormMLP(eqx.Module):
+    """Dense layers with LayerNorm and an activation between them; x [B, in] -> [B, sizes[-1]]."""
+
+    layers: list[_Normed | _Linear]
+    activation: str = eqx.field(static=True)
+
+    def __init__(self, sizes: tuple[int, ...], activation: str, dtype: str):
+        *pairs, last = itertools.pairwise(sizes)
+        normed = [_Normed(_Linear(a, b, dtype), b, dtype) for a, b in pairs]
+        self.layers = [*normed, _Linear(*last, dtype)]
+        self.activation = activation
+
+    def __call__(self, x: Array) -> Array:
+        for layer in self.layers[:-1]:
+            x = ACTIVATIONS[self.activation](layer(x))
+        return self.layers[-1](x)
+
+
 class ResidualBlock(eqx.Module):
     """x plus what LayerNorm, a wide dense layer, an activation and a dense layer make of it."""
 
@@ -142,13 +160,47 @@ class CNN(eqx.Module):
         return self.dense(jnp.concatenate([seen, x[..., size:]], axis=-1))
 
 
+class NormCNN(eqx.Module):
+    """A CNN with LayerNorm before each activation; of an image, over the channels of each pixel.
+
+    x [..., sizes[0]] -> [..., sizes[-1]]; `shape` is the image's, [height, width, channels].
+    """
+
+    conv: list[_Normed]
+    dense: NormMLP
+    shape: tuple[int, ...] = eqx.field(static=True)
+    activation: str = eqx.field(static=True)
+
+    def __init__(self, shape: tuple[int, ...], sizes: tuple[int, ...], activation: str, dtype: str):
+        layers = zip(_conv_layers(shape, dtype), convolutions(shape), strict=True)
+        self.conv = [_Normed(layer, conv.channels, dtype) for layer, conv in layers]
+        self.dense = NormMLP(dense_sizes("norm_cnn", shape, sizes), activation, dtype)
+        self.shape = shape
+        self.activation = activation
+
+    def __call__(self, x: Array) -> Array:
+        size = math.prod(self.shape)
+        image = x[..., :size].reshape(-1, *self.shape)
+        for layer in self.conv:
+            image = ACTIVATIONS[self.activation](layer(image))
+        seen = flatten_image(image).reshape(*x.shape[:-1], -1)
+        return self.dense(jnp.concatenate([seen, x[..., size:]], axis=-1))
+
+
 def flatten_image(image: Array) -> Array:
     """Flatten images [B, H, W, C] to [B, H·W·C], channels fastest."""
     return image.reshape(len(image), -1)
 
 
-TORSOS: dict[str, Callable] = {"mlp": MLP, "layer_norm_mlp": LayerNormMLP, "simba": SimBa}
-"""Layers between a network's inputs and outputs, by name; CNN needs the image's shape, too."""
+TORSOS: dict[str, Callable] = {
+    "mlp": MLP,
+    "layer_norm_mlp": LayerNormMLP,
+    "norm_mlp": NormMLP,
+    "simba": SimBa,
+}
+"""Layers between a network's inputs and outputs, by name."""
+IMAGE_TORSOS: dict[str, Callable] = {"cnn": CNN, "norm_cnn": NormCNN}
+"""Those that need the image's shape, too."""
 
 
 def make_torso(
@@ -158,8 +210,8 @@ def make_torso(
 
     `shape` is that of observations, with which x begins.
     """
-    if layers.kind == "cnn":
-        return CNN(shape, sizes, layers.activation, dtype)
+    if layers.kind in IMAGE_TORSOS:
+        return IMAGE_TORSOS[layers.kind](shape, sizes, layers.activation, dtype)
     return TORSOS[layers.kind](sizes, layers.activation, dtype)
 
 
@@ -500,7 +552,7 @@ def _conv_layers(shape: tuple[int, ...], dtype: str) -> list[_Conv]:
 
 
 class _LayerNorm(eqx.Module):
-    """Layer normalization over batches, x [B, size]; `eqx.nn.LayerNorm` takes one example."""
+    """Layer normalization over batches, x […, size]; `eqx.nn.LayerNorm` takes one example."""
 
     bias: Array
     scale: Array
@@ -512,3 +564,17 @@ class _LayerNorm(eqx.Module):
         x = x - x.mean(axis=-1, keepdims=True)
         var = jnp.square(x).mean(axis=-1, keepdims=True)
         return x * (jax.lax.rsqrt(var + NORM_EPSILON) * self.scale) + self.bias
+
+
+class _Normed(eqx.Module):
+    """A layer, and LayerNorm over the last axis of its outputs."""
+
+    layer: _Linear | _Conv
+    norm: _LayerNorm
+
+    def __init__(self, layer: _Linear | _Conv, width: int, dtype: str):
+        self.layer = layer
+        self.norm = _LayerNorm(width, dtype)
+
+    def __call__(self, x: Array) -> Array:
+        return self.norm(self.layer(x))

@@ -14,7 +14,7 @@ import numpy as np
 import optax
 from flax import linen as nn
 
-from tiebreak.core.networks import EXPANSION, Layers, convolutions
+from tiebreak.core.networks import EXPANSION, Conv, Layers, convolutions
 from tiebreak.core.off_policy import Batch
 from tiebreak.core.types import Agent, Array, EnvSpec
 from tiebreak.frameworks.jax import ops, trees
@@ -72,6 +72,23 @@ class LayerNormMLP(nn.Module):
         return x
 
 
+class NormMLP(nn.Module):
+    """Dense layers with LayerNorm and an activation between them; x [B, in] -> [B, sizes[-1]]."""
+
+    sizes: tuple[int, ...]
+    activation: str
+    dtype: str = "float32"
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        *widths, outputs = self.sizes
+        for i, width in enumerate(widths):
+            x = _NormDense(width, self.dtype, name=f"{i}")(x)
+            x = ACTIVATIONS[self.activation](x)
+        kind = {"dtype": self.dtype, "param_dtype": self.dtype}
+        return nn.Dense(outputs, name=f"{len(widths)}", **kind)(x)
+
+
 class ResidualBlock(nn.Module):
     """x plus what LayerNorm, a wide dense layer, an activation and a dense layer make of it."""
 
@@ -125,13 +142,41 @@ class CNN(nn.Module):
         return MLP(self.sizes, self.activation, self.dtype, name="dense")(x)
 
 
+class NormCNN(nn.Module):
+    """A CNN with LayerNorm before each activation; of an image, over the channels of each pixel.
+
+    x [..., in] -> [..., sizes[-1]]; `shape` is the image's, [height, width, channels].
+    """
+
+    shape: tuple[int, ...]
+    sizes: tuple[int, ...]
+    activation: str
+    dtype: str = "float32"
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        size = math.prod(self.shape)
+        image = x[..., :size].reshape(-1, *self.shape)
+        image = _NormConvolutions(self.shape, self.activation, self.dtype, name="conv")(image)
+        seen = flatten_image(image).reshape(*x.shape[:-1], -1)
+        x = jnp.concatenate([seen, x[..., size:]], axis=-1)
+        return NormMLP(self.sizes, self.activation, self.dtype, name="dense")(x)
+
+
 def flatten_image(image: Array) -> Array:
     """Flatten images [B, H, W, C] to [B, H·W·C], channels fastest."""
     return image.reshape(len(image), -1)
 
 
-TORSOS: dict[str, Callable] = {"mlp": MLP, "layer_norm_mlp": LayerNormMLP, "simba": SimBa}
-"""Layers between a network's inputs and outputs, by name; CNN needs the image's shape, too."""
+TORSOS: dict[str, Callable] = {
+    "mlp": MLP,
+    "layer_norm_mlp": LayerNormMLP,
+    "norm_mlp": NormMLP,
+    "simba": SimBa,
+}
+"""Layers between a network's inputs and outputs, by name."""
+IMAGE_TORSOS: dict[str, Callable] = {"cnn": CNN, "norm_cnn": NormCNN}
+"""Those that need the image's shape, too."""
 
 
 def make_torso(
@@ -141,8 +186,8 @@ def make_torso(
 
     `shape` is that of observations, with which x begins.
     """
-    if layers.kind == "cnn":
-        return CNN(shape, sizes, layers.activation, dtype, name="torso")
+    if layers.kind in IMAGE_TORSOS:
+        return IMAGE_TORSOS[layers.kind](shape, sizes, layers.activation, dtype, name="torso")
     return TORSOS[layers.kind](sizes, layers.activation, dtype, name="torso")
 
 
@@ -461,5 +506,48 @@ class _Convolutions(nn.Module):
         for i, conv in enumerate(convolutions(self.shape)):
             window, strides = (conv.window, conv.window), (conv.stride, conv.stride)
             image = nn.Conv(conv.channels, window, strides, name=f"{i}", **kind)(image)
+            image = ACTIVATIONS[self.activation](image)
+        return image
+
+
+class _NormDense(nn.Module):
+    """A dense layer and LayerNorm; x [B, in] -> [B, width]."""
+
+    width: int
+    dtype: str = "float32"
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        kind = {"dtype": self.dtype, "param_dtype": self.dtype}
+        x = nn.Dense(self.width, name="layer", **kind)(x)
+        return nn.LayerNorm(NORM_EPSILON, use_fast_variance=False, name="norm", **kind)(x)
+
+
+class _NormConv(nn.Module):
+    """A convolution and LayerNorm over its channels; image [B, H, W, C] -> [B, H, W, channels]."""
+
+    conv: Conv
+    dtype: str = "float32"
+
+    @nn.compact
+    def __call__(self, image: Array) -> Array:
+        conv, kind = self.conv, {"dtype": self.dtype, "param_dtype": self.dtype}
+        settings = {"padding": "VALID", "conv_general_dilated": ops.convolve, **kind}
+        window, strides = (conv.window, conv.window), (conv.stride, conv.stride)
+        image = nn.Conv(conv.channels, window, strides, name="layer", **settings)(image)
+        return nn.LayerNorm(NORM_EPSILON, use_fast_variance=False, name="norm", **kind)(image)
+
+
+class _NormConvolutions(nn.Module):
+    """Convolutions, each with LayerNorm and an activation; image [B, *shape] -> [B, H, W, C]."""
+
+    shape: tuple[int, ...]
+    activation: str
+    dtype: str = "float32"
+
+    @nn.compact
+    def __call__(self, image: Array) -> Array:
+        for i, conv in enumerate(convolutions(self.shape)):
+            image = _NormConv(conv, self.dtype, name=f"{i}")(image)
             image = ACTIVATIONS[self.activation](image)
         return image

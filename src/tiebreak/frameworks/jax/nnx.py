@@ -69,6 +69,22 @@ class LayerNormMLP(nnx.Module):
         return self.layers[-1](x)
 
 
+class NormMLP(nnx.Module):
+    """Dense layers with LayerNorm and an activation between them; x [B, in] -> [B, sizes[-1]]."""
+
+    def __init__(self, sizes: tuple[int, ...], activation: str, dtype: str, rngs: nnx.Rngs):
+        kind = {"dtype": dtype, "param_dtype": dtype, "rngs": rngs}
+        layers = [nnx.Linear(a, b, **kind) for a, b in itertools.pairwise(sizes)]
+        normed = [_Normed(layer, layer.out_features, dtype, rngs) for layer in layers[:-1]]
+        self.layers = nnx.List([*normed, layers[-1]])
+        self.activation = activation
+
+    def __call__(self, x: Array) -> Array:
+        for layer in self.layers[:-1]:
+            x = ACTIVATIONS[self.activation](layer(x))
+        return self.layers[-1](x)
+
+
 class ResidualBlock(nnx.Module):
     """x plus what LayerNorm, a wide dense layer, an activation and a dense layer make of it."""
 
@@ -131,13 +147,49 @@ class CNN(nnx.Module):
         return self.dense(jnp.concatenate([seen, x[..., size:]], axis=-1))
 
 
+class NormCNN(nnx.Module):
+    """A CNN with LayerNorm before each activation; of an image, over the channels of each pixel.
+
+    x [..., sizes[0]] -> [..., sizes[-1]]; `shape` is the image's, [height, width, channels].
+    """
+
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        sizes: tuple[int, ...],
+        activation: str,
+        dtype: str,
+        rngs: nnx.Rngs,
+    ):
+        convs = _conv_layers(shape, dtype, rngs)
+        self.conv = nnx.List(_Normed(conv, conv.out_features, dtype, rngs) for conv in convs)
+        self.dense = NormMLP(dense_sizes("norm_cnn", shape, sizes), activation, dtype, rngs)
+        self.shape = shape
+        self.activation = activation
+
+    def __call__(self, x: Array) -> Array:
+        size = math.prod(self.shape)
+        image = x[..., :size].reshape(-1, *self.shape)
+        for layer in self.conv:
+            image = ACTIVATIONS[self.activation](layer(image))
+        seen = flatten_image(image).reshape(*x.shape[:-1], -1)
+        return self.dense(jnp.concatenate([seen, x[..., size:]], axis=-1))
+
+
 def flatten_image(image: Array) -> Array:
     """Flatten images [B, H, W, C] to [B, H·W·C], channels fastest."""
     return image.reshape(len(image), -1)
 
 
-TORSOS: dict[str, Callable] = {"mlp": MLP, "layer_norm_mlp": LayerNormMLP, "simba": SimBa}
-"""Layers between a network's inputs and outputs, by name; CNN needs the image's shape, too."""
+TORSOS: dict[str, Callable] = {
+    "mlp": MLP,
+    "layer_norm_mlp": LayerNormMLP,
+    "norm_mlp": NormMLP,
+    "simba": SimBa,
+}
+"""Layers between a network's inputs and outputs, by name."""
+IMAGE_TORSOS: dict[str, Callable] = {"cnn": CNN, "norm_cnn": NormCNN}
+"""Those that need the image's shape, too."""
 
 
 def make_torso(
@@ -147,8 +199,8 @@ def make_torso(
 
     `shape` is that of observations, with which x begins.
     """
-    if layers.kind == "cnn":
-        return CNN(shape, sizes, layers.activation, dtype, rngs)
+    if layers.kind in IMAGE_TORSOS:
+        return IMAGE_TORSOS[layers.kind](shape, sizes, layers.activation, dtype, rngs)
     return TORSOS[layers.kind](sizes, layers.activation, dtype, rngs)
 
 
@@ -500,3 +552,16 @@ def _conv_layers(shape: tuple[int, ...], dtype: str, rngs: nnx.Rngs) -> nnx.List
         layers.append(nnx.Conv(channels, conv.channels, window, strides, **kind))
         channels = conv.channels
     return nnx.List(layers)
+
+
+class _Normed(nnx.Module):
+    """A layer, and LayerNorm over the last axis of its outputs."""
+
+    def __init__(self, layer: nnx.Module, width: int, dtype: str, rngs: nnx.Rngs):
+        kind = {"dtype": dtype, "param_dtype": dtype, "rngs": rngs}
+        self.layer = layer
+        # The fast variance, E x² − (E x)², loses half of the digits.
+        self.norm = nnx.LayerNorm(width, epsilon=NORM_EPSILON, use_fast_variance=False, **kind)
+
+    def __call__(self, x: Array) -> Array:
+        return self.norm(self.layer(x))

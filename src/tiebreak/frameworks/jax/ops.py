@@ -265,18 +265,19 @@ def make_optimizer(
     kind: str, schedule: Callable[[Array], Array], eps: float, max_grad_norm: float,
     weight_decay: float = 0.0,
 ) -> optax.GradientTransformation:  # fmt: skip
-    """Return an optimizer: clipping by global norm, then AdamW or SGD.
+    """Return an optimizer: clipping by global norm, then AdamW, RAdam or SGD.
 
     SGD leaves Adam's moments zero. Numbers may be traced: the agents of a population differ in
     them.
 
     Args:
-        kind: "adam" or "sgd".
+        kind: "adam", "radam" or "sgd".
         schedule: step count -> step size.
         max_grad_norm: 0 does not clip.
         weight_decay: share of each weight that an update removes, in units of the step size.
     """
-    direction = _adam(eps) if kind == "adam" else _unscaled()
+    directions = {"adam": _adam(eps), "radam": _radam(eps), "sgd": _unscaled()}
+    direction = directions[kind]
     if isinstance(weight_decay, jax.Array) or weight_decay:
         direction = _with_decay(direction, weight_decay)
     return optax.chain(_clipped(max_grad_norm), direction, optax.scale_by_learning_rate(schedule))
@@ -302,6 +303,32 @@ def _adam(eps: float, b1: float = 0.9, b2: float = 0.999) -> optax.GradientTrans
         nu = jax.tree.map(lambda v, g: b2 * v + (1 - b2) * g * g, state.nu, grads)
         out = jax.tree.map(lambda m, v: (m / fix1) / (jnp.sqrt(v / fix2) + eps), mu, nu)
         return out, optax.ScaleByAdamState(count, mu, nu)
+
+    return optax.GradientTransformation(optax.scale_by_adam().init, update)
+
+
+def _radam(eps: float, b1: float = 0.9, b2: float = 0.999) -> optax.GradientTransformation:
+    """Return optax.scale_by_radam without a branch and with 1 − βᵗ by expm1 (decision 0058)."""
+    longest = 2.0 / (1.0 - b2) - 1.0
+
+    def update(grads, state, params=None):
+        del params
+        count = state.count + 1
+        t = count.astype(jax.tree.leaves(grads)[0].dtype)
+        fix1, fix2 = (-jnp.expm1(t * math.log(b)) for b in (b1, b2))
+        length = longest - 2.0 * t * (1.0 - fix2) / fix2
+        is_known = length >= 5.0  # the variance, well enough to divide by it
+        length = jnp.maximum(length, 5.0)
+        rectified = (length - 4.0) / (longest - 4.0) * (length - 2.0) / (longest - 2.0)
+        factor = jnp.sqrt(rectified * longest / length)
+
+        def direction(m, v):
+            root = (jnp.sqrt(v / fix2) + eps) / factor
+            return (m / fix1) / jnp.where(is_known, root, 1.0)
+
+        mu = jax.tree.map(lambda m, g: b1 * m + (1 - b1) * g, state.mu, grads)
+        nu = jax.tree.map(lambda v, g: b2 * v + (1 - b2) * g * g, state.nu, grads)
+        return jax.tree.map(direction, mu, nu), optax.ScaleByAdamState(count, mu, nu)
 
     return optax.GradientTransformation(optax.scale_by_adam().init, update)
 

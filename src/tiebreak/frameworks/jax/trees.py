@@ -12,7 +12,7 @@ import optax
 
 from tiebreak.core.types import Array, EnvSpec, RunningStats, Tree
 
-PLUMBING = ("params", "torso", "dense", "layers")
+PLUMBING = ("params", "torso", "dense", "layers", "layer")
 """Steps on the way to a weight that its canonical name leaves out."""
 
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tiebreak.core.networks import Layers, convolutions
+from tiebreak.core.networks import Layers, convolutions, is_convolutional
 from tiebreak.core.types import EnvSpec
 from tiebreak.frameworks.numpy.ops import (
     Weights,
@@ -30,10 +30,12 @@ def forward(spec: EnvSpec, layers: Layers, weights: Weights, name: str, x: np.nd
     """Return the outputs [B, outputs], and what `backward` needs."""
     if layers.kind == "layer_norm_mlp":
         return layer_norm_mlp(weights, name, x)
-    if layers.kind == "cnn":
+    if is_convolutional(layers.kind):
         return _cnn(spec, layers, weights, name, x)
     if layers.kind == "simba":
         return _simba(layers, weights, name, x)
+    if layers.kind == "norm_mlp":
+        return _norm_mlp(layers, weights, name, x)
     return mlp(weights, name, x, layers.activation)
 
 
@@ -43,10 +45,12 @@ def backward(
     """Return d loss / d weight by name; `d_out` is d loss / d output [B, outputs]."""
     if layers.kind == "layer_norm_mlp":
         return layer_norm_mlp_backward(weights, name, cache, d_out)
-    if layers.kind == "cnn":
+    if is_convolutional(layers.kind):
         return _cnn_backward(spec, layers, weights, name, cache, d_out)
     if layers.kind == "simba":
         return _simba_backward(layers, weights, name, cache, d_out)[0]
+    if layers.kind == "norm_mlp":
+        return _norm_mlp_backward(layers, weights, name, cache, d_out)[0]
     return mlp_backward(weights, name, cache, d_out, layers.activation)
 
 
@@ -54,10 +58,12 @@ def action_gradient(
     spec: EnvSpec, layers: Layers, weights: Weights, name: str, cache: Any, d_out: np.ndarray
 ) -> np.ndarray:
     """Return d loss / d action [B, A] of a critic, whose features end with the action."""
+    dense = cache.dense if is_convolutional(layers.kind) else cache
     if layers.kind == "simba":
         _, d_x = _simba_backward(layers, weights, name, cache, d_out)
+    elif layers.kind in ("norm_mlp", "norm_cnn"):
+        _, d_x = _norm_mlp_backward(layers, weights, name, dense, d_out)
     else:
-        dense = cache.dense if layers.kind == "cnn" else cache
         d_x = mlp_input_gradient(weights, name, dense, d_out, layers.activation)
     return d_x[:, -spec.action_size :]
 
@@ -69,36 +75,51 @@ class _Cache(NamedTuple):
     """For each convolution, the pixels [B, H, W, C, window, window] of every window."""
     images: list[np.ndarray]
     """For each convolution, its output after the activation, [B, H, W, channels]."""
+    norms: list[tuple]
+    """For each convolution, the cache of its layer normalization, if it has one."""
     dense: list
-    """Inputs of the dense layers."""
+    """Cache of the dense layers."""
 
 
 def _cnn(spec: EnvSpec, layers: Layers, weights: Weights, name: str, x: np.ndarray):
     size = math.prod(spec.observation_shape)
     image = x[:, :size].reshape(-1, *spec.observation_shape)
-    windows, images = [], []
+    windows, images, norms = [], [], []
     for i, conv in enumerate(convolutions(spec.observation_shape)):
         seen = np.lib.stride_tricks.sliding_window_view(image, (conv.window,) * 2, axis=(1, 2))
         seen = seen[:, :: conv.stride, :: conv.stride]
         kernel, bias = weights[f"{name}/conv/{i}/kernel"], weights[f"{name}/conv/{i}/bias"]
         sums = np.einsum("bhwcij,ijcf->bhwf", seen, kernel, optimize=True) + bias
+        if layers.kind == "norm_cnn":
+            sums, norm = layer_norm(weights, f"{name}/conv/{i}/norm", sums)
+            norms.append(norm)
         image = activate(sums, layers.activation)
         windows.append(seen)
         images.append(image)
     rows = np.concatenate([image.reshape(len(image), -1), x[:, size:]], axis=1)
-    out, dense = mlp(weights, name, rows, layers.activation)
-    return out, _Cache(windows, images, dense)
+    if layers.kind == "norm_cnn":
+        out, dense = _norm_mlp(layers, weights, name, rows)
+    else:
+        out, dense = mlp(weights, name, rows, layers.activation)
+    return out, _Cache(windows, images, norms, dense)
 
 
 def _cnn_backward(
     spec: EnvSpec, layers: Layers, weights: Weights, name: str, cache: _Cache, d_out: np.ndarray
 ) -> dict[str, np.ndarray]:
-    grads = mlp_backward(weights, name, cache.dense, d_out, layers.activation)
-    d_rows = mlp_input_gradient(weights, name, cache.dense, d_out, layers.activation)
+    if layers.kind == "norm_cnn":
+        grads, d_rows = _norm_mlp_backward(layers, weights, name, cache.dense, d_out)
+    else:
+        grads = mlp_backward(weights, name, cache.dense, d_out, layers.activation)
+        d_rows = mlp_input_gradient(weights, name, cache.dense, d_out, layers.activation)
     convs, image = convolutions(spec.observation_shape), cache.images[-1]
     d_image = d_rows[:, : image[0].size].reshape(image.shape)
     for i in reversed(range(len(convs))):
         d_sums = d_image * activation_slope(cache.images[i], layers.activation)
+        if layers.kind == "norm_cnn":
+            norm = f"{name}/conv/{i}/norm"
+            norm_grads, d_sums = layer_norm_backward(weights, norm, cache.norms[i], d_sums)
+            grads.update(norm_grads)
         grads[f"{name}/conv/{i}/kernel"] = np.einsum(
             "bhwcij,bhwf->ijcf", cache.windows[i], d_sums, optimize=True
         )
@@ -107,6 +128,34 @@ def _cnn_backward(
             kernel = weights[f"{name}/conv/{i}/kernel"]
             d_image = _scatter(d_sums, kernel, convs[i].stride, cache.images[i - 1].shape)
     return grads
+
+
+def _norm_mlp(layers: Layers, weights: Weights, name: str, x: np.ndarray):
+    """Return the outputs, and what every layer's backward pass needs; the last's is its input."""
+    caches: list[Any] = []
+    for i in range(len(layers.sizes)):
+        normed, norm_cache = layer_norm(
+            weights, f"{name}/{i}/norm", _dense(weights, f"{name}/{i}", x)
+        )
+        hidden = activate(normed, layers.activation)
+        caches.append((x, norm_cache, hidden))
+        x = hidden
+    return _dense(weights, f"{name}/{len(layers.sizes)}", x), [*caches, x]
+
+
+def _norm_mlp_backward(
+    layers: Layers, weights: Weights, name: str, caches: list, d_out: np.ndarray
+) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Return d loss / d weight by name, and d loss / d x."""
+    *hidden_caches, x = caches
+    grads, d_x = _dense_backward(weights, f"{name}/{len(hidden_caches)}", x, d_out)
+    for i in reversed(range(len(hidden_caches))):
+        x, norm_cache, hidden = hidden_caches[i]
+        d_normed = d_x * activation_slope(hidden, layers.activation)
+        norm_grads, d_y = layer_norm_backward(weights, f"{name}/{i}/norm", norm_cache, d_normed)
+        dense_grads, d_x = _dense_backward(weights, f"{name}/{i}", x, d_y)
+        grads = {**grads, **norm_grads, **dense_grads}
+    return grads, d_x
 
 
 def _scatter(
@@ -145,9 +194,9 @@ def _simba_backward(
     grads: dict[str, np.ndarray] = {}
 
     def dense(layer: str, x: np.ndarray, d_y: np.ndarray) -> np.ndarray:
-        grads[f"{layer}/kernel"] = x.T @ d_y
-        grads[f"{layer}/bias"] = d_y.sum(axis=0)
-        return d_y @ weights[f"{layer}/kernel"].T
+        dense_grads, d_x = _dense_backward(weights, layer, x, d_y)
+        grads.update(dense_grads)
+        return d_x
 
     def norm(layer: str, cache: tuple, d_y: np.ndarray) -> np.ndarray:
         norm_grads, d_x = layer_norm_backward(weights, layer, cache, d_y)
@@ -166,3 +215,9 @@ def _simba_backward(
 
 def _dense(weights: Weights, name: str, x: np.ndarray) -> np.ndarray:
     return x @ weights[f"{name}/kernel"] + weights[f"{name}/bias"]
+
+
+def _dense_backward(weights: Weights, name: str, x: np.ndarray, d_y: np.ndarray):
+    """Return d loss / d weight by name, and d loss / d x."""
+    grads = {f"{name}/kernel": x.T @ d_y, f"{name}/bias": d_y.sum(axis=0)}
+    return grads, d_y @ weights[f"{name}/kernel"].T

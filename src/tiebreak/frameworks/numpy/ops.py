@@ -119,7 +119,7 @@ def layer_norm_mlp_backward(weights: Weights, name: str, cache: tuple, d_out: np
 
 
 def layer_norm(weights: Weights, name: str, x: np.ndarray):
-    """Normalize the rows of x (ε 1e-5, biased variance); return the result and its cache."""
+    """Normalize x […, D] over its last axis (ε 1e-5, biased variance); return it and its cache."""
     root = np.sqrt(x.var(axis=-1, keepdims=True) + 1e-5)
     unit = (x - x.mean(axis=-1, keepdims=True)) / root
     return unit * weights[f"{name}/scale"] + weights[f"{name}/bias"], (unit, root)
@@ -128,7 +128,8 @@ def layer_norm(weights: Weights, name: str, x: np.ndarray):
 def layer_norm_backward(weights: Weights, name: str, cache: tuple, d_out: np.ndarray):
     """Return d loss / d weight by name, and d loss / d x."""
     unit, root = cache
-    grads = {f"{name}/scale": (d_out * unit).sum(axis=0), f"{name}/bias": d_out.sum(axis=0)}
+    rows = tuple(range(d_out.ndim - 1))
+    grads = {f"{name}/scale": (d_out * unit).sum(axis=rows), f"{name}/bias": d_out.sum(axis=rows)}
     d_unit = d_out * weights[f"{name}/scale"]
     # Mean and variance of a row depend on it, too.
     parallel = (d_unit * unit).mean(axis=-1, keepdims=True) * unit
@@ -217,6 +218,31 @@ def adam(
         nu = BETA2 * weights[f"adam/nu/{name}"] + (1.0 - BETA2) * g**2
         root = np.sqrt(nu / (1.0 - BETA2**steps))
         out[name] = weights[name] - rate * mu / (1.0 - BETA1**steps) / (root + eps)
+        out[f"adam/mu/{name}"] = mu
+        out[f"adam/nu/{name}"] = nu
+    return {**out, count: steps}
+
+
+def radam(
+    weights: Weights, grads: Weights, rate: float, eps: float, count: str = "adam/count"
+) -> dict[str, np.ndarray]:
+    """Take one step of RAdam (Liu et al. 2020, algorithm 2), with the threshold 5 of their code.
+
+    Returns weights, moments and count, as `adam` does. ε is added to the bias-corrected √v.
+    """
+    out = dict(weights)
+    steps = weights[count] + np.int32(1)
+    longest = 2.0 / (1.0 - BETA2) - 1.0
+    length = longest - 2.0 * steps * BETA2**steps / (1.0 - BETA2**steps)
+    for name, g in grads.items():
+        mu = BETA1 * weights[f"adam/mu/{name}"] + (1.0 - BETA1) * g
+        nu = BETA2 * weights[f"adam/nu/{name}"] + (1.0 - BETA2) * g**2
+        direction = mu / (1.0 - BETA1**steps)
+        if length >= 5.0:  # the variance is known well enough to divide by it
+            rectified = (length - 4.0) / (longest - 4.0) * (length - 2.0) / (longest - 2.0)
+            root = np.sqrt(nu / (1.0 - BETA2**steps))
+            direction = np.sqrt(rectified * longest / length) * direction / (root + eps)
+        out[name] = weights[name] - rate * direction
         out[f"adam/mu/{name}"] = mu
         out[f"adam/nu/{name}"] = nu
     return {**out, count: steps}

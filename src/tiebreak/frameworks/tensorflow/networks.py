@@ -82,6 +82,31 @@ class LayerNormMLP:
 
 
 @dataclass(frozen=True)
+class NormMLP:
+    """Dense layers with LayerNorm and an activation between them."""
+
+    name: str
+    sizes: tuple[int, ...]
+    activation: str
+
+    def shapes(self) -> _Shapes:
+        """Return canonical names and shapes of the weights."""
+        out = MLP(self.name, self.sizes, self.activation).shapes()
+        for i, width in enumerate(self.sizes[1:-1]):
+            out.update(_norm_shapes(f"{self.name}/{i}", width))
+        return out
+
+    def __call__(self, weights: Mapping[str, Array], x: Array) -> Array:
+        layers = len(self.sizes) - 1
+        for i in range(layers):
+            x = _dense(weights, f"{self.name}/{i}", x)
+            if i < layers - 1:
+                x = _normalize(weights, f"{self.name}/{i}/norm", x)
+                x = ACTIVATIONS[self.activation](x)
+        return x
+
+
+@dataclass(frozen=True)
 class ResidualBlock:
     """x plus what LayerNorm, a wide dense layer, an activation and a dense layer make of it."""
 
@@ -171,13 +196,55 @@ class CNN:
         return self.dense(weights, tf.concat([seen, x[..., size:]], axis=-1))
 
 
+@dataclass(frozen=True)
+class NormCNN:
+    """A CNN with LayerNorm before each activation; of an image, over the channels of each pixel.
+
+    x [..., sizes[0]] -> [..., sizes[-1]]; `shape` is the image's, [height, width, channels].
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    sizes: tuple[int, ...]
+    activation: str
+
+    @property
+    def dense(self) -> NormMLP:
+        """The dense layers."""
+        return NormMLP(self.name, dense_sizes("norm_cnn", self.shape, self.sizes), self.activation)
+
+    def shapes(self) -> _Shapes:
+        """Return canonical names and shapes of the weights."""
+        out = CNN(self.name, self.shape, self.sizes, self.activation).shapes()
+        for i, conv in enumerate(convolutions(self.shape)):
+            out.update(_norm_shapes(f"{self.name}/conv/{i}", conv.channels))
+        return {**out, **self.dense.shapes()}
+
+    def __call__(self, weights: Mapping[str, Array], x: Array) -> Array:
+        size = math.prod(self.shape)
+        image = tf.reshape(x[..., :size], (-1, *self.shape))
+        for i, conv in enumerate(convolutions(self.shape)):
+            image = _convolve(weights, f"{self.name}/conv/{i}", image, conv.stride)
+            image = _normalize(weights, f"{self.name}/conv/{i}/norm", image)
+            image = ACTIVATIONS[self.activation](image)
+        seen = tf.reshape(flatten_image(image), (*x.shape[:-1], -1))
+        return self.dense(weights, tf.concat([seen, x[..., size:]], axis=-1))
+
+
 def flatten_image(image: Array) -> Array:
     """Flatten images [B, H, W, C] to [B, H·W·C], channels fastest."""
     return tf.reshape(image, (image.shape[0], -1))
 
 
-TORSOS: dict[str, Callable] = {"mlp": MLP, "layer_norm_mlp": LayerNormMLP, "simba": SimBa}
-"""Layers between a network's inputs and outputs, by name; CNN needs the image's shape, too."""
+TORSOS: dict[str, Callable] = {
+    "mlp": MLP,
+    "layer_norm_mlp": LayerNormMLP,
+    "norm_mlp": NormMLP,
+    "simba": SimBa,
+}
+"""Layers between a network's inputs and outputs, by name."""
+IMAGE_TORSOS: dict[str, Callable] = {"cnn": CNN, "norm_cnn": NormCNN}
+"""Those that need the image's shape, too."""
 
 
 def make_torso(
@@ -187,8 +254,8 @@ def make_torso(
 
     `shape` is that of observations, with which x begins.
     """
-    if layers.kind == "cnn":
-        return CNN(name, shape, sizes, layers.activation)
+    if layers.kind in IMAGE_TORSOS:
+        return IMAGE_TORSOS[layers.kind](name, shape, sizes, layers.activation)
     return TORSOS[layers.kind](name, sizes, layers.activation)
 
 

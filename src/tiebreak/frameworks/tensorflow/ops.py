@@ -210,7 +210,7 @@ def make_optimizer(
     kind: str, schedule: Callable[[Array], Array], eps: float, max_grad_norm: float,
     weight_decay: float = 0.0,
 ) -> Callable[[Array, Adam, Array], None]:  # fmt: skip
-    """Return an in-place update: clip by global norm (0: never), then AdamW, or SGD.
+    """Return an in-place update: clip by global norm (0: never), then AdamW, RAdam or SGD.
 
     SGD leaves the moments zero.
     """
@@ -224,6 +224,8 @@ def make_optimizer(
             weights.assign_sub(rate * weight_decay * weights)
         if kind == "adam":
             adam(grads, state, weights, rate, eps)
+        elif kind == "radam":
+            radam(grads, state, weights, rate, eps)
         else:
             weights.assign_sub(rate * grads)
 
@@ -242,6 +244,28 @@ def adam(grads: Array, state: Adam, weights: Array, rate: Array, eps: float) -> 
     mu = state.mu.assign_add((1.0 - BETA1) * (grads - state.mu))
     nu = state.nu.assign_add((1.0 - BETA2) * (tf.square(grads) - state.nu))
     weights.assign_sub(rate * (mu / fix1) / (tf.sqrt(nu / fix2) + eps))
+
+
+def radam(grads: Array, state: Adam, weights: Array, rate: Array, eps: float) -> None:
+    """Take one step of RAdam, ε added to the bias-corrected √v (decision 0058).
+
+    `state.count` includes this step. Keras has no RAdam.
+    """
+    count = tf.cast(state.count, tf.float64)
+    fix1 = 1.0 - tf.pow(tf.constant(BETA1, tf.float64), count)
+    fix2 = 1.0 - tf.pow(tf.constant(BETA2, tf.float64), count)
+    longest = 2.0 / (1.0 - BETA2) - 1.0
+    length = longest - 2.0 * count * (1.0 - fix2) / fix2
+    is_known = length >= 5.0  # the variance, well enough to divide by it
+    length = tf.maximum(length, 5.0)
+    rectified = (length - 4.0) / (longest - 4.0) * (length - 2.0) / (longest - 2.0)
+    factor = tf.cast(tf.sqrt(rectified * longest / length), grads.dtype)
+    fix1, fix2 = tf.cast(fix1, grads.dtype), tf.cast(fix2, grads.dtype)
+
+    mu = state.mu.assign_add((1.0 - BETA1) * (grads - state.mu))
+    nu = state.nu.assign_add((1.0 - BETA2) * (tf.square(grads) - state.nu))
+    root = (tf.sqrt(nu / fix2) + eps) / factor
+    weights.assign_sub(rate * (mu / fix1) / tf.where(is_known, root, tf.ones_like(root)))
 
 
 def scan(body: Callable[[Array], Array], xs: Array, width: int, dtype: str) -> Array:

@@ -75,6 +75,29 @@ class LayerNormMLP(nn.Module):
         return _linear_names(prefix, len(self.layers)) + _norm_names(prefix)
 
 
+class NormMLP(nn.Module):
+    """Linear layers with LayerNorm and an activation between them."""
+
+    def __init__(self, sizes: tuple[int, ...], activation: str, dtype: torch.dtype):
+        super().__init__()
+        self.activation = ACTIVATIONS[activation]
+        *hidden, last = _linear_layers(sizes, dtype)
+        self.hidden = nn.ModuleList(
+            _Normed(layer, layer.out_features, _dense, dtype) for layer in hidden
+        )
+        self.last = last
+
+    def forward(self, x: Array) -> Array:
+        """Apply every layer."""
+        for layer in self.hidden:
+            x = self.activation(layer(x))
+        return _dense(self.last, x)
+
+    def names(self, prefix: str) -> list[str]:
+        """Return canonical names in the order of `parameters`."""
+        return _normed_names(prefix, self.hidden) + _layer_names(f"{prefix}/{len(self.hidden)}")
+
+
 class ResidualBlock(nn.Module):
     """x plus what LayerNorm, a wide dense layer, an activation and a dense layer make of it."""
 
@@ -149,26 +172,65 @@ class CNN(nn.Module):
         return _linear_names(f"{prefix}/conv", len(self.conv)) + self.dense.names(prefix)
 
 
+class NormCNN(nn.Module):
+    """A CNN with LayerNorm before each activation; of an image, over the channels of each pixel.
+
+    x [..., sizes[0]] -> [..., sizes[-1]]; `shape` is the image's, [height, width, channels].
+    """
+
+    def __init__(
+        self, shape: tuple[int, ...], sizes: tuple[int, ...], activation: str, dtype: torch.dtype
+    ):
+        super().__init__()
+        self.shape = shape
+        self.activation = ACTIVATIONS[activation]
+        self.conv = nn.ModuleList(
+            _Normed(layer, layer.out_channels, _convolve_last, dtype)
+            for layer in _conv_layers(shape, dtype)
+        )
+        self.dense = NormMLP(dense_sizes("norm_cnn", shape, sizes), activation, dtype)
+
+    def forward(self, x: Array) -> Array:
+        """Apply every layer."""
+        size = math.prod(self.shape)
+        image = x[..., :size].reshape(-1, *self.shape)
+        for layer in self.conv:
+            image = self.activation(layer(image))
+        seen = flatten_image(image).reshape(*x.shape[:-1], -1)
+        return self.dense(torch.cat([seen, x[..., size:]], dim=-1))
+
+    def names(self, prefix: str) -> list[str]:
+        """Return canonical names in the order of `parameters`."""
+        return _normed_names(f"{prefix}/conv", self.conv) + self.dense.names(prefix)
+
+
 def flatten_image(image: Array) -> Array:
     """Flatten images [B, H, W, C] to [B, H·W·C], channels fastest."""
     return image.reshape(len(image), -1)
 
 
-TORSOS: dict[str, Callable] = {"mlp": MLP, "layer_norm_mlp": LayerNormMLP, "simba": SimBa}
-"""Layers between a network's inputs and outputs, by name; CNN needs the image's shape, too."""
+TORSOS: dict[str, Callable] = {
+    "mlp": MLP,
+    "layer_norm_mlp": LayerNormMLP,
+    "norm_mlp": NormMLP,
+    "simba": SimBa,
+}
+"""Layers between a network's inputs and outputs, by name."""
+IMAGE_TORSOS: dict[str, Callable] = {"cnn": CNN, "norm_cnn": NormCNN}
+"""Those that need the image's shape, too."""
 
 
 def make_torso(
     layers: Layers, shape: tuple[int, ...], sizes: tuple[int, ...], dtype: torch.dtype
-) -> MLP | LayerNormMLP | SimBa | CNN | OwnNetwork:
+) -> MLP | LayerNormMLP | NormMLP | SimBa | CNN | NormCNN | OwnNetwork:
     """Return the layers of a network: x [B, sizes[0]] -> [B, sizes[-1]].
 
     `shape` is that of observations, with which x begins.
     """
     if is_own(layers.kind):
         return OwnNetwork(layers.kind, sizes, dtype)
-    if layers.kind == "cnn":
-        return CNN(shape, sizes, layers.activation, dtype)
+    if layers.kind in IMAGE_TORSOS:
+        return IMAGE_TORSOS[layers.kind](shape, sizes, layers.activation, dtype)
     return TORSOS[layers.kind](sizes, layers.activation, dtype)
 
 
@@ -339,8 +401,33 @@ def _conv_layers(shape: tuple[int, ...], dtype: torch.dtype) -> nn.ModuleList:
     return layers
 
 
+class _Normed(nn.Module):
+    """A layer, and LayerNorm over the last axis of its outputs."""
+
+    def __init__(self, layer: nn.Module, width: int, apply: Callable, dtype: torch.dtype):
+        super().__init__()
+        self.layer = layer
+        self.norm = nn.LayerNorm(width, eps=NORM_EPSILON, dtype=dtype, device="meta")
+        self.apply_layer = apply
+
+    def forward(self, x: Array) -> Array:
+        """Apply the layer, then the normalization."""
+        return _normalize(self.norm, self.apply_layer(self.layer, x))
+
+
+def _layer_names(prefix: str) -> list[str]:
+    return [f"{prefix}/kernel", f"{prefix}/bias"]
+
+
 def _linear_names(prefix: str, layers: int) -> list[str]:
-    return [f"{prefix}/{i}/{kind}" for i in range(layers) for kind in ("kernel", "bias")]
+    return [name for i in range(layers) for name in _layer_names(f"{prefix}/{i}")]
+
+
+def _normed_names(prefix: str, layers: nn.ModuleList) -> list[str]:
+    names = []
+    for i in range(len(layers)):
+        names += _layer_names(f"{prefix}/{i}") + _norm_names(f"{prefix}/{i}")
+    return names
 
 
 def _norm_names(prefix: str) -> list[str]:
@@ -368,3 +455,8 @@ def _convolve(layer: Any, x: Array) -> Array:
         return layer(x)
     weight, bias = layer.weight.to(x.dtype), layer.bias.to(x.dtype)
     return nn.functional.conv2d(x, weight, bias, layer.stride)
+
+
+def _convolve_last(layer: Any, image: Array) -> Array:
+    """Apply a convolution to images with the channels last, [B, H, W, C]; torch has them second."""
+    return _convolve(layer, image.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)

@@ -219,7 +219,7 @@ def make_optimizer(
     kind: str, schedule: Callable[[Array], Array | float], eps: float, max_grad_norm: float,
     weight_decay: float = 0.0,
 ) -> Callable[[list[Array], Sequence[Array], Adam], Array]:  # fmt: skip
-    """Return an in-place update: clip by global norm (0: never), then AdamW, or SGD.
+    """Return an in-place update: clip by global norm (0: never), then AdamW, RAdam or SGD.
 
     It takes parameters, gradients and state, and returns the gradient norm before clipping. SGD
     leaves the moments zero. `schedule`: step count -> step size.
@@ -237,6 +237,8 @@ def make_optimizer(
             torch._foreach_sub_(params, torch._foreach_mul(params, rate * weight_decay))
         if kind == "adam":
             adam(params, grads, state, rate, eps)
+        elif kind == "radam":
+            radam(params, grads, state, rate, eps)
         else:
             torch._foreach_sub_(params, torch._foreach_mul(grads, rate))
         return norm
@@ -273,3 +275,34 @@ def _adam(params, grads, state, rate, eps) -> None:
         m.lerp_(g, 1.0 - BETA1)
         v.mul_(BETA2).addcmul_(g, g, value=1.0 - BETA2)
         p.sub_(rate * m / ((v / correction).sqrt() + eps))
+
+
+def radam(
+    params: list[Array], grads: Sequence[Array], state: Adam, rate: Array | float, eps: float
+) -> None:
+    """Take one step of RAdam in place, ε added to the bias-corrected √v (decision 0058).
+
+    `state.count` includes this step. torch.optim.RAdam adds ε before the correction.
+    """
+    steps = state.count[0].double()
+    fix1, fix2 = (-torch.expm1(steps * math.log(beta)) for beta in (BETA1, BETA2))
+    longest = 2.0 / (1.0 - BETA2) - 1.0
+    length = longest - 2.0 * steps * (1.0 - fix2) / fix2
+    is_known = (length >= 5.0).double()  # the variance, well enough to divide by it
+    length = length.clamp(min=5.0)
+    rectified = (length - 4.0) / (longest - 4.0) * (length - 2.0) / (longest - 2.0)
+    factor = torch.sqrt(rectified * longest / length)
+
+    torch._foreach_lerp_(state.mu, grads, 1.0 - BETA1)
+    torch._foreach_mul_(state.nu, BETA2)
+    torch._foreach_addcmul_(state.nu, grads, grads, 1.0 - BETA2)
+
+    dtype = params[0].dtype
+    root = torch._foreach_sqrt(torch._foreach_div(state.nu, fix2.to(dtype)))
+    torch._foreach_add_(root, eps)
+    # One of the two factors is 0: which, is decided on the device.
+    scaled = torch._foreach_div(state.mu, root)
+    torch._foreach_mul_(scaled, (is_known * factor * rate / fix1).to(dtype))
+    torch._foreach_sub_(params, scaled)
+    plain = ((1.0 - is_known) * rate / fix1).to(dtype)
+    torch._foreach_sub_(params, torch._foreach_mul(state.mu, plain))
