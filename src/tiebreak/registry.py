@@ -254,6 +254,18 @@ ALGORITHMS = {
         certificate_s=5.0,
         eager_updates=10_000,
     ),
+    "pqn": Algorithm(
+        package="tiebreak.algorithms.pqn",
+        cases="tiebreak.verify.pqn_cases",
+        against="tiebreak.verify.against.pqn",
+        schedules=(
+            ("anneal_lr", "the learning rate"),
+            ("exploration_fraction", "the share of random actions"),
+        ),
+        greedy=Greedy(network="q"),
+        certificate_s=8.0,
+        eager_updates=5_000,
+    ),
     "td3": Algorithm(
         package="tiebreak.algorithms.td3",
         cases="tiebreak.verify.td3_cases",

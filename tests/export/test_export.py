@@ -39,6 +39,7 @@ CASES = {
     "ppo-choices": Case("ppo", CHOICES),
     "ppo-box": Case("ppo", BOX),
     "dqn": Case("dqn", TABLE),
+    "pqn": Case("pqn", TABLE),
     "td3": Case("td3", BOX),
     "sac": Case("sac", BOX),
     "mpo": Case("mpo", BOX),
@@ -46,6 +47,7 @@ CASES = {
     "fasttd3-privileged": Case("fasttd3", HIDDEN),
     "ppo-cnn": Case("ppo", IMAGE, {"network": "cnn"}),
     "dqn-pixels": Case("dqn", PIXELS, {"network": "cnn", "normalize_obs": False}),
+    "pqn-cnn": Case("pqn", PIXELS, {"network": "norm_cnn", "normalize_obs": False}),
     "sac-simba": Case("sac", BOX, {"network": "simba", "hidden_sizes": (8, 8)}),
     "mpo-simba": Case("mpo", BOX, {"network": "simba", **dict.fromkeys(MPO_SIZES, (8, 8))}),
 }

@@ -25,6 +25,10 @@ OFF_POLICY = {
     "total_steps": 2000, "num_envs": 2, "num_rounds": 4, "learning_starts": 40, "replay_size": 200,
     "batch_size": 8,
 }  # fmt: skip
+PQN = registry.config_module("pqn").Config(
+    num_envs=2, num_steps=16, num_minibatches=2, total_steps=2000, hidden_sizes=(8,)
+)
+SMALL = {"ppo": PPO, "dqn": DQN, "pqn": PQN}
 SIZES = {"fasttd3": {"actor_sizes": (8,), "critic_sizes": (8,), "num_atoms": 11}}
 FUSED = {
     name: row.default_mode
@@ -40,8 +44,8 @@ reduction may round otherwise than one agent's."""
 
 
 def config_of(algorithm):
-    if algorithm in ("ppo", "dqn"):
-        return {"ppo": PPO, "dqn": DQN}[algorithm]
+    if algorithm in SMALL:
+        return SMALL[algorithm]
     settings = {**OFF_POLICY, **SIZES.get(algorithm, {"hidden_sizes": (8,)})}
     return override(registry.config_module(algorithm).Config(), settings)
 

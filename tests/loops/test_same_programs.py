@@ -26,7 +26,7 @@ ON = {"num_envs": 4, "num_steps": 16}
 OFF = {
     "num_envs": 4, "num_rounds": 2, "learning_starts": 40, "batch_size": 32, "replay_size": 400,
 }  # fmt: skip
-SETTINGS = {"ppo": ON, "dqn": {**OFF, "num_envs": 10, "num_steps": 1, "num_updates": 1}}
+SETTINGS = {"ppo": ON, "pqn": ON, "dqn": {**OFF, "num_envs": 10, "num_steps": 1, "num_updates": 1}}
 SETTINGS["fasttd3"] = {**OFF, "num_atoms": 11, "actor_sizes": (16, 8), "critic_sizes": (16, 8)}
 OPERATION = re.compile(r"\s+(?:ROOT )?%?[\w.\-]+ = (.*?) ([a-z\-]+)\(")
 NOTHING = ("parameter", "get-tuple-element", "tuple", "bitcast", "constant", "while")
@@ -38,7 +38,7 @@ CASES = [
         pytest.param(algorithm, task, marks=pytest.mark.slow)
         for algorithm, task in [
             ("ppo", CARTPOLE), ("ppo", PENDULUM), ("td3", PENDULUM), ("sac", PENDULUM),
-            ("mpo", PENDULUM), ("fasttd3", PENDULUM),
+            ("mpo", PENDULUM), ("fasttd3", PENDULUM), ("pqn", CARTPOLE),
         ]
     ),
 ]  # fmt: skip
@@ -90,7 +90,7 @@ def host_programs(algorithm, framework, spec, config):
 def test_the_fused_program_is_linen_s(framework, algorithm, task):
     linen, ours = (operations(algorithm, f, task) for f in ("linen", framework))
     assert len(linen) > 1000
-    if (framework, algorithm) == ("equinox", "mpo"):  # with a layer normalization of its own
+    if framework == "equinox" and algorithm in ("mpo", "pqn"):  # its own layer normalization
         linen, ours = (Counter(x for x in ops if x[0] in LARGE) for ops in (linen, ours))
     assert ours == linen
 
@@ -106,7 +106,7 @@ def test_the_host_programs_of_plain_jax_are_linen_s(algorithm, task):
 @pytest.mark.parametrize(("algorithm", "task"), CASES)
 def test_nnx_is_linen_s_program_and_a_counter(algorithm, task):
     linen, nnx = (Counter(operations(algorithm, f, task)) for f in ("linen", "nnx"))
-    if algorithm in ("mpo", "fasttd3"):
+    if algorithm in ("mpo", "fasttd3", "pqn"):
         linen, nnx = (Counter({x: n for x, n in c.items() if x[0] in LARGE}) for c in (linen, nnx))
         assert nnx == linen
     else:  # optimizers count their steps once more

@@ -15,6 +15,7 @@ import pytest
 from tiebreak import registry
 from tiebreak.algorithms.dqn.config import Config as DQN
 from tiebreak.algorithms.ppo.config import Config as PPO
+from tiebreak.algorithms.pqn.config import Config as PQN
 from tiebreak.algorithms.td3.config import Config as TD3
 from tiebreak.core.types import EnvSpec, EnvStep
 from tiebreak.envs.base import DeviceEnv, HostEnv
@@ -25,6 +26,7 @@ BOX = EnvSpec.make(observation_shape=(2,), action_low=(2.0,), action_high=(6.0,)
 
 CONFIGS = {
     "ppo": PPO(num_envs=2, num_steps=6, num_minibatches=1, num_epochs=1, hidden_sizes=(4,)),
+    "pqn": PQN(num_envs=2, num_steps=6, num_minibatches=1, num_epochs=1, hidden_sizes=(4,)),
     "dqn": DQN(
         num_envs=2, num_steps=6, num_rounds=1, learning_starts=12, replay_size=12, batch_size=4,
         target_every=12, hidden_sizes=(4,),
@@ -142,7 +144,7 @@ def of_environment(action: np.ndarray, algorithm: str) -> np.ndarray:
 
 
 @pytest.mark.parametrize("kind", ["host", "bridge", "fused"])
-@pytest.mark.parametrize("algorithm", ["ppo", "dqn"])
+@pytest.mark.parametrize("algorithm", ["ppo", "dqn", "pqn"])
 def test_a_rollout_holds_each_step_with_its_own_results(algorithm, kind):
     loop = make(algorithm, kind)
     batch = loop.runtime.to_numpy(loop.collect())

@@ -24,6 +24,7 @@ OFF = {
 }  # fmt: skip
 """The replay is written over several times, and targets are copied, before and after the cut."""
 SETTINGS = {"ppo": ON, "dqn": {**OFF, "target_every": 12, "n_step": 3}, "sac": OFF, "td3": OFF}
+SETTINGS["pqn"] = ON
 SETTINGS["fasttd3"] = {
     **{name: value for name, value in OFF.items() if name != "hidden_sizes"},
     "actor_sizes": (8,), "critic_sizes": (8,), "num_atoms": 11, "v_min": -100.0, "v_max": 0.0,
@@ -53,6 +54,8 @@ def slow(*case):
         slow("dqn", "tensorflow", "function", "host", "gymnasium/CartPole-v1"),
         slow("ppo", "tensorflow", "function", "host", CARTPOLE),
         slow("dqn", "torch", "compile", "host", CARTPOLE),
+        slow("pqn", "torch", "eager", "host", "gymnasium/CartPole-v1"),
+        slow("pqn", "nnx", "split", "fused", CARTPOLE),
         slow("sac", "linen", "jit", "fused", PENDULUM),
         slow("sac", "linen", "jit", "host", "gymnasium/Pendulum-v1"),
         slow("td3", "linen", "jit", "fused", PENDULUM),

@@ -52,6 +52,7 @@ SETTINGS = {
         "num_envs": 4, "num_steps": 1, "num_rounds": 8, "learning_starts": 32, "total_steps": 96,
         "target_every": 8, "replay_size": 64,
     },
+    "pqn": {"num_envs": 4, "num_steps": 16, "num_minibatches": 4, "total_steps": 128},
 }  # fmt: skip
 
 
@@ -59,13 +60,14 @@ SETTINGS = {
 def test_observations_stay_bytes_until_the_agent_takes_them(algorithm, task):
     spec = make_spec(task)
     config = registry.reference_config(algorithm, spec, task)
-    assert (config.network, config.hidden_sizes, config.activation) == ("cnn", (128,), "relu")
+    network = "norm_cnn" if algorithm == "pqn" else "cnn"
+    assert (config.network, config.hidden_sizes, config.activation) == (network, (128,), "relu")
     config = type(config)(**{**vars(config), **SETTINGS[algorithm]})
     loop = make_loop(algorithm, "torch", task, mode="eager", config=config)
     before = loop.agent.dump(loop.state)
     while loop.steps < config.total_steps:
         loop.run()
-    kernel = "q/conv/0/kernel" if algorithm == "dqn" else "actor/conv/0/kernel"
+    kernel = f"{registry.ALGORITHMS[algorithm].greedy.network}/conv/0/kernel"
     assert not np.array_equal(loop.agent.dump(loop.state)[kernel], before[kernel])
     assert loop.collect().obs.dtype == np.uint8
     if algorithm == "dqn":

@@ -18,9 +18,11 @@ from tiebreak.algorithms.dqn.config import Config as DQN
 from tiebreak.algorithms.fasttd3.config import Config as FastTD3
 from tiebreak.algorithms.mpo.config import Config as MPO
 from tiebreak.algorithms.ppo.config import Config as PPO
+from tiebreak.algorithms.pqn.config import Config as PQN
 from tiebreak.algorithms.sac.config import Config as SAC
 from tiebreak.algorithms.td3.config import Config as TD3
 from tiebreak.loops import base
+from tiebreak.verify.case import cases_of
 
 ROUNDS: dict[str, Any] = {
     "num_envs": 16, "num_steps": 1, "num_rounds": 50, "learning_starts": 1600, "batch_size": 64,
@@ -34,6 +36,10 @@ CONFIGS: dict[str, Any] = {
     "dqn": DQN(
         **ROUNDS, num_updates=1, learning_rate=3e-3, target_every=320, hidden_sizes=(32,),
         epsilon_end=0.2,
+    ),
+    "pqn": PQN(
+        num_envs=16, num_steps=16, num_minibatches=2, total_steps=15_360, learning_rate=5e-3,
+        gamma=0.9, q_lambda=0.5, reward_scale=1.0, exploration_fraction=0.5, hidden_sizes=(32,),
     ),
     "td3": TD3(
         **ROUNDS, num_updates=2, actor_lr=2e-3, critic_lr=4e-3, tau=0.05, hidden_sizes=(32, 32),
@@ -73,7 +79,8 @@ def distance(algorithm: str, framework: str, fault: str = "") -> float:
     config = CONFIGS[algorithm]
     if fault == "targets still":
         config = replace(config, **STILL[algorithm])
-    env = Echo(config.num_envs, discrete=algorithm in ("ppo", "dqn"), fault=fault)
+    discrete = "discrete" in cases_of(algorithm).ACTIONS
+    env = Echo(config.num_envs, discrete=discrete, fault=fault)
     runtime = registry.make_runtime(framework, registry.framework(framework).default_mode)
     raw_agent = registry.make_raw_agent(algorithm, env.spec, config, runtime)
     loop_class = base._loop_class(algorithm, "fused")

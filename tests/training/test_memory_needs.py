@@ -18,6 +18,7 @@ from tiebreak.training import memory_needs, policy_files
 from tiebreak.training import train as training
 from tiebreak.training.evaluate import evaluate
 from tiebreak.training.request import TrainingRequest
+from tiebreak.verify.case import cases_of
 
 ASKED = ("ppo", "linen", "gymnax/CartPole-v1")
 GIB = 2.0**30
@@ -97,7 +98,7 @@ def test_a_policy_that_claims_giant_shapes_is_refused_before_they_are_drawn(
 @pytest.mark.parametrize("algorithm", registry.ALGORITHMS)
 def test_the_bound_of_parameters_is_one(algorithm):
     box = EnvSpec.make(observation_shape=(3,), action_low=[-1.0] * 2, action_high=[1.0] * 2)
-    spec = SPEC if algorithm in ("ppo", "dqn") else box
+    spec = SPEC if "discrete" in cases_of(algorithm).ACTIONS else box
     config = registry.config_module(algorithm).Config()
     arrays = registry.data_module(algorithm).initial_weights(spec, config, 0)
     assert 0 < least_parameters(spec, config) <= sum(a.size for a in arrays.values())

@@ -20,6 +20,14 @@ SWEPT = {
         "max_grad_norm": 0.01,
     },
     "dqn": {"learning_rate": 1e-3, "gamma": 0.9, "epsilon_end": 0.3, "exploration_fraction": 0.9},
+    "pqn": {
+        "learning_rate": 1e-3,
+        "q_lambda": 0.5,
+        "reward_scale": 1.0,
+        "epsilon_end": 0.5,
+        "exploration_fraction": 0.9,
+        "max_grad_norm": 0.01,
+    },
     "td3": {
         "actor_lr": 1e-3,
         "critic_lr": 1e-2,

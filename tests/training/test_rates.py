@@ -12,10 +12,12 @@ from training.fakes import CONFIG
 from tiebreak import registry
 from tiebreak.training import train as training
 from tiebreak.training import train_loop
+from tiebreak.verify.case import cases_of
 
 SMALL: dict[str, dict[str, object]] = {
     "ppo": {"hidden_sizes": (16,), "num_envs": 2, "num_steps": 16},
     "dqn": {"hidden_sizes": (16,)},
+    "pqn": {"hidden_sizes": (16,), "num_envs": 2, "num_steps": 16},
     "td3": {"hidden_sizes": (16,)},
     "sac": {"hidden_sizes": (16,)},
     "mpo": {"hidden_sizes": (16,), "critic_sizes": (16,)},
@@ -104,7 +106,7 @@ def cases():
     for algorithm, row in registry.ALGORITHMS.items():
         slow = pytest.mark.slow
         marks = () if algorithm == "dqn" else slow
-        task = "CartPole-v1" if algorithm in ("ppo", "dqn") else "Pendulum-v1"
+        task = "CartPole-v1" if "discrete" in cases_of(algorithm).ACTIONS else "Pendulum-v1"
         host, fused = f"gymnasium/{task}", f"gymnax/{task}"
         overrides = {**(OFF_POLICY if row.off_policy else {}), **SMALL[algorithm]}
         yield pytest.param(algorithm, "linen", "jit", host, "host", overrides, marks=marks)

@@ -16,8 +16,10 @@ from tiebreak.training import request, versions
 from tiebreak.training import train as training
 from tiebreak.training.request import TrainingRequest, resolve_config
 from tiebreak.training.run_config import describe, task_notes
+from tiebreak.verify.case import cases_of
 
 BOX = EnvSpec.make(observation_shape=(3,), action_low=(-1.0,), action_high=(1.0,))
+DISCRETE = EnvSpec.make(observation_shape=(3,), num_actions=2)
 
 
 def reference(task):
@@ -74,9 +76,10 @@ def test_settings_are_the_authors_for_each_task(task, variant):
 def test_every_setting_that_a_task_chooses_is_one_and_valid(algorithm):
     module = registry.config_module(algorithm)
     names = {field.name for field in fields(module.Config)}
+    spec = BOX if "continuous" in cases_of(algorithm).ACTIONS else DISCRETE
     for task, settings in getattr(module, "TASKS", {}).items():
         assert settings.keys() <= names, task
-        module.check(registry.reference_config(algorithm, BOX, task))
+        module.check(registry.reference_config(algorithm, spec, task))
 
 
 def test_what_is_asked_for_counts_more(monkeypatch):

@@ -17,7 +17,7 @@ def off_policy_inputs(case: Case) -> tuple[dict, Any, Any]:
     return weights, first_update(rows), first_update(noise)
 
 
-def ppo_inputs(case: Case) -> tuple[dict, Any]:
+def on_policy_inputs(case: Case) -> tuple[dict, Any]:
     """Return float64 weights and all rows of one prepared rollout."""
     weights = to_float64(perturbed_weights(case))
     rollout, _ = case.cases.batch_near(case, weights)

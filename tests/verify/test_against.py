@@ -186,7 +186,7 @@ def test_deviations_are_of_decisions_that_exist():
         assert decisions <= set(re.findall(r"^\| (D\d+) \|", text, re.MULTILINE)), algorithm
 
 
-@pytest.mark.parametrize("algorithm", ["ppo", "dqn", "sac", "mpo"])
+@pytest.mark.parametrize("algorithm", ["ppo", "dqn", "pqn", "sac", "mpo"])
 def test_what_an_agent_is_given_is_enough(algorithm):
     problem = make_problem(algorithm)
     oracle = registry.oracle_module(algorithm)
@@ -206,7 +206,7 @@ def test_what_an_agent_is_given_is_enough(algorithm):
         def update(self, batch, noise):
             rows = type(first.batch)(*(batch[name] for name in first.batch._fields))
             draws = type(first.noise)(*(noise[name] for name in first.noise._fields))
-            run = oracle.step if algorithm == "ppo" else oracle.update
+            run = oracle.step if rules_of(algorithm).iteration else oracle.update
             self.state, metrics = run(problem.case.spec, self.config, self.state, rows, draws)
             return {"target": metrics.target} if hasattr(metrics, "target") else {}
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
-from verify.oracle_inputs import off_policy_inputs, ppo_inputs
+from verify.oracle_inputs import off_policy_inputs, on_policy_inputs
 
 from tiebreak import registry
 from tiebreak.verify.case import Case, all_actions, cases_of
@@ -68,7 +68,8 @@ def draw_case(gradient: Gradient, seed: int) -> Case:
 
 def evaluator(gradient: Gradient, case: Case) -> tuple[dict, Callable]:
     """Return weights, and the function weights -> terms, gradients on the case's first update."""
-    weights, *inputs = ppo_inputs(case) if gradient.algorithm == "ppo" else off_policy_inputs(case)
+    off_policy = registry.ALGORITHMS[gradient.algorithm].off_policy
+    weights, *inputs = off_policy_inputs(case) if off_policy else on_policy_inputs(case)
     function = getattr(case.oracle, gradient.function)
     return weights, lambda moved: function(case.spec, case.config, moved, *inputs)
 

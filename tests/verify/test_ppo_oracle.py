@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from scipy import stats
-from verify.oracle_inputs import ppo_inputs
+from verify.oracle_inputs import on_policy_inputs
 
 from tiebreak.algorithms.ppo import ppo_numpy as oracle
 from tiebreak.algorithms.ppo.config import Config
@@ -22,7 +22,7 @@ def test_both_sides_of_every_clip_are_visited():
     seen = []
     for seed in range(6):
         case = cases.draw(seed, "discrete")
-        weights, rows = ppo_inputs(case)
+        weights, rows = on_policy_inputs(case)
         terms, _ = oracle.gradients(case.spec, case.config, weights, rows)
         value = oracle.forward(case.spec, case.config, weights, rows.obs)[1]
         far = np.abs(value - rows.value) > case.config.clip

@@ -10,7 +10,7 @@ import json
 import math
 import textwrap
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, TypeVar
 
 from tiebreak.core.errors import UsageError, unknown
@@ -189,6 +189,24 @@ def override(config: C, values: Mapping[str, Any]) -> C:
             raise unknown("setting", key, hints)
         changes[key] = _coerce(key, value, hints[key])
     return dataclasses.replace(config, **changes)  # type: ignore[type-var]
+
+
+def check_numbers(
+    config: Any, ranges: Mapping[str, tuple[float, float]], may_be_0: Collection[str] = ()
+) -> None:
+    """Raise UsageError for a count below 1 (below 0, if it may be 0) or a number out of its range.
+
+    Counts are the settings of type int; `ranges` has the lowest and highest values of others.
+    """
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        least = 0 if field.name in may_be_0 else 1
+        if field.type == "int" and value < least:
+            raise UsageError(f"{field.name} is {value}; it must be at least {least}")
+    for name, (low, high) in ranges.items():
+        if not low <= getattr(config, name) <= high:
+            span = f"in [{low:g}, {high:g}]" if high < math.inf else f"at least {low:g}"
+            raise UsageError(f"{name} is {getattr(config, name)}; it must be {span}")
 
 
 def _coerce(key: str, value: Any, hint: Any) -> Any:

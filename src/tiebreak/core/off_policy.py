@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
+from tiebreak.core.config import check_numbers
 from tiebreak.core.errors import UsageError
 from tiebreak.core.types import Array, EnvSpec, State
 
@@ -199,21 +199,13 @@ RANGES = {
 def require_box(algorithm: str, spec: EnvSpec) -> None:
     """Raise UsageError for discrete actions, in which a critic has no gradient."""
     if spec.discrete:
-        others = "dqn or ppo" if spec.nvec is None else "ppo"
+        others = "dqn, pqn or ppo" if spec.nvec is None else "ppo"
         raise UsageError(f"{algorithm} needs a box of actions; for discrete ones use {others}")
 
 
 def check(config: OffPolicyConfig, ranges: Mapping[str, tuple[float, float]]) -> None:
     """Raise UsageError if settings contradict one another; `ranges` are the algorithm's own."""
-    for field in dataclasses.fields(config):
-        value = getattr(config, field.name)
-        least = 0 if field.name == "learning_starts" else 1
-        if field.type == "int" and value < least:
-            raise UsageError(f"{field.name} is {value}; it must be at least {least}")
-    for name, (low, high) in {**RANGES, **ranges}.items():
-        if not low <= getattr(config, name) <= high:
-            span = f"in [{low:g}, {high:g}]" if high < math.inf else f"at least {low:g}"
-            raise UsageError(f"{name} is {getattr(config, name)}; it must be {span}")
+    check_numbers(config, {**RANGES, **ranges}, may_be_0=("learning_starts",))
     _check_replay(config)
 
 

@@ -174,7 +174,7 @@ def greedy_policy(stored: Policy) -> GreedyPolicy:
         zeros = np.zeros(spec.observation_size, np.float32)
         layers.append(Normalize(zeros, zeros + 255.0))
 
-    if network.kind == "cnn":
+    if networks.is_convolutional(network.kind):
         layers += _convolutions(stored.weights, row.network, network.activation, spec)
     layers += TORSOS[network.kind](stored.weights, row.network, network.activation)
     last = layers.pop()
@@ -253,6 +253,15 @@ def _mlp(weights: Weights, name: str, activation: str) -> list[Layer]:
     return layers
 
 
+def _norm_mlp(weights: Weights, name: str, activation: str) -> list[Layer]:
+    """Return dense layers with LayerNorm and an activation between them."""
+    *hidden, last = _dense(weights, name)
+    layers: list[Layer] = []
+    for i, layer in enumerate(hidden):
+        layers += [layer, _norm(weights, f"{name}/{i}"), ACTIVATIONS[activation]()]
+    return [*layers, last]
+
+
 def _layer_norm_mlp(weights: Weights, name: str, activation: str) -> list[Layer]:
     """Return dense, LayerNorm, tanh, then dense layers with ELU between them."""
     first, second, *others = _dense(weights, name)
@@ -263,11 +272,18 @@ def _layer_norm_mlp(weights: Weights, name: str, activation: str) -> list[Layer]
 
 
 def _convolutions(weights: Weights, name: str, activation: str, spec: EnvSpec) -> list[Layer]:
-    """Return convolutions of images, each with its activation, and a vector of what they see."""
+    """Return convolutions of images, each with its activation, and a vector of what they see.
+
+    Between the two is LayerNorm, if the weights have it.
+    """
     layers: list[Layer] = [Image(spec.observation_shape)]
     convs = networks.convolutions(spec.observation_shape)
-    for conv, dense in zip(convs, _dense(weights, f"{name}/conv"), strict=True):
-        layers += [Conv(dense.kernel, dense.bias, conv.stride), ACTIVATIONS[activation]()]
+    kernels = _dense(weights, f"{name}/conv")
+    for i, (conv, dense) in enumerate(zip(convs, kernels, strict=True)):
+        layers.append(Conv(dense.kernel, dense.bias, conv.stride))
+        if f"{name}/conv/{i}/norm/scale" in weights:
+            layers.append(_norm(weights, f"{name}/conv/{i}"))
+        layers.append(ACTIVATIONS[activation]())
     return [*layers, Flatten()]
 
 
@@ -286,6 +302,8 @@ TORSOS: dict[str, Callable[[Weights, str, str], list[Layer]]] = {
     "mlp": _mlp,
     "cnn": _mlp,
     "layer_norm_mlp": _layer_norm_mlp,
+    "norm_mlp": _norm_mlp,
+    "norm_cnn": _norm_mlp,
     "simba": _simba,
 }
 """Layers of a network's vectors by its kind, from its weights, canonical name and activation. The

@@ -124,6 +124,17 @@ def act_inputs(case: Case) -> tuple[np.ndarray, np.ndarray]:
     return obs, sample(registry.data_module(case.algorithm).act_noise(case.spec, n), rng)
 
 
+def exploring_probes(noise: np.ndarray, epsilon: float) -> list[np.ndarray]:
+    """Return noise [N, 2] that reveals an ε-greedy policy: its first number decides to explore.
+
+    None is greedy, and the largest explores. Just below 1 − ε the agent must not explore, just
+    above it must: that reveals ε.
+    """
+    one = np.full_like(noise, np.nextafter(np.float32(1), np.float32(0)))
+    edges = [1.0 - epsilon + d + 0.0 * noise[:, 0] for d in (-1e-4, 1e-4)]
+    return [0.0 * noise, one, *(np.stack([edge, noise[:, 1]], axis=-1) for edge in edges)]
+
+
 def well_conditioned(case: Case) -> bool:
     """Return True if a step of the oracle barely changes when its weights move by ten ulps.
 

@@ -10,7 +10,7 @@ from tiebreak.algorithms.dqn.config import Config
 from tiebreak.algorithms.dqn.dqn_numpy import epsilon
 from tiebreak.core.types import EnvSpec
 from tiebreak.verify import off_policy_checks as checks
-from tiebreak.verify.case import Case
+from tiebreak.verify.case import Case, exploring_probes
 from tiebreak.verify.compare import ErrorTable
 from tiebreak.verify.off_policy_checks import batch_near, check_updates
 from tiebreak.verify.parity import check_loading
@@ -57,14 +57,8 @@ def counts(case: Case) -> dict[str, int]:
 
 
 def policy_probes(case: Case, noise: np.ndarray) -> list[np.ndarray]:
-    """Return noise that reveals the policy: none is greedy; the first number decides to explore.
-
-    Just below 1 − ε the agent must not explore, just above it must: that reveals ε.
-    """
-    one = np.full_like(noise, np.nextafter(np.float32(1), np.float32(0)))
-    edge = 1.0 - epsilon(case.config, counts(case)["adam/count"])
-    shares = [np.stack([edge + d + 0.0 * noise[:, 0], noise[:, 1]], -1) for d in (-1e-4, 1e-4)]
-    return [0.0 * noise, one, *shares]
+    """Return noise that reveals the policy and its ε."""
+    return exploring_probes(noise, epsilon(case.config, counts(case)["adam/count"]))
 
 
 def check_knobs(errors: ErrorTable, runtime: Any, case: Case) -> None:

@@ -21,6 +21,8 @@ VARIANTS = {
     "cnn": Variant((5, 4, 2), True, {"network": "cnn", "normalize_obs": False}),
     "cnn-nature": Variant((44, 36, 1), False, {"network": "cnn"}),
     "simba": Variant((2, 3), False, {"network": "simba"}),
+    "norm-mlp": Variant((2, 3), False, {"network": "norm_mlp"}),
+    "norm-cnn": Variant((5, 4, 2), True, {"network": "norm_cnn", "normalize_obs": False}),
 }
 """Small images: height, width and channels differ, and more than one window is left of both."""
 SIMBA_SIZES = (7, 7)

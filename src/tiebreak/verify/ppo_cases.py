@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -11,10 +12,12 @@ from tiebreak.algorithms.ppo.config import Config
 from tiebreak.algorithms.ppo.data import Noise, Rollout, sample_batch
 from tiebreak.core.types import EnvSpec
 from tiebreak.frameworks.numpy.ops import to_float64
+from tiebreak.verify import on_policy_checks as checks
 from tiebreak.verify.case import MULTI_DISCRETE, Case
-from tiebreak.verify.ppo_checks import check_knobs, check_losses, check_updates
+from tiebreak.verify.compare import ErrorTable
+from tiebreak.verify.on_policy_checks import check_losses, check_updates
 
-__all__ = ["check_knobs", "check_losses", "check_updates"]
+__all__ = ["check_losses", "check_updates"]
 
 ACTIONS = ("discrete", "continuous")
 KINDS = ("continuous", "discrete", MULTI_DISCRETE)
@@ -138,3 +141,20 @@ def policy_probes(case: Case, noise: np.ndarray) -> list[np.ndarray]:
     if not case.spec.discrete:
         return [0.0 * noise]
     return [0.0 * noise, *(0.0 * noise + forced for forced in 1e3 * np.eye(case.spec.action_size))]
+
+
+def check_knobs(errors: ErrorTable, runtime: Any, case: Case) -> None:
+    """Check settings whose defaults differ between libraries, each where it decides alone."""
+    checks.check_settings(errors, runtime, case, KNOBS)
+
+
+KNOBS: dict[str, tuple[dict, int, int]] = {
+    "adam epsilon": ({"adam_eps": 0.1, "learning_rate": 1.0}, 3, 24),
+    "adam betas": ({"adam_eps": 1e-8, "learning_rate": 0.1}, 0, 24),
+    "std ddof": ({"normalize_advantage": True, "optimizer": "sgd", "learning_rate": 1.0}, 0, 3),
+    "clip formula": ({"max_grad_norm": 1e-3, "optimizer": "sgd", "learning_rate": 100.0}, 0, 24),
+    "no clip": ({"max_grad_norm": 1e3, "optimizer": "sgd", "learning_rate": 1.0}, 0, 24),
+    "annealing": ({"optimizer": "sgd", "learning_rate": 1.0}, 203, 24),
+    "annealed out": ({"optimizer": "sgd", "learning_rate": 1.0}, 10_000, 24),
+}
+"""Name -> settings that make one knob decide, update count to start from, number of rows."""

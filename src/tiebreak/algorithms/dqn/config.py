@@ -43,7 +43,8 @@ class Config(OffPolicyConfig):
     """Choose the next action by the network, and take its value from the target network (D3)."""
     network: str = "mlp"
     """Layers of every network: `mlp` (dense layers), `cnn` (convolutions before them), which is the
-    reference for images, or `simba` (a residual block for each of hidden_sizes)."""
+    reference for images, `norm_mlp` and `norm_cnn` (the same with LayerNorm), or `simba` (a
+    residual block for each of hidden_sizes)."""
     hidden_sizes: tuple[int, ...] = (120, 84)
     """Widths of the hidden layers."""
     activation: Literal["tanh", "relu"] = "relu"

@@ -60,7 +60,8 @@ class Config(OffPolicyConfig):
     """Highest of those returns."""
     network: str = "mlp"
     """Layers of every network: `mlp` (dense layers), `cnn` (convolutions before them), which is the
-    reference for images, or `simba` (a residual block for each of the sizes)."""
+    reference for images, `norm_mlp` and `norm_cnn` (the same with LayerNorm), or `simba` (a
+    residual block for each of the sizes)."""
     actor_sizes: tuple[int, ...] = (512, 256, 128)
     """Widths of the actor's hidden layers."""
     critic_sizes: tuple[int, ...] = (1024, 512, 256)

@@ -53,8 +53,8 @@ class Config(OffPolicyConfig):
     """Number of critics: 1, or 2, of which the smaller value is used (D2)."""
     network: str = "mlp"
     """Layers of every network: `mlp` (dense layers, D12), `cnn` (convolutions, then dense layers
-    with ELU), which is the reference for images, or `simba` (a residual block for each of the
-    sizes)."""
+    with ELU), which is the reference for images, `norm_mlp` and `norm_cnn` (with LayerNorm before
+    every activation), or `simba` (a residual block for each of the sizes)."""
     hidden_sizes: tuple[int, ...] = (256, 256, 256)
     """Widths of the policy's hidden layers; LayerNorm and tanh after the first, ELU after the
     others (D12)."""

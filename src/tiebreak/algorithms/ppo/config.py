@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from tiebreak.core import networks
-from tiebreak.core.errors import UsageError
+from tiebreak.core import networks, on_policy
 from tiebreak.core.networks import Layers
 from tiebreak.core.types import EnvSpec
 
@@ -59,7 +57,8 @@ class Config:
     the kind of device, and populations cannot use it. torch and TensorFlow have their own."""
     network: str = "mlp"
     """Layers of every network: `mlp` (dense layers), `cnn` (convolutions before them), which is the
-    reference for images, or `simba` (a residual block for each of hidden_sizes)."""
+    reference for images, `norm_mlp` and `norm_cnn` (the same with LayerNorm), or `simba` (a
+    residual block for each of hidden_sizes)."""
     hidden_sizes: tuple[int, ...] = (64, 64)
     """Widths of the hidden layers, the same for policy and value."""
     activation: Literal["tanh", "relu"] = "tanh"
@@ -152,20 +151,5 @@ def reference(spec: EnvSpec) -> Config:
 
 def check(config: Config) -> Config:
     """Raise UsageError if settings contradict one another; return `config`."""
-    for field in dataclasses.fields(config):
-        value = getattr(config, field.name)
-        if field.type == "int" and value < 1:
-            raise UsageError(f"{field.name} is {value}; it must be at least 1")
-    for name, (low, high) in RANGES.items():
-        if not low <= getattr(config, name) <= high:
-            span = f"in [{low:g}, {high:g}]" if high < math.inf else f"at least {low:g}"
-            raise UsageError(f"{name} is {getattr(config, name)}; it must be {span}")
-    if config.batch_size % config.num_minibatches:
-        raise UsageError(
-            f"num_minibatches ({config.num_minibatches}) must divide num_envs * num_steps "
-            f"({config.num_envs} * {config.num_steps} = {config.batch_size})"
-        )
-    networks.check(config.network, config.hidden_sizes)
-    if any(n < 1 for n in config.hidden_sizes):
-        raise UsageError(f"hidden_sizes {config.hidden_sizes} has a width below 1")
+    on_policy.check(config, RANGES)
     return config

@@ -38,7 +38,8 @@ class Config(OffPolicyConfig):
     """Upper bound of the policy's log standard deviation before tanh (D3)."""
     network: str = "mlp"
     """Layers of every network: `mlp` (dense layers), `cnn` (convolutions before them), which is the
-    reference for images, or `simba` (a residual block for each of hidden_sizes)."""
+    reference for images, `norm_mlp` and `norm_cnn` (the same with LayerNorm), or `simba` (a
+    residual block for each of hidden_sizes)."""
     hidden_sizes: tuple[int, ...] = (256, 256)
     """Widths of the hidden layers, the same for policy and critics."""
     activation: Literal["tanh", "relu"] = "relu"

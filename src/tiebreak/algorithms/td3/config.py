@@ -39,7 +39,8 @@ class Config(OffPolicyConfig):
     """Largest absolute value of that noise (D2)."""
     network: str = "mlp"
     """Layers of every network: `mlp` (dense layers), `cnn` (convolutions before them), which is the
-    reference for images, or `simba` (a residual block for each of hidden_sizes)."""
+    reference for images, `norm_mlp` and `norm_cnn` (the same with LayerNorm), or `simba` (a
+    residual block for each of hidden_sizes)."""
     hidden_sizes: tuple[int, ...] = (256, 256)
     """Widths of the hidden layers, the same for actor and critics."""
     activation: Literal["tanh", "relu"] = "relu"

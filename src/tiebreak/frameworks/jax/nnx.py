@@ -74,9 +74,9 @@ class NormMLP(nnx.Module):
 
     def __init__(self, sizes: tuple[int, ...], activation: str, dtype: str, rngs: nnx.Rngs):
         kind = {"dtype": dtype, "param_dtype": dtype, "rngs": rngs}
-        layers = [nnx.Linear(a, b, **kind) for a, b in itertools.pairwise(sizes)]
-        normed = [_Normed(layer, layer.out_features, dtype, rngs) for layer in layers[:-1]]
-        self.layers = nnx.List([*normed, layers[-1]])
+        *pairs, last = itertools.pairwise(sizes)
+        normed = [_Normed(nnx.Linear(a, b, **kind), b, dtype, rngs) for a, b in pairs]
+        self.layers = nnx.List([*normed, nnx.Linear(*last, **kind)])
         self.activation = activation
 
     def __call__(self, x: Array) -> Array:
@@ -161,8 +161,8 @@ class NormCNN(nnx.Module):
         dtype: str,
         rngs: nnx.Rngs,
     ):
-        convs = _conv_layers(shape, dtype, rngs)
-        self.conv = nnx.List(_Normed(conv, conv.out_features, dtype, rngs) for conv in convs)
+        layers = zip(_conv_layers(shape, dtype, rngs), convolutions(shape), strict=True)
+        self.conv = nnx.List(_Normed(layer, conv.channels, dtype, rngs) for layer, conv in layers)
         self.dense = NormMLP(dense_sizes("norm_cnn", shape, sizes), activation, dtype, rngs)
         self.shape = shape
         self.activation = activation

@@ -74,6 +74,27 @@ class LayerNormMLP(NamedTuple):
         return _dense(params[f"{last}"], x)
 
 
+class NormMLP(NamedTuple):
+    """Dense layers with LayerNorm and an activation between them; x [B, in] -> [B, sizes[-1]]."""
+
+    sizes: tuple[int, ...]
+    activation: str
+
+    def init(self) -> Tree:
+        params = _init_dense(self.sizes)
+        for i, width in enumerate(self.sizes[1:-1]):
+            params[f"{i}"] = {"layer": params[f"{i}"], "norm": _init_norm(width)}
+        return params
+
+    def apply(self, params: Tree, x: Array) -> Array:
+        last = len(self.sizes) - 2
+        for i in range(last):
+            x = _dense(params[f"{i}"]["layer"], x)
+            x = _layer_norm(params[f"{i}"]["norm"], x)
+            x = ACTIVATIONS[self.activation](x)
+        return _dense(params[f"{last}"], x)
+
+
 class ResidualBlock(NamedTuple):
     """x plus what LayerNorm, a wide dense layer, an activation and a dense layer make of it."""
 
@@ -142,13 +163,53 @@ class CNN(NamedTuple):
         return self.dense.apply(params["dense"], jnp.concatenate([seen, x[..., size:]], axis=-1))
 
 
+class NormCNN(NamedTuple):
+    """A CNN with LayerNorm before each activation; of an image, over the channels of each pixel.
+
+    x [..., sizes[0]] -> [..., sizes[-1]]; `shape` is the image's, [height, width, channels].
+    """
+
+    shape: tuple[int, ...]
+    sizes: tuple[int, ...]
+    activation: str
+
+    @property
+    def dense(self) -> NormMLP:
+        return NormMLP(dense_sizes("norm_cnn", self.shape, self.sizes), self.activation)
+
+    def init(self) -> Tree:
+        convs = _init_convolutions(self.shape)
+        normed = {
+            f"{i}": {"layer": convs[f"{i}"], "norm": _init_norm(conv.channels)}
+            for i, conv in enumerate(convolutions(self.shape))
+        }
+        return {"conv": normed, "dense": self.dense.init()}
+
+    def apply(self, params: Tree, x: Array) -> Array:
+        size = math.prod(self.shape)
+        image = x[..., :size].reshape(-1, *self.shape)
+        for i, conv in enumerate(convolutions(self.shape)):
+            image = _convolve(params["conv"][f"{i}"]["layer"], image, conv.stride)
+            image = _layer_norm(params["conv"][f"{i}"]["norm"], image)
+            image = ACTIVATIONS[self.activation](image)
+        seen = flatten_image(image).reshape(*x.shape[:-1], -1)
+        return self.dense.apply(params["dense"], jnp.concatenate([seen, x[..., size:]], axis=-1))
+
+
 def flatten_image(image: Array) -> Array:
     """Flatten images [B, H, W, C] to [B, H·W·C], channels fastest."""
     return image.reshape(len(image), -1)
 
 
-TORSOS: dict[str, Callable] = {"mlp": MLP, "layer_norm_mlp": LayerNormMLP, "simba": SimBa}
-"""Layers between a network's inputs and outputs, by name; CNN needs the image's shape, too."""
+TORSOS: dict[str, Callable] = {
+    "mlp": MLP,
+    "layer_norm_mlp": LayerNormMLP,
+    "norm_mlp": NormMLP,
+    "simba": SimBa,
+}
+"""Layers between a network's inputs and outputs, by name."""
+IMAGE_TORSOS: dict[str, Callable] = {"cnn": CNN, "norm_cnn": NormCNN}
+"""Those that need the image's shape, too."""
 
 
 def make_torso(layers: Layers, shape: tuple[int, ...], sizes: tuple[int, ...]) -> Any:
@@ -156,8 +217,8 @@ def make_torso(layers: Layers, shape: tuple[int, ...], sizes: tuple[int, ...]) -
 
     `shape` is that of observations, with which x begins.
     """
-    if layers.kind == "cnn":
-        return CNN(shape, sizes, layers.activation)
+    if layers.kind in IMAGE_TORSOS:
+        return IMAGE_TORSOS[layers.kind](shape, sizes, layers.activation)
     return TORSOS[layers.kind](sizes, layers.activation)
 
 

@@ -83,7 +83,8 @@ class NormMLP(nn.Module):
         self.activation = ACTIVATIONS[activation]
         *hidden, last = _linear_layers(sizes, dtype)
         self.hidden = nn.ModuleList(
-            _Normed(layer, layer.out_features, _dense, dtype) for layer in hidden
+            _Normed(layer, width, _dense, dtype)
+            for layer, width in zip(hidden, sizes[1:-1], strict=True)
         )
         self.last = last
 
@@ -185,8 +186,8 @@ class NormCNN(nn.Module):
         self.shape = shape
         self.activation = ACTIVATIONS[activation]
         self.conv = nn.ModuleList(
-            _Normed(layer, layer.out_channels, _convolve_last, dtype)
-            for layer in _conv_layers(shape, dtype)
+            _Normed(layer, conv.channels, _convolve_last, dtype)
+            for layer, conv in zip(_conv_layers(shape, dtype), convolutions(shape), strict=True)
         )
         self.dense = NormMLP(dense_sizes("norm_cnn", shape, sizes), activation, dtype)
 

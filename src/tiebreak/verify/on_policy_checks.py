@@ -1,15 +1,13 @@
-"""Checks of PPO's step: prepared rows, losses, gradients and updates against the oracle."""
+"""Checks of on-policy steps: prepared rows, losses, gradients and updates against the oracle."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from tiebreak import registry
-from tiebreak.algorithms.ppo import ppo_numpy as oracle
-from tiebreak.algorithms.ppo.data import LossTerms, Minibatch
 from tiebreak.core.types import Agent
 from tiebreak.frameworks.numpy.ops import to_float64
 from tiebreak.verify.case import Case, cast, perturbed_weights
@@ -20,15 +18,15 @@ from tiebreak.verify.parity import check_loading
 def replace_step(runtime: Any, case: Case, make: Callable) -> Agent:
     """Return the case's agent with `make(function, agent_def)` in the place of its `step`.
 
-    `function(name)` is a function of PPO in the runtime's framework. The runtime executes what
-    `make` returns as it executes a step.
+    `function(name)` is a function of the algorithm in the runtime's framework. The runtime executes
+    what `make` returns as it executes a step.
     """
 
     def function(name: str) -> Callable:
         return case.function(runtime.framework, name)
 
     agent_def = function("make_agent_def")(case.spec, case.config, runtime.build())
-    raw = registry.make_raw_agent("ppo", case.spec, case.config, runtime)
+    raw = registry.make_raw_agent(case.algorithm, case.spec, case.config, runtime)
     return runtime.agent(raw._replace(step=make(function, agent_def)))
 
 
@@ -54,30 +52,33 @@ def check_losses(errors: ErrorTable, runtime: Any, case: Case) -> None:
     weights = cast(perturbed_weights(case), runtime.precision)
     exact = to_float64(weights)
     rollout, _ = cast(case.cases.batch_near(case, weights), runtime.precision)
-    _, want_rows = oracle.prepare(case.spec, case.config, exact, rollout)
+    _, want_rows = case.oracle.prepare(case.spec, case.config, exact, rollout)
     batch = cast(want_rows, runtime.precision)
     agent = replace_step(runtime, case, _gradient_step)
     _, outputs = agent.step(agent.load(weights), rollout, batch)
     rows, terms, grads = runtime.to_numpy(outputs)
-    want_terms, want_grads = oracle.gradients(case.spec, case.config, exact, batch)
+    want_terms, want_grads = case.oracle.gradients(case.spec, case.config, exact, batch)
 
     def compare(quantity: str, got: Any, want: Any, kind: str = "forward") -> None:
         errors.compare(runtime.mode, case, "L1", quantity, got, want, kind)
 
-    for field in ("obs", "advantage", "target"):
+    computed = [field for field in want_rows._fields if field not in rollout._fields]
+    for field in ("obs", *computed):
         compare(f"prepare: {field}", getattr(rows, field), getattr(want_rows, field))
-    for field in LossTerms._fields:
+    for field in want_terms._fields:
         compare(f"loss: {field}", getattr(terms, field), getattr(want_terms, field))
     compare("gradients", grads, want_grads, "gradient")
 
 
-def check_updates(errors: ErrorTable, runtime: Any, case: Case) -> None:
+def check_updates(
+    errors: ErrorTable, runtime: Any, case: Case, optimizers: Sequence[str] = ("adam", "sgd")
+) -> None:
     """Check an update by each optimizer: Adam's first steps hide wrong factors, SGD's do not."""
     weights = cast(perturbed_weights(case), runtime.precision)
     rollout, _ = cast(case.cases.batch_near(case, weights), runtime.precision)
-    _, rows = oracle.prepare(case.spec, case.config, to_float64(weights), rollout)
+    _, rows = case.oracle.prepare(case.spec, case.config, to_float64(weights), rollout)
     batch = cast(rows, runtime.precision)
-    for kind in ("adam", "sgd"):
+    for kind in optimizers:
         changed = case.changed(optimizer=kind)
         check_update(errors, runtime, changed, weights, batch, "L1", f"update: {kind}")
 
@@ -87,7 +88,7 @@ def check_update(
     runtime: Any,
     case: Case,
     weights: dict,
-    batch: Minibatch,
+    batch: Any,
     rung: str,
     quantity: str,
 ) -> None:
@@ -95,30 +96,23 @@ def check_update(
     agent = replace_step(runtime, case, _update_step)
     state, metrics = agent.step(agent.load(weights), batch, np.zeros(1, runtime.precision))
     got = {**agent.dump(state), "grad_norm": runtime.to_numpy(metrics).grad_norm}
-    want, want_metrics = oracle.update(case.spec, case.config, to_float64(weights), batch)
+    want, want_metrics = case.oracle.update(case.spec, case.config, to_float64(weights), batch)
     want["grad_norm"] = want_metrics.grad_norm
     errors.compare(runtime.mode, case, rung, quantity, got, want, "gradient")
 
 
-def check_knobs(errors: ErrorTable, runtime: Any, case: Case) -> None:
-    """Check settings whose defaults differ between libraries, each where it decides alone."""
+def check_settings(
+    errors: ErrorTable, runtime: Any, case: Case, knobs: dict[str, tuple[dict, int, int]]
+) -> None:
+    """Check loading, and an update under each knob.
+
+    `knobs`: name -> settings that make it decide, update count to start from, number of rows.
+    """
     want = check_loading(errors, runtime, case)
-    for name, (changes, count, rows) in KNOBS.items():
+    for name, (changes, count, rows) in knobs.items():
         changed = case.changed(**changes)
         weights = {**want, "adam/count": np.asarray(count, np.int32)}
         rollout, _ = cast(case.cases.batch_near(case, weights), runtime.precision)
-        _, batch = oracle.prepare(case.spec, changed.config, to_float64(weights), rollout)
-        batch = cast(Minibatch(*(x[:rows] for x in batch)), runtime.precision)
+        _, batch = case.oracle.prepare(case.spec, changed.config, to_float64(weights), rollout)
+        batch = cast(type(batch)(*(x[:rows] for x in batch)), runtime.precision)
         check_update(errors, runtime, changed, weights, batch, "L0", name)
-
-
-KNOBS: dict[str, tuple[dict, int, int]] = {
-    "adam epsilon": ({"adam_eps": 0.1, "learning_rate": 1.0}, 3, 24),
-    "adam betas": ({"adam_eps": 1e-8, "learning_rate": 0.1}, 0, 24),
-    "std ddof": ({"normalize_advantage": True, "optimizer": "sgd", "learning_rate": 1.0}, 0, 3),
-    "clip formula": ({"max_grad_norm": 1e-3, "optimizer": "sgd", "learning_rate": 100.0}, 0, 24),
-    "no clip": ({"max_grad_norm": 1e3, "optimizer": "sgd", "learning_rate": 1.0}, 0, 24),
-    "annealing": ({"optimizer": "sgd", "learning_rate": 1.0}, 203, 24),
-    "annealed out": ({"optimizer": "sgd", "learning_rate": 1.0}, 10_000, 24),
-}
-"""Name -> settings that make one knob decide, update count to start from, number of rows."""
