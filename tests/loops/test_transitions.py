@@ -144,7 +144,9 @@ def of_environment(action: np.ndarray, algorithm: str) -> np.ndarray:
 
 
 @pytest.mark.parametrize("kind", ["host", "bridge", "fused"])
-@pytest.mark.parametrize("algorithm", ["ppo", "dqn", "pqn"])
+@pytest.mark.parametrize(
+    "algorithm", ["ppo", "dqn", pytest.param("pqn", marks=pytest.mark.slow(share=0.3))]
+)
 def test_a_rollout_holds_each_step_with_its_own_results(algorithm, kind):
     loop = make(algorithm, kind)
     batch = loop.runtime.to_numpy(loop.collect())
