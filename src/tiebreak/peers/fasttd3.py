@@ -64,7 +64,8 @@ class Environments:
 
     def reset(self) -> Any:
         """Start all episodes; return observations."""
-        self._state = jax.block_until_ready(self._reset(self._keys))
+        state = self._reset(self._keys)  # its weak types would have `step` compiled twice
+        self._state = jax.block_until_ready(jax.tree.map(lambda x: x.astype(x.dtype), state))
         return torch.from_dlpack(self._state.obs)
 
     def step(self, actions: Any) -> tuple[Any, Any, Any, dict[str, Any]]:
