@@ -84,9 +84,18 @@ def called_by_position(wrong: Callable, like: Callable) -> Callable:
 SLOW = pytest.mark.slow(each=("algorithm", "framework"), share=0.03)
 QUICKER = pytest.mark.slow(each=("algorithm", "framework"), share=0.2)
 """At least one planted bug for every algorithm in every framework, drawn by the printed seed."""
-FRAMEWORKS = [
-    pytest.param(name, marks=QUICKER if name == "torch" else SLOW) for name in registry.FRAMEWORKS
-]
+SAME = pytest.mark.slow(each=("framework",), share=0.01)
+"""At least one in all: tests/loops/test_same_programs.py proves its programs to be another's."""
+
+
+def sample_of(framework: str) -> pytest.MarkDecorator:
+    """Return the mark that says how many planted bugs of a framework a sampled run has."""
+    if registry.framework(framework).same_program_as:
+        return SAME
+    return QUICKER if framework == "torch" else SLOW
+
+
+FRAMEWORKS = [pytest.param(name, marks=sample_of(name)) for name in registry.FRAMEWORKS]
 BUGS = [(algorithm, name) for algorithm, plants in PLANTED.items() for name in plants]
 DUAL_BUGS = [("mpo", name) for name in planted_mpo.DUAL]
 """Each framework has a dual problem of its own."""
