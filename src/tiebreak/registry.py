@@ -200,6 +200,9 @@ class Greedy(NamedTuple):
     """The property of the algorithm's Config that describes its layers."""
     squashed: bool = False
     """Actions are tanh of its outputs; otherwise outputs beyond [-1, 1] are clipped."""
+    distributional: bool = False
+    """Its outputs are logits of an action's returns where the setting `num_atoms` is above 1; the
+    best action has the largest mean."""
 
 
 class Algorithm(NamedTuple):
@@ -250,7 +253,7 @@ ALGORITHMS = {
         against="tiebreak.verify.against.dqn",
         off_policy=True,
         schedules=(("exploration_fraction", "the share of random actions"),),
-        greedy=Greedy(network="q"),
+        greedy=Greedy(network="q", distributional=True),
         certificate_s=5.0,
         eager_updates=10_000,
     ),
@@ -362,6 +365,23 @@ ENGINES = {
         examples=("gymnax/CartPole-v1", "gymnax/Pendulum-v1"),
         companions=("flax",),  # its environment states are flax.struct classes
         light=True,
+    ),
+    "xminigrid": Engine(
+        module="tiebreak.envs.xminigrid_engine",
+        kind="device",
+        packages=("jax", "xminigrid"),
+        extra="xminigrid",
+        examples=("xminigrid/MiniGrid-Empty-5x5", "xminigrid/MiniGrid-DoorKey-5x5"),
+        companions=("flax",),  # as gymnax's
+        renders=True,
+    ),
+    "craftax": Engine(
+        module="tiebreak.envs.craftax_engine",
+        kind="device",
+        packages=("jax", "craftax"),
+        extra="craftax",
+        examples=("craftax/Craftax-Classic-Symbolic-v1", "craftax/Craftax-Symbolic-v1"),
+        companions=("flax",),  # as gymnax's
     ),
     "brax": Engine(
         module="tiebreak.envs.brax_engine",

@@ -13,7 +13,7 @@ from gymnax.environments import environment, spaces
 
 from tiebreak import make_env
 from tiebreak.core.errors import UsageError
-from tiebreak.envs import gymnax_engine
+from tiebreak.envs import gymnax_engine, jax_vector
 
 STEPS, NUM_ENVS = 10, 3
 LEFT_OUT = ("FrozenLake-misc", "MNISTBandit-bsuite")  # no Box observations; downloads
@@ -113,7 +113,7 @@ def by_hand(name, state, actions, step_keys, reset_keys):
 @pytest.mark.parametrize("name", ["Cut-test", "End-test", "Both-test"])
 def test_ends_of_episodes_are_told_apart_and_keep_their_observation(name, late, monkeypatch):
     if late:
-        monkeypatch.setattr(gymnax_engine, "DRAWN_RESET_BYTES", 0)
+        monkeypatch.setattr(jax_vector, "DRAWN_RESET_BYTES", 0)
     env = make_env(f"gymnax/{name}", NUM_ENVS, 0)
     actions = np.random.default_rng(0).integers(3, size=(STEPS, NUM_ENVS))
     _, noise, steps = rollout(env, actions)

@@ -104,6 +104,16 @@ def test_a_dict_is_flattened_by_its_sorted_keys():
     assert sum(step.terminated[0] for step in out) == 1
 
 
+def test_a_dict_is_flattened_with_small_images_and_without_texts():
+    parts = {"image": pixels(7, 7, 3), "direction": spaces.Discrete(4), "mission": spaces.Text(9)}
+    env, inner = made(spaces.Dict(parts))
+    assert env.spec.observation_shape == (4 + 7 * 7 * 3,)
+    assert not env.spec.pixels
+    obs, seen = env.reset()[0], inner.seen[-1]
+    expected = [*np.eye(4)[seen["direction"]], *seen["image"].ravel()]
+    np.testing.assert_array_equal(obs, np.array(expected, np.float32))
+
+
 def test_a_tuple_is_flattened_in_its_order():
     env, inner = made(spaces.Tuple((spaces.Box(-1, 1, (2,)), spaces.Box(-1, 1, (1,)))))
     np.testing.assert_array_equal(env.reset()[0], np.concatenate(inner.seen[-1]))
@@ -112,7 +122,9 @@ def test_a_tuple_is_flattened_in_its_order():
 @pytest.mark.parametrize(
     "space",
     [
-        spaces.Dict(camera=pixels(8, 8, 3), arm=spaces.Box(-1, 1, (2,))),
+        spaces.Dict(camera=pixels(64, 64, 3), arm=spaces.Box(-1, 1, (2,))),
+        spaces.Dict(name=spaces.Text(3)),
+        spaces.Dict(inner=spaces.Dict(name=spaces.Text(3)), arm=spaces.Box(-1, 1, (2,))),
         spaces.Tuple([spaces.Sequence(spaces.Discrete(2))]),
         spaces.Text(3),
     ],

@@ -55,6 +55,7 @@ ENGINES = {
 ALSO = {
     "frameworks/jax/modes.py": {"flax", "equinox"},  # holds the modes of all three
     "envs/jax_simulator.py": {"jax"},
+    "envs/jax_vector.py": {"jax"},
     "envs/bridge.py": {"jax"},
     "export/keras_file.py": {"keras"},
     "bench/probes/env.py": {"jax"},  # in a worker only: a device engine without an agent

@@ -36,7 +36,7 @@ LOSS = {
         "dqn_loss", lambda f: lambda *a: f(*a)._replace(loss=0.5 * f(*a).loss)
     ),
     "gradient partly detached": Plant(
-        "dqn_loss", lambda f: lambda q, b, t: f(lambda obs: partly_detached(q(obs)), b, t)
+        "dqn_loss", lambda f: lambda q, *a: f(lambda obs: partly_detached(q(obs)), *a)
     ),
     "mean of the targets' absolute values": Plant(
         "dqn_loss", lambda f: lambda *a: f(*a)._replace(target=abs(f(*a).target))

@@ -190,7 +190,7 @@ def test_targets_start_as_copies_and_critics_differ():
 def test_settings():
     assert reference(SPEC) == check(Config())
     assert equal_rates(SPEC).rates == {"critic": 3e-4, "actor": 3e-4, "alpha": 3e-4}
-    with pytest.raises(UsageError, match="use dqn, pqn or ppo"):
-        reference(EnvSpec.make(observation_shape=(2,), num_actions=3))
+    with pytest.raises(UsageError, match=r"needs a box or one discrete action; .* use ppo"):
+        reference(EnvSpec.make(observation_shape=(2,), nvec=(3, 2)))
     with pytest.raises(UsageError, match="log_std_min"):
         check(dataclasses.replace(Config(), log_std_min=3.0))

@@ -199,8 +199,17 @@ RANGES = {
 def require_box(algorithm: str, spec: EnvSpec) -> None:
     """Raise UsageError for discrete actions, in which a critic has no gradient."""
     if spec.discrete:
-        others = "dqn, pqn or ppo" if spec.nvec is None else "ppo"
+        others = "dqn, pqn, sac or ppo" if spec.nvec is None else "ppo"
         raise UsageError(f"{algorithm} needs a box of actions; for discrete ones use {others}")
+
+
+def require_one_choice(algorithm: str, spec: EnvSpec) -> None:
+    """Raise UsageError for several discrete actions at once."""
+    if spec.nvec is not None:
+        raise UsageError(
+            f"{algorithm} needs a box or one discrete action; for {len(spec.nvec)} at once "
+            "(MultiDiscrete) use ppo"
+        )
 
 
 def check(config: OffPolicyConfig, ranges: Mapping[str, tuple[float, float]]) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import io
 import warnings
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,6 +18,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 
+from tiebreak import registry
 from tiebreak.core import user_modules
 from tiebreak.core.errors import MissingDependency, UsageError, unknown
 from tiebreak.core.prefixes import Arrays, add_prefix, strip_prefix
@@ -31,6 +33,8 @@ SUPPORTED = (
     "Box observations (or Dict, Tuple of vectors) with Discrete, MultiDiscrete or bounded Box "
     "actions"
 )
+REGISTERED_BY = {"MiniGrid-": "minigrid", "BabyAI-": "minigrid"}
+"""Beginning of an id -> the package that registers it when it is imported, and the extra."""
 
 
 class GymnasiumEnv(HostEnv):
@@ -200,6 +204,9 @@ def tasks() -> list[str]:
 
     Left out: MuJoCo v2 and v3 (moved to another project) and toy text (no Box observations).
     """
+    for package in sorted(set(REGISTERED_BY.values())):
+        if not registry.missing_packages((package,)):
+            _import_package(package)
     return [name for name, row in gymnasium.registry.items() if _can_work(row.entry_point)]
 
 
@@ -254,11 +261,30 @@ def _find(name: str) -> Any:
     module, _, env_id = name.rpartition(":")
     if module:
         _import(name, module)
+    elif env_id not in gymnasium.registry:
+        _register(name)
     if env_id not in gymnasium.registry:
         prefix = f"gymnasium/{module}:" if module else "gymnasium/"
         valid = [prefix + task for task in tasks()]
         raise unknown("task", f"gymnasium/{name}", valid, "(tiebreak list --tasks)")
     return gymnasium.registry[env_id]
+
+
+def _register(name: str) -> None:
+    """Import the package that registers an id, if there is one.
+
+    Raises MissingDependency if it is not installed.
+    """
+    for beginning, package in REGISTERED_BY.items():
+        if name.startswith(beginning):
+            registry.require_packages(f"task 'gymnasium/{name}'", (package,), package)
+            _import_package(package)
+
+
+def _import_package(package: str) -> None:
+    """Import a package that registers environments, without the greeting of pygame."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        registry.load(package)
 
 
 def _import(name: str, module: str) -> None:

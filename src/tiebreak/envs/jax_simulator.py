@@ -18,7 +18,7 @@ import numpy as np
 from tiebreak.core.errors import unknown
 from tiebreak.core.types import Array, EnvSpec, EnvStep, Tree
 from tiebreak.envs.base import DeviceEnv
-from tiebreak.envs.jax_state import strong, where_rows
+from tiebreak.envs.jax_state import raw_keys, strong, where_rows
 
 MIN_STARTS = 32
 """Number of first states, at least; with more environments, one for each of them."""
@@ -76,7 +76,7 @@ class SimulatedEnv(DeviceEnv):
 
     def reset(self, key: Array) -> tuple[Simulated, Array]:
         """Start every environment; only here the simulator's own reset runs. obs [N, D] float32."""
-        starts = strong(jax.vmap(self._env.reset)(_raw_keys(key, (self._num_starts,))))
+        starts = strong(jax.vmap(self._env.reset)(raw_keys(key, (self._num_starts,))))
         # Where the simulator fails in its own reset, a finite state replaces it.
         finite = jnp.isfinite(_vectors(starts.obs)).all(axis=1)
         starts = self._take(starts, jnp.where(finite, jnp.arange(len(finite)), jnp.argmax(finite)))
@@ -89,7 +89,7 @@ class SimulatedEnv(DeviceEnv):
         start_key, rng_key = jax.random.split(key)
         shape = (num_steps, self.num_envs)
         start = jax.random.randint(start_key, shape, 0, self._num_starts)
-        return Draws(start, _raw_keys(rng_key, shape))
+        return Draws(start, raw_keys(rng_key, shape))
 
     def step(self, state: Simulated, action: Array, noise: Draws) -> tuple[Simulated, EnvStep]:
         """Step; NaN or infinity terminates an episode, without a reward."""
@@ -192,9 +192,3 @@ def _spec(env: Any) -> EnvSpec:
         observation_shape=(size,), action_low=-high, action_high=high,
         visible=visible if visible < size else None,
     )  # fmt: skip
-
-
-def _raw_keys(key: Array, shape: tuple[int, ...]) -> Array:
-    """Draw keys as these simulators keep them: plain numbers, which checkpoints can store."""
-    key_shape = jax.eval_shape(jax.random.PRNGKey, 0).shape  # of JAX's default generator
-    return jax.random.bits(key, (*shape, *key_shape), jnp.uint32)

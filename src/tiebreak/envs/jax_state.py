@@ -45,6 +45,12 @@ def load_tree(like: Tree, arrays: Mapping[str, np.ndarray]) -> Tree:
     return jax.tree_util.tree_map_with_path(leaf, like)
 
 
+def raw_keys(key: Array, shape: tuple[int, ...]) -> Array:
+    """Draw keys [*shape, …] as plain numbers, which checkpoints can store."""
+    key_shape = jax.eval_shape(jax.random.PRNGKey, 0).shape  # of JAX's default generator
+    return jax.random.bits(key, (*shape, *key_shape), jnp.uint32)
+
+
 def strong(tree: Tree) -> Tree:
     """Convert Python numbers in a state to typed arrays, so that a scan can carry them."""
     return jax.tree.map(lambda x: jax.lax.convert_element_type(x, jnp.result_type(x)), tree)

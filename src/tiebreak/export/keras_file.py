@@ -22,6 +22,7 @@ from tiebreak.export.layers import (
     Image,
     Keep,
     LayerNorm,
+    Mean,
     Normalize,
     Relu,
     Rescale,
@@ -86,6 +87,14 @@ def _conv(x: Any, layer: Conv) -> Any:
     return out
 
 
+def _mean(x: Any, layer: Mean) -> Any:
+    probs = layers.Softmax()(layers.Reshape((-1, len(layer.atoms)))(x))
+    dense = layers.Dense(1, use_bias=False, kernel_initializer="zeros")
+    out = dense(probs)
+    dense.set_weights([layer.atoms[:, None]])
+    return layers.Flatten()(out)
+
+
 def _argmax_each(x: Any, layer: ArgmaxEach) -> Any:
     ends = np.cumsum(layer.sizes)[:-1].tolist()
     parts: Any = ops.split(x, ends, axis=-1)
@@ -107,6 +116,7 @@ WRITERS: dict[type, Callable[[Any, Any], Any]] = {
     Tanh: lambda x, layer: layers.Activation("tanh")(x),
     Relu: lambda x, layer: layers.Activation("relu")(x),
     Elu: lambda x, layer: layers.Activation("elu")(x),
+    Mean: _mean,
     Rescale: _rescale,
     Argmax: lambda x, layer: ops.argmax(x, axis=-1),
     ArgmaxEach: _argmax_each,

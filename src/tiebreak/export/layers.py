@@ -94,6 +94,16 @@ class Add(NamedTuple):
     """Return x plus what was kept."""
 
 
+class Mean(NamedTuple):
+    """Return the means of distributions over `atoms`, of which x has the logits.
+
+    [N, A · K] -> [N, A]
+    """
+
+    atoms: np.ndarray
+    """[K]"""
+
+
 class Rescale(NamedTuple):
     """Clip to [-1, 1] and map onto the box [low, high]: actions in the environment's units."""
 
@@ -126,6 +136,7 @@ LAYERS = {
     "tanh": Tanh,
     "relu": Relu,
     "elu": Elu,
+    "mean": Mean,
     "rescale": Rescale,
     "argmax": Argmax,
     "argmax_each": ArgmaxEach,
@@ -177,9 +188,7 @@ def greedy_policy(stored: Policy) -> GreedyPolicy:
     if networks.is_convolutional(network.kind):
         layers += _convolutions(stored.weights, row.network, network.activation, spec)
     layers += TORSOS[network.kind](stored.weights, row.network, network.activation)
-    last = layers.pop()
-    layers.append(Dense(last.kernel[:, : spec.action_size], last.bias[: spec.action_size]))
-
+    layers += _scores(layers.pop(), stored, row.distributional)
     layers += _last_layers(spec, row.squashed)
     hidden = spec.visible_size < spec.observation_size
     shape = (spec.visible_size,) if hidden else spec.observation_shape
@@ -193,6 +202,17 @@ def greedy_policy(stored: Policy) -> GreedyPolicy:
         layers=tuple(layers),
         about=about,
     )
+
+
+def _scores(last: Dense, stored: Policy, distributional: bool) -> list[Layer]:
+    """Return the last dense layer, without outputs that no action needs, and means of returns."""
+    config = stored.config
+    atoms = config.num_atoms if distributional else 1
+    outputs = stored.spec.action_size * atoms
+    dense = Dense(last.kernel[:, :outputs], last.bias[:outputs])
+    if atoms == 1:
+        return [dense]
+    return [dense, Mean(np.linspace(config.v_min, config.v_max, atoms, dtype=np.float32))]
 
 
 def _last_layers(spec: EnvSpec, squashed: bool) -> list[Layer]:

@@ -58,6 +58,12 @@ def _conv(x: np.ndarray, kernel: np.ndarray, bias: np.ndarray, stride: np.ndarra
     return np.tensordot(windows[:, ::step, ::step], kernel, ((4, 5, 3), (0, 1, 2))) + bias
 
 
+def _mean(x: np.ndarray, atoms: np.ndarray) -> np.ndarray:
+    logits = x.reshape(len(x), -1, len(atoms))
+    mass = np.exp(logits - logits.max(-1, keepdims=True))
+    return mass @ atoms / mass.sum(-1)
+
+
 def _argmax_each(x: np.ndarray, sizes: np.ndarray) -> np.ndarray:
     ends = np.cumsum(sizes.astype(int))
     return np.stack([part.argmax(-1) for part in np.split(x, ends[:-1], axis=-1)], axis=-1)
@@ -73,6 +79,7 @@ OPERATIONS = {
     "tanh": np.tanh,
     "relu": lambda x: np.maximum(x, 0),
     "elu": lambda x: np.where(x > 0, x, np.expm1(np.minimum(x, 0))),
+    "mean": _mean,
     "rescale": lambda x, low, high: low + (np.clip(x, -1, 1) + 1) * (high - low) / 2,
     "argmax": lambda x: x.argmax(-1),
     "argmax_each": _argmax_each,

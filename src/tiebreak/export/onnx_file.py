@@ -21,6 +21,7 @@ from tiebreak.export.layers import (
     Keep,
     Layer,
     LayerNorm,
+    Mean,
     Normalize,
     Relu,
     Rescale,
@@ -152,6 +153,13 @@ def _activation(operator: str) -> Callable[[Graph, str, Layer], str]:
     return lambda graph, x, layer: graph.add(operator, x)
 
 
+def _mean(graph: Graph, x: str, layer: Mean) -> str:
+    shape = graph.constant((0, -1, len(layer.atoms)), np.int64)  # 0: the batch, as it is
+    probs = graph.add("Softmax", graph.add("Reshape", x, shape), axis=-1)
+    means = graph.add("MatMul", probs, graph.constant(layer.atoms[:, None]))
+    return graph.add("Flatten", means, axis=1)
+
+
 def _rescale(graph: Graph, x: str, layer: Rescale) -> str:
     half = graph.constant((layer.high - layer.low) / 2)
     shifted = graph.add("Add", _clip(graph, x, 1.0), graph.constant(1.0))
@@ -184,6 +192,7 @@ WRITERS: dict[type, Callable[[Graph, str, Any], str]] = {
     Tanh: _activation("Tanh"),
     Relu: _activation("Relu"),
     Elu: _activation("Elu"),
+    Mean: _mean,
     Rescale: _rescale,
     Argmax: _argmax,
     ArgmaxEach: _argmax_each,

@@ -22,6 +22,7 @@ from tiebreak.export.layers import (
     Image,
     Keep,
     LayerNorm,
+    Mean,
     Normalize,
     Relu,
     Rescale,
@@ -124,6 +125,17 @@ class _Rescale(nn.Module):
         return self.low + (x.clamp(-1.0, 1.0) + 1.0) * self.half_range
 
 
+class _Mean(nn.Module):
+    atoms: torch.Tensor
+
+    def __init__(self, layer: Mean):
+        super().__init__()
+        self.register_buffer("atoms", torch.tensor(layer.atoms))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.unflatten(-1, (-1, len(self.atoms))).softmax(-1) @ self.atoms
+
+
 class _Argmax(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return x.argmax(-1)
@@ -164,6 +176,7 @@ MODULES: dict[type, Callable[[Any], nn.Module]] = {
     Tanh: lambda layer: nn.Tanh(),
     Relu: lambda layer: nn.ReLU(),
     Elu: lambda layer: nn.ELU(),
+    Mean: _Mean,
     Rescale: _Rescale,
     Argmax: lambda layer: _Argmax(),
     ArgmaxEach: _ArgmaxEach,

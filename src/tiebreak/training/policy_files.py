@@ -248,7 +248,8 @@ def _check_sizes(path: Path, arrays: weights.Weights, spec: EnvSpec, config: Any
     for name, sizes in dataclasses.asdict(config).items():
         if not isinstance(sizes, tuple):
             continue
-        widths = (spec.observation_size, *sizes, max(spec.action_size, atoms))
+        outputs = spec.action_size * atoms if spec.discrete else max(spec.action_size, atoms)
+        widths = (spec.observation_size, *sizes, outputs)
         layers = [a * b for a, b in itertools.pairwise(widths)]
         if len(sizes) > len(arrays) or max(layers) > most:
             raise UsageError(

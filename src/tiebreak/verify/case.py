@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -30,8 +30,9 @@ MULTI_DISCRETE = "multidiscrete"
 
 def all_actions(algorithm: str) -> tuple[str, ...]:
     """Return every kind of actions that an algorithm takes."""
+    cases = cases_of(algorithm)
     more = (MULTI_DISCRETE,) if registry.algorithm(algorithm).multi_discrete else ()
-    return (*cases_of(algorithm).ACTIONS, *more)
+    return (*cases.ACTIONS, *getattr(cases, "MORE_ACTIONS", ()), *more)
 
 
 class Case(NamedTuple):
@@ -86,6 +87,13 @@ class Case(NamedTuple):
 def fixed(algorithm: str, actions: str) -> Case:
     """Return the algorithm's small case, which quick runs and lock-step use."""
     return cases_of(algorithm).fixed(actions)
+
+
+def options(algorithm: str) -> Iterator[Case]:
+    """Yield the small case with each of the algorithm's options, if its cases have `OPTIONS`."""
+    cases = cases_of(algorithm)
+    for settings in getattr(cases, "OPTIONS", {}).values():
+        yield cases.fixed(cases.ACTIONS[0]).changed(**settings)
 
 
 def perturbed_weights(case: Case) -> dict[str, np.ndarray]:

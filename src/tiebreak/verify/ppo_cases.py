@@ -23,6 +23,9 @@ ACTIONS = ("discrete", "continuous")
 KINDS = ("continuous", "discrete", MULTI_DISCRETE)
 """All kinds of actions, in the order of the seeds of their cases."""
 
+OPTIONS = {"dpo": {"drift": "dpo"}}
+"""Settings that replace a part of the algorithm, of which certificates have one small case each."""
+
 
 def draw(seed: int, actions: str) -> Case:
     """Draw the case of a seed: sizes, switches and constants, all small."""

@@ -18,6 +18,8 @@ from tiebreak.verify.parity import check_loading
 __all__ = ["batch_near", "check_updates"]
 
 ACTIONS = ("continuous",)
+MORE_ACTIONS = ("discrete",)
+"""Kinds of actions of which certificates have one small case (D12)."""
 LOSSES = ("critic_gradients", "actor_gradients", "alpha_gradients")
 
 
@@ -28,6 +30,8 @@ def draw(seed: int, actions: str) -> Case:
     low = rng.uniform(-3.0, -0.1, size=rng.integers(1, 6)).tolist()
     high = (low + rng.uniform(0.5, 4.0, size=len(low))).tolist()
     spec = EnvSpec.make(observation_shape=shape, action_low=low, action_high=high)
+    if actions == "discrete":
+        spec = EnvSpec.make(observation_shape=shape, num_actions=len(low) + 1)
     rates = 10 ** rng.uniform(-3.0, -1.5, size=3)
     config = Config(
         **checks.drawn_settings(rng),
@@ -47,8 +51,9 @@ def draw(seed: int, actions: str) -> Case:
 
 def fixed(actions: str) -> Case:
     """Return the small case that quick runs and lock-step use."""
-    del actions
     spec = EnvSpec.make(observation_shape=(2, 3), action_low=(-0.4, -2.0), action_high=(0.4, 1))
+    if actions == "discrete":
+        spec = EnvSpec.make(observation_shape=(2, 3), num_actions=4)
     config = Config(
         **checks.SMALL, total_steps=4_000, num_steps=2, actor_lr=1e-3, critic_lr=3e-3,
         alpha_lr=2e-3, init_alpha=0.3, tau=0.05, hidden_sizes=(17, 9),
@@ -62,7 +67,13 @@ def counts(case: Case) -> dict[str, int]:
 
 
 def policy_probes(case: Case, noise: np.ndarray) -> list[np.ndarray]:
-    """Return noise that reveals the policy: greedy, the bounds, one deviation around it."""
+    """Return noise that reveals the policy: greedy, the bounds, one deviation around it.
+
+    Of discrete actions: greedy, and each action forced in turn.
+    """
+    if case.spec.discrete:
+        forced = 1e3 * np.eye(case.spec.action_size)
+        return [0.0 * noise, *(0.0 * noise + row for row in forced)]
     return [0.0 * noise, 0.0 * noise + 1e3, 0.0 * noise - 1e3, np.sign(noise)]
 
 

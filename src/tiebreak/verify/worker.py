@@ -17,7 +17,7 @@ from tiebreak.core import import_guard
 from tiebreak.core.errors import UsageError
 from tiebreak.core.process_env import die_with_parent
 from tiebreak.verify import lockstep, network_cases, parity
-from tiebreak.verify.case import Case, all_actions, cases_of, draws, fixed
+from tiebreak.verify.case import Case, all_actions, cases_of, draws, fixed, options
 from tiebreak.verify.compare import ErrorTable
 
 SLOW_MODES = ("compile", "cudagraph")
@@ -80,6 +80,9 @@ def plan(request: Request) -> Iterator[Job]:
         for case in network_cases.all_of(request.algorithm):
             yield Job(inner, case, cases.check_losses)
             yield Job(inner, case, parity.check_public)
+        for case in options(request.algorithm):
+            for check in (cases.check_losses, cases.check_updates, parity.check_public):
+                yield Job(inner, case, check)
 
 
 def _drawn(request: Request, actions: str, count: int) -> list[Case]:

@@ -41,6 +41,13 @@ class Config(OffPolicyConfig):
     """Share of total_steps over which ε falls linearly (D1)."""
     double_q: bool = False
     """Choose the next action by the network, and take its value from the target network (D3)."""
+    num_atoms: int = 1
+    """Number of possible returns of an action's distribution, even from v_min to v_max (C51,
+    Bellemare et al. 2017); 1: no distributions, but values (D8)."""
+    v_min: float = -10.0
+    """Lowest of those returns."""
+    v_max: float = 10.0
+    """Highest of those returns."""
     network: str = "mlp"
     """Layers of every network: `mlp` (dense layers), `cnn` (convolutions before them), which is the
     reference for images, `norm_mlp` and `norm_cnn` (the same with LayerNorm), or `simba` (a
@@ -54,6 +61,11 @@ class Config(OffPolicyConfig):
     def layers(self) -> Layers:
         """Layers of every network."""
         return Layers(self.network, self.hidden_sizes, self.activation)
+
+    @property
+    def span(self) -> tuple[float, float]:
+        """Lowest and highest return that distributions can represent."""
+        return self.v_min, self.v_max
 
     @property
     def target_period(self) -> int:
@@ -103,6 +115,8 @@ def check(config: Config) -> Config:
             f"steps per update (num_envs * num_steps / num_updates = "
             f"{config.round_steps / config.num_updates:g})"
         )
+    if config.v_min >= config.v_max:
+        raise UsageError(f"v_min is {config.v_min}; it must be below v_max ({config.v_max})")
     networks.check(config.network, config.hidden_sizes)
     if any(n < 1 for n in config.hidden_sizes):
         raise UsageError(f"hidden_sizes {config.hidden_sizes} has a width below 1")

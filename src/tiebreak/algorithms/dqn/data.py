@@ -47,7 +47,7 @@ class Metrics(NamedTuple):
     """Scalars of one `step`: means over its updates."""
 
     loss: Array
-    """mean (Q(obs, action) − y)² (D2)."""
+    """mean (Q(obs, action) − y)² (D2), or a cross-entropy (D8)."""
     q: Array
     """Mean Q of the actions in the batch."""
     target: Array
@@ -69,7 +69,7 @@ def step_noise(spec: EnvSpec, config: Config) -> Noise:
 def initial_weights(spec: EnvSpec, config: Config, seed: int) -> weights.Weights:
     """Return the canonical weights of a new agent, with target and optimizer state (D6)."""
     rng = np.random.default_rng(seed)
-    inputs, outputs = spec.observation_size, spec.action_size
+    inputs, outputs = spec.observation_size, spec.action_size * config.num_atoms  # D8
     out = weights.init_network(rng, "q", spec, config.layers, inputs, outputs, gain=1.0)
     trained = list(out)
 

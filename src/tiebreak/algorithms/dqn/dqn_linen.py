@@ -19,7 +19,7 @@ from tiebreak.algorithms.dqn.data import (
     initial_weights,
     make_optimizers,
 )
-from tiebreak.algorithms.dqn.losses_jax import dqn_loss, dqn_target, epsilon
+from tiebreak.algorithms.dqn.losses_jax import dqn_loss, dqn_target, epsilon, expected_values
 from tiebreak.core.types import Agent, Array, Build, EnvSpec
 from tiebreak.frameworks.jax import linen, ops
 from tiebreak.frameworks.jax.linen import AgentDef, AgentState
@@ -27,7 +27,7 @@ from tiebreak.frameworks.jax.linen import AgentDef, AgentState
 
 def make_agent_def(spec: EnvSpec, config: Config, build: Build) -> AgentDef:
     """Make network and optimizer for a spec, without weights."""
-    q = linen.ActionValues(spec, config.layers, build.dtype)
+    q = linen.ActionValues(spec, config.layers, build.dtype, config.num_atoms)  # D8
     return AgentDef(
         spec=spec,
         config=config,
@@ -41,7 +41,8 @@ def make_agent_def(spec: EnvSpec, config: Config, build: Build) -> AgentDef:
 def act(agent: AgentDef, state: AgentState, obs: Array, noise: Array) -> Act:
     """Choose actions for obs [N, *obs] and noise [N, 2]; zero noise is greedy."""
     obs = linen.features(agent, state, obs.reshape(len(obs), -1))
-    q = _action_values(agent, state.params["q"])(obs)
+    outputs = _action_values(agent, state.params["q"])(obs)
+    q = expected_values(outputs, agent.config)  # D8
     count = linen.update_count(agent, state, "q")
     explore = noise[:, 0] > 1.0 - epsilon(agent.config, count)  # D1
     random_action = (noise[:, 1] * agent.spec.action_size).astype(jnp.int32)
@@ -60,7 +61,7 @@ def gradients(
     target = dqn_target(q, target_q, batch, agent.config)
 
     def loss(params):
-        terms = dqn_loss(_action_values(agent, params), batch, target)
+        terms = dqn_loss(_action_values(agent, params), batch, target, agent.config)
         return terms.loss, terms
 
     grads, terms = jax.grad(loss, has_aux=True)(state.params["q"])
@@ -104,5 +105,5 @@ def make_agent(spec: EnvSpec, config: Config, build: Build) -> Agent:
 
 
 def _action_values(agent: AgentDef, params: Mapping[str, Any]) -> Callable:
-    """Return the network: features [B, …] -> values of all actions [B, num_actions]."""
+    """Return the network: features [B, …] -> values of all actions [B, A], or logits [B, A, K]."""
     return linen.network(agent, params, "q")

@@ -17,9 +17,12 @@ from tiebreak.frameworks.numpy.ops import (
     Weights,
     adam,
     clip_by_norm,
+    log_softmax,
     merge_stats,
     normalize_obs,
+    project_distribution,
     sgd,
+    softmax,
 )
 
 
@@ -35,11 +38,28 @@ def epsilon(config: Config, count: int) -> float:
     return (1.0 - done) * config.epsilon_start + done * config.epsilon_end
 
 
+def forward(spec: EnvSpec, config: Config, weights: Weights, network: str, x: np.ndarray):
+    """Return values [B, A] of all actions, logits [B, A, K] of their returns, and the cache.
+
+    Without distributions K is 1, and the logits are the values.
+    """
+    out, cache = networks.forward(spec, config.layers, weights, network, x)
+    logits = out.reshape(len(x), spec.action_size, config.num_atoms)
+    if config.num_atoms == 1:
+        return out, logits, cache
+    return softmax(logits) @ atoms(config), logits, cache  # D8
+
+
+def atoms(config: Config) -> np.ndarray:
+    """Return the possible returns [K] (D8)."""
+    return np.linspace(config.v_min, config.v_max, config.num_atoms)
+
+
 def act(spec: EnvSpec, config: Config, weights: Weights, obs: np.ndarray, noise: np.ndarray) -> Act:
     """Choose actions for obs [N, *obs] and noise [N, 2]; zero noise is greedy (D1)."""
     rows = np.asarray(obs, np.float64).reshape(len(obs), -1)
     rows = normalize_obs(spec, config, weights, rows)
-    q, _ = networks.forward(spec, config.layers, weights, "q", rows)
+    q, _, _ = forward(spec, config, weights, "q", rows)
     share = epsilon(config, int(weights["adam/count"]))
     action = []
     for values, (explore, place) in zip(q, noise, strict=True):
@@ -53,19 +73,35 @@ def act(spec: EnvSpec, config: Config, weights: Weights, obs: np.ndarray, noise:
 def gradients(spec: EnvSpec, config: Config, weights: Weights, batch: Batch, noise: Noise):
     """Return LossTerms and d loss / d weight by name, for one update's batch of features."""
     del noise
-    next_q, _ = networks.forward(spec, config.layers, weights, "target/q", batch.next_obs)
+    next_q, next_logits, _ = forward(spec, config, weights, "target/q", batch.next_obs)
     selector = next_q
     if config.double_q:  # D3
-        selector, _ = networks.forward(spec, config.layers, weights, "q", batch.next_obs)
+        selector, _, _ = forward(spec, config, weights, "q", batch.next_obs)
     rows = np.arange(len(next_q))
-    target = batch.reward + batch.discount * next_q[rows, selector.argmax(axis=-1)]
-    q, cache = networks.forward(spec, config.layers, weights, "q", batch.obs)
-    value = q[rows, batch.action]
-    d_q = np.zeros_like(q)
-    d_q[rows, batch.action] = 2.0 * (value - target) / len(rows)  # D2
-    grads = networks.backward(spec, config.layers, weights, "q", cache, d_q)
-    terms = LossTerms(loss=((value - target) ** 2).mean(), q=value.mean(), target=target.mean())
-    return terms, grads
+    best = selector.argmax(axis=-1)
+    q, logits, cache = forward(spec, config, weights, "q", batch.obs)
+    value, taken = q[rows, batch.action], logits[rows, batch.action]
+    if config.num_atoms == 1:
+        target = batch.reward + batch.discount * next_q[rows, best]
+        loss = ((value - target) ** 2).mean()
+        d_taken = 2.0 * (value - target)[:, None]  # D2
+    else:
+        distribution = shifted_distribution(config, next_logits[rows, best], batch)
+        target = distribution @ atoms(config)
+        loss = -(distribution * log_softmax(taken)).sum(axis=-1).mean()
+        d_taken = softmax(taken) - distribution  # D8
+    d_logits = np.zeros_like(logits)
+    d_logits[rows, batch.action] = d_taken / len(rows)
+    d_out = d_logits.reshape(len(rows), -1)
+    grads = networks.backward(spec, config.layers, weights, "q", cache, d_out)
+    return LossTerms(loss=loss, q=value.mean(), target=target.mean()), grads
+
+
+def shifted_distribution(config: Config, logits: np.ndarray, batch: Batch) -> np.ndarray:
+    """Return the distribution [B, K] of the reward plus the discounted return (D8)."""
+    values = batch.reward[:, None] + batch.discount[:, None] * atoms(config)
+    values = np.clip(values, config.v_min, config.v_max)
+    return project_distribution(softmax(logits), values, config.v_min, config.v_max)
 
 
 def update(spec: EnvSpec, config: Config, weights: Weights, batch: Batch, noise: Noise):

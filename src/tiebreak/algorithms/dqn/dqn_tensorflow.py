@@ -38,19 +38,54 @@ from tiebreak.frameworks.tensorflow.agent import (
 from tiebreak.frameworks.tensorflow.networks import ActionValues
 
 
+def expected_values(outputs: Array, config: Config) -> Array:
+    """Return action values [B, A]: a network's outputs, or the means of its distributions."""
+    if config.num_atoms == 1:
+        return outputs
+    return tf.reduce_sum(tf.nn.softmax(outputs) * ops.atoms(*config.span, outputs), axis=-1)  # D8
+
+
 def dqn_target(q: Callable, target_q: Callable, batch: Batch, config: Config) -> Array:
-    """Return the value [B] that Q is moved towards."""
+    """Return the value [B], or distribution [B, K], that Q is moved towards by the target network.
+
+    It is the reward plus the discounted value of the best next action.
+    """
     next_q = target_q(batch.next_obs)
-    best = tf.argmax(q(batch.next_obs) if config.double_q else next_q, axis=-1)  # D3
+    choosing_q = q(batch.next_obs) if config.double_q else next_q  # D3
+    best = tf.argmax(expected_values(choosing_q, config), axis=-1)
+    if config.num_atoms > 1:
+        logits = tf.gather(next_q, best, axis=1, batch_dims=1)
+        return tf.stop_gradient(shifted_distribution(logits, batch, config))  # D8
     next_value = tf.gather(next_q, best, axis=1, batch_dims=1)
     return tf.stop_gradient(batch.reward + batch.discount * next_value)
 
 
-def dqn_loss(q: Callable, batch: Batch, target: Array) -> LossTerms:
-    """Return the mean squared temporal-difference error (D2); target [B]."""
+def shifted_distribution(logits: Array, batch: Batch, config: Config) -> Array:
+    """Return the distribution of reward plus discounted return, on the atoms; logits [B, K]."""
+    probs = tf.nn.softmax(logits)
+    values = batch.discount[:, None] * ops.atoms(*config.span, probs)
+    values = tf.clip_by_value(batch.reward[:, None] + values, *config.span)
+    return ops.project_distribution(probs, values, *config.span)
+
+
+def dqn_loss(q: Callable, batch: Batch, target: Array, config: Config) -> LossTerms:
+    """Return the mean squared temporal-difference error; target [B].
+
+    Of distributions, the mean cross-entropy; target [B, K].
+    """
     taken = tf.gather(q(batch.obs), batch.action, axis=1, batch_dims=1)
+    if config.num_atoms > 1:
+        return distribution_loss(taken, target, config)  # D8
     loss = tf.reduce_mean(tf.square(taken - target))  # D2
     return LossTerms(loss, tf.reduce_mean(taken), tf.reduce_mean(target))
+
+
+def distribution_loss(logits: Array, target: Array, config: Config) -> LossTerms:
+    """Return the mean cross-entropy of the taken actions' logits [B, K]; target [B, K]."""
+    cross_entropy = -tf.reduce_sum(target * tf.nn.log_softmax(logits), axis=-1)
+    target_value = tf.reduce_sum(target * ops.atoms(*config.span, target), axis=-1)
+    q = expected_values(logits, config)
+    return LossTerms(tf.reduce_mean(cross_entropy), tf.reduce_mean(q), tf.reduce_mean(target_value))
 
 
 def epsilon(config: Config, count: Array) -> Array:
@@ -63,7 +98,7 @@ def epsilon(config: Config, count: Array) -> Array:
 
 def make_agent_def(spec: EnvSpec, config: Config, build: Build) -> AgentDef:
     """Make network and optimizer for a spec, without weights."""
-    networks = {"q": ActionValues("q", spec, config.layers)}
+    networks = {"q": ActionValues("q", spec, config.layers, config.num_atoms)}
     return AgentDef(
         spec=spec,
         config=config,
@@ -79,7 +114,7 @@ def make_agent_def(spec: EnvSpec, config: Config, build: Build) -> AgentDef:
 def act(agent: AgentDef, state: AgentState, obs: Array, noise: Array) -> Act:
     """Choose actions for obs [N, *obs] and uniform noise [N, 2]; zero noise is greedy."""
     obs = features(agent, state, tf.reshape(obs, (obs.shape[0], -1)))
-    q = _q(agent, state.params["q"])(obs)
+    q = expected_values(_q(agent, state.params["q"])(obs), agent.config)  # D8
     greedy = tf.argmax(q, axis=-1, output_type=tf.int32)
 
     share = epsilon(agent.config, update_count(agent, state, "q"))
@@ -100,7 +135,7 @@ def gradients(
     target = dqn_target(q, target_q, batch, agent.config)
 
     def loss(flat: Array) -> LossTerms:
-        return dqn_loss(_q(agent, flat), batch, target)
+        return dqn_loss(_q(agent, flat), batch, target, agent.config)
 
     return differentiate(loss, state, "q")
 
@@ -138,5 +173,5 @@ def make_agent(spec: EnvSpec, config: Config, build: Build) -> Agent:
 
 
 def _q(agent: AgentDef, flat: Array) -> Callable:
-    """Return the action values: features [B, …] -> [B, num_actions]."""
+    """Return the action values: features [B, …] -> [B, A], or logits [B, A, K]."""
     return network(agent, cut(agent, "q", flat), "q")

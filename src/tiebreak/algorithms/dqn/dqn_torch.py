@@ -39,21 +39,56 @@ from tiebreak.frameworks.torch.agent import (
 from tiebreak.frameworks.torch.networks import ActionValues
 
 
+def expected_values(outputs: Array, config: Config) -> Array:
+    """Return action values [B, A]: a network's outputs, or the means of its distributions."""
+    if config.num_atoms == 1:
+        return outputs
+    return (torch.softmax(outputs, -1) * ops.atoms(*config.span, outputs)).sum(-1)  # D8
+
+
 @torch.no_grad()
 def dqn_target(q: Callable, target_q: Callable, batch: Batch, config: Config) -> Array:
-    """Return the value [B] that Q is moved towards, by the target network."""
+    """Return the value [B], or distribution [B, K], that Q is moved towards by the target network.
+
+    It is the reward plus the discounted value of the best next action.
+    """
     next_q = target_q(batch.next_obs)
     selector = q(batch.next_obs) if config.double_q else next_q  # D3
-    best_action = torch.argmax(selector, dim=-1)
+    best_action = torch.argmax(expected_values(selector, config), dim=-1)
+    if config.num_atoms > 1:
+        logits = next_q.take_along_dim(best_action[:, None, None], 1)[:, 0]
+        return shifted_distribution(logits, batch, config)  # D8
     next_value = next_q.gather(-1, best_action[:, None])[:, 0]
     return batch.reward + batch.discount * next_value
 
 
-def dqn_loss(q: Callable, batch: Batch, target: Array) -> LossTerms:
-    """Return the mean squared temporal-difference error; target [B]."""
+def shifted_distribution(logits: Array, batch: Batch, config: Config) -> Array:
+    """Return the distribution of reward plus discounted return, on the atoms; logits [B, K]."""
+    probs = torch.softmax(logits, -1)
+    values = batch.discount[:, None] * ops.atoms(*config.span, probs)
+    values = (batch.reward[:, None] + values).clamp(*config.span)
+    return ops.project_distribution(probs, values, *config.span)
+
+
+def dqn_loss(q: Callable, batch: Batch, target: Array, config: Config) -> LossTerms:
+    """Return the mean squared temporal-difference error; target [B].
+
+    Of distributions, the mean cross-entropy; target [B, K].
+    """
+    if config.num_atoms > 1:
+        logits = q(batch.obs).take_along_dim(batch.action[:, None, None].long(), 1)[:, 0]
+        return distribution_loss(logits, target, config)  # D8
     value = q(batch.obs).gather(-1, batch.action[:, None].long())[:, 0]
     loss = torch.square(value - target).mean()  # D2
     return LossTerms(loss=loss, q=value.mean(), target=target.mean())
+
+
+def distribution_loss(logits: Array, target: Array, config: Config) -> LossTerms:
+    """Return the mean cross-entropy of the taken actions' logits [B, K]; target [B, K]."""
+    cross_entropy = -(target * torch.log_softmax(logits, -1)).sum(-1)
+    target_value = (target * ops.atoms(*config.span, target)).sum(-1)
+    q = expected_values(logits.detach(), config)
+    return LossTerms(loss=cross_entropy.mean(), q=q.mean(), target=target_value.mean())
 
 
 def epsilon(config: Config, count: Array) -> Array:
@@ -66,7 +101,7 @@ def epsilon(config: Config, count: Array) -> Array:
 def make_agent_def(spec: EnvSpec, config: Config, build: Build) -> AgentDef:
     """Make the network, without memory, and its optimizer for a spec; compile the update."""
     dtype = getattr(torch, build.dtype)
-    q = ActionValues(spec, config.layers, dtype)
+    q = ActionValues(spec, config.layers, dtype, config.num_atoms)  # D8
     return plumbing.define(
         spec,
         config,
@@ -82,7 +117,8 @@ def make_agent_def(spec: EnvSpec, config: Config, build: Build) -> AgentDef:
 def act(agent: AgentDef, state: AgentState, obs: Array, noise: Array) -> Act:
     """Choose actions for obs [N, *obs] and noise [N, 2]; zero noise is greedy."""
     obs = features(agent, state, obs.reshape(len(obs), -1))
-    q = _action_values(agent, state.params["q"])(obs)
+    outputs = _action_values(agent, state.params["q"])(obs)
+    q = expected_values(outputs, agent.config)  # D8
     count = update_count(agent, state, "q")
     explore = noise[:, 0] > 1.0 - epsilon(agent.config, count)  # D1
     random_action = (noise[:, 1] * agent.spec.action_size).to(torch.int32)
@@ -99,7 +135,7 @@ def gradients(
     q = _action_values(agent, state.params["q"])
     target_q = _action_values(agent, state.target["q"])
     target = dqn_target(q, target_q, batch, agent.config)
-    terms = dqn_loss(q, batch, target)
+    terms = dqn_loss(q, batch, target, agent.config)
     return differentiate(terms, state, "q")
 
 
@@ -135,5 +171,5 @@ def make_agent(spec: EnvSpec, config: Config, build: Build) -> Agent:
 
 
 def _action_values(agent: AgentDef, params: Parameters) -> Callable:
-    """Return the network: features [B, …] -> values of all actions [B, K]."""
+    """Return the network: features [B, …] -> values of all actions [B, A], or logits [B, A, K]."""
     return plumbing.network(agent, params, "q")

@@ -38,6 +38,13 @@ class Config:
     """λ of generalized advantage estimation (Schulman et al. 2016, eq. 16)."""
     clip: float = 0.2
     """ε of the clipped surrogate (Schulman et al. 2017, eq. 7) and of the value clip (D6)."""
+    drift: Literal["clip", "dpo"] = "clip"
+    """What keeps the policy near the one that acted: `clip`, or `dpo`, a function that was found by
+    meta-learning (Lu et al. 2022, section 5; D15)."""
+    dpo_alpha: float = 2.0
+    """α of `dpo`, for actions that were better than expected."""
+    dpo_beta: float = 0.6
+    """β of `dpo`, for actions that were worse."""
     clip_value: bool = True
     """Clip the change of the value, too (D6)."""
     entropy_coef: float = 0.01
@@ -114,6 +121,8 @@ RANGES = {
     "gamma": (0.0, 1.0),
     "gae_lambda": (0.0, 1.0),
     "clip": (0.0, math.inf),
+    "dpo_alpha": (1e-12, math.inf),
+    "dpo_beta": (1e-12, math.inf),
     "entropy_coef": (0.0, math.inf),
     "value_coef": (0.0, math.inf),
     "max_grad_norm": (1e-12, math.inf),
@@ -133,13 +142,26 @@ ATARI: dict[str, Any] = {"total_steps": 10_000_000, "num_envs": 8, "clip": 0.1}
 MINATAR: dict[str, Any] = {
     "total_steps": 10_000_000, "num_envs": 64, "num_minibatches": 8, "learning_rate": 1e-3,
 }  # fmt: skip
+XMINIGRID: dict[str, Any] = {**MINATAR, "total_steps": 5_000_000}
+CRAFTAX: dict[str, Any] = {
+    "total_steps": 1_000_000_000, "num_envs": 1024, "num_steps": 64, "num_minibatches": 8,
+    "learning_rate": 2e-4, "gae_lambda": 0.8, "max_grad_norm": 1.0,
+}  # fmt: skip
+CRAFTAX_SYMBOLIC: dict[str, Any] = {**CRAFTAX, "hidden_sizes": (512, 512, 512)}
 TASKS = {
     "gymnax/Asterix-MinAtar": MINATAR,
     "gymnax/Breakout-MinAtar": MINATAR,
     "gymnax/Freeway-MinAtar": MINATAR,
     "gymnax/SpaceInvaders-MinAtar": MINATAR,
+    "xminigrid/": XMINIGRID,
+    "craftax/": CRAFTAX,
+    "craftax/Craftax-Symbolic": CRAFTAX_SYMBOLIC,
+    "craftax/Craftax-Classic-Symbolic": CRAFTAX_SYMBOLIC,
 }
-"""Settings by the beginning of a task's name: PureJaxRL's batch for MinAtar, at a lower rate."""
+"""Settings by the beginning of a task's name; later rows override earlier ones.
+
+MinAtar: PureJaxRL's batch, at a lower rate. Craftax: its authors' (Craftax_Baselines, ppo.py).
+"""
 
 
 def reference(spec: EnvSpec) -> Config:

@@ -114,7 +114,8 @@ class Metrics(NamedTuple):
     loss: Array
     """policy_loss + value_coef · value_loss − entropy_coef · entropy."""
     policy_loss: Array
-    """mean max(−Â·ρ, −Â·clip(ρ, 1 ± ε)), ρ the ratio of new to old probability (D5)."""
+    """mean max(−Â·ρ, −Â·clip(ρ, 1 ± ε)), ρ the ratio of new to old probability (D5);
+    with drift "dpo" mean (f − Â·ρ) (D15)."""
     value_loss: Array
     """½ mean of the squared error of the value, the larger of clipped and not clipped (D6)."""
     entropy: Array

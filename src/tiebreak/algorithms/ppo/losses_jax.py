@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import jax
 import jax.numpy as jnp
 
 from tiebreak.algorithms.ppo.config import Config
@@ -16,11 +17,25 @@ from tiebreak.frameworks.jax import ops
 
 
 def policy_loss(ratio: Array, advantage: Array, config: Config) -> Array:
-    """Return the clipped surrogate (Schulman et al. 2017, eq. 7), negated; [B], [B] -> scalar."""
+    """Return the clipped surrogate (Schulman et al. 2017, eq. 7), negated; [B], [B] -> scalar.
+
+    With `drift` "dpo", it is the plain surrogate less a drift.
+    """
     if config.normalize_advantage:
         advantage = (advantage - advantage.mean()) / (advantage.std() + 1e-8)  # D5
+    if config.drift == "dpo":
+        return (dpo_drift(ratio, advantage, config) - advantage * ratio).mean()  # D15
     clipped = jnp.clip(ratio, 1.0 - config.clip, 1.0 + config.clip)
     return jnp.maximum(-advantage * ratio, -advantage * clipped).mean()
+
+
+def dpo_drift(ratio: Array, advantage: Array, config: Config) -> Array:
+    """Return the drift that DPO discovered (Lu et al. 2022, section 5); [B], [B] -> [B]."""
+    better = (ratio - 1.0) * advantage
+    worse = jnp.log(ratio) * advantage
+    if_better = jax.nn.relu(better - config.dpo_alpha * jnp.tanh(better / config.dpo_alpha))
+    if_worse = jax.nn.relu(worse - config.dpo_beta * jnp.tanh(worse / config.dpo_beta))
+    return jnp.where(advantage >= 0.0, if_better, if_worse)
 
 
 def value_loss(value: Array, old_value: Array, target: Array, config: Config) -> Array:

@@ -168,11 +168,30 @@ def policy_term(config: Config, log_prob: np.ndarray, batch: Minibatch):
     if config.normalize_advantage:
         advantage = (advantage - advantage.mean()) / (advantage.std() + 1e-8)  # D5
     ratio = np.exp(log_prob - batch.log_prob)
+    if config.drift == "dpo":
+        drift, d_drift = dpo_drift(config, log_prob - batch.log_prob, advantage)
+        slope = d_drift - advantage * ratio  # dρ / d log π = ρ
+        return (drift - advantage * ratio).mean(), slope / len(ratio), ratio
     plain = -advantage * ratio
     clipped = -advantage * np.clip(ratio, 1.0 - config.clip, 1.0 + config.clip)
     inside = np.abs(ratio - 1.0) <= config.clip
     slope = np.where((plain >= clipped) | inside, -advantage * ratio, 0.0)  # dρ / d log π = ρ
     return np.maximum(plain, clipped).mean(), slope / len(ratio), ratio
+
+
+def dpo_drift(config: Config, log_ratio: np.ndarray, advantage: np.ndarray):
+    """Return DPO's drift and its derivative in log ρ, both [B] (D15)."""
+    drift, slope = np.zeros((2, len(advantage)))
+    for i, (change, a) in enumerate(zip(log_ratio, advantage, strict=True)):
+        better = a >= 0.0
+        scale = config.dpo_alpha if better else config.dpo_beta
+        gain = np.expm1(change) * a if better else change * a
+        d_gain = np.exp(change) * a if better else a
+        excess = gain - scale * np.tanh(gain / scale)
+        if excess > 0.0:
+            drift[i] = excess
+            slope[i] = np.tanh(gain / scale) ** 2 * d_gain
+    return drift, slope
 
 
 def value_term(config: Config, value: np.ndarray, batch: Minibatch):

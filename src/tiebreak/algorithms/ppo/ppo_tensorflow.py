@@ -37,12 +37,26 @@ from tiebreak.frameworks.tensorflow.networks import Policy, Value
 
 
 def policy_loss(ratio: Array, advantage: Array, config: Config) -> Array:
-    """Return the clipped surrogate (Schulman et al. 2017, eq. 7), negated; [B], [B] -> scalar."""
+    """Return the clipped surrogate (Schulman et al. 2017, eq. 7), negated; [B], [B] -> scalar.
+
+    With `drift` "dpo", it is the plain surrogate less a drift.
+    """
     if config.normalize_advantage:
         mean, std = tf.reduce_mean(advantage), tf.math.reduce_std(advantage)
         advantage = (advantage - mean) / (std + 1e-8)  # D5
+    if config.drift == "dpo":
+        return tf.reduce_mean(dpo_drift(ratio, advantage, config) - advantage * ratio)  # D15
     clipped = tf.clip_by_value(ratio, 1.0 - config.clip, 1.0 + config.clip)
     return tf.reduce_mean(tf.maximum(-advantage * ratio, -advantage * clipped))
+
+
+def dpo_drift(ratio: Array, advantage: Array, config: Config) -> Array:
+    """Return the drift that DPO discovered (Lu et al. 2022, section 5); [B], [B] -> [B]."""
+    better = (ratio - 1.0) * advantage
+    worse = tf.math.log(ratio) * advantage
+    if_better = tf.nn.relu(better - config.dpo_alpha * tf.tanh(better / config.dpo_alpha))
+    if_worse = tf.nn.relu(worse - config.dpo_beta * tf.tanh(worse / config.dpo_beta))
+    return tf.where(advantage >= 0.0, if_better, if_worse)
 
 
 def value_loss(value: Array, old_value: Array, target: Array, config: Config) -> Array:

@@ -36,12 +36,26 @@ from tiebreak.frameworks.torch.networks import Policy, Value
 
 
 def policy_loss(ratio: Array, advantage: Array, config: Config) -> Array:
-    """Return the clipped surrogate (Schulman et al. 2017, eq. 7), negated; [B], [B] -> scalar."""
+    """Return the clipped surrogate (Schulman et al. 2017, eq. 7), negated; [B], [B] -> scalar.
+
+    With `drift` "dpo", it is the plain surrogate less a drift.
+    """
     if config.normalize_advantage:
         std = advantage.std(correction=0)
         advantage = (advantage - advantage.mean()) / (std + 1e-8)  # D5
+    if config.drift == "dpo":
+        return (dpo_drift(ratio, advantage, config) - advantage * ratio).mean()  # D15
     clipped = ratio.clamp(1.0 - config.clip, 1.0 + config.clip)
     return torch.maximum(-advantage * ratio, -advantage * clipped).mean()
+
+
+def dpo_drift(ratio: Array, advantage: Array, config: Config) -> Array:
+    """Return the drift that DPO discovered (Lu et al. 2022, section 5); [B], [B] -> [B]."""
+    better = (ratio - 1.0) * advantage
+    worse = torch.log(ratio) * advantage
+    if_better = torch.relu(better - config.dpo_alpha * torch.tanh(better / config.dpo_alpha))
+    if_worse = torch.relu(worse - config.dpo_beta * torch.tanh(worse / config.dpo_beta))
+    return torch.where(advantage >= 0.0, if_better, if_worse)
 
 
 def value_loss(value: Array, old_value: Array, target: Array, config: Config) -> Array:

@@ -29,7 +29,8 @@ class Config(OffPolicyConfig):
     init_alpha: float = 1.0
     """Initial temperature α, in rewards per nat of entropy."""
     target_entropy_scale: float = 1.0
-    """Target entropy per action dimension, times −1, in nats (D6)."""
+    """Target entropy per action dimension, times −1, in nats (D6). For discrete actions: in units
+    of the largest entropy that their number allows (D12)."""
     tau: float = 0.005
     """Share by which target critics move towards the critics, per update (D9)."""
     log_std_min: float = -5.0
@@ -70,11 +71,18 @@ RANGES = {
 }
 """Lowest and highest valid values of the numbers that are not counts."""
 
+DISCRETE = {"target_entropy_scale": 0.89}
+"""Settings for discrete actions: CleanRL's sac_atari.py."""
+
 
 def reference(spec: EnvSpec) -> Config:
-    """Return the reference settings for a box of actions. Raises UsageError for discrete ones."""
-    off_policy.require_box("sac", spec)
-    return networks.for_observations(Config(), spec)
+    """Return the reference settings for a box, or for one discrete action (D12).
+
+    Raises UsageError for several discrete actions at once.
+    """
+    off_policy.require_one_choice("sac", spec)
+    config = Config(**DISCRETE) if spec.discrete else Config()
+    return networks.for_observations(config, spec)
 
 
 def equal_rates(spec: EnvSpec) -> Config:

@@ -1,6 +1,7 @@
 """Inputs and outputs of SAC's functions in every framework: batches, noise, terms, weights.
 
-U is num_updates, B is batch_size, N is num_envs, A is the number of action dimensions.
+U is num_updates, B is batch_size, N is num_envs, A is the number of action dimensions, or
+K of discrete actions.
 """
 
 from __future__ import annotations
@@ -32,7 +33,10 @@ NETWORKS = {"critic": CRITICS, "actor": ("actor",), "alpha": ("log_alpha",)}
 
 
 class Noise(NamedTuple):
-    """Random numbers of one `step`: standard normal, [U, B, A] each (D1)."""
+    """Random numbers of one `step`: standard normal, [U, B, A] each (D1).
+
+    Discrete actions need none: losses are expectations over all of them (D12).
+    """
 
     next_action: Array
     """Samples the action after each transition, in the critics' target."""
@@ -97,13 +101,14 @@ class Metrics(NamedTuple):
 
 
 def act_noise(spec: EnvSpec, num_envs: int) -> Draw:
-    """Return the draw of `act`, [N, A]; zeros are greedy (D1)."""
-    return Draw("normal", (num_envs, spec.action_size))
+    """Return the draw of `act`, [N, A]: Gumbel for discrete actions; zeros are greedy (D1)."""
+    return Draw("gumbel" if spec.discrete else "normal", (num_envs, spec.action_size))
 
 
 def step_noise(spec: EnvSpec, config: Config) -> Noise:
     """Return the draws of one `step`."""
-    draw = Draw("normal", (config.num_updates, config.batch_size, spec.action_size))
+    size = 1 if spec.discrete else spec.action_size
+    draw = Draw("normal", (config.num_updates, config.batch_size, size))
     return Noise(draw, draw)
 
 
@@ -111,12 +116,19 @@ def initial_weights(spec: EnvSpec, config: Config, seed: int) -> weights.Weights
     """Return the canonical weights of a new agent, with targets and optimizer state (D10)."""
     rng = np.random.default_rng(seed)
     observation, action = spec.observation_size, spec.action_size
-    layers, inputs = config.layers, observation + action
+    layers = config.layers
+    if spec.discrete:  # D12
+        actor_outputs, critic_inputs, critic_outputs = action, observation, action
+    else:
+        actor_outputs, critic_inputs, critic_outputs = 2 * action, observation + action, 1
 
-    out = weights.init_network(rng, "actor", spec, layers, observation, 2 * action, gain=1.0)
+    out = weights.init_network(rng, "actor", spec, layers, observation, actor_outputs, gain=1.0)
     critics: weights.Weights = {}
     for name in CRITICS:
-        critics.update(weights.init_network(rng, name, spec, layers, inputs, 1, gain=1.0))
+        network = weights.init_network(
+            rng, name, spec, layers, critic_inputs, critic_outputs, gain=1.0
+        )
+        critics.update(network)
     out.update(critics)
     out["log_alpha"] = np.asarray(np.log(config.init_alpha), np.float32)
 

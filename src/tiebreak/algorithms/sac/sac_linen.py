@@ -31,8 +31,12 @@ from tiebreak.frameworks.jax.linen import AgentDef, AgentState
 
 def make_agent_def(spec: EnvSpec, config: Config, build: Build) -> AgentDef:
     """Make networks and optimizers for a spec, without weights."""
-    actor = linen.SquashedPolicy(spec, config.layers, config.log_std_range, build.dtype)
-    critic = linen.Critic(spec, config.layers, build.dtype)
+    if spec.discrete:  # D12
+        actor = linen.Policy(spec, config.layers, build.dtype)
+        critic = linen.ActionValues(spec, config.layers, build.dtype)
+    else:
+        actor = linen.SquashedPolicy(spec, config.layers, config.log_std_range, build.dtype)
+        critic = linen.Critic(spec, config.layers, build.dtype)
     log_alpha = jnp.zeros((), build.dtype)
     return AgentDef(
         spec=spec,
@@ -49,6 +53,8 @@ def act(agent: AgentDef, state: AgentState, obs: Array, noise: Array) -> Act:
     obs = linen.features(agent, state, obs.reshape(len(obs), -1))
     policy = _policy(agent, state.params["actor"])(obs)
     raw_action = policy.sample(jnp.asarray(noise, agent.dtype))  # D1
+    if agent.spec.discrete:
+        return Act(action=raw_action, raw_action=raw_action)
     low, high = trees.action_bounds(agent.spec, agent.dtype)
     action = ops.rescale_action(raw_action, low, high)
     return Act(action=action, raw_action=raw_action)
@@ -153,12 +159,15 @@ def make_agent(spec: EnvSpec, config: Config, build: Build) -> Agent:
 
 
 def _policy(agent: AgentDef, params: Mapping[str, Any]) -> Callable:
-    """Return the policy: features [B, …] -> distribution of actions [B, A]."""
+    """Return the policy: features [B, …] -> distribution of actions [B, A] or [B]."""
     return linen.network(agent, params, "actor")
 
 
 def _critics(agent: AgentDef, params: Mapping[str, Any]) -> tuple[Callable, ...]:
-    """Return both critics: features [B, …], actions [B, A] -> values [B]."""
+    """Return both critics: features [B, …], actions [B, A] -> values [B].
+
+    Of discrete actions: features -> values [B, K].
+    """
     return tuple(linen.network(agent, params, name) for name in CRITICS)
 
 

@@ -27,6 +27,7 @@ from tiebreak.frameworks.numpy.ops import (
     Weights,
     adam,
     clip_by_norm,
+    log_softmax,
     merge_stats,
     normalize_obs,
     polyak,
@@ -56,10 +57,25 @@ def policy(spec: EnvSpec, config: Config, weights: Weights, obs: np.ndarray, noi
     return np.tanh(x), log_prob.sum(axis=-1), np.tanh(raw), np.exp(log_std), cache
 
 
+def choices(spec: EnvSpec, config: Config, weights: Weights, prefix: str, obs: np.ndarray):
+    """Return log π [B, K] and the smaller critics' values [B, K] of all discrete actions (D12).
+
+    `prefix` is that of the critics. Also the cache of the actor's network.
+    """
+    logits, cache = networks.forward(spec, config.layers, weights, "actor", obs)
+    values = [networks.forward(spec, config.layers, weights, prefix + k, obs)[0] for k in CRITICS]
+    return log_softmax(logits), np.minimum(*values), cache
+
+
 def act(spec: EnvSpec, config: Config, weights: Weights, obs: np.ndarray, noise: np.ndarray) -> Act:
     """Choose actions for obs [N, *obs] and noise [N, A]; zero noise is greedy (D1)."""
     rows = np.asarray(obs, np.float64).reshape(len(obs), -1)
-    raw, *_ = policy(spec, config, weights, normalize_obs(spec, config, weights, rows), noise)
+    rows = normalize_obs(spec, config, weights, rows)
+    if spec.discrete:  # D12
+        logits, _ = networks.forward(spec, config.layers, weights, "actor", rows)
+        best = np.argmax(logits + noise, axis=-1)
+        return Act(best, best)
+    raw, *_ = policy(spec, config, weights, rows, noise)
     low, high = (np.array(b) for b in spec.bounds)
     return Act((1.0 - raw) / 2.0 * low + (1.0 + raw) / 2.0 * high, raw)
 
@@ -84,9 +100,14 @@ def critic_target(
     spec: EnvSpec, config: Config, weights: Weights, batch: Batch, noise: Noise
 ) -> np.ndarray:
     """Return the value [B] that both critics are moved towards."""
-    action, log_prob, *_ = policy(spec, config, weights, batch.next_obs, noise.next_action)
-    q, _ = critics(spec, config, weights, "target/", batch.next_obs, action)
-    soft_value = q.min(axis=0) - np.exp(weights["log_alpha"]) * log_prob  # D4 D6
+    alpha = np.exp(weights["log_alpha"])
+    if spec.discrete:
+        log_p, values, _ = choices(spec, config, weights, "target/", batch.next_obs)
+        soft_value = (np.exp(log_p) * (values - alpha * log_p)).sum(axis=-1)  # D12
+    else:
+        action, log_prob, *_ = policy(spec, config, weights, batch.next_obs, noise.next_action)
+        q, _ = critics(spec, config, weights, "target/", batch.next_obs, action)
+        soft_value = q.min(axis=0) - alpha * log_prob  # D4 D6
     return batch.reward + batch.discount * soft_value
 
 
@@ -95,21 +116,37 @@ def critic_gradients(
 ) -> tuple[CriticTerms, dict[str, np.ndarray]]:
     """Return terms and d loss / d weight of the critics by name; the target is a constant."""
     target = critic_target(spec, config, weights, batch, noise)
-    q, caches = critics(spec, config, weights, "", batch.obs, batch.action)
+    if spec.discrete:
+        q, caches = taken_values(spec, config, weights, batch)
+    else:
+        q, caches = critics(spec, config, weights, "", batch.obs, batch.action)
     error = q - target
     grads = {}
     for name, cache, row in zip(CRITICS, caches, error, strict=True):
         d_q = 2.0 * row[:, None] / len(row)  # D4
+        if spec.discrete:
+            d_q = d_q * np.eye(spec.action_size)[batch.action.astype(int)]  # D12
         grads.update(networks.backward(spec, config.layers, weights, name, cache, d_q))
     loss = (error**2).mean(axis=1).sum()
     q1, q2 = q.mean(axis=1)
     return CriticTerms(loss=loss, q1=q1, q2=q2, target=target.mean()), grads
 
 
+def taken_values(spec: EnvSpec, config: Config, weights: Weights, batch: Batch):
+    """Return both critics' values [2, B] of the discrete actions in a batch, and their caches."""
+    rows, taken = np.arange(len(batch.obs)), batch.action.astype(int)
+    (q1, cache1), (q2, cache2) = (
+        networks.forward(spec, config.layers, weights, k, batch.obs) for k in CRITICS
+    )
+    return np.stack([q1[rows, taken], q2[rows, taken]]), (cache1, cache2)
+
+
 def actor_gradients(
     spec: EnvSpec, config: Config, weights: Weights, batch: Batch, noise: Noise
 ) -> tuple[ActorTerms, dict[str, np.ndarray]]:
     """Return terms and d loss / d weight of the actor by name, for one update's features."""
+    if spec.discrete:
+        return discrete_actor_gradients(spec, config, weights, batch)
     action, log_prob, squashed, std, cache = policy(spec, config, weights, batch.obs, noise.action)
     q, q_caches = critics(spec, config, weights, "", batch.obs, action)
     rows, alpha = len(log_prob), np.exp(weights["log_alpha"])
@@ -127,12 +164,31 @@ def actor_gradients(
     return ActorTerms(alpha * log_prob - smaller_q, smaller_q, -log_prob), grads
 
 
+def discrete_actor_gradients(
+    spec: EnvSpec, config: Config, weights: Weights, batch: Batch
+) -> tuple[ActorTerms, dict[str, np.ndarray]]:
+    """Return the same for discrete actions: the loss is an expectation over all of them (D12)."""
+    log_p, values, cache = choices(spec, config, weights, "", batch.obs)
+    p, alpha = np.exp(log_p), np.exp(weights["log_alpha"])
+    cost = alpha * log_p - values
+    mean_cost = (p * cost).sum(axis=-1, keepdims=True)
+    d_out = p * (cost - mean_cost) / len(p)  # the slope of α·log π itself sums to 0
+    grads = networks.backward(spec, config.layers, weights, "actor", cache, d_out)
+    q, log_prob = (p * values).sum(axis=-1).mean(), (p * log_p).sum(axis=-1).mean()
+    return ActorTerms(mean_cost.mean(), q, -log_prob), grads
+
+
 def alpha_gradients(
     spec: EnvSpec, config: Config, weights: Weights, batch: Batch, noise: Noise
 ) -> tuple[AlphaTerms, dict[str, np.ndarray]]:
     """Return terms and d loss / d log α, for one update's features."""
-    _, log_prob, *_ = policy(spec, config, weights, batch.obs, noise.action)
-    surplus = -log_prob.mean() + config.target_entropy_scale * spec.action_size  # D6
+    if spec.discrete:
+        log_p, _, _ = choices(spec, config, weights, "", batch.obs)
+        entropy = -(np.exp(log_p) * log_p).sum(axis=-1)
+        surplus = entropy.mean() - config.target_entropy_scale * np.log(spec.action_size)  # D12
+    else:
+        _, log_prob, *_ = policy(spec, config, weights, batch.obs, noise.action)
+        surplus = -log_prob.mean() + config.target_entropy_scale * spec.action_size  # D6
     log_alpha = weights["log_alpha"]
     return AlphaTerms(log_alpha * surplus, np.exp(log_alpha)), {"log_alpha": np.asarray(surplus)}
 

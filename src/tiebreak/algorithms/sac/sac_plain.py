@@ -31,8 +31,12 @@ from tiebreak.frameworks.jax.plain import AgentDef, AgentState
 
 def make_agent_def(spec: EnvSpec, config: Config, build: Build) -> AgentDef:
     """Make networks and optimizers for a spec, without weights."""
-    actor = plain.SquashedPolicy(spec, config.layers, config.log_std_range)
-    critic = plain.Critic(spec, config.layers)
+    if spec.discrete:  # D12
+        actor = plain.Policy(spec, config.layers)
+        critic = plain.ActionValues(spec, config.layers)
+    else:
+        actor = plain.SquashedPolicy(spec, config.layers, config.log_std_range)
+        critic = plain.Critic(spec, config.layers)
     log_alpha = jnp.zeros((), build.dtype)
     return AgentDef(
         spec=spec,
@@ -49,6 +53,8 @@ def act(agent: AgentDef, state: AgentState, obs: Array, noise: Array) -> Act:
     obs = plain.features(agent, state, obs.reshape(len(obs), -1))
     policy = _policy(agent, state.params["actor"])(obs)
     raw_action = policy.sample(jnp.asarray(noise, agent.dtype))  # D1
+    if agent.spec.discrete:
+        return Act(action=raw_action, raw_action=raw_action)
     low, high = trees.action_bounds(agent.spec, agent.dtype)
     action = ops.rescale_action(raw_action, low, high)
     return Act(action=action, raw_action=raw_action)

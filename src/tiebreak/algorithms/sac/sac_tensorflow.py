@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import tensorflow as tf
@@ -37,22 +38,44 @@ from tiebreak.frameworks.tensorflow.agent import (
     update_statistics,
     update_targets,
 )
-from tiebreak.frameworks.tensorflow.networks import Critic, SquashedPolicy
+from tiebreak.frameworks.tensorflow.networks import ActionValues, Critic, Policy, SquashedPolicy
+
+
+def soft_terms(policy: Callable, critics: tuple, obs: Array, noise: Array) -> tuple[Array, Array]:
+    """Return Q and log π of the policy's action, both [B]; of discrete ones, the expectations.
+
+    Q is the smaller of both critics' values.
+    """
+    distribution = policy(obs)
+    if isinstance(distribution, ops.Categorical):  # D12
+        q1, q2 = (q(obs) for q in critics)
+        probs = tf.exp(distribution.log_p)
+        q = tf.reduce_sum(probs * tf.minimum(q1, q2), axis=-1)
+        return q, tf.reduce_sum(probs * distribution.log_p, axis=-1)
+    action, log_prob = distribution.sample_log_prob(noise)  # D1
+    q1, q2 = (q(obs, action) for q in critics)
+    return tf.minimum(q1, q2), log_prob
+
+
+def taken_value(critic: Callable, batch: Batch) -> Array:
+    """Return the values [B] of a batch's actions by one critic."""
+    if not batch.action.dtype.is_integer:
+        return critic(batch.obs, batch.action)
+    return tf.gather(critic(batch.obs), batch.action, axis=1, batch_dims=1)  # D12
 
 
 def critic_target(
     policy: Callable, targets: tuple, log_alpha: Array, batch: Batch, noise: Noise
 ) -> Array:
     """Return the soft value [B] that both critics are moved towards, by target critics."""
-    action, log_prob = policy(batch.next_obs).sample_log_prob(noise.next_action)  # D1
-    q1, q2 = (q(batch.next_obs, action) for q in targets)
-    soft_value = tf.minimum(q1, q2) - tf.exp(log_alpha) * log_prob  # D4 D6
+    q, log_prob = soft_terms(policy, targets, batch.next_obs, noise.next_action)
+    soft_value = q - tf.exp(log_alpha) * log_prob  # D4 D6
     return tf.stop_gradient(batch.reward + batch.discount * soft_value)
 
 
 def critic_loss(critics: tuple, batch: Batch, target: Array) -> CriticTerms:
     """Sum both critics' mean squared temporal-difference errors; target [B]."""
-    q1, q2 = (q(batch.obs, batch.action) for q in critics)
+    q1, q2 = (taken_value(critic, batch) for critic in critics)
     loss = tf.reduce_mean(tf.square(q1 - target)) + tf.reduce_mean(tf.square(q2 - target))  # D4
     return CriticTerms(
         loss=loss,
@@ -66,9 +89,7 @@ def actor_loss(
     policy: Callable, critics: tuple, log_alpha: Array, batch: Batch, noise: Noise
 ) -> ActorTerms:
     """Return the mean of α·log π − Q over the policy's own actions: minus the soft value."""
-    action, log_prob = policy(batch.obs).sample_log_prob(noise.action)  # D1
-    q1, q2 = (q(batch.obs, action) for q in critics)
-    q = tf.minimum(q1, q2)  # D5
+    q, log_prob = soft_terms(policy, critics, batch.obs, noise.action)  # D5
     loss = tf.reduce_mean(tf.exp(log_alpha) * log_prob - q)  # D6
     return ActorTerms(loss=loss, q=tf.reduce_mean(q), entropy=-tf.reduce_mean(log_prob))
 
@@ -77,18 +98,28 @@ def alpha_loss(
     policy: Callable, log_alpha: Array, batch: Batch, noise: Noise, config: Config
 ) -> AlphaTerms:
     """Return the temperature's loss: α rises while the entropy is below its target."""
-    _, log_prob = policy(batch.obs).sample_log_prob(noise.action)
-    target_entropy = -config.target_entropy_scale * noise.action.shape[-1]  # D6
+    distribution = policy(batch.obs)
+    if isinstance(distribution, ops.Categorical):
+        log_prob, most = -distribution.entropy(), math.log(distribution.logits.shape[-1])
+        target_entropy = config.target_entropy_scale * most  # D12
+    else:
+        _, log_prob = distribution.sample_log_prob(noise.action)
+        target_entropy = -config.target_entropy_scale * noise.action.shape[-1]  # D6
     deficit = tf.stop_gradient(tf.reduce_mean(log_prob) + target_entropy)
     return AlphaTerms(loss=-log_alpha * deficit, alpha=tf.exp(log_alpha))  # D6
 
 
 def make_agent_def(spec: EnvSpec, config: Config, build: Build) -> AgentDef:
     """Make networks and optimizers for a spec, without weights."""
+    critic = ActionValues if spec.discrete else Critic  # D12
+    if spec.discrete:
+        actor = Policy("actor", spec, config.layers)
+    else:
+        actor = SquashedPolicy("actor", spec, config.layers, config.log_std_range)
     networks = {
-        "critic1": Critic("critic1", spec, config.layers),
-        "critic2": Critic("critic2", spec, config.layers),
-        "actor": SquashedPolicy("actor", spec, config.layers, config.log_std_range),
+        "critic1": critic("critic1", spec, config.layers),
+        "critic2": critic("critic2", spec, config.layers),
+        "actor": actor,
     }
     layouts = plumbing.layouts_of(networks, data.NETWORKS)
     layouts["alpha"] = {"log_alpha": ()}
@@ -109,6 +140,8 @@ def act(agent: AgentDef, state: AgentState, obs: Array, noise: Array) -> Act:
     obs = features(agent, state, tf.reshape(obs, (obs.shape[0], -1)))
     distribution = _policy(agent, state.params["actor"])(obs)
     raw = distribution.sample(tf.cast(noise, agent.dtype))  # D1
+    if agent.spec.discrete:
+        return Act(action=raw, raw_action=raw)
 
     low, high = (tf.constant(bound, agent.dtype) for bound in agent.spec.bounds)
     return Act(action=ops.rescale_action(raw, low, high), raw_action=raw)
@@ -194,12 +227,15 @@ def make_agent(spec: EnvSpec, config: Config, build: Build) -> Agent:
 
 
 def _policy(agent: AgentDef, flat: Array) -> Callable:
-    """Return the policy: features [B, …] -> SquashedGaussian."""
+    """Return the policy: features [B, …] -> distribution of actions [B, A] or [B]."""
     return network(agent, cut(agent, "actor", flat), "actor")
 
 
 def _critics(agent: AgentDef, flat: Array) -> tuple[Callable, ...]:
-    """Return both critics: features [B, …], actions [B, A] -> values [B]."""
+    """Return both critics: features [B, …], actions [B, A] -> values [B].
+
+    Of discrete actions: features -> values [B, K].
+    """
     params = cut(agent, "critic", flat)
     return tuple(network(agent, params, name) for name in CRITICS)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -39,7 +40,29 @@ from tiebreak.frameworks.torch.agent import (
     update_statistics,
     update_targets,
 )
-from tiebreak.frameworks.torch.networks import Critic, SquashedPolicy
+from tiebreak.frameworks.torch.networks import ActionValues, Critic, Policy, SquashedPolicy
+
+
+def soft_terms(policy: Callable, critics: tuple, obs: Array, noise: Array) -> tuple[Array, Array]:
+    """Return Q and log π of the policy's action, both [B]; of discrete ones, the expectations.
+
+    Q is the smaller of both critics' values.
+    """
+    distribution = policy(obs)
+    if isinstance(distribution, ops.Categorical):  # D12
+        q1, q2 = (q(obs) for q in critics)
+        probs = distribution.log_p.exp()
+        return (probs * torch.minimum(q1, q2)).sum(-1), (probs * distribution.log_p).sum(-1)
+    action, log_prob = distribution.sample_log_prob(noise)  # D1
+    q1, q2 = (q(obs, action) for q in critics)
+    return torch.minimum(q1, q2), log_prob
+
+
+def taken_value(critic: Callable, batch: Batch) -> Array:
+    """Return the values [B] of a batch's actions by one critic."""
+    if batch.action.is_floating_point():
+        return critic(batch.obs, batch.action)
+    return critic(batch.obs).gather(-1, batch.action[:, None].long())[:, 0]  # D12
 
 
 @torch.no_grad()
@@ -47,15 +70,14 @@ def critic_target(
     policy: Callable, targets: tuple, log_alpha: Array, batch: Batch, noise: Noise
 ) -> Array:
     """Return the soft value [B] that both critics are moved towards, by target critics."""
-    action, log_prob = policy(batch.next_obs).sample_log_prob(noise.next_action)  # D1
-    q1, q2 = (q(batch.next_obs, action) for q in targets)
-    soft_value = torch.minimum(q1, q2) - log_alpha.exp() * log_prob  # D4 D6
+    q, log_prob = soft_terms(policy, targets, batch.next_obs, noise.next_action)
+    soft_value = q - log_alpha.exp() * log_prob  # D4 D6
     return batch.reward + batch.discount * soft_value
 
 
 def critic_loss(critics: tuple, batch: Batch, target: Array) -> CriticTerms:
     """Sum both critics' mean squared temporal-difference errors; target [B]."""
-    q1, q2 = (q(batch.obs, batch.action) for q in critics)
+    q1, q2 = (taken_value(critic, batch) for critic in critics)
     loss = torch.square(q1 - target).mean() + torch.square(q2 - target).mean()  # D4
     return CriticTerms(loss=loss, q1=q1.mean(), q2=q2.mean(), target=target.mean())
 
@@ -64,9 +86,7 @@ def actor_loss(
     policy: Callable, critics: tuple, log_alpha: Array, batch: Batch, noise: Noise
 ) -> ActorTerms:
     """Return the mean of α·log π − Q over the policy's own actions: minus the soft value."""
-    action, log_prob = policy(batch.obs).sample_log_prob(noise.action)  # D1
-    q1, q2 = (q(batch.obs, action) for q in critics)
-    q = torch.minimum(q1, q2)  # D5
+    q, log_prob = soft_terms(policy, critics, batch.obs, noise.action)  # D5
     loss = (log_alpha.exp() * log_prob - q).mean()  # D6
     return ActorTerms(loss=loss, q=q.mean(), entropy=-log_prob.mean())
 
@@ -76,8 +96,13 @@ def alpha_loss(
 ) -> AlphaTerms:
     """Return the temperature's loss: α rises while the entropy is below its target."""
     with torch.no_grad():
-        _, log_prob = policy(batch.obs).sample_log_prob(noise.action)
-        target_entropy = -config.target_entropy_scale * noise.action.shape[-1]  # D6
+        distribution = policy(batch.obs)
+        if isinstance(distribution, ops.Categorical):
+            log_prob, most = -distribution.entropy(), math.log(distribution.log_p.shape[-1])
+            target_entropy = config.target_entropy_scale * most  # D12
+        else:
+            _, log_prob = distribution.sample_log_prob(noise.action)
+            target_entropy = -config.target_entropy_scale * noise.action.shape[-1]  # D6
         deficit = log_prob.mean() + target_entropy
     return AlphaTerms(loss=-log_alpha * deficit, alpha=log_alpha.exp())  # D6
 
@@ -85,8 +110,11 @@ def alpha_loss(
 def make_agent_def(spec: EnvSpec, config: Config, build: Build) -> AgentDef:
     """Make networks, without memory, and optimizers for a spec; compile the update."""
     dtype = getattr(torch, build.dtype)
-    actor = SquashedPolicy(spec, config.layers, config.log_std_range, dtype)
-    critic = Critic(spec, config.layers, dtype)
+    if spec.discrete:  # D12
+        actor, critic = (network(spec, config.layers, dtype) for network in (Policy, ActionValues))
+    else:
+        actor = SquashedPolicy(spec, config.layers, config.log_std_range, dtype)
+        critic = Critic(spec, config.layers, dtype)
     log_alpha = np.zeros(())
     return plumbing.define(
         spec,
@@ -105,6 +133,8 @@ def act(agent: AgentDef, state: AgentState, obs: Array, noise: Array) -> Act:
     obs = features(agent, state, obs.reshape(len(obs), -1))
     distribution = _policy(agent, state.params["actor"])(obs)
     raw_action = distribution.sample(noise.to(agent.dtype))  # D1
+    if agent.spec.discrete:
+        return Act(raw_action, raw_action)
     return Act(ops.rescale_action(raw_action, *agent.bounds), raw_action)
 
 
@@ -182,12 +212,15 @@ def make_agent(spec: EnvSpec, config: Config, build: Build) -> Agent:
 
 
 def _policy(agent: AgentDef, params: Parameters) -> Callable:
-    """Return the policy: features [B, …] -> SquashedGaussian."""
+    """Return the policy: features [B, …] -> distribution of actions [B, A] or [B]."""
     return plumbing.network(agent, params, "actor")
 
 
 def _critics(agent: AgentDef, params: Parameters) -> tuple[Callable, ...]:
-    """Return both critics: features [B, …], actions [B, A] -> values [B]."""
+    """Return both critics: features [B, …], actions [B, A] -> values [B].
+
+    Of discrete actions: features -> values [B, K].
+    """
     return tuple(plumbing.network(agent, params, name) for name in CRITICS)
 
 

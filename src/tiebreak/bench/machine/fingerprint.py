@@ -31,9 +31,10 @@ from tiebreak.core.procfs import cgroup, read
 from tiebreak.frameworks.threads import thread_variables
 
 PACKAGES = (
-    "brax", "dm-control", "envpool", "equinox", "flax", "gymnasium", "gymnax", "jax", "jaxlib",
-    "keras", "ml-dtypes", "mujoco", "mujoco-mjx", "numpy", "optax", "playground", "safetensors",
-    "scipy", "tensorflow", "tensorflow-cpu", "torch", "triton",
+    "brax", "craftax", "dm-control", "envpool", "equinox", "flax", "gymnasium", "gymnax", "jax",
+    "jaxlib", "keras", "minigrid", "ml-dtypes", "mujoco", "mujoco-mjx", "numpy", "optax",
+    "playground", "safetensors", "scipy", "tensorflow", "tensorflow-cpu", "torch", "triton",
+    "xminigrid",
 )  # fmt: skip
 """Packages listed with their versions; all others are in the digest of `distributions`."""
 

@@ -249,16 +249,23 @@ class Value(eqx.Module):
 
 
 class ActionValues(eqx.Module):
-    """Q of every discrete action: obs [B, observation_size] -> [B, num_actions]."""
+    """Q of every discrete action: obs [B, observation_size] -> [B, num_actions].
+
+    With more than one of `atoms`, the logits of as many possible returns instead:
+    [B, num_actions, atoms].
+    """
 
     torso: eqx.Module
+    atoms: int = eqx.field(static=True)
 
-    def __init__(self, spec: EnvSpec, layers: Layers, dtype: str):
-        sizes = (spec.observation_size, *layers.sizes, spec.action_size)
+    def __init__(self, spec: EnvSpec, layers: Layers, dtype: str, atoms: int = 1):
+        sizes = (spec.observation_size, *layers.sizes, spec.action_size * atoms)
         self.torso = make_torso(layers, spec.observation_shape, sizes, dtype)
+        self.atoms = atoms
 
     def __call__(self, obs: Array) -> Array:
-        return self.torso(obs)
+        out = self.torso(obs)
+        return out if self.atoms == 1 else out.reshape(*out.shape[:-1], -1, self.atoms)
 
 
 class Critic(eqx.Module):

@@ -224,16 +224,22 @@ class Value(nn.Module):
 
 
 class ActionValues(nn.Module):
-    """Q of every discrete action: obs [B, observation_size] -> [B, num_actions]."""
+    """Q of every discrete action: obs [B, observation_size] -> [B, num_actions].
+
+    With more than one of `atoms`, the logits of as many possible returns instead:
+    [B, num_actions, atoms].
+    """
 
     spec: EnvSpec
     layers: Layers
     dtype: str = "float32"
+    atoms: int = 1
 
     @nn.compact
     def __call__(self, obs: Array) -> Array:
-        sizes = (*self.layers.sizes, self.spec.action_size)
-        return make_torso(self.layers, self.spec.observation_shape, sizes, self.dtype)(obs)
+        sizes = (*self.layers.sizes, self.spec.action_size * self.atoms)
+        out = make_torso(self.layers, self.spec.observation_shape, sizes, self.dtype)(obs)
+        return out if self.atoms == 1 else out.reshape(*out.shape[:-1], -1, self.atoms)
 
 
 class Critic(nn.Module):

@@ -233,14 +233,27 @@ class Value(nnx.Module):
 
 
 class ActionValues(nnx.Module):
-    """Q of every discrete action: obs [B, observation_size] -> [B, num_actions]."""
+    """Q of every discrete action: obs [B, observation_size] -> [B, num_actions].
 
-    def __init__(self, spec: EnvSpec, layers: Layers, dtype: str, rngs: nnx.Rngs):
-        sizes = (spec.observation_size, *layers.sizes, spec.action_size)
+    With more than one of `atoms`, the logits of as many possible returns instead:
+    [B, num_actions, atoms].
+    """
+
+    def __init__(
+        self,
+        spec: EnvSpec,
+        layers: Layers,
+        dtype: str,
+        rngs: nnx.Rngs,
+        atoms: int = 1,
+    ):
+        sizes = (spec.observation_size, *layers.sizes, spec.action_size * atoms)
         self.torso = make_torso(layers, spec.observation_shape, sizes, dtype, rngs)
+        self.atoms = atoms
 
     def __call__(self, obs: Array) -> Array:
-        return self.torso(obs)
+        out = self.torso(obs)
+        return out if self.atoms == 1 else out.reshape(*out.shape[:-1], -1, self.atoms)
 
 
 class Critic(nnx.Module):

@@ -21,6 +21,11 @@ class Categorical(NamedTuple):
     logits: Array
     """[…, K], unnormalised"""
 
+    @property
+    def log_p(self) -> Array:
+        """Log-probabilities […, K] of all actions."""
+        return jax.nn.log_softmax(self.logits)
+
     def sample(self, noise: Array) -> Array:
         """Draw int32 […] by Gumbel-max from noise […, K]; zero noise gives the mode."""
         return jnp.argmax(self.logits + noise, axis=-1).astype(jnp.int32)

@@ -265,21 +265,28 @@ class Value(NamedTuple):
 
 
 class ActionValues(NamedTuple):
-    """Q of every discrete action: obs [B, observation_size] -> [B, num_actions]."""
+    """Q of every discrete action: obs [B, observation_size] -> [B, num_actions].
+
+    With more than one of `atoms`, the logits of as many possible returns instead:
+    [B, num_actions, atoms].
+    """
 
     spec: EnvSpec
     layers: Layers
+    atoms: int = 1
 
     @property
     def torso(self) -> Any:
-        sizes = (self.spec.observation_size, *self.layers.sizes, self.spec.action_size)
+        outputs = self.spec.action_size * self.atoms
+        sizes = (self.spec.observation_size, *self.layers.sizes, outputs)
         return make_torso(self.layers, self.spec.observation_shape, sizes)
 
     def init(self) -> Tree:
         return {"torso": self.torso.init()}
 
     def apply(self, params: Tree, obs: Array) -> Array:
-        return self.torso.apply(params["torso"], obs)
+        out = self.torso.apply(params["torso"], obs)
+        return out if self.atoms == 1 else out.reshape(*out.shape[:-1], -1, self.atoms)
 
 
 class Critic(NamedTuple):

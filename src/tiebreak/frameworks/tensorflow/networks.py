@@ -319,11 +319,26 @@ class Value(_Network):
         return self.torso(weights, obs)[..., 0]
 
 
+@dataclass(frozen=True)
 class ActionValues(_Network):
-    """Q of every discrete action: obs [B, observation_size] -> [B, num_actions]."""
+    """Q of every discrete action: obs [B, observation_size] -> [B, num_actions].
+
+    With more than one of `atoms`, the logits of as many possible returns instead:
+    [B, num_actions, atoms].
+    """
+
+    atoms: int = 1
+
+    @property
+    def outputs(self) -> int:
+        """Numbers that the last layer returns."""
+        return self.spec.action_size * self.atoms
 
     def __call__(self, weights: Mapping[str, Array], obs: Array) -> Array:
-        return self.torso(weights, obs)
+        out = self.torso(weights, obs)
+        if self.atoms == 1:
+            return out
+        return tf.reshape(out, (*out.shape[:-1], self.spec.action_size, self.atoms))
 
 
 @dataclass(frozen=True)

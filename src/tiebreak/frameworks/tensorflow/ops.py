@@ -27,6 +27,11 @@ class Categorical(NamedTuple):
     logits: Array
     """[…, K], unnormalised."""
 
+    @property
+    def log_p(self) -> Array:
+        """Log-probabilities […, K] of all actions."""
+        return tf.nn.log_softmax(self.logits)
+
     def sample(self, noise: Array) -> Array:
         """Draw actions […] int32 by Gumbel-max; noise […, K]; zero noise is the mode."""
         return tf.argmax(self.logits + noise, axis=-1, output_type=tf.int32)

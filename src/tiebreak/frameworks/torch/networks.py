@@ -277,16 +277,22 @@ class Value(nn.Module):
 
 
 class ActionValues(nn.Module):
-    """Q of every discrete action: obs [B, observation_size] -> [B, num_actions]."""
+    """Q of every discrete action: obs [B, observation_size] -> [B, num_actions].
 
-    def __init__(self, spec: EnvSpec, layers: Layers, dtype: torch.dtype):
+    With more than one of `atoms`, the logits of as many possible returns instead:
+    [B, num_actions, atoms].
+    """
+
+    def __init__(self, spec: EnvSpec, layers: Layers, dtype: torch.dtype, atoms: int = 1):
         super().__init__()
-        sizes = (spec.observation_size, *layers.sizes, spec.action_size)
+        sizes = (spec.observation_size, *layers.sizes, spec.action_size * atoms)
         self.torso = make_torso(layers, spec.observation_shape, sizes, dtype)
+        self.atoms = atoms
 
     def forward(self, obs: Array) -> Array:
-        """Return the values of all actions."""
-        return self.torso(obs)
+        """Return the values of all actions, or logits of their returns."""
+        out = self.torso(obs)
+        return out if self.atoms == 1 else out.unflatten(-1, (-1, self.atoms))
 
     def names(self, prefix: str) -> list[str]:
         """Return canonical names in the order of `parameters`."""
