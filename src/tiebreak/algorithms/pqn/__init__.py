@@ -1,1 +1,1 @@
-"""PQN: configuration, losses, oracle and five implementations; README.md is the spec."""
+"""PQN: configuration, losses, oracle and implementations; README.md is the spec."""

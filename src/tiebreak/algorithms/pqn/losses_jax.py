@@ -1,4 +1,4 @@
-"""PQN's losses in JAX, written once over callables for Linen, NNX and Equinox.
+"""PQN's losses in JAX, written once over callables for all frameworks on it.
 
 `q` maps obs [B, D] to action values [B, K]. Symbols as in README.md.
 """

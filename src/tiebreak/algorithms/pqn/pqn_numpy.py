@@ -1,6 +1,6 @@
 """PQN's oracle: the equations of README.md in plain float64 NumPy, written to be read.
 
-It shares no arithmetic with the five implementations, so that agreeing with it means something.
+It shares no arithmetic with the implementations, so that agreeing with it means something.
 Its state is the canonical dictionary itself; no function changes its arguments. T, N, B, K as
 in data.py.
 """
