@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from verify.oracle_inputs import off_policy_inputs, ppo_inputs
+from verify.oracle_inputs import off_policy_inputs, on_policy_inputs
 from verify.planted import Plant, columns_of, config_of, partly_detached
 from verify.test_planted_bugs import plant_bug
 
@@ -88,7 +88,8 @@ def test_drift_by_hand():
 @every_option
 def test_the_oracle_s_gradient_is_the_slope_of_its_loss(algorithm, name):
     case = case_of(algorithm, name)
-    weights, *inputs = ppo_inputs(case) if algorithm == "ppo" else off_policy_inputs(case)
+    off_policy = registry.algorithm(algorithm).off_policy
+    weights, *inputs = off_policy_inputs(case) if off_policy else on_policy_inputs(case)
     _, grads = case.oracle.gradients(case.spec, case.config, weights, *inputs)
     rng = np.random.default_rng(0)
     for key, grad in grads.items():
