@@ -304,6 +304,16 @@ ALGORITHMS = {
         greedy=Greedy(layers="actor_layers", squashed=True),
         eager_updates=100,
     ),
+    "fastsac": Algorithm(
+        package="tiebreak.algorithms.fastsac",
+        cases="tiebreak.verify.fastsac_cases",
+        stochastic=True,
+        off_policy=True,
+        bfloat16=True,
+        privileged=True,
+        greedy=Greedy(layers="actor_layers", squashed=True),
+        eager_updates=100,
+    ),
 }
 
 OWN_NETWORKS = "torch"

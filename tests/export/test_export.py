@@ -47,6 +47,8 @@ CASES = {
     "mpo": Case("mpo", BOX),
     "fasttd3": Case("fasttd3", BOX),
     "fasttd3-privileged": Case("fasttd3", HIDDEN),
+    "fastsac": Case("fastsac", BOX),
+    "fastsac-privileged": Case("fastsac", HIDDEN),
     "ppo-cnn": Case("ppo", IMAGE, {"network": "cnn"}),
     "dqn-pixels": Case("dqn", PIXELS, {"network": "cnn", "normalize_obs": False}),
     "pqn-cnn": Case("pqn", PIXELS, {"network": "norm_cnn", "normalize_obs": False}),

@@ -173,7 +173,8 @@ def test_agents_of_one_program_are_one_large_network(agents, threads):
 def test_every_algorithm_says_how_large_its_updates_are(algorithm):
     config = registry.config_module(algorithm).Config()
     assert largest_pass(config) >= config.rows_per_pass * 64 * 64
-    wider = override(config, {"hidden_sizes" if algorithm != "fasttd3" else "actor_sizes": (4096,)})
+    sizes = "hidden_sizes" if hasattr(config, "hidden_sizes") else "actor_sizes"
+    wider = override(config, {sizes: (4096,)})
     assert largest_pass(wider) == config.rows_per_pass * 4096**2
 
 

@@ -29,7 +29,8 @@ PQN = registry.config_module("pqn").Config(
     num_envs=2, num_steps=16, num_minibatches=2, total_steps=2000, hidden_sizes=(8,)
 )
 SMALL = {"ppo": PPO, "dqn": DQN, "pqn": PQN}
-SIZES = {"fasttd3": {"actor_sizes": (8,), "critic_sizes": (8,), "num_atoms": 11}}
+FAST = {"actor_sizes": (8,), "critic_sizes": (8,), "num_atoms": 11}
+SIZES = {"fasttd3": FAST, "fastsac": FAST}
 FUSED = {
     name: row.default_mode
     for name, row in registry.FRAMEWORKS.items()

@@ -28,6 +28,9 @@ OFF = {
 }  # fmt: skip
 SETTINGS = {"ppo": ON, "pqn": ON, "dqn": {**OFF, "num_envs": 10, "num_steps": 1, "num_updates": 1}}
 SETTINGS["fasttd3"] = {**OFF, "num_atoms": 11, "actor_sizes": (16, 8), "critic_sizes": (16, 8)}
+SETTINGS["fastsac"] = SETTINGS["fasttd3"]
+NORMED = ("mpo", "pqn", "fastsac")
+"""Layer normalization is each library's own."""
 OPERATION = re.compile(r"\s+(?:ROOT )?%?[\w.\-]+ = (.*?) ([a-z\-]+)\(")
 NOTHING = ("parameter", "get-tuple-element", "tuple", "bitcast", "constant", "while")
 """What computes nothing, or stands for what is counted inside it."""
@@ -38,7 +41,8 @@ CASES = [
         pytest.param(algorithm, task, marks=pytest.mark.slow)
         for algorithm, task in [
             ("ppo", CARTPOLE), ("ppo", PENDULUM), ("td3", PENDULUM), ("sac", PENDULUM),
-            ("mpo", PENDULUM), ("fasttd3", PENDULUM), ("pqn", CARTPOLE),
+            ("mpo", PENDULUM), ("fasttd3", PENDULUM), ("fastsac", PENDULUM),
+            ("pqn", CARTPOLE),
         ]
     ),
 ]  # fmt: skip
@@ -90,7 +94,7 @@ def host_programs(algorithm, framework, spec, config):
 def test_the_fused_program_is_linen_s(framework, algorithm, task):
     linen, ours = (operations(algorithm, f, task) for f in ("linen", framework))
     assert len(linen) > 1000
-    if framework == "equinox" and algorithm in ("mpo", "pqn"):  # its own layer normalization
+    if framework == "equinox" and algorithm in NORMED:
         linen, ours = (Counter(x for x in ops if x[0] in LARGE) for ops in (linen, ours))
     assert ours == linen
 
@@ -106,7 +110,7 @@ def test_the_host_programs_of_plain_jax_are_linen_s(algorithm, task):
 @pytest.mark.parametrize(("algorithm", "task"), CASES)
 def test_nnx_is_linen_s_program_and_a_counter(algorithm, task):
     linen, nnx = (Counter(operations(algorithm, f, task)) for f in ("linen", "nnx"))
-    if algorithm in ("mpo", "fasttd3", "pqn"):
+    if algorithm in (*NORMED, "fasttd3"):
         linen, nnx = (Counter({x: n for x, n in c.items() if x[0] in LARGE}) for c in (linen, nnx))
         assert nnx == linen
     else:  # optimizers count their steps once more

@@ -29,6 +29,7 @@ SETTINGS["fasttd3"] = {
     **{name: value for name, value in OFF.items() if name != "hidden_sizes"},
     "actor_sizes": (8,), "critic_sizes": (8,), "num_atoms": 11, "v_min": -100.0, "v_max": 0.0,
 }  # fmt: skip
+SETTINGS["fastsac"] = {**SETTINGS["fasttd3"], "policy_delay": 2}
 CARTPOLE, PENDULUM = "gymnax/CartPole-v1", "gymnax/Pendulum-v1"
 
 
@@ -63,6 +64,8 @@ def slow(*case):
         slow("fasttd3", "linen", "jit", "fused", PENDULUM),
         slow("fasttd3", "linen", "jit", "host", PENDULUM),
         slow("fasttd3", "torch", "eager", "host", "gymnasium/Pendulum-v1"),
+        slow("fastsac", "linen", "jit", "fused", PENDULUM),
+        slow("fastsac", "torch", "eager", "host", "gymnasium/Pendulum-v1"),
     ],
 )
 def test_a_loop_goes_on_as_if_it_had_never_ended(algorithm, framework, mode, kind, task):

@@ -15,6 +15,7 @@ from training.echo import FAULTS, Echo
 
 from tiebreak import registry
 from tiebreak.algorithms.dqn.config import Config as DQN
+from tiebreak.algorithms.fastsac.config import Config as FastSAC
 from tiebreak.algorithms.fasttd3.config import Config as FastTD3
 from tiebreak.algorithms.mpo.config import Config as MPO
 from tiebreak.algorithms.ppo.config import Config as PPO
@@ -60,6 +61,11 @@ CONFIGS: dict[str, Any] = {
         num_atoms=31, v_min=-3.0, v_max=3.0, noise_min=0.1, target_noise=0.1, actor_sizes=(32, 32),
         critic_sizes=(32, 32), normalize_obs=False,
     ),
+    "fastsac": FastSAC(
+        **ROUNDS, num_updates=2, policy_delay=2, actor_lr=2e-3, critic_lr=4e-3, tau=0.05,
+        init_alpha=0.01, target_entropy_scale=1.0, num_atoms=31, v_min=-3.0, v_max=3.0,
+        actor_sizes=(32, 32), critic_sizes=(32, 32), normalize_obs=False,
+    ),
 }  # fmt: skip
 STILL = {
     "dqn": {"target_every": 3_200_000},
@@ -67,6 +73,7 @@ STILL = {
     "sac": {"tau": 0.0},
     "mpo": {"target_period": 10**6},
     "fasttd3": {"tau": 0.0},
+    "fastsac": {"tau": 0.0},
 }
 """Settings under which targets never move."""
 LEARNT = 0.3

@@ -51,6 +51,14 @@ SWEPT = {
         "v_max": 1.0,
         "weight_decay": 3.0,
     },
+    "fastsac": {
+        "critic_lr": 1e-2,
+        "init_alpha": 0.1,
+        "target_entropy_scale": 1.0,
+        "v_min": -40.0,
+        "weight_decay": 3.0,
+        "alpha_weight_decay": 1.0,
+    },
 }
 
 

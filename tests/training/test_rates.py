@@ -14,6 +14,7 @@ from tiebreak.training import train as training
 from tiebreak.training import train_loop
 from tiebreak.verify.case import cases_of
 
+FAST = {"actor_sizes": (16,), "critic_sizes": (16,), "num_atoms": 11, "num_envs": 4}
 SMALL: dict[str, dict[str, object]] = {
     "ppo": {"hidden_sizes": (16,), "num_envs": 2, "num_steps": 16},
     "dqn": {"hidden_sizes": (16,)},
@@ -21,7 +22,8 @@ SMALL: dict[str, dict[str, object]] = {
     "td3": {"hidden_sizes": (16,)},
     "sac": {"hidden_sizes": (16,)},
     "mpo": {"hidden_sizes": (16,), "critic_sizes": (16,)},
-    "fasttd3": {"actor_sizes": (16,), "critic_sizes": (16,), "num_atoms": 11, "num_envs": 4},
+    "fasttd3": FAST,
+    "fastsac": {**FAST, "num_updates": 4},
 }
 OFF_POLICY = {"learning_starts": 200, "batch_size": 16, "replay_size": 4000, "num_rounds": 10}
 STEPS = {"host": 2000, "fused": 40_000}

@@ -1,4 +1,4 @@
-"""Settings that each framework's own code reads, in the two algorithms with most of them.
+"""Settings that each framework's own code reads, in the three algorithms with most of them.
 
 `tiebreak verify` checks each setting alone, in every framework, for an hour. Here several that do
 not hide one another are changed in one step: enough to see one that is not read.
@@ -46,7 +46,18 @@ FASTTD3 = {
          "target_noise": 50.0, "noise_clip": 0.3, "adam_eps": 0.1, "max_grad_norm": 1e-3},
     ),
 }  # fmt: skip
-KNOBS = {"mpo": MPO, "fasttd3": FASTTD3}
+FASTSAC = {
+    "no delay": Knobs(
+        {**SGD, "policy_delay": 1, "tau": 0.5, "normalize_obs": False, "activation": "tanh",
+         "num_atoms": 3, "actor_lr": 0.5, "critic_lr": 0.2, "alpha_lr": 0.5, "weight_decay": 0.3},
+    ),
+    "one group": Knobs(
+        {"policy_delay": 4, "tau": 1.0, "weight_decay": 30.0, "alpha_weight_decay": 100.0,
+         "adam_beta2": 0.5, "v_min": -0.1, "v_max": 0.1, "log_std_max": 1.0, "adam_eps": 0.1,
+         "max_grad_norm": 1e-3, "target_entropy_scale": 3.0},
+    ),
+}  # fmt: skip
+KNOBS = {"mpo": MPO, "fasttd3": FASTTD3, "fastsac": FASTSAC}
 CASES = [(algorithm, name) for algorithm, cases in KNOBS.items() for name in cases]
 IN_JAX = [
     name for name, row in registry.FRAMEWORKS.items() if row.runtime == "jax" and name != "linen"

@@ -34,7 +34,7 @@ def examine(algorithm: str, framework: str, name: str) -> ErrorTable:
 
 
 @pytest.mark.parametrize("name", VARIANTS)
-@pytest.mark.parametrize("activation", ["tanh", "relu", "elu"])
+@pytest.mark.parametrize("activation", ["tanh", "relu", "elu", "silu"])
 def test_the_oracle_s_gradients_are_the_slopes(name, activation):
     """In every weight, and in the action, along random directions."""
     variant = VARIANTS[name]

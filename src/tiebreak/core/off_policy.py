@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -210,6 +210,13 @@ def require_one_choice(algorithm: str, spec: EnvSpec) -> None:
             f"{algorithm} needs a box or one discrete action; for {len(spec.nvec)} at once "
             "(MultiDiscrete) use ppo"
         )
+
+
+def actor_spec(spec: EnvSpec) -> EnvSpec:
+    """Return the environment as an actor sees it whose critics see privileged observations, too."""
+    if spec.visible is None:
+        return spec
+    return replace(spec, observation_shape=(spec.visible_size,), visible=None)
 
 
 def check(config: OffPolicyConfig, ranges: Mapping[str, tuple[float, float]]) -> None:

@@ -26,6 +26,7 @@ from tiebreak.export.layers import (
     Normalize,
     Relu,
     Rescale,
+    Silu,
     Tanh,
 )
 from tiebreak.export.numpy_file import Outputs
@@ -117,6 +118,7 @@ WRITERS: dict[type, Callable[[Any, Any], Any]] = {
     Relu: lambda x, layer: layers.Activation("relu")(x),
     Elu: lambda x, layer: layers.Activation("elu")(x),
     Mean: _mean,
+    Silu: lambda x, layer: layers.Activation("silu")(x),
     Rescale: _rescale,
     Argmax: lambda x, layer: ops.argmax(x, axis=-1),
     ArgmaxEach: _argmax_each,

@@ -68,6 +68,10 @@ class Elu(NamedTuple):
     """Return x where it is positive, else eˣ − 1."""
 
 
+class Silu(NamedTuple):
+    """Return x / (1 + e⁻ˣ)."""
+
+
 class Image(NamedTuple):
     """Make each vector an image again: [N, D] -> [N, height, width, channels]."""
 
@@ -137,6 +141,7 @@ LAYERS = {
     "relu": Relu,
     "elu": Elu,
     "mean": Mean,
+    "silu": Silu,
     "rescale": Rescale,
     "argmax": Argmax,
     "argmax_each": ArgmaxEach,
@@ -246,7 +251,7 @@ def _normalize(weights: Weights, size: int) -> Normalize:
     return Normalize(mean, np.sqrt(variance + np.float32(1e-8)))
 
 
-ACTIVATIONS = {"tanh": Tanh, "relu": Relu, "elu": Elu}
+ACTIVATIONS = {"tanh": Tanh, "relu": Relu, "elu": Elu, "silu": Silu}
 
 
 def _dense(weights: Weights, name: str) -> list[Dense]:

@@ -80,6 +80,7 @@ OPERATIONS = {
     "relu": lambda x: np.maximum(x, 0),
     "elu": lambda x: np.where(x > 0, x, np.expm1(np.minimum(x, 0))),
     "mean": _mean,
+    "silu": lambda x: x * (1 + np.tanh(x / 2)) / 2,
     "rescale": lambda x, low, high: low + (np.clip(x, -1, 1) + 1) * (high - low) / 2,
     "argmax": lambda x: x.argmax(-1),
     "argmax_each": _argmax_each,

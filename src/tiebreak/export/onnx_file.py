@@ -25,6 +25,7 @@ from tiebreak.export.layers import (
     Normalize,
     Relu,
     Rescale,
+    Silu,
     Tanh,
 )
 from tiebreak.export.numpy_file import Outputs
@@ -160,6 +161,10 @@ def _mean(graph: Graph, x: str, layer: Mean) -> str:
     return graph.add("Flatten", means, axis=1)
 
 
+def _silu(graph: Graph, x: str, layer: Silu) -> str:
+    return graph.add("Mul", x, graph.add("Sigmoid", x))
+
+
 def _rescale(graph: Graph, x: str, layer: Rescale) -> str:
     half = graph.constant((layer.high - layer.low) / 2)
     shifted = graph.add("Add", _clip(graph, x, 1.0), graph.constant(1.0))
@@ -193,6 +198,7 @@ WRITERS: dict[type, Callable[[Graph, str, Any], str]] = {
     Relu: _activation("Relu"),
     Elu: _activation("Elu"),
     Mean: _mean,
+    Silu: _silu,
     Rescale: _rescale,
     Argmax: _argmax,
     ArgmaxEach: _argmax_each,

@@ -26,6 +26,7 @@ from tiebreak.export.layers import (
     Normalize,
     Relu,
     Rescale,
+    Silu,
     Tanh,
 )
 from tiebreak.export.numpy_file import Outputs
@@ -177,6 +178,7 @@ MODULES: dict[type, Callable[[Any], nn.Module]] = {
     Relu: lambda layer: nn.ReLU(),
     Elu: lambda layer: nn.ELU(),
     Mean: _Mean,
+    Silu: lambda layer: nn.SiLU(),
     Rescale: _Rescale,
     Argmax: lambda layer: _Argmax(),
     ArgmaxEach: _ArgmaxEach,

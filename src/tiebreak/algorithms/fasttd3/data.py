@@ -7,7 +7,6 @@ num_atoms.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,11 +14,11 @@ import numpy as np
 from tiebreak.algorithms.fasttd3.config import Config
 from tiebreak.core import networks, off_policy
 from tiebreak.core.noise import Draw, sample
-from tiebreak.core.off_policy import Act, Batch
+from tiebreak.core.off_policy import Act, Batch, actor_spec
 from tiebreak.core.types import Array, EnvSpec
 from tiebreak.frameworks import weights
 
-__all__ = ["Act", "Batch"]
+__all__ = ["Act", "Batch", "actor_spec"]
 
 CRITICS = ("critic1", "critic2")
 """Canonical names of the two critics."""
@@ -92,13 +91,6 @@ def noise_scales(config: Config) -> tuple[float, float]:
 def step_noise(spec: EnvSpec, config: Config) -> Noise:
     """Return the draws of one `step`."""
     return Noise(Draw("normal", (config.num_updates, config.batch_size, spec.action_size)))
-
-
-def actor_spec(spec: EnvSpec) -> EnvSpec:
-    """Return the environment as the actor sees it, without privileged observations (D9)."""
-    if spec.visible is None:
-        return spec
-    return replace(spec, observation_shape=(spec.visible_size,), visible=None)
 
 
 def initial_weights(spec: EnvSpec, config: Config, seed: int) -> weights.Weights:

@@ -36,6 +36,7 @@ ACTIVATIONS: dict[str, Callable] = {
     "tanh": jnp.tanh,
     "relu": jax.nn.relu,
     "elu": jax.nn.elu,
+    "silu": jax.nn.silu,
 }
 NORM_EPSILON = 1e-5
 """Layer normalization's ε, added to the biased variance; libraries default to 1e-6, 1e-5, 1e-3."""
@@ -324,7 +325,7 @@ class SquashedPolicy(eqx.Module):
         self.log_std_range = log_std_range
 
     def __call__(self, obs: Array) -> SquashedGaussian:
-        mean, raw = jnp.split(self.torso(obs), 2, axis=-1)
+        mean, raw = jnp.split(ops.at_least_float32(self.torso(obs)), 2, axis=-1)
         low, high = self.log_std_range
         return SquashedGaussian(mean, low + 0.5 * (high - low) * (jnp.tanh(raw) + 1.0))
 
@@ -379,7 +380,7 @@ def network(agent: AgentDef, params: Mapping[str, Any], name: str) -> Callable:
     if agent.network_dtype in ("", agent.dtype):
         return module
     cast = partial(jax.tree.map, lambda x: x.astype(agent.network_dtype))
-    return lambda *inputs: cast(module)(*cast(inputs)).astype(agent.dtype)
+    return lambda *inputs: trees.cast(cast(module)(*cast(inputs)), agent.dtype)
 
 
 def features(agent: AgentDef, state: AgentState, obs: Array) -> Array:
@@ -568,9 +569,11 @@ class _LayerNorm(eqx.Module):
         self.scale, self.bias = jnp.ones(size, dtype), jnp.zeros(size, dtype)
 
     def __call__(self, x: Array) -> Array:
+        dtype, x = x.dtype, ops.at_least_float32(x)
         x = x - x.mean(axis=-1, keepdims=True)
         var = jnp.square(x).mean(axis=-1, keepdims=True)
-        return x * (jax.lax.rsqrt(var + NORM_EPSILON) * self.scale) + self.bias
+        normed = x * (jax.lax.rsqrt(var + NORM_EPSILON) * self.scale) + self.bias
+        return normed.astype(dtype)
 
 
 class _Normed(eqx.Module):

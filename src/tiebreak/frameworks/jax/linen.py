@@ -30,6 +30,7 @@ ACTIVATIONS: dict[str, Callable] = {
     "tanh": jnp.tanh,
     "relu": jax.nn.relu,
     "elu": jax.nn.elu,
+    "silu": jax.nn.silu,
 }
 NORM_EPSILON = 1e-5
 """Layer normalization's ε, added to the biased variance; libraries default to 1e-6, 1e-5, 1e-3."""
@@ -288,7 +289,7 @@ class SquashedPolicy(nn.Module):
     def __call__(self, obs: Array) -> SquashedGaussian:
         sizes = (*self.layers.sizes, 2 * self.spec.action_size)
         out = make_torso(self.layers, self.spec.observation_shape, sizes, self.dtype)(obs)
-        mean, raw = jnp.split(out, 2, axis=-1)
+        mean, raw = jnp.split(ops.at_least_float32(out), 2, axis=-1)
         low, high = self.log_std_range
         return SquashedGaussian(mean, low + 0.5 * (high - low) * (jnp.tanh(raw) + 1.0))
 
@@ -342,7 +343,7 @@ def network(agent: AgentDef, params: Mapping[str, Any], name: str) -> Callable:
     apply = partial(agent.networks[name].apply, params[name])
     if agent.network_dtype in ("", agent.dtype):
         return apply
-    return lambda *inputs: apply(*inputs).astype(agent.dtype)
+    return lambda *inputs: trees.cast(apply(*inputs), agent.dtype)
 
 
 def features(agent: AgentDef, state: AgentState, obs: Array) -> Array:

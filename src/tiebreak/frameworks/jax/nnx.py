@@ -31,6 +31,7 @@ ACTIVATIONS: dict[str, Callable] = {
     "tanh": jnp.tanh,
     "relu": jax.nn.relu,
     "elu": jax.nn.elu,
+    "silu": jax.nn.silu,
 }
 NORM_EPSILON = 1e-5
 """Layer normalization's ε, added to the biased variance; libraries default to 1e-6, 1e-5, 1e-3."""
@@ -306,7 +307,7 @@ class SquashedPolicy(nnx.Module):
         self.log_std_range = log_std_range
 
     def __call__(self, obs: Array) -> SquashedGaussian:
-        mean, raw = jnp.split(self.torso(obs), 2, axis=-1)
+        mean, raw = jnp.split(ops.at_least_float32(self.torso(obs)), 2, axis=-1)
         low, high = self.log_std_range
         return SquashedGaussian(mean, low + 0.5 * (high - low) * (jnp.tanh(raw) + 1.0))
 
@@ -375,7 +376,7 @@ def network(agent: AgentDef, params: Mapping[str, Any], name: str) -> Callable:
     module = params[name]
     if agent.network_dtype in ("", agent.dtype):
         return module
-    return lambda *inputs: module(*inputs).astype(agent.dtype)
+    return lambda *inputs: trees.cast(module(*inputs), agent.dtype)
 
 
 def features(agent: AgentDef, state: AgentState, obs: Array) -> Array:

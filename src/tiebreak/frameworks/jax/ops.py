@@ -117,6 +117,11 @@ class SquashedGaussian(NamedTuple):
         return jnp.tanh(x), jnp.sum(normal - narrowed, axis=-1)
 
 
+def at_least_float32(x: Array) -> Array:
+    """Return x in float32 if it is bfloat16, which has three digits; otherwise as it is."""
+    return x.astype(jnp.float32) if x.dtype == jnp.bfloat16 else x
+
+
 def rescale_action(raw: Array, low: Array, high: Array) -> Array:
     """Clip `raw` to [-1, 1]^A and map it onto the box [low, high]."""
     return low + 0.5 * (jnp.clip(raw, -1.0, 1.0) + 1.0) * (high - low)
@@ -268,7 +273,7 @@ def _shifted(x: Array, shift: int, reverse: bool) -> Array:
 
 def make_optimizer(
     kind: str, schedule: Callable[[Array], Array], eps: float, max_grad_norm: float,
-    weight_decay: float = 0.0,
+    weight_decay: float = 0.0, beta2: float = 0.999,
 ) -> optax.GradientTransformation:  # fmt: skip
     """Return an optimizer: clipping by global norm, then AdamW, RAdam or SGD.
 
@@ -280,8 +285,9 @@ def make_optimizer(
         schedule: step count -> step size.
         max_grad_norm: 0 does not clip.
         weight_decay: share of each weight that an update removes, in units of the step size.
+        beta2: decay rate of Adam's second moments; never traced.
     """
-    directions = {"adam": _adam(eps), "radam": _radam(eps), "sgd": _unscaled()}
+    directions = {"adam": _adam(eps, b2=beta2), "radam": _radam(eps), "sgd": _unscaled()}
     direction = directions[kind]
     if isinstance(weight_decay, jax.Array) or weight_decay:
         direction = _with_decay(direction, weight_decay)

@@ -36,6 +36,7 @@ ACTIVATIONS: dict[str, Callable] = {
     "tanh": jnp.tanh,
     "relu": jax.nn.relu,
     "elu": jax.nn.elu,
+    "silu": jax.nn.silu,
 }
 NORM_EPSILON = 1e-5
 """Layer normalization's ε, added to the biased variance; libraries default to 1e-6, 1e-5, 1e-3."""
@@ -348,7 +349,8 @@ class SquashedPolicy(NamedTuple):
         return {"torso": self.torso.init()}
 
     def apply(self, params: Tree, obs: Array) -> SquashedGaussian:
-        mean, raw = jnp.split(self.torso.apply(params["torso"], obs), 2, axis=-1)
+        out = ops.at_least_float32(self.torso.apply(params["torso"], obs))
+        mean, raw = jnp.split(out, 2, axis=-1)
         low, high = self.log_std_range
         return SquashedGaussian(mean, low + 0.5 * (high - low) * (jnp.tanh(raw) + 1.0))
 
@@ -407,7 +409,7 @@ def network(agent: AgentDef, params: Mapping[str, Any], name: str) -> Callable:
     if agent.network_dtype in ("", agent.dtype):
         return partial(apply, params[name])
     cast = partial(jax.tree.map, lambda x: x.astype(agent.network_dtype))
-    return lambda *inputs: apply(cast(params[name]), *cast(inputs)).astype(agent.dtype)
+    return lambda *inputs: trees.cast(apply(cast(params[name]), *cast(inputs)), agent.dtype)
 
 
 def features(agent: AgentDef, state: AgentState, obs: Array) -> Array:
@@ -581,8 +583,9 @@ def _init_norm(size: int) -> Tree:
 
 def _layer_norm(params: Tree, x: Array) -> Array:
     """Normalize over the last axis; x […, size]."""
+    dtype, x = x.dtype, ops.at_least_float32(x)
     mean = x.mean(axis=-1)
     # Flax subtracts the mean twice, too: with one difference, gradients are another program.
     var = jnp.square(x - mean[..., None]).mean(axis=-1)
     scale = jax.lax.rsqrt(var[..., None] + NORM_EPSILON) * params["scale"]
-    return (x - mean[..., None]) * scale + params["bias"]
+    return ((x - mean[..., None]) * scale + params["bias"]).astype(dtype)

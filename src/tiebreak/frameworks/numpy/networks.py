@@ -73,8 +73,8 @@ class _Cache(NamedTuple):
 
     windows: list[np.ndarray]
     """For each convolution, the pixels [B, H, W, C, window, window] of every window."""
-    images: list[np.ndarray]
-    """For each convolution, its output after the activation, [B, H, W, channels]."""
+    sums: list[np.ndarray]
+    """For each convolution, what its activation is of, [B, H, W, channels]."""
     norms: list[tuple]
     """For each convolution, the cache of its layer normalization, if it has one."""
     dense: list
@@ -84,7 +84,7 @@ class _Cache(NamedTuple):
 def _cnn(spec: EnvSpec, layers: Layers, weights: Weights, name: str, x: np.ndarray):
     size = math.prod(spec.observation_shape)
     image = x[:, :size].reshape(-1, *spec.observation_shape)
-    windows, images, norms = [], [], []
+    windows, all_sums, norms = [], [], []
     for i, conv in enumerate(convolutions(spec.observation_shape)):
         seen = np.lib.stride_tricks.sliding_window_view(image, (conv.window,) * 2, axis=(1, 2))
         seen = seen[:, :: conv.stride, :: conv.stride]
@@ -95,13 +95,13 @@ def _cnn(spec: EnvSpec, layers: Layers, weights: Weights, name: str, x: np.ndarr
             norms.append(norm)
         image = activate(sums, layers.activation)
         windows.append(seen)
-        images.append(image)
+        all_sums.append(sums)
     rows = np.concatenate([image.reshape(len(image), -1), x[:, size:]], axis=1)
     if layers.kind == "norm_cnn":
         out, dense = _norm_mlp(layers, weights, name, rows)
     else:
         out, dense = mlp(weights, name, rows, layers.activation)
-    return out, _Cache(windows, images, norms, dense)
+    return out, _Cache(windows, all_sums, norms, dense)
 
 
 def _cnn_backward(
@@ -112,10 +112,10 @@ def _cnn_backward(
     else:
         grads = mlp_backward(weights, name, cache.dense, d_out, layers.activation)
         d_rows = mlp_input_gradient(weights, name, cache.dense, d_out, layers.activation)
-    convs, image = convolutions(spec.observation_shape), cache.images[-1]
-    d_image = d_rows[:, : image[0].size].reshape(image.shape)
+    convs, last = convolutions(spec.observation_shape), cache.sums[-1]
+    d_image = d_rows[:, : last[0].size].reshape(last.shape)
     for i in reversed(range(len(convs))):
-        d_sums = d_image * activation_slope(cache.images[i], layers.activation)
+        d_sums = d_image * activation_slope(cache.sums[i], layers.activation)
         if layers.kind == "norm_cnn":
             norm = f"{name}/conv/{i}/norm"
             norm_grads, d_sums = layer_norm_backward(weights, norm, cache.norms[i], d_sums)
@@ -126,7 +126,7 @@ def _cnn_backward(
         grads[f"{name}/conv/{i}/bias"] = d_sums.sum(axis=(0, 1, 2))
         if i > 0:
             kernel = weights[f"{name}/conv/{i}/kernel"]
-            d_image = _scatter(d_sums, kernel, convs[i].stride, cache.images[i - 1].shape)
+            d_image = _scatter(d_sums, kernel, convs[i].stride, cache.sums[i - 1].shape)
     return grads
 
 
@@ -137,9 +137,8 @@ def _norm_mlp(layers: Layers, weights: Weights, name: str, x: np.ndarray):
         normed, norm_cache = layer_norm(
             weights, f"{name}/{i}/norm", _dense(weights, f"{name}/{i}", x)
         )
-        hidden = activate(normed, layers.activation)
-        caches.append((x, norm_cache, hidden))
-        x = hidden
+        caches.append((x, norm_cache, normed))
+        x = activate(normed, layers.activation)
     return _dense(weights, f"{name}/{len(layers.sizes)}", x), [*caches, x]
 
 
@@ -150,8 +149,8 @@ def _norm_mlp_backward(
     *hidden_caches, x = caches
     grads, d_x = _dense_backward(weights, f"{name}/{len(hidden_caches)}", x, d_out)
     for i in reversed(range(len(hidden_caches))):
-        x, norm_cache, hidden = hidden_caches[i]
-        d_normed = d_x * activation_slope(hidden, layers.activation)
+        x, norm_cache, normed = hidden_caches[i]
+        d_normed = d_x * activation_slope(normed, layers.activation)
         norm_grads, d_y = layer_norm_backward(weights, f"{name}/{i}/norm", norm_cache, d_normed)
         dense_grads, d_x = _dense_backward(weights, f"{name}/{i}", x, d_y)
         grads = {**grads, **norm_grads, **dense_grads}
@@ -179,9 +178,9 @@ def _simba(layers: Layers, weights: Weights, name: str, x: np.ndarray):
     for i in range(len(layers.sizes)):
         block = f"{name}/block/{i}"
         normed, norm_cache = layer_norm(weights, f"{block}/norm", x)
-        hidden = activate(_dense(weights, f"{block}/0", normed), layers.activation)
-        caches.append((norm_cache, normed, hidden))
-        x = x + _dense(weights, f"{block}/1", hidden)
+        sums = _dense(weights, f"{block}/0", normed)
+        caches.append((norm_cache, normed, sums))
+        x = x + _dense(weights, f"{block}/1", activate(sums, layers.activation))
     normed, norm_cache = layer_norm(weights, f"{name}/norm", x)
     caches.append((norm_cache, normed))
     return _dense(weights, f"{name}/1", normed), caches
@@ -207,9 +206,10 @@ def _simba_backward(
     d_x = norm(f"{name}/norm", norm_cache, dense(f"{name}/1", normed, d_out))
     for i in reversed(range(len(layers.sizes))):
         block = f"{name}/block/{i}"
-        norm_cache, normed, hidden = caches[1 + i]
-        d_hidden = dense(f"{block}/1", hidden, d_x) * activation_slope(hidden, layers.activation)
-        d_x = d_x + norm(f"{block}/norm", norm_cache, dense(f"{block}/0", normed, d_hidden))
+        norm_cache, normed, sums = caches[1 + i]
+        d_hidden = dense(f"{block}/1", activate(sums, layers.activation), d_x)
+        d_sums = d_hidden * activation_slope(sums, layers.activation)
+        d_x = d_x + norm(f"{block}/norm", norm_cache, dense(f"{block}/0", normed, d_sums))
     return grads, dense(f"{name}/0", caches[0], d_x)
 
 

@@ -25,29 +25,35 @@ def to_float64(weights: Weights) -> dict[str, np.ndarray]:
 
 
 def activate(x: np.ndarray, activation: str) -> np.ndarray:
-    """Return tanh, ReLU or ELU of x."""
+    """Return tanh, ReLU, ELU or SiLU of x."""
     if activation == "elu":
         return np.where(x > 0, x, np.exp(np.minimum(x, 0.0)) - 1.0)
+    if activation == "silu":
+        return x * sigmoid(x)
     return np.tanh(x) if activation == "tanh" else np.maximum(x, 0.0)
 
 
-def activation_slope(y: np.ndarray, activation: str) -> np.ndarray:
-    """Return the derivative of an activation where its value is y."""
+def activation_slope(x: np.ndarray, activation: str) -> np.ndarray:
+    """Return the derivative of an activation at x."""
     if activation == "elu":
-        return np.where(y > 0, 1.0, y + 1.0)
-    return 1.0 - y**2 if activation == "tanh" else (y > 0).astype(float)
+        return np.where(x > 0, 1.0, np.exp(np.minimum(x, 0.0)))
+    if activation == "silu":
+        return sigmoid(x) * (1.0 + x * sigmoid(-x))
+    return 1.0 - np.tanh(x) ** 2 if activation == "tanh" else (x > 0).astype(float)
 
 
 def mlp(weights: Weights, name: str, x: np.ndarray, activation: str):
-    """Return the output [B, out] for x [B, in], and every layer's input for `mlp_backward`."""
+    """Return the output [B, out] for x [B, in], and the cache for `mlp_backward`.
+
+    The cache has every layer's input, and its sums before the activation.
+    """
     layers = count_layers(weights, name)
-    inputs = []
+    cache = []
     for i in range(layers):
-        inputs.append(x)
-        x = x @ weights[f"{name}/{i}/kernel"] + weights[f"{name}/{i}/bias"]
-        if i < layers - 1:
-            x = activate(x, activation)
-    return x, inputs
+        sums = x @ weights[f"{name}/{i}/kernel"] + weights[f"{name}/{i}/bias"]
+        cache.append((x, sums))
+        x = activate(sums, activation)
+    return sums, cache
 
 
 def count_layers(weights: Weights, name: str) -> int:
@@ -58,25 +64,28 @@ def count_layers(weights: Weights, name: str) -> int:
     return layers
 
 
-def mlp_backward(weights: Weights, name: str, inputs: list, d_out: np.ndarray, activation: str):
+def mlp_backward(weights: Weights, name: str, cache: list, d_out: np.ndarray, activation: str):
     """Return d loss / d kernel and bias of every layer by name; `d_out` is d loss / d output."""
     grads = {}
-    for i in reversed(range(len(inputs))):
-        x = inputs[i]  # for i > 0 this is the activation of the previous layer
+    for i in reversed(range(len(cache))):
+        x, sums = cache[i]
+        if i < len(cache) - 1:
+            d_out = d_out * activation_slope(sums, activation)
         grads[f"{name}/{i}/kernel"] = x.T @ d_out
         grads[f"{name}/{i}/bias"] = d_out.sum(axis=0)
-        d_out = (d_out @ weights[f"{name}/{i}/kernel"].T) * activation_slope(x, activation)
+        d_out = d_out @ weights[f"{name}/{i}/kernel"].T
     return grads
 
 
 def mlp_input_gradient(
-    weights: Weights, name: str, inputs: list, d_out: np.ndarray, activation: str
+    weights: Weights, name: str, cache: list, d_out: np.ndarray, activation: str
 ) -> np.ndarray:
     """Return d loss / d x [B, in], the network's input; `d_out` is d loss / d output [B, out]."""
-    for i in reversed(range(len(inputs))):
+    for i in reversed(range(len(cache))):
+        _, sums = cache[i]
+        if i < len(cache) - 1:
+            d_out = d_out * activation_slope(sums, activation)
         d_out = d_out @ weights[f"{name}/{i}/kernel"].T
-        if i > 0:
-            d_out = d_out * activation_slope(inputs[i], activation)
     return d_out
 
 
@@ -86,35 +95,30 @@ def layer_norm_mlp(weights: Weights, name: str, x: np.ndarray):
     Returns the output [B, out] for x [B, in], and the cache for `layer_norm_mlp_backward`.
     """
     layers = count_layers(weights, name)
-    inputs, normed = [], None
+    cache, normed = [], None
     for i in range(layers):
-        inputs.append(x)
-        x = x @ weights[f"{name}/{i}/kernel"] + weights[f"{name}/{i}/bias"]
+        sums = x @ weights[f"{name}/{i}/kernel"] + weights[f"{name}/{i}/bias"]
         if i == 0:
-            x, normed = layer_norm(weights, f"{name}/norm", x)
-            x = np.tanh(x)
-        elif i < layers - 1:
-            x = activate(x, "elu")
-    return x, (inputs, normed)
+            sums, normed = layer_norm(weights, f"{name}/norm", sums)
+        cache.append((x, sums))
+        x = activate(sums, "elu" if i > 0 else "tanh")
+    return sums, (cache, normed)
 
 
 def layer_norm_mlp_backward(weights: Weights, name: str, cache: tuple, d_out: np.ndarray):
     """Return d loss / d weight of every layer by name; `d_out` is d loss / d output [B, out]."""
-    inputs, normed = cache
+    layers, normed = cache
     grads = {}
-    for i in reversed(range(len(inputs))):
-        grads[f"{name}/{i}/kernel"] = inputs[i].T @ d_out
-        grads[f"{name}/{i}/bias"] = d_out.sum(axis=0)
+    for i in reversed(range(len(layers))):
+        x, sums = layers[i]
+        if i < len(layers) - 1:
+            d_out = d_out * activation_slope(sums, "elu" if i > 0 else "tanh")
         if i == 0:
-            break
-        y = inputs[i]  # the activation of the previous layer
+            norm_grads, d_out = layer_norm_backward(weights, f"{name}/norm", normed, d_out)
+            grads.update(norm_grads)
+        grads[f"{name}/{i}/kernel"] = x.T @ d_out
+        grads[f"{name}/{i}/bias"] = d_out.sum(axis=0)
         d_out = d_out @ weights[f"{name}/{i}/kernel"].T
-        if i > 1:
-            d_out = d_out * activation_slope(y, "elu")
-            continue
-        d_out = d_out * (1.0 - y**2)
-        norm_grads, d_out = layer_norm_backward(weights, f"{name}/norm", normed, d_out)
-        grads.update(norm_grads)
     return grads
 
 
@@ -205,7 +209,12 @@ def clip_by_norm(grads: Weights, max_norm: float) -> tuple[dict[str, np.ndarray]
 
 
 def adam(
-    weights: Weights, grads: Weights, rate: float, eps: float, count: str = "adam/count"
+    weights: Weights,
+    grads: Weights,
+    rate: float,
+    eps: float,
+    count: str = "adam/count",
+    beta2: float = BETA2,
 ) -> dict[str, np.ndarray]:
     """Take one step of Adam (Kingma & Ba 2015), with ε added to the bias-corrected √v.
 
@@ -215,8 +224,8 @@ def adam(
     steps = weights[count] + np.int32(1)
     for name, g in grads.items():
         mu = BETA1 * weights[f"adam/mu/{name}"] + (1.0 - BETA1) * g
-        nu = BETA2 * weights[f"adam/nu/{name}"] + (1.0 - BETA2) * g**2
-        root = np.sqrt(nu / (1.0 - BETA2**steps))
+        nu = beta2 * weights[f"adam/nu/{name}"] + (1.0 - beta2) * g**2
+        root = np.sqrt(nu / (1.0 - beta2**steps))
         out[name] = weights[name] - rate * mu / (1.0 - BETA1**steps) / (root + eps)
         out[f"adam/mu/{name}"] = mu
         out[f"adam/nu/{name}"] = nu

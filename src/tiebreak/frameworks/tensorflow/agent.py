@@ -77,8 +77,8 @@ def network(agent: AgentDef, params: Mapping[str, Array], name: str) -> Callable
     if agent.network_dtype == agent.dtype:
         return apply
 
-    def call(*inputs: Array) -> Array:
-        return tf.cast(apply(*(tf.cast(x, agent.network_dtype) for x in inputs)), agent.dtype)
+    def call(*inputs: Array) -> Any:
+        return cast(apply(*(tf.cast(x, agent.network_dtype) for x in inputs)), agent.dtype)
 
     return call
 

@@ -21,10 +21,16 @@ from tiebreak.frameworks.tensorflow.ops import (
     Gaussian,
     MultiCategorical,
     SquashedGaussian,
+    at_least_float32,
     categorical,
 )
 
-ACTIVATIONS: dict[str, Callable] = {"tanh": tf.tanh, "relu": tf.nn.relu, "elu": tf.nn.elu}
+ACTIVATIONS: dict[str, Callable] = {
+    "tanh": tf.tanh,
+    "relu": tf.nn.relu,
+    "elu": tf.nn.elu,
+    "silu": tf.nn.silu,
+}
 NORM_EPSILON = 1e-5
 """Layer normalization's ε, added to the biased variance; libraries default to 1e-6, 1e-5, 1e-3."""
 
@@ -384,7 +390,7 @@ class SquashedPolicy(_Network):
         return 2 * self.spec.action_size
 
     def __call__(self, weights: Mapping[str, Array], obs: Array) -> SquashedGaussian:
-        mean, raw = tf.split(self.torso(weights, obs), 2, axis=-1)
+        mean, raw = tf.split(at_least_float32(self.torso(weights, obs)), 2, axis=-1)
         low, high = self.log_std_range
         return SquashedGaussian(mean, low + 0.5 * (high - low) * (tf.tanh(raw) + 1.0))
 
@@ -412,15 +418,17 @@ def _norm_shapes(name: str, size: int) -> _Shapes:
 
 def _normalize(weights: Mapping[str, Array], name: str, x: Array) -> Array:
     """Apply layer normalization (biased variance, NORM_EPSILON), then scale and bias."""
-    mean, variance = tf.nn.moments(x, [-1], keepdims=True)
-    return tf.nn.batch_normalization(
-        x,
+    wide = at_least_float32(x)
+    mean, variance = tf.nn.moments(wide, [-1], keepdims=True)
+    normed = tf.nn.batch_normalization(
+        wide,
         mean=mean,
         variance=variance,
-        offset=weights[f"{name}/bias"],
-        scale=weights[f"{name}/scale"],
+        offset=at_least_float32(weights[f"{name}/bias"]),
+        scale=at_least_float32(weights[f"{name}/scale"]),
         variance_epsilon=NORM_EPSILON,
     )
+    return tf.cast(normed, x.dtype)
 
 
 def _dense(weights: Mapping[str, Array], name: str, x: Array) -> Array:

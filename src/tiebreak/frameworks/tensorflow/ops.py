@@ -117,6 +117,11 @@ class SquashedGaussian(NamedTuple):
         return tf.tanh(x), tf.reduce_sum(normal - log_slope, axis=-1)
 
 
+def at_least_float32(x: Array) -> Array:
+    """Return x in float32 if it is bfloat16, which has three digits; otherwise as it is."""
+    return tf.cast(x, tf.float32) if x.dtype == tf.bfloat16 else x
+
+
 def rescale_action(raw: Array, low: Array, high: Array) -> Array:
     """Map actions, clipped to [-1, 1]^A, onto the box [low, high]."""
     return low + 0.5 * (tf.clip_by_value(raw, -1.0, 1.0) + 1.0) * (high - low)
@@ -213,11 +218,11 @@ class Adam(NamedTuple):
 
 def make_optimizer(
     kind: str, schedule: Callable[[Array], Array], eps: float, max_grad_norm: float,
-    weight_decay: float = 0.0,
+    weight_decay: float = 0.0, beta2: float = BETA2,
 ) -> Callable[[Array, Adam, Array], None]:  # fmt: skip
     """Return an in-place update: clip by global norm (0: never), then AdamW, RAdam or SGD.
 
-    SGD leaves the moments zero.
+    SGD leaves the moments zero. `beta2` is Adam's β₂.
     """
 
     def update(grads: Array, state: Adam, weights: Array) -> None:
@@ -228,7 +233,7 @@ def make_optimizer(
         if weight_decay:
             weights.assign_sub(rate * weight_decay * weights)
         if kind == "adam":
-            adam(grads, state, weights, rate, eps)
+            adam(grads, state, weights, rate, eps, beta2)
         elif kind == "radam":
             radam(grads, state, weights, rate, eps)
         else:
@@ -237,7 +242,9 @@ def make_optimizer(
     return update
 
 
-def adam(grads: Array, state: Adam, weights: Array, rate: Array, eps: float) -> None:
+def adam(
+    grads: Array, state: Adam, weights: Array, rate: Array, eps: float, beta2: float = BETA2
+) -> None:
     """Take one step of Adam, ε added to the bias-corrected √v; `state.count` includes this step.
 
     TensorFlow's fused kernel takes β₂ as float32 and works with 1 − β₂, which is then off by 1e-5;
@@ -245,9 +252,9 @@ def adam(grads: Array, state: Adam, weights: Array, rate: Array, eps: float) -> 
     """
     count = tf.cast(state.count, tf.float64)
     fix1 = tf.cast(1.0 - tf.pow(tf.constant(BETA1, tf.float64), count), grads.dtype)
-    fix2 = tf.cast(1.0 - tf.pow(tf.constant(BETA2, tf.float64), count), grads.dtype)
+    fix2 = tf.cast(1.0 - tf.pow(tf.constant(beta2, tf.float64), count), grads.dtype)
     mu = state.mu.assign_add((1.0 - BETA1) * (grads - state.mu))
-    nu = state.nu.assign_add((1.0 - BETA2) * (tf.square(grads) - state.nu))
+    nu = state.nu.assign_add((1.0 - beta2) * (tf.square(grads) - state.nu))
     weights.assign_sub(rate * (mu / fix1) / (tf.sqrt(nu / fix2) + eps))
 
 

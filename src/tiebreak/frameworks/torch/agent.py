@@ -133,9 +133,10 @@ def network(agent: AgentDef, params: Parameters, name: str) -> Callable:
     if agent.network_dtype == agent.dtype:
         return module
 
-    def call(*inputs: Array) -> Array:
+    def call(*inputs: Array) -> Any:
         # Weights stay in `agent.dtype`: the module casts them as they are used.
-        return module(*(x.to(agent.network_dtype) for x in inputs)).to(agent.dtype)
+        out = module(*(x.to(agent.network_dtype) for x in inputs))
+        return cast(out, agent.dtype) if isinstance(out, tuple) else out.to(agent.dtype)
 
     return call
 

@@ -20,6 +20,7 @@ from tiebreak.frameworks.torch.ops import (
     Gaussian,
     MultiCategorical,
     SquashedGaussian,
+    at_least_float32,
     categorical,
 )
 from tiebreak.frameworks.torch.own_network import OwnNetwork
@@ -28,6 +29,7 @@ ACTIVATIONS: dict[str, Callable] = {
     "tanh": torch.tanh,
     "relu": torch.relu,
     "elu": nn.functional.elu,
+    "silu": nn.functional.silu,
 }
 NORM_EPSILON = 1e-5
 """Layer normalization's ε, added to the biased variance; libraries default to 1e-6, 1e-5, 1e-3."""
@@ -361,7 +363,7 @@ class SquashedPolicy(nn.Module):
 
     def forward(self, obs: Array) -> SquashedGaussian:
         """Return the distribution over actions."""
-        mean, raw = self.torso(obs).chunk(2, dim=-1)
+        mean, raw = at_least_float32(self.torso(obs)).chunk(2, dim=-1)
         low, high = self.log_std_range
         return SquashedGaussian(mean, low + 0.5 * (high - low) * (torch.tanh(raw) + 1.0))
 

@@ -107,6 +107,11 @@ class SquashedGaussian(NamedTuple):
         return torch.tanh(x), (normal - log_slope).sum(-1)
 
 
+def at_least_float32(x: Array) -> Array:
+    """Return x in float32 if it is bfloat16, which has three digits; otherwise as it is."""
+    return x.float() if x.dtype == torch.bfloat16 else x
+
+
 def rescale_action(raw: Array, low: Array, high: Array) -> Array:
     """Map actions, clipped to [-1, 1]^A, onto the box [low, high]."""
     return low + 0.5 * (raw.clamp(-1.0, 1.0) + 1.0) * (high - low)
@@ -217,12 +222,12 @@ class Adam(NamedTuple):
 
 def make_optimizer(
     kind: str, schedule: Callable[[Array], Array | float], eps: float, max_grad_norm: float,
-    weight_decay: float = 0.0,
+    weight_decay: float = 0.0, beta2: float = BETA2,
 ) -> Callable[[list[Array], Sequence[Array], Adam], Array]:  # fmt: skip
     """Return an in-place update: clip by global norm (0: never), then AdamW, RAdam or SGD.
 
     It takes parameters, gradients and state, and returns the gradient norm before clipping. SGD
-    leaves the moments zero. `schedule`: step count -> step size.
+    leaves the moments zero. `schedule`: step count -> step size; `beta2` is Adam's β₂.
     """
 
     @torch.no_grad()
@@ -236,7 +241,7 @@ def make_optimizer(
             # Multiplying by 1 − rate·decay would round to the same side in every update.
             torch._foreach_sub_(params, torch._foreach_mul(params, rate * weight_decay))
         if kind == "adam":
-            adam(params, grads, state, rate, eps)
+            adam(params, grads, state, rate, eps, beta2)
         elif kind == "radam":
             radam(params, grads, state, rate, eps)
         else:
@@ -247,33 +252,34 @@ def make_optimizer(
 
 
 def adam(
-    params: list[Array], grads: Sequence[Array], state: Adam, rate: Array | float, eps: float
-) -> None:
+    params: list[Array], grads: Sequence[Array], state: Adam, rate: Array | float, eps: float,
+    beta2: float = BETA2,
+) -> None:  # fmt: skip
     """Take one step of Adam in place, ε added to the bias-corrected √v.
 
     `state.count` includes this step.
     """
     if torch.compiler.is_compiling():
-        return _adam(params, grads, state, rate, eps)
+        return _adam(params, grads, state, rate, eps, beta2)
     # The kernel of torch.optim.Adam(fused=True): one call instead of ten per parameter. On CUDA it
     # reads a rate that is a tensor as float32, on the device.
     if isinstance(rate, torch.Tensor) and rate.is_cuda:
         rate = rate.float()
     return torch._fused_adam_(
         params, grads, state.mu, state.nu, [], [state.count[0].float()] * len(params), lr=rate,
-        beta1=BETA1, beta2=BETA2, eps=eps, weight_decay=0.0, amsgrad=False, maximize=False,
+        beta1=BETA1, beta2=beta2, eps=eps, weight_decay=0.0, amsgrad=False, maximize=False,
     )  # fmt: skip
 
 
-def _adam(params, grads, state, rate, eps) -> None:
+def _adam(params, grads, state, rate, eps, beta2) -> None:
     """Take the step of `adam` in plain operations: Inductor cannot look into the fused kernel."""
     steps = state.count[0].to(params[0].dtype)
     # expm1: 1 − 0.999ⁿ loses four of float32's seven digits while n is small.
     rate = rate / -torch.expm1(steps * math.log(BETA1))
-    correction = -torch.expm1(steps * math.log(BETA2))
+    correction = -torch.expm1(steps * math.log(beta2))
     for p, g, m, v in zip(params, grads, state.mu, state.nu, strict=True):
         m.lerp_(g, 1.0 - BETA1)
-        v.mul_(BETA2).addcmul_(g, g, value=1.0 - BETA2)
+        v.mul_(beta2).addcmul_(g, g, value=1.0 - beta2)
         p.sub_(rate * m / ((v / correction).sqrt() + eps))
 
 

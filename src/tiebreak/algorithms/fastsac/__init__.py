@@ -1,0 +1,1 @@
+"""FastSAC: configuration, losses, oracle and implementations; README.md is the spec."""
