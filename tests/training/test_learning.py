@@ -40,7 +40,7 @@ CONFIGS: dict[str, Any] = {
     ),
     "pqn": PQN(
         num_envs=16, num_steps=16, num_minibatches=2, total_steps=15_360, learning_rate=5e-3,
-        gamma=0.9, q_lambda=0.5, reward_scale=1.0, exploration_fraction=0.5, hidden_sizes=(32,),
+        gamma=0.9, q_lambda=0.0, reward_scale=1.0, exploration_fraction=0.5, hidden_sizes=(32,),
     ),
     "td3": TD3(
         **ROUNDS, num_updates=2, actor_lr=2e-3, critic_lr=4e-3, tau=0.05, hidden_sizes=(32, 32),
@@ -118,6 +118,7 @@ def test_a_reward_goes_back_one_step(algorithm, framework):
 LEARNT_ALL_THE_SAME = {
     ("ppo", "ends ignored"), ("dqn", "reward of the step before"),
     ("sac", "reward of the step before"), ("mpo", "reward of the step before"),
+    ("pqn", "reward of the step before"),
     ("sac", "targets still"), ("fasttd3", "targets still"),
 }  # fmt: skip
 """Faults that this task does not show; the proofs and tests/loops/test_transitions.py see them."""
