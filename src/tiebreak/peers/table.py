@@ -233,36 +233,6 @@ PEERS = {
         },
         is_checkout=True,
     ),
-    "leanrl": Peer(
-        title="LeanRL",
-        version="760837e",
-        url="github.com/meta-pytorch/LeanRL",
-        requirements=(
-            "torchrl==0.14.1",
-            "tensordict==0.14.3",
-            "gymnasium==0.29.1",
-            "tyro==1.0.17",
-        ),
-        packages=("torch", "tensordict", "torchrl", "tyro", "leanrl"),
-        adapter="tiebreak.peers.leanrl:make",
-        games={"ppo": GYMNASIUM, "td3": GYMNASIUM, "sac": GYMNASIUM},
-        differences={
-            "ppo": (
-                "continuous actions alone; time limits are treated as ends; networks are 64-64; "
-                "the learning rate is constant; its logger writes nothing"
-            ),
-            "td3": (
-                "one environment; one learning rate for all networks, which are 256-256; its "
-                "logger writes nothing"
-            ),
-            "sac": (
-                "one environment; two updates of policy and temperature every second step; the "
-                "temperature has the critics' learning rate; networks are 256-256; its logger "
-                "writes nothing"
-            ),
-        },
-        is_checkout=True,
-    ),
     "fasttd3": Peer(
         title="official FastTD3",
         version="229ed59",
