@@ -105,5 +105,5 @@ def make_agent(spec: EnvSpec, config: Config, build: Build) -> Agent:
 
 
 def _action_values(agent: AgentDef, params: Mapping[str, Any]) -> Callable:
-    """Return the network: features [B, …] -> values of all actions [B, num_actions]."""
+    """Return the network: features [B, …] -> values of all actions [B, A], or logits [B, A, K]."""
     return plain.network(agent, params, "q")

@@ -159,12 +159,15 @@ def make_agent(spec: EnvSpec, config: Config, build: Build) -> Agent:
 
 
 def _policy(agent: AgentDef, params: Mapping[str, Any]) -> Callable:
-    """Return the policy: features [B, …] -> distribution of actions [B, A]."""
+    """Return the policy: features [B, …] -> distribution of actions [B, A] or [B]."""
     return plain.network(agent, params, "actor")
 
 
 def _critics(agent: AgentDef, params: Mapping[str, Any]) -> tuple[Callable, ...]:
-    """Return both critics: features [B, …], actions [B, A] -> values [B]."""
+    """Return both critics: features [B, …], actions [B, A] -> values [B].
+
+    Of discrete actions: features -> values [B, K].
+    """
     return tuple(plain.network(agent, params, name) for name in CRITICS)
 
 
