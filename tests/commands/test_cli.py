@@ -64,7 +64,8 @@ WRONG = {
     ),
     "fused on a host engine": (
         (*TRAIN[:-1], "gymnasium/CartPole-v1", "--loop", "fused"),
-        "needs an engine that runs on the device (valid: gymnax, brax, playground)",
+        "needs an engine that runs on the device (valid: gymnax, xminigrid, craftax, brax, "
+        "playground)",
     ),
     "setting": ((*TRAIN, "--set", "lerning_rate=1"), "did you mean 'learning_rate'"),
     "setting's type": ((*TRAIN, "--set", "num_envs=many"), "num_envs takes int, got 'many'"),

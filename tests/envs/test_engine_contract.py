@@ -150,7 +150,7 @@ def test_an_environment_resets_within_the_step_that_ends_its_episode(case):
     assert over.any() or (case.limit or 0) > case.steps
     np.testing.assert_array_equal(steps.obs[~over], steps.final_obs[~over])
     changed = steps.obs[over] != steps.final_obs[over]
-    assert changed.reshape(len(changed), -1).any(axis=-1).all()
+    assert changed.any(axis=tuple(range(1, changed.ndim))).all()
     if case.randomized:
         begins = np.concatenate([steps.first, steps.obs[over]])
         assert len(np.unique(begins, axis=0)) == len(begins), "two episodes begin alike"

@@ -186,7 +186,7 @@ def test_each_setting_of_the_algorithm_is_compared(loop, tmp_path):
     stored = json.loads(path.read_text())
     words = {
         "optimizer": "sgd", "prng": "rbg", "activation": "relu", "truncation": "terminal",
-        "network": "simba",
+        "network": "simba", "drift": "dpo",
     }  # fmt: skip
     for name, now in stored["config"].items():
         was = words.get(name) or another(now)

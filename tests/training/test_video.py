@@ -135,7 +135,8 @@ def test_an_engine_without_pictures_names_those_that_have_them(tmp_path, capsys)
     folder = store(tmp_path, "gymnasium/CartPole-v1", named="gymnax/CartPole-v1")
     assert cli.main(["video", str(folder)]) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert "engine 'gymnax' draws no pictures (gymnasium, brax, playground, dm_control do)" in line
+    drawing = "gymnasium, xminigrid, brax, playground, dm_control"
+    assert f"engine 'gymnax' draws no pictures ({drawing} do)" in line
     assert "--task gymnasium/CartPole-v1" in line
     out = str(tmp_path / "film.gif")
     assert cli.main(["video", str(folder), "--task", "gymnasium/CartPole-v1", "-o", out]) == 0

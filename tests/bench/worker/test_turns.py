@@ -117,6 +117,8 @@ def test_a_pool_that_spins_is_waited_for_and_not_for_ever(rest_s, waited_s):
 class Cold:
     """A probe whose first call after a pause is slow."""
 
+    once = False
+
     def __init__(self, call_s):
         self.call_s, self.now, self.cold = call_s, 0.0, True
 
