@@ -160,7 +160,8 @@ class Runtime(NamedTuple):
     """Multiplications of the largest hidden layer for a batch, below which one thread of a CPU is
     faster than two in a host loop (docs/decisions/0041); 0: it never is."""
     one_thread_below_fused: int = 0
-    """The same in a fused loop, with environments of an engine whose row says `light`."""
+    """Multiplications below which one thread is faster in a fused loop, with environments of an
+    engine whose row says `light`; 0: it never is."""
 
 
 RUNTIMES = {

@@ -24,7 +24,7 @@ NETWORKS = {
 }
 """Valid values of the setting `network`."""
 FOR_IMAGES = {"norm_mlp": "norm_cnn"}
-"""What takes the place of a reference's network where observations are images, if not `cnn`."""
+"""Network of a reference -> its network where observations are images, if that is not `cnn`."""
 
 
 @dataclass(frozen=True)

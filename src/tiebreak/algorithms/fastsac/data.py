@@ -42,7 +42,7 @@ class Noise(NamedTuple):
 
 
 class Target(NamedTuple):
-    """What the critics are moved towards, and the entropy of the actions that it is made of."""
+    """Targets of the critics, and the entropy of the actions that they are computed from."""
 
     first: Array
     """[B, K]: distribution for the first critic."""

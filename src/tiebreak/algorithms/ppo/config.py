@@ -39,7 +39,7 @@ class Config:
     clip: float = 0.2
     """ε of the clipped surrogate (Schulman et al. 2017, eq. 7) and of the value clip (D6)."""
     drift: Literal["clip", "dpo"] = "clip"
-    """What keeps the policy near the one that acted: `clip`, or `dpo`, a function that was found by
+    """Rule that keeps the policy near the one that acted: `clip`, or `dpo`, a function found by
     meta-learning (Lu et al. 2022, section 5; D15)."""
     dpo_alpha: float = 2.0
     """α of `dpo`, for actions that were better than expected."""
