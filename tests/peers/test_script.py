@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 
 import pytest
 
-from tiebreak.peers.script import Script
+from tiebreak.peers.script import Script, stand_in
 
 
 def looping(script_of, steps, seen):
@@ -58,3 +59,11 @@ def test_one_that_never_ran_can_be_closed():
     script, seen = make(2)
     script.close()
     assert seen == []
+
+
+def test_a_module_stands_in_for_another(monkeypatch):
+    monkeypatch.delitem(sys.modules, "not_installed", raising=False)
+    stand_in("not_installed", run=None)
+    import not_installed
+
+    assert not_installed.run is None

@@ -5,16 +5,16 @@ from __future__ import annotations
 import importlib.util
 import os
 import sys
-import types
 from typing import Any
 
 import gymnax
 import jax
 
+from tiebreak.peers.script import stand_in
+
 sys.path.insert(0, os.path.join(sys.path[0], "src"))
 if importlib.util.find_spec("wandb") is None:  # it is imported, and asked whether it runs
-    sys.modules["wandb"] = types.ModuleType("wandb")
-    vars(sys.modules["wandb"])["run"] = None
+    stand_in("wandb", run=None)
 
 from benchback_rl.rl_common import PPOConfig
 from benchback_rl.rl_linen import PPO, DefaultActorCritic

@@ -6,7 +6,6 @@ import contextlib
 import os
 import runpy
 import sys
-import types
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,7 +13,7 @@ import cleanrl
 import gymnasium
 import torch
 
-from tiebreak.peers.script import Script
+from tiebreak.peers.script import Script, stand_in
 
 ENDLESS = 2_000_000_000
 """Steps of a training that goes on until it is ended."""
@@ -34,9 +33,7 @@ class Contestant(Script):
         super().__init__(lambda: runpy.run_path(path, run_name="__main__"))
         sys.argv = [path, *arguments]
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115, it prints as long as the process lives
-        writer = types.ModuleType("torch.utils.tensorboard")
-        writer.SummaryWriter = lambda *_: self  # type: ignore[attr-defined]
-        sys.modules[writer.__name__] = writer
+        stand_in("torch.utils.tensorboard", SummaryWriter=lambda *_: self)
         self._variables: Mapping[str, Any] = {}
 
     def add_scalar(self, name: str, value: float, step: int) -> None:

@@ -12,7 +12,7 @@ import torch
 from brax.envs.wrappers.training import EpisodeWrapper, VmapWrapper
 from mujoco_playground import registry, wrapper
 
-from tiebreak.peers.script import Script
+from tiebreak.peers.script import Script, stand_in
 
 ENDLESS = 2_000_000_000
 """Iterations of a training that goes on until it is ended."""
@@ -87,9 +87,9 @@ class Contestant(Script):
         sys.argv = ["train.py", *arguments]
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115, it prints as long as the process lives
         bar = types.SimpleNamespace(update=self._end_iteration, set_description=print)
-        stub("wandb")
-        stub("tqdm", tqdm=lambda *_, **__: bar)
-        stub("environments.mujoco_playground_env", make_env=make_environments)
+        stand_in("wandb")
+        stand_in("tqdm", tqdm=lambda *_, **__: bar)
+        stand_in("environments.mujoco_playground_env", make_env=make_environments)
         threads = os.environ["OMP_NUM_THREADS"]
 
         import train  # sets variables of the process
@@ -109,12 +109,6 @@ class Contestant(Script):
     def weights(self) -> dict[str, Any]:
         """Return the weights of the actor, once there is one."""
         return self._variables["actor"].state_dict() if self._variables else {}
-
-
-def stub(name: str, **content: Any) -> None:
-    """Put a module in the place of one that is not installed, or does not fit."""
-    sys.modules[name] = types.ModuleType(name)
-    vars(sys.modules[name]).update(content)
 
 
 def make_environments(name: str, seed: int, num_envs: int, *_: Any, **__: Any) -> tuple:

@@ -5,16 +5,17 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
-import types
 from typing import Any
 
 import jax
 import purejaxrl
 
+from tiebreak.peers.script import stand_in
+
 sys.path.insert(0, next(iter(purejaxrl.__path__)))  # its files import one another from there
 for unused in ("navix", "wandb"):  # its files import them
     if importlib.util.find_spec(unused) is None:
-        sys.modules[unused] = types.ModuleType(unused)
+        stand_in(unused)
 jax.tree_map = jax.tree.map  # type: ignore[attr-defined], newer versions of JAX have none
 
 STEPS = 100_000
