@@ -87,6 +87,7 @@ def test_ppo_trains_and_is_evaluated_on_what_is_visible(fake, loop):
         algorithm="ppo",
         runtime=made.runtime,
         raw_agent=made.raw_agent,
+        config=made.config,
         task=TASK,
         episodes=2,
         seed=0,

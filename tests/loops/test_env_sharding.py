@@ -53,19 +53,21 @@ for a, b in zip(*progress, strict=True):
     assert (a.episodes, a.length_sum) == (b.episodes, b.length_sum)
 print("equal")
 """
+MEMORY = {"network": "gru", "hidden_sizes": (8, 6)}
 OWN = {"ppo": {"num_minibatches": 4}, "dqn": {"target_every": 16}}
 
 
 @pytest.mark.parametrize(
-    ("algorithm", "framework"),
+    ("algorithm", "framework", "more"),
     [
-        ("ppo", "linen"),
-        pytest.param("dqn", "nnx", marks=pytest.mark.slow),
-        pytest.param("fasttd3", "equinox", marks=pytest.mark.slow),
+        ("ppo", "linen", {}),
+        pytest.param("ppo", "equinox", MEMORY, marks=pytest.mark.slow),
+        pytest.param("dqn", "nnx", {}, marks=pytest.mark.slow),
+        pytest.param("fasttd3", "equinox", {}, marks=pytest.mark.slow),
     ],
 )
-def test_environments_on_eight_devices_train_the_same_agent(algorithm, framework):
-    config = override(config_of(algorithm), {"num_envs": 8, **OWN.get(algorithm, {})})
+def test_environments_on_eight_devices_train_the_same_agent(algorithm, framework, more):
+    config = override(config_of(algorithm), {"num_envs": 8, **OWN.get(algorithm, {}), **more})
     task = PENDULUM if algorithm == "fasttd3" else CARTPOLE
     assert_equal(SHARED, [algorithm, framework, task, to_dict(config)])
 

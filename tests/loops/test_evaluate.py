@@ -45,8 +45,8 @@ def evaluator():
     runtime = registry.make_runtime("linen", "eager")
     raw_agent = registry.make_raw_agent("ppo", SPEC, CONFIG, runtime)
     made = Evaluator(
-        algorithm="ppo", runtime=runtime, raw_agent=raw_agent, task="gymnasium/Telling-v0",
-        episodes=EPISODES, seed=SEED,
+        algorithm="ppo", runtime=runtime, raw_agent=raw_agent, config=CONFIG,
+        task="gymnasium/Telling-v0", episodes=EPISODES, seed=SEED,
     )  # fmt: skip
     yield made, runtime.agent(raw_agent)
     made.close()

@@ -21,10 +21,13 @@ NETWORKS = {
     "simba": "a dense layer, then residual blocks with LayerNorm (Lee et al. 2024)",
     "norm_mlp": "dense layers with LayerNorm before each activation",
     "norm_cnn": "convolutions over an image, dense layers; LayerNorm before each activation",
+    "gru": "dense layers, then a gated recurrent unit: a policy with memory (ppo)",
 }
 """Valid values of the setting `network`."""
 FOR_IMAGES = {"norm_mlp": "norm_cnn"}
 """Network of a reference -> its network where observations are images, if that is not `cnn`."""
+RECURRENT = ("gru",)
+"""Those with a memory, which not every algorithm has a place for."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,8 @@ SMALL = (Conv(16, 3, 1),)
 """The convolution for MinAtar (Young & Tian 2019)."""
 EXPANSION = 4
 """Width inside a residual block of SimBa, in widths of the block."""
+GATES = 3
+"""Products of a gated recurrent unit: of its reset gate, its update gate and its candidate."""
 SMALL_DENSE = 128
 """Width of the dense layer after it."""
 SMALL_SIDE = 3
@@ -107,6 +112,30 @@ def dense_sizes(kind: str, shape: tuple[int, ...], sizes: tuple[int, ...]) -> tu
         return sizes
     others = sizes[0] - math.prod(shape)
     return convolved_size(shape) + others, *sizes[1:]
+
+
+def gru_sizes(inputs: int, widths: tuple[int, ...]) -> list[tuple[int, int]]:
+    """Return [in, out] of every product: dense layers', then gates of inputs, gates of the state.
+
+    `widths` are those of the dense layers, then that of the gated recurrent unit.
+    """
+    *dense, width = widths
+    sizes = (inputs, *dense)
+    gates = GATES * width
+    return [*itertools.pairwise(sizes), (sizes[-1], gates), (width, gates)]
+
+
+def heads(spec: EnvSpec, layers: Layers) -> tuple[EnvSpec, Layers]:
+    """Return what policy and value see, and their layers.
+
+    Of a recurrent network they see the state that they share, through a hidden layer of its width
+    each; otherwise the observations, through all layers.
+    """
+    if layers.kind not in RECURRENT:
+        return spec, layers
+    width = layers.sizes[-1]
+    seen = dataclasses.replace(spec, observation_shape=(width,), visible=None, pixels=False)
+    return seen, Layers("mlp", (width,), layers.activation)
 
 
 def kernels(
@@ -178,12 +207,26 @@ def for_observations(config: Any, spec: EnvSpec) -> Any:
     return dataclasses.replace(config, **changes)
 
 
-def check(network: str, *sizes: tuple[int, ...]) -> None:
-    """Raise UsageError unless the setting `network` is valid with these widths."""
+def check(network: str, *sizes: tuple[int, ...], recurrent: bool = False) -> None:
+    """Raise UsageError unless the setting `network` is valid with these widths.
+
+    `recurrent` says whether the algorithm has a place for a memory.
+    """
     if is_own(network):
         return
     if network not in NETWORKS:
         raise unknown("network", network, NETWORKS, "or module:function, one of your own")
+    if network in RECURRENT and not recurrent:
+        others = ", ".join(name for name in NETWORKS if name not in RECURRENT)
+        raise UsageError(
+            f"network {network!r} has a memory, which this algorithm has no place for: use ppo, or "
+            f"another network (valid here: {others})"
+        )
+    if network in RECURRENT and () in sizes:
+        raise UsageError(
+            f"network {network!r} has the last of hidden_sizes as the width of its memory: give at "
+            "least one, e.g. 128,128"
+        )
     for widths in sizes if network == "simba" else ():
         if len(set(widths)) != 1:
             raise UsageError(

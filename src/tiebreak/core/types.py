@@ -149,8 +149,10 @@ class Agent(NamedTuple):
 
     init: Callable[[int], State]
     """Seed -> state with initial weights, which NumPy draws for all frameworks."""
-    act: Callable[[State, Array, Array], Any]
-    """State, obs [N, *obs], noise [N, action_size] -> the algorithm's Act; zero noise is greedy."""
+    act: Callable[..., Any]
+    """State, obs [N, *obs], noise [N, action_size] -> the algorithm's Act; zero noise is greedy.
+
+    A policy with memory takes a core.memory.Memory as well, and returns its new `hidden`."""
     step: Callable[[State, Any, Any], tuple[State, Any]]
     """State, batch, noise -> state, metrics. One update (PPO: one iteration).
 

@@ -181,7 +181,8 @@ def greedy_policy(stored: Policy) -> GreedyPolicy:
     if network.kind not in TORSOS:
         raise UsageError(
             f"a policy of network {quoted(network.kind)} cannot be exported (valid: "
-            f"{', '.join(networks.NETWORKS)}); tiebreak.load_policy runs it in Python"
+            f"{', '.join(kind for kind in networks.NETWORKS if kind in TORSOS)}); "
+            "tiebreak.load_policy runs it in Python"
         )
     layers: list[Layer] = [Flatten()]
     if config.normalize_obs:

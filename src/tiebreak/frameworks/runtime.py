@@ -76,11 +76,12 @@ class Runtime(abc.ABC):
         """Run compiled from the next call on: only in mode `auto` was it otherwise so far."""
 
     @abc.abstractmethod
-    def compile_act(self, raw: Agent) -> Callable[[State, Array, Array, int], Any]:
+    def compile_act(self, raw: Agent) -> Callable[..., Any]:
         """Compile `act` over a block of noise.
 
-        Returns a function (state, obs [N, *obs], noise [T, N, A], t) -> Act. The block is drawn
-        once per rollout; `noise[t]` is taken inside the compiled function.
+        Returns a function (state, obs [N, *obs], noise [T, N, A], t, *memory) -> Act, where
+        `memory` is one Memory of a policy that has one. The block is drawn once per rollout;
+        `noise[t]` is taken inside the compiled function.
         """
 
     @abc.abstractmethod

@@ -18,7 +18,7 @@ import numpy as np
 
 from tiebreak.core.errors import UsageError
 from tiebreak.core.files import write_atomic
-from tiebreak.core.networks import Layers, dense_sizes, kernels, norms
+from tiebreak.core.networks import GATES, Layers, dense_sizes, gru_sizes, kernels, norms
 from tiebreak.core.types import EnvSpec
 
 Weights = dict[str, np.ndarray]
@@ -45,21 +45,40 @@ def init_network(
     inputs: int,
     outputs: int,
     gain: float,
+    hidden_gain: float = HIDDEN_GAIN,
 ) -> Weights:
     """Draw a network's orthogonal kernels, with zero biases; LayerNorm begins as the identity.
 
     Args:
       spec: Observations with which its `inputs` begin.
-      gain: Of the last layer's kernel; HIDDEN_GAIN for all others.
+      gain: Of the last layer's kernel.
+      hidden_gain: Of all other kernels.
     """
 
     def draw(shape: tuple[int, ...], is_last: bool) -> tuple[np.ndarray, np.ndarray]:
         columns = shape[-1]
         rows = math.prod(shape[:-1])
-        kernel = orthogonal(rng, rows, columns, gain if is_last else HIDDEN_GAIN)
+        kernel = orthogonal(rng, rows, columns, gain if is_last else hidden_gain)
         return kernel.reshape(shape), np.zeros(columns, np.float32)
 
     return _draw_network(name, spec, layers, inputs, outputs, draw)
+
+
+def init_gru(rng: np.random.Generator, name: str, layers: Layers, inputs: int) -> Weights:
+    """Draw dense layers and a gated recurrent unit: kernels orthogonal, biases zero.
+
+    The gain is HIDDEN_GAIN before an activation, and 1 for each gate alone.
+    """
+    weights: Weights = {}
+    *dense, of_inputs, of_state = gru_sizes(inputs, layers.sizes)
+    drawn = [orthogonal(rng, *shape, HIDDEN_GAIN) for shape in dense]
+    for rows, columns in (of_inputs, of_state):
+        gates = [orthogonal(rng, rows, columns // GATES, 1.0) for _ in range(GATES)]
+        drawn.append(np.concatenate(gates, axis=1))
+    for i, kernel in enumerate(drawn):
+        weights[f"{name}/{i}/kernel"] = kernel
+        weights[f"{name}/{i}/bias"] = np.zeros(kernel.shape[1], np.float32)
+    return weights
 
 
 def uniform_network(

@@ -18,7 +18,9 @@ from tiebreak.core.types import Tree
 
 AXIS = "environments"
 """Name of the axis of devices."""
-PER_ENVIRONMENT = ("env_state", "obs", "exploring", "episode_return", "episode_length")
+PER_ENVIRONMENT = (
+    "env_state", "obs", "exploring", "remembered", "episode_return", "episode_length",
+)  # fmt: skip
 """Fields of a carry that belong to environments."""
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from tiebreak import registry
 from tiebreak.core.errors import EnvironmentFailed
+from tiebreak.core.memory import first_memory, next_memory
 from tiebreak.core.seeding import derive
 from tiebreak.core.types import Agent, State
 from tiebreak.envs.base import DeviceEnv, HostEnv, make_env
@@ -68,6 +69,7 @@ class Evaluator:
         algorithm: str,
         runtime: Runtime,
         raw_agent: Agent,
+        config: Any,
         task: str | Task,
         episodes: int,
         seed: int,
@@ -88,7 +90,7 @@ class Evaluator:
 
             env = BridgeEnv(env, runtime, env_seed, CHUNK_STEPS)
         self.env: HostEnv = env
-        self._runtime = runtime
+        self._runtime, self._config = runtime, config
         self._agent = runtime.agent(raw_agent)
         noise_shape = registry.data_module(algorithm).act_noise(env.spec, episodes).shape
         self._zero_noise = runtime.asarray(np.zeros(noise_shape, np.float32))
@@ -117,14 +119,17 @@ class Evaluator:
         on_device = not isinstance(obs, np.ndarray)
         returns = np.zeros(env.num_envs)
         running = np.ones(env.num_envs, bool)
+        begins = np.ones(env.num_envs, bool)
+        begins = runtime.asarray(begins) if on_device else begins
+        memory = first_memory(self._config, begins, runtime.asarray)
         yield returns, running
         for step in range(self.limit):
             if not running.any():
                 break
-            act = self._agent.act(state, obs, self._zero_noise)
+            act = self._agent.act(state, obs, self._zero_noise, *memory)
             action = act.action if on_device else runtime.to_numpy(act).action
             out = env.step(action)
-            obs = out.obs
+            obs, memory = out.obs, next_memory(memory, act, out)
 
             outcome = (out.reward, out.terminated, out.truncated)
             reward, terminated, truncated = runtime.to_numpy(outcome) if on_device else outcome
@@ -148,6 +153,7 @@ def evaluate_policy(
     algorithm: str,
     runtime: Runtime,
     raw_agent: Agent,
+    config: Any,
     state: State,
     task: str | Task,
     episodes: int,
@@ -160,6 +166,7 @@ def evaluate_policy(
         algorithm=algorithm,
         runtime=runtime,
         raw_agent=raw_agent,
+        config=config,
         task=task,
         episodes=episodes,
         seed=seed,

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from tiebreak import registry
+from tiebreak.core.memory import first_memory, next_memory
 from tiebreak.core.prefixes import Arrays, add_prefix, strip_prefix
 from tiebreak.core.types import Agent, Array, State, Tree
 from tiebreak.envs.base import DeviceEnv
@@ -29,6 +30,8 @@ class Carry(NamedTuple):
     """[N]: return so far of the episode under way."""
     episode_length: Array
     """[N]"""
+    remembered: Tree
+    """One core.memory.Memory of N environments, or none, as a tuple."""
     iteration: Array
 
 
@@ -52,7 +55,7 @@ class FusedOnPolicy(FusedLoop):
         chunk: int,
     ):
         super().__init__(runtime, raw_agent, env, config, chunk)
-        self._transition = registry.data_module(algorithm).transition
+        self._data = registry.data_module(algorithm)
         self._draws = on_policy_draws(algorithm, env.spec, config)
         carry, keys = self.start(seed)
         self._begin_first(seed, carry, keys)
@@ -61,11 +64,13 @@ class FusedOnPolicy(FusedLoop):
 
     def start(self, seed: int) -> tuple[Carry, Keys]:
         env_state, obs, keys = self._first_obs(seed)
+        begins = jnp.ones(self.env.num_envs, bool)
         carry = Carry(
             env_state=env_state,
             obs=obs,
             episode_return=jnp.zeros(self.env.num_envs),
             episode_length=jnp.zeros(self.env.num_envs),
+            remembered=first_memory(self.config, begins, jnp.asarray),
             iteration=jnp.zeros((), jnp.int32),
         )
         return carry, keys
@@ -111,13 +116,18 @@ class FusedOnPolicy(FusedLoop):
         noise, env_noise = self._draw(self._draws, carry.iteration, keys, self.config.num_steps)
 
         def step(scanned, noise):
-            env_state, obs = scanned
+            env_state, obs, memory = scanned
             act_noise, env_noise = noise
-            act = self.raw_agent.act(state, obs, act_noise)
+            act = self.raw_agent.act(state, obs, act_noise, *memory)
             env_state, outcome = self.env.step(env_state, act.action, env_noise)
-            return (env_state, outcome.obs), self._transition(obs, act, outcome)
+            memory = next_memory(memory, act, outcome)
+            return (env_state, outcome.obs, memory), self._data.transition(obs, act, outcome)
 
-        start = (carry.env_state, carry.obs)
-        (env_state, obs), batch = jax.lax.scan(step, start, (noise.act, env_noise))
-        carry = carry._replace(env_state=env_state, obs=obs, iteration=carry.iteration + 1)
+        start = (carry.env_state, carry.obs, carry.remembered)
+        (env_state, obs, memory), batch = jax.lax.scan(step, start, (noise.act, env_noise))
+        if carry.remembered:
+            batch = self._data.with_memory(batch, *carry.remembered)
+        carry = carry._replace(
+            env_state=env_state, obs=obs, remembered=memory, iteration=carry.iteration + 1
+        )
         return carry, batch, noise.step

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from tiebreak import registry
+from tiebreak.core.memory import Memory, first_memory, next_memory
+from tiebreak.core.prefixes import Arrays, add_prefix, strip_prefix
 from tiebreak.core.types import Agent, Tree
 from tiebreak.envs.base import HostEnv
 from tiebreak.frameworks.runtime import Runtime
@@ -29,8 +34,10 @@ class HostOnPolicy(HostLoop):
     ):
         super().__init__(runtime, raw_agent, env, config, seed)
         self._act = runtime.compile_act(raw_agent)
-        self._transition = registry.data_module(algorithm).transition
+        self._data = registry.data_module(algorithm)
         self._draws = on_policy_draws(algorithm, env.spec, config)
+        begins = self._to_env_side(np.ones(env.num_envs, bool))
+        self._remembered = first_memory(config, begins, runtime.asarray)
 
     def collect(self) -> Tree:
         batch, _ = self._rollout()
@@ -48,18 +55,38 @@ class HostOnPolicy(HostLoop):
         reward, terminated, truncated = outcome
         return Progress(metrics, *self._episodes.take(reward, terminated | truncated))
 
+    def dump(self) -> Arrays:
+        arrays = super().dump()
+        for memory in self.runtime.to_numpy(self._remembered):
+            arrays.update(add_prefix("memory", memory._asdict()))
+        return arrays
+
+    def load(self, arrays: Mapping[str, np.ndarray]) -> bool:
+        restored = super().load(arrays)
+        if restored and self._remembered:  # else new episodes begin
+            stored = strip_prefix("memory", arrays)
+            hidden = self.runtime.asarray(stored["hidden"])
+            self._remembered = (Memory(hidden, self._to_env_side(stored["begins"])),)
+        return restored
+
     def _rollout(self) -> tuple[Tree, Tree]:
         """Collect `num_steps` steps; return the batch [T, N, …] and the noise to learn with."""
         noise = self.runtime.draw(self._draws, self._noise_seed, self._iteration)
+        before = self._remembered
         steps = [self._step(noise.act, t) for t in range(self.config.num_steps)]
         self.steps += self.config.iteration_steps
-        return self._stack(steps), noise.step
+        batch = self._stack(steps)
+        if before:
+            batch = self._data.with_memory(batch, *before)
+        return batch, noise.step
 
     def _step(self, noise: Tree, t: int) -> Tree:
-        act = self._act(self.state, self._obs, noise, t)
+        act = acted = self._act(self.state, self._obs, noise, t, *self._remembered)
         if not self._on_device:
             act = self.runtime.to_numpy(act)
         outcome = self.env.step(act.action)
-        transition = self._transition(self._obs, act, outcome)
+        # A memory stays on the device, as the agent has returned it.
+        self._remembered = next_memory(self._remembered, acted, outcome)
+        transition = self._data.transition(self._obs, act, outcome)
         self._obs = outcome.obs
         return transition

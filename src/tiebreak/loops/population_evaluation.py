@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from tiebreak import registry
+from tiebreak.core.memory import first_memory, next_memory
 from tiebreak.core.seeding import derive
 from tiebreak.core.types import Agent, Array, State
 from tiebreak.envs.base import DeviceEnv, make_env
@@ -41,7 +43,7 @@ class PopulationEvaluator:
         """Steps after which episodes are cut."""
         self.cut = 0
         """Episodes of the last evaluation, of all agents, that were cut."""
-        program = _make_evaluation(loop.raw_agent, env, noise_shape, self.limit)
+        program = _make_evaluation(loop.raw_agent, loop.config, env, noise_shape, self.limit)
         of_all = vmap_agents(program, (0, 0), (0, 0), population.mesh)
         self._evaluate = loop.runtime.transform(of_all, keep=True)
 
@@ -56,7 +58,7 @@ class PopulationEvaluator:
 
 
 def _make_evaluation(
-    raw_agent: Agent, env: DeviceEnv, noise_shape: tuple[int, ...], limit: int
+    raw_agent: Agent, config: Any, env: DeviceEnv, noise_shape: tuple[int, ...], limit: int
 ) -> Callable:
     """Return a function of one agent: (state, keys) -> state, (returns [N], still running [N]).
 
@@ -68,14 +70,15 @@ def _make_evaluation(
         noise = jnp.zeros(noise_shape)
 
         def step(carry, row):
-            env_state, obs, total, running = carry
+            env_state, obs, memory, total, running = carry
             env_noise, number = row
-            action = raw_agent.act(state, obs, noise).action
-            env_state, out = env.step(env_state, action, env_noise)
+            act = raw_agent.act(state, obs, noise, *memory)
+            env_state, out = env.step(env_state, act.action, env_noise)
             counts = running & (number < limit)
             total = total + jnp.where(counts, out.reward, 0.0)
             running = running & ~(counts & (out.terminated | out.truncated))
-            return (env_state, out.obs, total, running), None
+            memory = next_memory(memory, act, out)
+            return (env_state, out.obs, memory, total, running), None
 
         def chunk(loop):
             index, carry = loop
@@ -83,11 +86,13 @@ def _make_evaluation(
             numbers = index * CHUNK_STEPS + jnp.arange(CHUNK_STEPS)
             return index + 1, jax.lax.scan(step, carry, (env_noise, numbers))[0]
 
-        start = *env.reset(reset_key), jnp.zeros(env.num_envs), jnp.ones(env.num_envs, bool)
+        total, running = jnp.zeros(env.num_envs), jnp.ones(env.num_envs, bool)
+        memory = first_memory(config, running, jnp.asarray)
+        start = (*env.reset(reset_key), memory, total, running)
         loop = jnp.zeros((), jnp.int32), start
         most = -(-limit // CHUNK_STEPS)
-        unended = lambda x: x[1][3].any() & (x[0] < most)  # noqa: E731
-        _, (_, _, total, running) = jax.lax.while_loop(unended, chunk, loop)
+        unended = lambda x: x[1][-1].any() & (x[0] < most)  # noqa: E731
+        _, (*_, total, running) = jax.lax.while_loop(unended, chunk, loop)
         return state, (total, running)
 
     return evaluate

@@ -124,6 +124,7 @@ def _run_policy(
         algorithm=policy.algorithm,
         runtime=runtime,
         raw_agent=raw_agent,
+        config=policy.config,
         state=runtime.agent(raw_agent).load(policy.weights),
         task=task,
         episodes=episodes,

@@ -10,12 +10,17 @@ import numpy as np
 from tiebreak import registry
 from tiebreak.core import noise
 from tiebreak.core.errors import UsageError
+from tiebreak.core.memory import Memory, first_memory
 from tiebreak.core.types import EnvSpec
 from tiebreak.training import policy_files
 
 
 class LoadedPolicy:
-    """A stored policy in one framework; `act` normalizes observations as training did."""
+    """A stored policy in one framework; `act` normalizes observations as training did.
+
+    A policy with memory (`network=gru`) remembers what it has seen from call to call, for each
+    observation of a batch: call `reset` where episodes begin.
+    """
 
     def __init__(self, stored: policy_files.Policy, framework: str, mode: str, device: str):
         self.algorithm, self.framework, self.mode = stored.algorithm, framework, mode
@@ -28,6 +33,7 @@ class LoadedPolicy:
             stored.algorithm, framework, stored.spec, stored.config, mode=mode, device=device
         )
         self._state = self._agent.load(stored.weights)
+        self._memory: tuple[Memory, ...] | None = None
 
     def act(
         self,
@@ -47,8 +53,8 @@ class LoadedPolicy:
           In the environment's units, [*action_shape] or [N, *action_shape]: an integer from 0, one
           for each choice, or numbers within the bounds.
 
-        Raises UsageError for observations of another shape, and for samples of a policy that has no
-        distribution.
+        Raises UsageError for observations of another shape, for samples of a policy that has no
+        distribution, and for more or fewer observations than a policy with memory remembers.
         """
         batch, is_single = self._batch(obs)
         data = registry.data_module(self.algorithm)
@@ -58,8 +64,41 @@ class LoadedPolicy:
         else:
             self._require_distribution()
             draws = noise.sample(draw, np.random.default_rng(rng))
-        actions = np.asarray(self._agent.act(self._state, batch, draws).action)
+        act = self._agent.act(self._state, batch, draws, *self._recall(len(batch)))
+        if self._memory:
+            self._memory = (Memory(act.hidden, np.zeros(len(batch), bool)),)
+        actions = np.asarray(act.action)
         return actions[0] if is_single else actions
+
+    def reset(self, ended: Any = None) -> None:
+        """Forget what was seen: new episodes begin. A policy without memory has nothing to forget.
+
+        Args:
+          ended: [N], True for the observations of a batch whose episodes have ended; default: all.
+        """
+        if ended is None or not self._memory:
+            self._memory = None
+            return
+        hidden, begins = self._memory[0]
+        ended = np.asarray(ended, bool)
+        if ended.shape != begins.shape:
+            raise UsageError(
+                f"{self!r} has a memory for a batch of {len(begins)}; reset takes as many, got an "
+                f"array of the shape {ended.shape}"
+            )
+        self._memory = (Memory(hidden, begins | ended),)
+
+    def _recall(self, count: int) -> tuple[Memory, ...]:
+        """Return what is remembered of `count` episodes; () without memory."""
+        if self._memory is None:
+            self._memory = first_memory(self.config, np.ones(count, bool), np.asarray)
+        for memory in self._memory:
+            if len(memory.begins) != count:
+                raise UsageError(
+                    f"{self!r} has a memory for a batch of {len(memory.begins)}, and got {count} "
+                    "observations: call reset() as new episodes begin"
+                )
+        return self._memory
 
     def _batch(self, obs: Any) -> tuple[np.ndarray, bool]:
         """Return observations as [N, *shape] float32, and True if it was one."""

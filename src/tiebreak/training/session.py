@@ -315,6 +315,7 @@ class Session:
             algorithm=request.algorithm,
             runtime=loop.runtime,
             raw_agent=loop.raw_agent,
+            config=loop.config,
             task=request.task,
             episodes=request.intervals.eval_episodes,
             seed=request.seed,

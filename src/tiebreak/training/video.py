@@ -111,6 +111,7 @@ def _prepare(
         algorithm=policy.algorithm,
         runtime=runtime,
         raw_agent=raw_agent,
+        config=policy.config,
         task=task,
         episodes=episodes,
         seed=seed,

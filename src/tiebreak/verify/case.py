@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tiebreak import registry
+from tiebreak.core.memory import first_memory
 from tiebreak.core.noise import sample
 from tiebreak.core.types import EnvSpec
 from tiebreak.frameworks.numpy.ops import to_float64
@@ -122,14 +123,17 @@ def perturbed_weights(case: Case) -> dict[str, np.ndarray]:
     return {**weights, **counts}
 
 
-def act_inputs(case: Case) -> tuple[np.ndarray, np.ndarray]:
-    """Draw observations [N, *obs] and noise [N, …] for one `act`."""
+def act_inputs(case: Case) -> tuple:
+    """Draw observations [N, *obs] and noise [N, …] for one `act`; and the Memory that it needs."""
     rng = np.random.default_rng([case.seed, 3])
     n = case.config.num_envs
     obs = case.spec.draw_observations(rng, (n, *case.spec.observation_shape))
     if case.config.normalize_obs:
         obs[0] *= 100.0
-    return obs, sample(registry.data_module(case.algorithm).act_noise(case.spec, n), rng)
+    noise = sample(registry.data_module(case.algorithm).act_noise(case.spec, n), rng)
+    memory = first_memory(case.config, rng.random(n) < 0.5, np.asarray)
+    filled = [m._replace(hidden=rng.uniform(-1.0, 1.0, m.hidden.shape)) for m in memory]
+    return obs, noise, *filled
 
 
 def exploring_probes(noise: np.ndarray, epsilon: float) -> list[np.ndarray]:

@@ -1,4 +1,4 @@
-"""Cases of networks other than the default, for every algorithm: its small case, with images."""
+"""Cases of networks other than the default: an algorithm's small case, with images or a memory."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from tiebreak import registry
 from tiebreak.verify.case import Case, cases_of, fixed
 
 
@@ -25,12 +26,21 @@ VARIANTS = {
     "norm-cnn": Variant((5, 4, 2), True, {"network": "norm_cnn", "normalize_obs": False}),
 }
 """Small images: height, width and channels differ, and more than one window is left of both."""
+MEMORY = {"network": "gru", "num_envs": 4}
+WITH_MEMORY = {
+    "gru": Variant((2, 3), False, {**MEMORY, "hidden_sizes": (7, 5)}),
+    "gru-alone": Variant(
+        (3,), False, {**MEMORY, "hidden_sizes": (6,), "activation": "relu", "normalize_obs": True}
+    ),
+}
+"""For algorithms with a place for a memory: with and without a dense layer before it."""
 SIMBA_SIZES = (7, 7)
 
 
 def of_network(algorithm: str, name: str) -> Case:
-    """Return the algorithm's small case with a network and observations of VARIANTS."""
-    case, variant = fixed(algorithm, cases_of(algorithm).ACTIONS[0]), VARIANTS[name]
+    """Return the algorithm's small case with a network and observations of these tables."""
+    case = fixed(algorithm, cases_of(algorithm).ACTIONS[0])
+    variant = {**VARIANTS, **WITH_MEMORY}[name]
     spec = dataclasses.replace(
         case.spec,
         observation_shape=variant.observation_shape,
@@ -48,6 +58,7 @@ def _sizes(case: Case) -> list[str]:
 
 
 def all_of(algorithm: str) -> Iterator[Case]:
-    """Yield one case of each network."""
-    for name in VARIANTS:
+    """Yield one case of each network that the algorithm takes."""
+    has_memory = hasattr(registry.data_module(algorithm), "with_memory")
+    for name in (*VARIANTS, *WITH_MEMORY) if has_memory else VARIANTS:
         yield of_network(algorithm, name)

@@ -65,12 +65,12 @@ def check_step(
 
 def check_act(errors: ErrorTable, runtime: Any, agent: Agent, case: Case, weights: dict) -> None:
     """Check forward pass and sampling; noise chosen by `policy_probes` reveals the policy."""
-    obs, noise = cast(act_inputs(case), runtime.precision)
+    obs, noise, *memory = cast(act_inputs(case), runtime.precision)
     state, exact = agent.load(weights), to_float64(weights)
 
     def compare(noise: np.ndarray, name: str = "") -> None:
-        got = runtime.to_numpy(agent.act(state, obs, cast(noise, runtime.precision)))
-        want = case.oracle.act(case.spec, case.config, exact, obs, noise)
+        got = runtime.to_numpy(agent.act(state, obs, cast(noise, runtime.precision), *memory))
+        want = case.oracle.act(case.spec, case.config, exact, obs, noise, *memory)
         for field in want._fields:
             errors.compare(
                 runtime.mode, case, "L1", f"act: {name or field}",

@@ -9,7 +9,7 @@ import numpy as np
 
 from tiebreak.algorithms.ppo import ppo_numpy as oracle
 from tiebreak.algorithms.ppo.config import Config
-from tiebreak.algorithms.ppo.data import Noise, Rollout, sample_batch
+from tiebreak.algorithms.ppo.data import Noise, RecurrentRollout, Rollout, sample_batch
 from tiebreak.core.types import EnvSpec
 from tiebreak.frameworks.numpy.ops import to_float64
 from tiebreak.verify import on_policy_checks as checks
@@ -101,7 +101,7 @@ def counts(case: Case) -> dict[str, int]:
 
 def batch_near(
     case: Case, weights: Mapping[str, np.ndarray], index: int = 0
-) -> tuple[Rollout, Noise]:
+) -> tuple[Rollout | RecurrentRollout, Noise]:
     """Draw batch number `index`, so that both sides of every clip occur.
 
     Log-probabilities and values are moved near those of the policy and the critic.
@@ -111,6 +111,8 @@ def batch_near(
     _add_outliers(case.config, rollout)
     weights = to_float64(weights)
     x = oracle.normalize_obs(case.spec, case.config, weights, rollout.obs)
+    if isinstance(rollout, RecurrentRollout):
+        x = oracle.states(case.spec, case.config, weights, rollout).reshape(len(x), -1)
     out, value = oracle.forward(case.spec, case.config, weights, x)
     action = rollout.action
     if not case.spec.discrete:
@@ -129,7 +131,7 @@ def batch_near(
     return near, noise
 
 
-def _add_outliers(config: Config, rollout: Rollout) -> None:
+def _add_outliers(config: Config, rollout: Rollout | RecurrentRollout) -> None:
     """Make some numbers large enough to be clipped by normalization, in place."""
     if config.normalize_obs:
         rollout.obs[0, 0] *= 100.0

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from tiebreak.core import networks, on_policy
+from tiebreak.core.errors import UsageError
 from tiebreak.core.networks import Layers
 from tiebreak.core.types import EnvSpec
 
@@ -25,7 +26,7 @@ class Config:
     num_steps: int = 128
     """Steps of each environment per iteration, which has num_envs * num_steps steps."""
     num_minibatches: int = 4
-    """Minibatches per epoch; must divide num_envs * num_steps."""
+    """Minibatches per epoch; must divide num_envs * num_steps, with `gru` num_envs (D16)."""
     num_epochs: int = 4
     """Passes over the collected steps per iteration."""
     learning_rate: float = 2.5e-4
@@ -65,7 +66,8 @@ class Config:
     network: str = "mlp"
     """Layers of every network: `mlp` (dense layers), `cnn` (convolutions before them), which is the
     reference for images, `norm_mlp` and `norm_cnn` (the same with LayerNorm), or `simba` (a
-    residual block for each of hidden_sizes)."""
+    residual block for each of hidden_sizes). `gru` is a policy with memory (D14): dense layers,
+    then a gated recurrent unit of the last of hidden_sizes."""
     hidden_sizes: tuple[int, ...] = (64, 64)
     """Widths of the hidden layers, the same for policy and value."""
     activation: Literal["tanh", "relu"] = "tanh"
@@ -84,6 +86,11 @@ class Config:
     def layers(self) -> Layers:
         """Layers of every network."""
         return Layers(self.network, self.hidden_sizes, self.activation)
+
+    @property
+    def recurrent(self) -> bool:
+        """True if the policy has a memory (D14)."""
+        return self.network in networks.RECURRENT
 
     @property
     def batch_size(self) -> int:
@@ -148,6 +155,11 @@ CRAFTAX: dict[str, Any] = {
     "learning_rate": 2e-4, "gae_lambda": 0.8, "max_grad_norm": 1.0,
 }  # fmt: skip
 CRAFTAX_SYMBOLIC: dict[str, Any] = {**CRAFTAX, "hidden_sizes": (512, 512, 512)}
+MEMORY: dict[str, Any] = {
+    "num_envs": 64, "num_steps": 32, "learning_rate": 1e-3, "hidden_sizes": (128, 128),
+    "activation": "relu",
+}  # fmt: skip
+"""Settings for short episodes that need a memory, with `network=gru`."""
 TASKS = {
     "gymnax/Asterix-MinAtar": MINATAR,
     "gymnax/Breakout-MinAtar": MINATAR,
@@ -157,10 +169,12 @@ TASKS = {
     "craftax/": CRAFTAX,
     "craftax/Craftax-Symbolic": CRAFTAX_SYMBOLIC,
     "craftax/Craftax-Classic-Symbolic": CRAFTAX_SYMBOLIC,
+    "gymnax/MemoryChain-bsuite": MEMORY,
 }
 """Settings by the beginning of a task's name; later rows override earlier ones.
 
 MinAtar: PureJaxRL's batch, at a lower rate. Craftax: its authors' (Craftax_Baselines, ppo.py).
+MemoryChain: the widths of PureJaxRL's recurrent network.
 """
 
 
@@ -173,5 +187,11 @@ def reference(spec: EnvSpec) -> Config:
 
 def check(config: Config) -> Config:
     """Raise UsageError if settings contradict one another; return `config`."""
-    on_policy.check(config, RANGES)
+    on_policy.check(config, RANGES, recurrent=True)
+    if config.recurrent and config.num_envs % config.num_minibatches:
+        raise UsageError(
+            f"network {config.network!r} learns from whole environments: num_minibatches "
+            f"({config.num_minibatches}) must divide num_envs ({config.num_envs}); e.g. "
+            f"num_envs={config.num_minibatches}"
+        )
     return config

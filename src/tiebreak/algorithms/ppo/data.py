@@ -1,7 +1,7 @@
 """Inputs and outputs of PPO's functions in every framework: batches, noise, terms, weights.
 
 T is num_steps, N is num_envs, B is T * N, A is the action size: of several choices (D13), the
-values of all together.
+values of all together. H is the width of the memory of a recurrent network (D14).
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tiebreak.algorithms.ppo.config import Config
-from tiebreak.core import noise
+from tiebreak.core import networks, noise
+from tiebreak.core.memory import Memory
 from tiebreak.core.noise import Draw
 from tiebreak.core.types import Array, EnvSpec, EnvStep
 from tiebreak.frameworks import weights
@@ -24,8 +25,10 @@ TARGETS = ()
 """Optimizers whose networks have target copies."""
 STATISTICS = ("obs_moments", "return_moments", "running_return")
 """Running statistics in the state, by canonical name."""
-NETWORKS = {"actor_critic": ("actor", "critic")}
-"""Canonical names of the networks that each optimizer trains."""
+RECURRENT_HEAD_GAIN = 2.0
+"""Gain of the hidden layers of policy and value behind a recurrent network (D14)."""
+NETWORKS = {"actor_critic": ("actor", "critic", "memory")}
+"""Canonical names of the networks that each optimizer trains; `memory` is a recurrent network."""
 
 
 class Act(NamedTuple):
@@ -39,6 +42,18 @@ class Act(NamedTuple):
     """[N]: log-probability or log density of `raw_action`."""
     value: Array
     """[N]: the critic's estimate of the observation's value."""
+
+
+class RecurrentAct(NamedTuple):
+    """Result of `act` with a memory."""
+
+    action: Array
+    """As in Act, as are the three fields below."""
+    raw_action: Array
+    log_prob: Array
+    value: Array
+    hidden: Array
+    """[N, H]: the memory after these observations (D14)."""
 
 
 class Rollout(NamedTuple):
@@ -62,7 +77,25 @@ class Rollout(NamedTuple):
     """[T, N, *obs]: next observation before any automatic reset (EnvStep.final_obs)."""
 
 
-def transition(obs: Array, act: Act, outcome: EnvStep) -> Rollout:
+class RecurrentRollout(NamedTuple):
+    """A rollout with the memory at its start (D16)."""
+
+    obs: Array
+    """As in Rollout, as are the seven fields below."""
+    action: Array
+    log_prob: Array
+    value: Array
+    reward: Array
+    terminated: Array
+    truncated: Array
+    next_obs: Array
+    hidden: Array
+    """[N, H]: Memory.hidden before the first step."""
+    begins: Array
+    """[N] bool: Memory.begins before the first step."""
+
+
+def transition(obs: Array, act: Act | RecurrentAct, outcome: EnvStep) -> Rollout:
     """Return one row of a rollout."""
     return Rollout(
         obs=obs,
@@ -76,12 +109,18 @@ def transition(obs: Array, act: Act, outcome: EnvStep) -> Rollout:
     )
 
 
+def with_memory(rollout: Rollout, memory: Memory) -> RecurrentRollout:
+    """Return a rollout [T, N, …] with the memory before its first step."""
+    return RecurrentRollout(*rollout, hidden=memory.hidden, begins=memory.begins)
+
+
 class Noise(NamedTuple):
     """Random numbers of one `step`."""
 
     permutation: Array
     """[num_epochs, B] int32: the order in which each epoch visits the B = T * N steps, where step
-    (t, n) has index t * N + n; minibatch m is the m-th equal slice."""
+    (t, n) has index t * N + n; minibatch m is the m-th equal slice. Of a recurrent network,
+    [num_epochs, N]: the order of the environments (D16)."""
 
 
 class Minibatch(NamedTuple):
@@ -95,6 +134,22 @@ class Minibatch(NamedTuple):
     advantage: Array
     target: Array
     """[B]: the λ-return, advantage + value."""
+
+
+class Sequences(NamedTuple):
+    """Whole environments of the prepared rollout; leading axes [N, T], or a slice of N (D16)."""
+
+    obs: Array
+    """[N, T, observation_size], flattened and, if configured, normalized."""
+    action: Array
+    log_prob: Array
+    value: Array
+    advantage: Array
+    target: Array
+    hidden: Array
+    """[N, H]: the memory before the first step."""
+    begins: Array
+    """[N, T] bool: an episode begins with the step, before which the memory counts as zero."""
 
 
 class LossTerms(NamedTuple):
@@ -135,17 +190,26 @@ def act_noise(spec: EnvSpec, num_envs: int) -> Draw:
 
 def step_noise(spec: EnvSpec, config: Config) -> Noise:
     """Return the draws of one `step`."""
-    return Noise(Draw("permutation", (config.num_epochs, config.batch_size)))
+    rows = config.num_envs if config.recurrent else config.batch_size
+    return Noise(Draw("permutation", (config.num_epochs, rows)))
 
 
 def initial_weights(spec: EnvSpec, config: Config, seed: int) -> weights.Weights:
     """Return the canonical weights of a new agent, with optimizer state and statistics."""
     rng = np.random.default_rng(seed)
-    inputs, layers = spec.observation_size, config.layers
-    out = weights.init_network(rng, "actor", spec, layers, inputs, spec.action_size, gain=0.01)
+    seen, layers = networks.heads(spec, config.layers)
+    inputs, actions = seen.observation_size, spec.action_size
+    hidden_gain = RECURRENT_HEAD_GAIN if config.recurrent else weights.HIDDEN_GAIN
+    out = weights.init_network(
+        rng, "actor", seen, layers, inputs, actions, gain=0.01, hidden_gain=hidden_gain
+    )
     if not spec.discrete:
-        out["actor/log_std"] = np.full(spec.action_size, config.log_std_init, np.float32)
-    out.update(weights.init_network(rng, "critic", spec, layers, inputs, 1, gain=1.0))
+        out["actor/log_std"] = np.full(actions, config.log_std_init, np.float32)
+    out |= weights.init_network(
+        rng, "critic", seen, layers, inputs, 1, gain=1.0, hidden_gain=hidden_gain
+    )
+    if config.recurrent:
+        out |= weights.init_gru(rng, "memory", config.layers, spec.observation_size)
     out = weights.with_adam(out, list(out))
     out = weights.with_moments(out, "obs", (spec.observation_size,))
     out = weights.with_moments(out, "return", ())
@@ -167,7 +231,9 @@ def make_optimizers(
     }
 
 
-def sample_batch(spec: EnvSpec, config: Config, rng: np.random.Generator) -> tuple[Rollout, Noise]:
+def sample_batch(
+    spec: EnvSpec, config: Config, rng: np.random.Generator
+) -> tuple[Rollout | RecurrentRollout, Noise]:
     """Draw a valid rollout with ends of both kinds, and its noise, as NumPy arrays."""
     t, n = config.num_steps, config.num_envs
     obs, next_obs = spec.draw_observations(rng, (2, t, n, *spec.observation_shape))
@@ -196,4 +262,8 @@ def sample_batch(spec: EnvSpec, config: Config, rng: np.random.Generator) -> tup
         truncated=truncated,
         next_obs=next_obs,
     )
-    return rollout, Noise(*(noise.sample(draw, rng) for draw in step_noise(spec, config)))
+    draws = Noise(*(noise.sample(draw, rng) for draw in step_noise(spec, config)))
+    if config.recurrent:
+        hidden = rng.uniform(-1.0, 1.0, (n, config.hidden_sizes[-1])).astype(np.float32)
+        return with_memory(rollout, Memory(hidden, begins=rng.random(n) < 0.3)), draws
+    return rollout, draws

@@ -1,6 +1,7 @@
 """PPO's losses in JAX, written once over callables for all frameworks on it.
 
-`policy` maps obs [B, D] to a distribution, `value` maps obs to [B]. Symbols as in README.md.
+`policy` maps obs [B, D] to a distribution, `value` maps obs to [B], `gru` maps obs [T, n, D], the
+memory [n, H] and its resets [T, n] to states [T, n, H]. Symbols as in README.md.
 """
 
 from __future__ import annotations
@@ -11,7 +12,13 @@ import jax
 import jax.numpy as jnp
 
 from tiebreak.algorithms.ppo.config import Config
-from tiebreak.algorithms.ppo.data import LossTerms, Minibatch, Rollout
+from tiebreak.algorithms.ppo.data import (
+    LossTerms,
+    Minibatch,
+    RecurrentRollout,
+    Rollout,
+    Sequences,
+)
 from tiebreak.core.types import Array, RunningStats
 from tiebreak.frameworks.jax import ops
 
@@ -106,3 +113,25 @@ def advantages(batch: Rollout, reward: Array, next_value: Array, config: Config)
     not_terminated = 1.0 - batch.terminated.astype(reward.dtype)
     keep = not_terminated if config.truncation == "bootstrap" else going_on  # D4
     return ops.gae(reward, batch.value, next_value, keep, going_on, config.gamma, config.gae_lambda)
+
+
+def episode_begins(batch: RecurrentRollout) -> Array:
+    """Return [T, N] bool: where an episode begins with the step, and the memory is zero."""
+    ended = jnp.logical_or(batch.terminated, batch.truncated)
+    return jnp.concatenate([batch.begins[None], ended[:-1]])  # D16
+
+
+def by_environment(rows: Minibatch, batch: RecurrentRollout) -> Sequences:
+    """Return rows [T · N] of a rollout as the whole environments [N, T] of minibatches."""
+    shape = batch.reward.shape
+    columns = [x.reshape(*shape, *x.shape[1:]).swapaxes(0, 1) for x in rows]
+    begins = episode_begins(batch).swapaxes(0, 1)
+    return Sequences(*columns, hidden=batch.hidden, begins=begins)
+
+
+def remember(gru: Callable, sequences: Sequences) -> Minibatch:
+    """Return sequences [n, T] as rows [n · T], whose observations are the memory's states."""
+    obs, begins = sequences.obs.swapaxes(0, 1), sequences.begins.swapaxes(0, 1)
+    states = gru(obs, sequences.hidden, begins).swapaxes(0, 1)
+    columns = Minibatch(*sequences[: len(Minibatch._fields)])._replace(obs=states)
+    return Minibatch(*(x.reshape(-1, *x.shape[2:]) for x in columns))

@@ -2,7 +2,8 @@
 
 It shares no arithmetic with the implementations, so that agreeing with it means something.
 Its state is the canonical dictionary itself; no function changes its arguments. T, N, B, A as
-in data.py, O is the observation size, P the width of the policy's output.
+in data.py, O is the observation size, P the width of the policy's output. Behind a recurrent
+network, features of policy and value are the states of its memory (D14).
 """
 
 from __future__ import annotations
@@ -10,7 +11,19 @@ from __future__ import annotations
 import numpy as np
 
 from tiebreak.algorithms.ppo.config import Config
-from tiebreak.algorithms.ppo.data import Act, LossTerms, Metrics, Minibatch, Noise, Rollout
+from tiebreak.algorithms.ppo.data import (
+    Act,
+    LossTerms,
+    Metrics,
+    Minibatch,
+    Noise,
+    RecurrentAct,
+    RecurrentRollout,
+    Rollout,
+    Sequences,
+)
+from tiebreak.core.memory import Memory
+from tiebreak.core.networks import heads
 from tiebreak.core.types import EnvSpec
 from tiebreak.frameworks.numpy import networks
 from tiebreak.frameworks.numpy.ops import (
@@ -27,17 +40,36 @@ LOG_2PI = np.log(2 * np.pi)
 
 def trained(weights: Weights) -> list[str]:
     """Return the canonical names of what the optimizer changes."""
-    return [k for k in weights if k.startswith(("actor/", "critic/"))]
+    return [k for k in weights if k.startswith(("actor/", "critic/", "memory/"))]
 
 
 # --- networks -------------------------------------------------------------------------------------
 
 
 def forward(spec: EnvSpec, config: Config, weights: Weights, x: np.ndarray):
-    """Return logits or mean [B, P], and value [B], for features [B, O]."""
-    out, _ = networks.forward(spec, config.layers, weights, "actor", x)
-    value, _ = networks.forward(spec, config.layers, weights, "critic", x)
+    """Return logits or mean [B, P], and value [B], for features [B, O], or states [B, H]."""
+    seen, layers = heads(spec, config.layers)
+    out, _ = networks.forward(seen, layers, weights, "actor", x)
+    value, _ = networks.forward(seen, layers, weights, "critic", x)
     return out, value[:, 0]
+
+
+def remember(config: Config, weights: Weights, x: np.ndarray, hidden, begins):
+    """Return the states [T, N, H] of the memory for features [T, N, O], and their cache (D14)."""
+    return networks.gru(config.layers, weights, "memory", x, hidden, begins)
+
+
+def episode_begins(rollout: RecurrentRollout) -> np.ndarray:
+    """Return [T, N]: True where an episode begins with the step (D16)."""
+    ended = rollout.terminated | rollout.truncated
+    return np.stack([rollout.begins, *ended[:-1]])
+
+
+def states(spec: EnvSpec, config: Config, weights: Weights, rollout: RecurrentRollout):
+    """Return the states [T, N, H] that the policy acted from."""
+    x = normalize_obs(spec, config, weights, rollout.obs)
+    x = x.reshape(*rollout.reward.shape, -1)
+    return remember(config, weights, x, rollout.hidden, episode_begins(rollout))[0]
 
 
 def log_prob_entropy(spec: EnvSpec, weights: Weights, out: np.ndarray, action: np.ndarray):
@@ -73,9 +105,19 @@ def normalize_obs(spec: EnvSpec, config: Config, weights: Weights, obs: np.ndarr
     return np.clip(scaled, -10.0, 10.0)
 
 
-def act(spec: EnvSpec, config: Config, weights: Weights, obs: np.ndarray, noise: np.ndarray) -> Act:
+def act(
+    spec: EnvSpec,
+    config: Config,
+    weights: Weights,
+    obs: np.ndarray,
+    noise: np.ndarray,
+    memory: Memory | None = None,
+) -> Act | RecurrentAct:
     """Choose actions for obs [N, *obs] and noise [N, A]; zero noise is greedy (D1)."""
-    out, value = forward(spec, config, weights, normalize_obs(spec, config, weights, obs))
+    x = normalize_obs(spec, config, weights, obs)
+    if memory is not None:
+        x = remember(config, weights, x[None], memory.hidden, memory.begins[None])[0][0]
+    out, value = forward(spec, config, weights, x)
     if spec.discrete:
         best = [np.argmax(part, axis=-1) for part in choices(spec, out + noise)]
         raw = action = best[0] if spec.nvec is None else np.stack(best, axis=-1)
@@ -84,7 +126,8 @@ def act(spec: EnvSpec, config: Config, weights: Weights, obs: np.ndarray, noise:
         low, high = np.array(spec.action_low), np.array(spec.action_high)
         action = low + (np.clip(raw, -1.0, 1.0) + 1.0) / 2.0 * (high - low)  # D3
     log_prob, _ = log_prob_entropy(spec, weights, out, raw)
-    return Act(action, raw, log_prob, value)
+    acted = Act(action, raw, log_prob, value)
+    return acted if memory is None else RecurrentAct(*acted, hidden=x)
 
 
 # --- preparing a rollout --------------------------------------------------------------------------
@@ -119,12 +162,17 @@ def advantages(config: Config, rollout: Rollout, reward, next_value) -> np.ndarr
     return out
 
 
-def prepare(spec: EnvSpec, config: Config, weights: Weights, rollout: Rollout):
-    """Return weights with updated statistics, and a Minibatch of all B = T · N rows."""
-    rollout = Rollout(*(np.asarray(x, np.float64 if x.dtype.kind == "f" else x.dtype)
-                        for x in rollout))  # fmt: skip
+def prepare(spec: EnvSpec, config: Config, weights: Weights, rollout: Rollout | RecurrentRollout):
+    """Return weights with updated statistics, and a Minibatch of all B = T · N rows, or Sequences.
+
+    Sequences are of all N environments.
+    """
+    rollout = type(rollout)(*(np.asarray(x, np.float64 if x.dtype.kind == "f" else x.dtype)
+                              for x in rollout))  # fmt: skip
     obs = normalize_obs(spec, config, weights, rollout.obs)
     next_obs = normalize_obs(spec, config, weights, rollout.next_obs)
+    if isinstance(rollout, RecurrentRollout):
+        next_obs = next_states(spec, config, weights, rollout, next_obs)
     next_value = forward(spec, config, weights, next_obs)[1].reshape(rollout.value.shape)  # D2
     reward, changed = rollout.reward, {}
     if config.normalize_reward:
@@ -136,15 +184,59 @@ def prepare(spec: EnvSpec, config: Config, weights: Weights, rollout: Rollout):
     columns = (rollout.action, rollout.log_prob, rollout.value, advantage)
     action, log_prob, value, advantage = (x.reshape(len(obs), *x.shape[2:]) for x in columns)
     rows = Minibatch(obs, action, log_prob, value, advantage, advantage + value)
+    if isinstance(rollout, RecurrentRollout):
+        rows = by_environment(rows, rollout)
     return {**weights, **changed}, rows
+
+
+def next_states(
+    spec: EnvSpec, config: Config, weights: Weights, rollout: RecurrentRollout, next_obs: np.ndarray
+) -> np.ndarray:
+    """Return the states [T · N, H] for features of the next observations [T · N, O].
+
+    Each is of the memory after its step, before any reset (D16).
+    """
+    before = states(spec, config, weights, rollout).reshape(len(next_obs), -1)
+    nowhere = np.zeros((1, len(before)), bool)
+    return remember(config, weights, next_obs[None], before, nowhere)[0][0]
+
+
+def by_environment(rows: Minibatch, rollout: RecurrentRollout) -> Sequences:
+    """Return rows [T · N] as whole environments [N, T] (D16)."""
+    shape = rollout.reward.shape
+    columns = (np.swapaxes(x.reshape(*shape, *x.shape[1:]), 0, 1) for x in rows)
+    return Sequences(*columns, hidden=rollout.hidden, begins=episode_begins(rollout).T)
 
 
 # --- the loss and its gradient --------------------------------------------------------------------
 
 
-def gradients(spec: EnvSpec, config: Config, weights: Weights, batch: Minibatch):
+def gradients(spec: EnvSpec, config: Config, weights: Weights, batch: Minibatch | Sequences):
     """Return LossTerms and d loss / d weight by name; advantage and target are constants."""
-    layers = config.layers
+    if isinstance(batch, Sequences):
+        return recurrent_gradients(spec, config, weights, batch)
+    terms, grads, _ = head_gradients(spec, config, weights, batch)
+    return terms, grads
+
+
+def recurrent_gradients(spec: EnvSpec, config: Config, weights: Weights, batch: Sequences):
+    """Return the same of a recurrent network: the gradients of the states go back through time."""
+    obs, begins = np.swapaxes(batch.obs, 0, 1), batch.begins.T
+    hidden, cache = remember(config, weights, obs, batch.hidden, begins)
+    columns = (np.swapaxes(hidden, 0, 1), *batch[1:6])
+    rows = Minibatch(*(x.reshape(-1, *x.shape[2:]) for x in columns))
+    terms, grads, d_rows = head_gradients(spec, config, weights, rows)
+    d_states = np.swapaxes(d_rows.reshape(*batch.begins.shape, -1), 0, 1)
+    grads |= networks.gru_backward(config.layers, weights, "memory", cache, begins, d_states)
+    return terms, grads
+
+
+def head_gradients(spec: EnvSpec, config: Config, weights: Weights, batch: Minibatch):
+    """Return LossTerms, d loss / d weight of policy and value, and d loss / d features [B, H].
+
+    The last is None where these are observations.
+    """
+    spec, layers = heads(spec, config.layers)
     out, actor_cache = networks.forward(spec, layers, weights, "actor", batch.obs)
     value, critic_cache = networks.forward(spec, layers, weights, "critic", batch.obs)
     log_prob, entropy = log_prob_entropy(spec, weights, out, batch.action)
@@ -159,7 +251,11 @@ def gradients(spec: EnvSpec, config: Config, weights: Weights, batch: Minibatch)
     approx_kl = (ratio - 1.0 - np.log(ratio)).mean()
     clip_fraction = (np.abs(ratio - 1.0) > config.clip).mean()
     terms = LossTerms(loss, policy_loss, value_loss, entropy.mean(), approx_kl, clip_fraction)
-    return terms, grads
+    d_features = None
+    if config.recurrent:
+        d_features = networks.input_gradient(layers, weights, "actor", actor_cache, d_out)
+        d_features += networks.input_gradient(layers, weights, "critic", critic_cache, d_value)
+    return terms, grads, d_features
 
 
 def policy_term(config: Config, log_prob: np.ndarray, batch: Minibatch):
@@ -247,20 +343,26 @@ def optimize(config: Config, weights: Weights, grads: Weights):
     return adam(weights, clipped, rate, config.adam_eps), norm
 
 
-def update(spec: EnvSpec, config: Config, weights: Weights, batch: Minibatch):
+def update(spec: EnvSpec, config: Config, weights: Weights, batch: Minibatch | Sequences):
     """Take one gradient step; return weights and Metrics."""
     terms, grads = gradients(spec, config, weights, batch)
     weights, norm = optimize(config, weights, grads)
     return weights, Metrics(*terms, norm)
 
 
-def step(spec: EnvSpec, config: Config, weights: Weights, rollout: Rollout, noise: Noise):
+def step(
+    spec: EnvSpec,
+    config: Config,
+    weights: Weights,
+    rollout: Rollout | RecurrentRollout,
+    noise: Noise,
+):
     """Run one iteration; return weights, and Metrics averaged over its updates."""
     weights, rows = prepare(spec, config, weights, rollout)
     history = []
     for order in noise.permutation:
         for picked in np.split(order, config.num_minibatches):
-            batch = Minibatch(*(column[picked] for column in rows))
+            batch = type(rows)(*(column[picked] for column in rows))
             weights, metrics = update(spec, config, weights, batch)
             history.append(metrics)
     return weights, Metrics(*(np.mean(column) for column in zip(*history, strict=True)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import tensorflow as tf
 
@@ -14,10 +15,15 @@ from tiebreak.algorithms.ppo.data import (
     Metrics,
     Minibatch,
     Noise,
+    RecurrentAct,
+    RecurrentRollout,
     Rollout,
+    Sequences,
     initial_weights,
     make_optimizers,
 )
+from tiebreak.core.memory import Memory
+from tiebreak.core.networks import heads
 from tiebreak.core.types import Agent, Array, Build, EnvSpec, RunningStats
 from tiebreak.frameworks.tensorflow import agent as plumbing
 from tiebreak.frameworks.tensorflow import ops
@@ -33,7 +39,7 @@ from tiebreak.frameworks.tensorflow.agent import (
     take,
     update_statistics,
 )
-from tiebreak.frameworks.tensorflow.networks import Policy, Value
+from tiebreak.frameworks.tensorflow.networks import GRU, Policy, Value
 
 
 def policy_loss(ratio: Array, advantage: Array, config: Config) -> Array:
@@ -120,12 +126,37 @@ def advantages(batch: Rollout, reward: Array, next_value: Array, config: Config)
     return ops.gae(reward, batch.value, next_value, keep, going_on, config.gamma, config.gae_lambda)
 
 
+def episode_begins(batch: RecurrentRollout) -> Array:
+    """Return [T, N] bool: where an episode begins with the step, and the memory is zero."""
+    ended = tf.logical_or(batch.terminated, batch.truncated)
+    return tf.concat([batch.begins[None], ended[:-1]], axis=0)  # D16
+
+
+def by_environment(rows: Minibatch, batch: RecurrentRollout) -> Sequences:
+    """Return rows [T · N] of a rollout as the whole environments [N, T] of minibatches."""
+    shape = batch.reward.shape
+    columns = [_swap_leading(tf.reshape(x, (*shape, *x.shape[1:]))) for x in rows]
+    begins = _swap_leading(episode_begins(batch))
+    return Sequences(*columns, hidden=batch.hidden, begins=begins)
+
+
+def remember(gru: Callable, sequences: Sequences) -> Minibatch:
+    """Return sequences [n, T] as rows [n · T], whose observations are the memory's states."""
+    obs, begins = _swap_leading(sequences.obs), _swap_leading(sequences.begins)
+    states = _swap_leading(gru(obs, sequences.hidden, begins))
+    columns = Minibatch(*sequences[: len(Minibatch._fields)])._replace(obs=states)
+    return Minibatch(*(tf.reshape(x, (-1, *x.shape[2:])) for x in columns))
+
+
 def make_agent_def(spec: EnvSpec, config: Config, build: Build) -> AgentDef:
     """Make networks and optimizer for a spec, without weights."""
-    networks = {
-        "actor": Policy("actor", spec, config.layers),
-        "critic": Value("critic", spec, config.layers),
+    settings = heads(spec, config.layers)
+    networks: dict[str, Any] = {
+        "actor": Policy("actor", *settings),
+        "critic": Value("critic", *settings),
     }
+    if config.recurrent:
+        networks["memory"] = GRU("memory", spec, config.layers)  # D14
     return AgentDef(
         spec=spec,
         config=config,
@@ -138,24 +169,32 @@ def make_agent_def(spec: EnvSpec, config: Config, build: Build) -> AgentDef:
     )
 
 
-def act(agent: AgentDef, state: AgentState, obs: Array, noise: Array) -> Act:
+def act(
+    agent: AgentDef, state: AgentState, obs: Array, noise: Array, memory: Memory | None = None
+) -> Act | RecurrentAct:
     """Choose actions for obs [N, *obs] and noise [N, action_size]; zero noise is greedy."""
     obs = features(agent, state, tf.reshape(obs, (obs.shape[0], -1)))
+    if memory is not None:
+        hidden, begins = cast(memory, agent.dtype)
+        obs = _gru(agent, state.params["actor_critic"])(obs[None], hidden, begins[None])[0]
     policy, value = _networks(agent, state.params["actor_critic"])
     distribution = policy(obs)
     raw = action = distribution.sample(cast(noise, agent.dtype))  # D1 D13
     if not agent.spec.discrete:  # D3
         low, high = (tf.constant(bound, agent.dtype) for bound in agent.spec.bounds)
         action = ops.rescale_action(raw, low, high)
-    return Act(
+    acted = Act(
         action=action,
         raw_action=raw,
         log_prob=distribution.log_prob(raw),
         value=value(obs),
     )
+    return acted if memory is None else RecurrentAct(*acted, hidden=obs)
 
 
-def prepare(agent: AgentDef, state: AgentState, batch: Rollout) -> tuple[AgentState, Minibatch]:
+def prepare(
+    agent: AgentDef, state: AgentState, batch: Rollout | RecurrentRollout
+) -> tuple[AgentState, Minibatch | Sequences]:
     """Compute advantages and targets of a rollout as B flat rows; update the statistics."""
     config, statistics = agent.config, state.statistics
     batch = cast(batch, agent.dtype)
@@ -168,6 +207,8 @@ def prepare(agent: AgentDef, state: AgentState, batch: Rollout) -> tuple[AgentSt
         ops.assign([statistics["running_return"], statistics["return_moments"]], new)
 
     next_obs = features(agent, state, tf.reshape(batch.next_obs, (num_rows, -1)))
+    if isinstance(batch, RecurrentRollout):
+        next_obs = _next_states(agent, state, batch, next_obs)
     _, value = _networks(agent, state.params["actor_critic"])
     next_value = tf.reshape(value(next_obs), reward.shape)  # D2
     advantage = advantages(batch, reward, next_value, config)
@@ -180,23 +221,30 @@ def prepare(agent: AgentDef, state: AgentState, batch: Rollout) -> tuple[AgentSt
         advantage=tf.reshape(advantage, (num_rows,)),
         target=tf.reshape(advantage + batch.value, (num_rows,)),
     )
+    if isinstance(batch, RecurrentRollout):
+        rows = by_environment(rows, batch)
     state = update_statistics(agent, state, batch.obs)  # D10
     return state, rows
 
 
 def gradients(
-    agent: AgentDef, state: AgentState, minibatch: Minibatch
+    agent: AgentDef, state: AgentState, minibatch: Minibatch | Sequences
 ) -> tuple[LossTerms, dict[str, Array]]:
     """Return terms and raw gradient of the loss."""
 
     def loss(flat: Array) -> LossTerms:
         policy, value = _networks(agent, flat)
-        return ppo_loss(policy, value, minibatch, agent.config)
+        rows = minibatch
+        if isinstance(minibatch, Sequences):
+            rows = remember(_gru(agent, flat), minibatch)
+        return ppo_loss(policy, value, rows, agent.config)
 
     return differentiate(loss, state, "actor_critic")
 
 
-def update(agent: AgentDef, state: AgentState, minibatch: Minibatch) -> tuple[AgentState, Metrics]:
+def update(
+    agent: AgentDef, state: AgentState, minibatch: Minibatch | Sequences
+) -> tuple[AgentState, Metrics]:
     """Take one gradient step."""
     terms, grads = gradients(agent, state, minibatch)
     state, norm = apply_gradients(agent, state, "actor_critic", grads)
@@ -204,7 +252,7 @@ def update(agent: AgentDef, state: AgentState, minibatch: Minibatch) -> tuple[Ag
 
 
 def step(
-    agent: AgentDef, state: AgentState, batch: Rollout, noise: Noise
+    agent: AgentDef, state: AgentState, batch: Rollout | RecurrentRollout, noise: Noise
 ) -> tuple[AgentState, Metrics]:
     """Run one iteration: prepare the rollout, then update on every epoch's minibatches."""
     state, rows = prepare(agent, state, batch)
@@ -213,8 +261,7 @@ def step(
         _, metrics = update(agent, state, take(rows, minibatch))
         return tf.stack(metrics)
 
-    size = agent.config.batch_size // agent.config.num_minibatches
-    indices = tf.reshape(noise.permutation, (-1, size))
+    indices = tf.reshape(noise.permutation, (agent.config.updates_per_iteration, -1))
     metrics = ops.scan(body, indices, len(Metrics._fields), agent.dtype)
     return state, Metrics(*tf.unstack(metrics))
 
@@ -229,3 +276,25 @@ def _networks(agent: AgentDef, flat: Array) -> tuple[Callable, Callable]:
     """Return policy and value function of features [B, …]."""
     params = cut(agent, "actor_critic", flat)
     return network(agent, params, "actor"), network(agent, params, "critic")
+
+
+def _gru(agent: AgentDef, flat: Array) -> Callable:
+    """Return the memory: features [T, B, …], hidden [B, H], begins [T, B] -> states [T, B, H]."""
+    return network(agent, cut(agent, "actor_critic", flat), "memory")
+
+
+def _next_states(
+    agent: AgentDef, state: AgentState, batch: RecurrentRollout, next_obs: Array
+) -> Array:
+    """Return states [B, H] of the memory for features of next observations, before any reset."""
+    gru = _gru(agent, state.params["actor_critic"])
+    obs = features(agent, state, tf.reshape(batch.obs, (*batch.reward.shape, -1)))
+    states = gru(obs, batch.hidden, episode_begins(batch))
+    states = tf.reshape(states, (next_obs.shape[0], -1))
+    nowhere = tf.zeros((1, states.shape[0]), tf.bool)
+    return gru(next_obs[None], states, nowhere)[0]  # D16
+
+
+def _swap_leading(x: Array) -> Array:
+    """Swap the first two axes."""
+    return tf.transpose(x, [1, 0, *range(2, x.shape.rank)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 
@@ -14,10 +15,15 @@ from tiebreak.algorithms.ppo.data import (
     Metrics,
     Minibatch,
     Noise,
+    RecurrentAct,
+    RecurrentRollout,
     Rollout,
+    Sequences,
     initial_weights,
     make_optimizers,
 )
+from tiebreak.core.memory import Memory
+from tiebreak.core.networks import heads
 from tiebreak.core.types import Agent, Array, Build, EnvSpec, RunningStats
 from tiebreak.frameworks.torch import agent as plumbing
 from tiebreak.frameworks.torch import ops
@@ -32,7 +38,7 @@ from tiebreak.frameworks.torch.agent import (
     features,
     update_statistics,
 )
-from tiebreak.frameworks.torch.networks import Policy, Value
+from tiebreak.frameworks.torch.networks import GRU, Policy, Value
 
 
 def policy_loss(ratio: Array, advantage: Array, config: Config) -> Array:
@@ -128,46 +134,80 @@ def advantages(batch: Rollout, reward: Array, next_value: Array, config: Config)
     return ops.gae(reward, batch.value, next_value, keep, going_on, config.gamma, config.gae_lambda)
 
 
+def episode_begins(batch: RecurrentRollout) -> Array:
+    """Return [T, N] bool: where an episode begins with the step, and the memory is zero."""
+    ended = torch.logical_or(batch.terminated, batch.truncated)
+    return torch.cat([batch.begins[None], ended[:-1]])  # D16
+
+
+def by_environment(rows: Minibatch, batch: RecurrentRollout) -> Sequences:
+    """Return rows [T · N] of a rollout as the whole environments [N, T] of minibatches."""
+    shape = batch.reward.shape
+    columns = [x.reshape(*shape, *x.shape[1:]).transpose(0, 1).contiguous() for x in rows]
+    begins = episode_begins(batch).T.contiguous()
+    return Sequences(*columns, hidden=batch.hidden, begins=begins)
+
+
+def remember(gru: Callable, sequences: Sequences) -> Minibatch:
+    """Return sequences [n, T] as rows [n · T], whose observations are the memory's states."""
+    obs, begins = sequences.obs.transpose(0, 1), sequences.begins.T
+    states = gru(obs, sequences.hidden, begins).transpose(0, 1)
+    columns = Minibatch(*sequences[: len(Minibatch._fields)])._replace(obs=states)
+    return Minibatch(*(x.flatten(0, 1) for x in columns))
+
+
 def make_agent_def(spec: EnvSpec, config: Config, build: Build) -> AgentDef:
-    """Make networks, without memory, and their optimizer for a spec; compile the iteration.
+    """Make networks, on the meta device, and their optimizer for a spec; compile the iteration.
 
     An iteration is two programs, which the loop over epochs and minibatches in `step` calls: its
     preparation, and the update on one minibatch.
     """
 
-    def update_rows(agent: AgentDef, state: AgentState, rows: Minibatch, index: Array) -> Array:
-        minibatch = Minibatch(*(x.index_select(0, index) for x in rows))
+    def update_rows(
+        agent: AgentDef, state: AgentState, rows: Minibatch | Sequences, index: Array
+    ) -> Array:
+        minibatch = type(rows)(*(x.index_select(0, index) for x in rows))
         _, metrics = update(agent, state, minibatch)
         return torch.stack(metrics)
 
     dtype = getattr(torch, build.dtype)
-    actor = Policy(spec, config.layers, dtype)
-    critic = Value(spec, config.layers, dtype)
+    settings = (*heads(spec, config.layers), dtype)
+    networks: dict[str, Any] = {"actor": Policy(*settings), "critic": Value(*settings)}
+    if config.recurrent:
+        networks["memory"] = GRU(spec, config.layers, dtype)  # D14
     return plumbing.define(
         spec,
         config,
         build,
         data,
-        networks={"actor": actor, "critic": critic},
+        networks=networks,
         optimizers=make_optimizers(config, ops.make_optimizer, learning_rate),  # D7 D8
         compiled={"prepare": prepare, "update": update_rows},
     )
 
 
 @torch.no_grad()
-def act(agent: AgentDef, state: AgentState, obs: Array, noise: Array) -> Act:
+def act(
+    agent: AgentDef, state: AgentState, obs: Array, noise: Array, memory: Memory | None = None
+) -> Act | RecurrentAct:
     """Choose actions for obs [N, *obs] and noise [N, action_size]; zero noise is greedy."""
     policy, value = _networks(agent, state.params["actor_critic"])
     obs = features(agent, state, obs.reshape(len(obs), -1))
+    if memory is not None:
+        hidden, begins = cast(memory, agent.dtype)
+        obs = _gru(agent, state.params["actor_critic"])(obs[None], hidden, begins[None])[0]
     distribution = policy(obs)
     raw_action = action = distribution.sample(noise.to(agent.dtype))  # D1 D13
     if not agent.spec.discrete:  # D3
         action = ops.rescale_action(raw_action, *agent.bounds)
-    return Act(action, raw_action, distribution.log_prob(raw_action), value(obs))
+    acted = Act(action, raw_action, distribution.log_prob(raw_action), value(obs))
+    return acted if memory is None else RecurrentAct(*acted, hidden=obs)
 
 
 @torch.no_grad()
-def prepare(agent: AgentDef, state: AgentState, batch: Rollout) -> tuple[AgentState, Minibatch]:
+def prepare(
+    agent: AgentDef, state: AgentState, batch: Rollout | RecurrentRollout
+) -> tuple[AgentState, Minibatch | Sequences]:
     """Return advantages and targets of a rollout as B rows; statistics take it in."""
     batch = cast(batch, agent.dtype)
     state, reward = _scale_rewards(agent, state, batch)
@@ -175,6 +215,8 @@ def prepare(agent: AgentDef, state: AgentState, batch: Rollout) -> tuple[AgentSt
     _, value = _networks(agent, state.params["actor_critic"])
     num_rows = batch.reward.numel()
     next_obs = features(agent, state, batch.next_obs.reshape(num_rows, -1))
+    if isinstance(batch, RecurrentRollout):
+        next_obs = _next_states(agent, state, batch, next_obs)
     next_value = value(next_obs).reshape(reward.shape)  # D2
     advantage = advantages(batch, reward, next_value, agent.config)
 
@@ -187,19 +229,26 @@ def prepare(agent: AgentDef, state: AgentState, batch: Rollout) -> tuple[AgentSt
         advantage=advantage.reshape(num_rows),
         target=(advantage + batch.value).reshape(num_rows),
     )
+    if isinstance(batch, RecurrentRollout):
+        rows = by_environment(rows, batch)
     return update_statistics(agent, state, obs), rows  # D10
 
 
 def gradients(
-    agent: AgentDef, state: AgentState, minibatch: Minibatch
+    agent: AgentDef, state: AgentState, minibatch: Minibatch | Sequences
 ) -> tuple[LossTerms, Gradients]:
     """Return terms and raw gradient of the loss."""
     policy, value = _networks(agent, state.params["actor_critic"])
-    terms = ppo_loss(policy, value, minibatch, agent.config)
+    rows = minibatch
+    if isinstance(minibatch, Sequences):
+        rows = remember(_gru(agent, state.params["actor_critic"]), minibatch)
+    terms = ppo_loss(policy, value, rows, agent.config)
     return differentiate(terms, state, "actor_critic")
 
 
-def update(agent: AgentDef, state: AgentState, minibatch: Minibatch) -> tuple[AgentState, Metrics]:
+def update(
+    agent: AgentDef, state: AgentState, minibatch: Minibatch | Sequences
+) -> tuple[AgentState, Metrics]:
     """Make one gradient step."""
     terms, grads = gradients(agent, state, minibatch)
     state, norm = apply_gradients(agent, state, "actor_critic", grads)
@@ -207,7 +256,7 @@ def update(agent: AgentDef, state: AgentState, minibatch: Minibatch) -> tuple[Ag
 
 
 def step(
-    agent: AgentDef, state: AgentState, batch: Rollout, noise: Noise
+    agent: AgentDef, state: AgentState, batch: Rollout | RecurrentRollout, noise: Noise
 ) -> tuple[AgentState, Metrics]:
     """Prepare a rollout, then make an update on every minibatch of every epoch."""
     state, rows = agent.compiled["prepare"](agent, state, batch)
@@ -230,6 +279,22 @@ def _networks(agent: AgentDef, params: Parameters) -> tuple[Callable, Callable]:
     policy = plumbing.network(agent, params, "actor")
     value = plumbing.network(agent, params, "critic")
     return policy, value
+
+
+def _gru(agent: AgentDef, params: Parameters) -> Callable:
+    """Return the memory: features [T, B, …], hidden [B, H], begins [T, B] -> states [T, B, H]."""
+    return plumbing.network(agent, params, "memory")
+
+
+def _next_states(
+    agent: AgentDef, state: AgentState, batch: RecurrentRollout, next_obs: Array
+) -> Array:
+    """Return states [B, H] of the memory for features of next observations, before any reset."""
+    gru = _gru(agent, state.params["actor_critic"])
+    obs = features(agent, state, batch.obs.reshape(*batch.reward.shape, -1))
+    states = gru(obs, batch.hidden, episode_begins(batch)).flatten(0, 1)
+    nowhere = torch.zeros_like(batch.terminated).reshape(1, -1)
+    return gru(next_obs[None], states, nowhere)[0]  # D16
 
 
 def _scale_rewards(agent: AgentDef, state: AgentState, batch: Rollout) -> tuple[AgentState, Array]:

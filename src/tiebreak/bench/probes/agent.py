@@ -10,6 +10,7 @@ import numpy as np
 from tiebreak import registry
 from tiebreak.bench.probes.base import Probe
 from tiebreak.core import noise
+from tiebreak.core.memory import Memory, first_memory
 from tiebreak.core.seeding import derive
 
 BATCHES = 64
@@ -26,12 +27,12 @@ def forward(subject: Any) -> Probe:
     draw = registry.data_module(subject.cell.algorithm).act_noise(subject.spec, config.num_envs)
     inputs = [(_observations(subject, rng), noise.sample(draw, rng)) for _ in range(4)]
     batches = [tuple(map(runtime.asarray, pair)) for pair in inputs]
-    state = agent.init(subject.seed)
+    state, memory = agent.init(subject.seed), _first_memory(subject)
     calls = [0]
 
     def call() -> Any:
         calls[0] += 1
-        return agent.act(state, *batches[calls[0] % 4])
+        return agent.act(state, *batches[calls[0] % 4], *memory)
 
     return Probe(
         unit="actions",
@@ -42,6 +43,12 @@ def forward(subject: Any) -> Probe:
         inputs=lambda: [array for pair in inputs for array in pair],
         varies=lambda: _actions_vary(subject, state, draw),
     )
+
+
+def _first_memory(subject: Any) -> tuple[Memory, ...]:
+    """Return the memory as episodes begin, of a policy that has one."""
+    begins = subject.runtime.asarray(np.ones(subject.config.num_envs, bool))
+    return first_memory(subject.config, begins, subject.runtime.asarray)
 
 
 def _observations(subject: Any, rng: np.random.Generator) -> np.ndarray:
@@ -61,9 +68,11 @@ def _actions_vary(subject: Any, state: Any, draw: Any) -> bool:
     rng = np.random.default_rng(derive(subject.seed, "varies"))
     greedy = asarray(np.zeros(draw.shape, np.float32))
     batches = [asarray(_observations(subject, rng)) for _ in range(BATCHES)]
+    memory = _first_memory(subject)
 
     def acts(state: Any) -> np.ndarray:
-        return np.stack([_flat(subject, agent.act(state, obs, greedy)) for obs in batches])
+        acted = [agent.act(state, obs, greedy, *memory) for obs in batches]
+        return np.stack([_flat(subject, act) for act in acted])
 
     actions = [acts(state)]
     for offset in range(1, OTHER_WEIGHTS + 1):

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from tiebreak.core.networks import EXPANSION, Conv, Layers, convolutions, dense_sizes
+from tiebreak.core.networks import EXPANSION, Conv, Layers, convolutions, dense_sizes, gru_sizes
 from tiebreak.core.off_policy import Batch
 from tiebreak.core.types import Agent, Array, EnvSpec
 from tiebreak.frameworks.jax import ops, trees
@@ -345,6 +345,28 @@ class ScaledPolicy(eqx.Module):
         mean, raw = jnp.split(self.torso(obs), 2, axis=-1)
         std = jax.nn.softplus(raw) * (self.init_std / math.log(2.0)) + 1e-6
         return Gaussian(mean, jnp.log(std))
+
+
+class GRU(eqx.Module):
+    """Dense layers, then a gated recurrent unit: x [T, B, observation_size] -> [T, B, H].
+
+    `hidden` [B, H] is the state before the first step; where `begins` [T, B] is true, the state
+    before a step counts as zero.
+    """
+
+    layers: list[_Linear]
+    activation: str = eqx.field(static=True)
+
+    def __init__(self, spec: EnvSpec, layers: Layers, dtype: str):
+        sizes = gru_sizes(spec.observation_size, layers.sizes)
+        self.layers = [_Linear(a, b, dtype) for a, b in sizes]
+        self.activation = layers.activation
+
+    def __call__(self, x: Array, hidden: Array, begins: Array) -> Array:
+        *dense, of_inputs, of_state = self.layers
+        for layer in dense:
+            x = ACTIVATIONS[self.activation](layer(x))
+        return ops.gru(of_inputs(x), of_state.kernel, of_state.bias, hidden, begins)
 
 
 class AgentDef(NamedTuple):

@@ -14,7 +14,7 @@ import numpy as np
 import optax
 from flax import linen as nn
 
-from tiebreak.core.networks import EXPANSION, Conv, Layers, convolutions
+from tiebreak.core.networks import EXPANSION, GATES, Conv, Layers, convolutions
 from tiebreak.core.off_policy import Batch
 from tiebreak.core.types import Agent, Array, EnvSpec
 from tiebreak.frameworks.jax import ops, trees
@@ -311,6 +311,28 @@ class ScaledPolicy(nn.Module):
         return Gaussian(mean, jnp.log(std))
 
 
+class GRU(nn.Module):
+    """Dense layers, then a gated recurrent unit: x [T, B, observation_size] -> [T, B, H].
+
+    `hidden` [B, H] is the state before the first step; where `begins` [T, B] is true, the state
+    before a step counts as zero.
+    """
+
+    spec: EnvSpec
+    layers: Layers
+    dtype: str = "float32"
+
+    @nn.compact
+    def __call__(self, x: Array, hidden: Array, begins: Array) -> Array:
+        kind = {"dtype": self.dtype, "param_dtype": self.dtype}
+        *dense, width = self.layers.sizes
+        for i, size in enumerate(dense):
+            x = ACTIVATIONS[self.layers.activation](nn.Dense(size, name=f"{i}", **kind)(x))
+        gates = nn.Dense(GATES * width, name=f"{len(dense)}", **kind)(x)
+        of_state = _Weights((width, GATES * width), self.dtype, name=f"{len(dense) + 1}")
+        return ops.gru(gates, *of_state(), hidden, begins)
+
+
 class AgentDef(NamedTuple):
     """Everything about an agent that training does not change."""
 
@@ -482,6 +504,9 @@ def _network_shapes(agent: AgentDef, name: str) -> Any:
     obs = jnp.zeros((1, module.spec.observation_size), agent.dtype)
     action = jnp.zeros((1, module.spec.action_size), agent.dtype)
     inputs = (obs, action) if isinstance(module, Critic) else (obs,)
+    if isinstance(module, GRU):
+        hidden = jnp.zeros((1, module.layers.sizes[-1]), agent.dtype)
+        inputs = (obs[None], hidden, jnp.zeros((1, 1), bool))
     return jax.eval_shape(module.init, jax.random.key(0), *inputs)
 
 
@@ -497,6 +522,18 @@ class _ResidualBlocks(nn.Module):
         for i, width in enumerate(self.widths):
             x = ResidualBlock(width, self.activation, self.dtype, name=f"{i}")(x)
         return x
+
+
+class _Weights(nn.Module):
+    """Kernel [in, out] and bias [out] of a dense layer, for a scan: it may call no module."""
+
+    shape: tuple[int, int]
+    dtype: str = "float32"
+
+    @nn.compact
+    def __call__(self) -> tuple[Array, Array]:
+        kernel = self.param("kernel", nn.initializers.zeros, self.shape, self.dtype)
+        return kernel, self.param("bias", nn.initializers.zeros, self.shape[1:], self.dtype)
 
 
 class _Convolutions(nn.Module):

@@ -15,7 +15,7 @@ import numpy as np
 import optax
 from flax import nnx
 
-from tiebreak.core.networks import EXPANSION, Layers, convolutions, dense_sizes
+from tiebreak.core.networks import EXPANSION, Layers, convolutions, dense_sizes, gru_sizes
 from tiebreak.core.off_policy import Batch
 from tiebreak.core.types import Agent, Array, EnvSpec
 from tiebreak.frameworks.jax import ops, trees
@@ -331,6 +331,26 @@ class ScaledPolicy(nnx.Module):
         mean, raw = jnp.split(self.torso(obs), 2, axis=-1)
         std = jax.nn.softplus(raw) * (self.init_std / math.log(2.0)) + 1e-6
         return Gaussian(mean, jnp.log(std))
+
+
+class GRU(nnx.Module):
+    """Dense layers, then a gated recurrent unit: x [T, B, observation_size] -> [T, B, H].
+
+    `hidden` [B, H] is the state before the first step; where `begins` [T, B] is true, the state
+    before a step counts as zero.
+    """
+
+    def __init__(self, spec: EnvSpec, layers: Layers, dtype: str, rngs: nnx.Rngs):
+        sizes = gru_sizes(spec.observation_size, layers.sizes)
+        kind = {"dtype": dtype, "param_dtype": dtype, "rngs": rngs}
+        self.layers = nnx.List(nnx.Linear(a, b, **kind) for a, b in sizes)
+        self.activation = layers.activation
+
+    def __call__(self, x: Array, hidden: Array, begins: Array) -> Array:
+        *dense, of_inputs, of_state = self.layers
+        for layer in dense:
+            x = ACTIVATIONS[self.activation](layer(x))
+        return ops.gru(of_inputs(x), of_state.kernel[...], of_state.bias[...], hidden, begins)
 
 
 class AgentDef(NamedTuple):

@@ -220,6 +220,32 @@ def recurrence(value: Array, coefficient: Array, reverse: bool = False) -> Array
     return value
 
 
+def gru(gates: Array, kernel: Array, bias: Array, hidden: Array, begins: Array) -> Array:
+    """Return the states [T, B, H] of a gated recurrent unit after each of T steps (0063).
+
+    Args:
+        gates: [T, B, 3H]: the inputs' products for reset gate, update gate and candidate.
+        kernel: [H, 3H]: of the state's products for the same; `bias` [3H] is added to them.
+        hidden: [B, H]: the state before the first step.
+        begins: [T, B] bool: where the state before a step counts as zero.
+    """
+
+    def step(hidden: Array, inputs: tuple[Array, Array]) -> tuple[Array, Array]:
+        gates, begins = inputs
+        hidden = jnp.where(begins[:, None], 0.0, hidden)
+        x_reset, x_update, x_candidate = jnp.split(gates, 3, axis=-1)
+        h_reset, h_update, h_candidate = jnp.split(hidden @ kernel + bias, 3, axis=-1)
+
+        reset = jax.nn.sigmoid(x_reset + h_reset)
+        update = jax.nn.sigmoid(x_update + h_update)
+        candidate = jnp.tanh(x_candidate + reset * h_candidate)
+        hidden = (1.0 - update) * candidate + update * hidden
+        return hidden, hidden
+
+    _, states = scan(step, hidden, (gates, begins))
+    return states
+
+
 def gae(
     reward: Array,
     value: Array,

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from tiebreak.core.networks import EXPANSION, Layers, convolutions, dense_sizes
+from tiebreak.core.networks import EXPANSION, Layers, convolutions, dense_sizes, gru_sizes
 from tiebreak.core.off_policy import Batch
 from tiebreak.core.types import Agent, Array, EnvSpec, Tree
 from tiebreak.frameworks.jax import ops, trees
@@ -374,6 +374,28 @@ class ScaledPolicy(NamedTuple):
         mean, raw = jnp.split(self.torso.apply(params["torso"], obs), 2, axis=-1)
         std = jax.nn.softplus(raw) * (self.init_std / math.log(2.0)) + 1e-6
         return Gaussian(mean, jnp.log(std))
+
+
+class GRU(NamedTuple):
+    """Dense layers, then a gated recurrent unit: x [T, B, observation_size] -> [T, B, H].
+
+    `hidden` [B, H] is the state before the first step; where `begins` [T, B] is true, the state
+    before a step counts as zero.
+    """
+
+    spec: EnvSpec
+    layers: Layers
+
+    def init(self) -> Tree:
+        sizes = gru_sizes(self.spec.observation_size, self.layers.sizes)
+        return {f"{i}": _init_layer(*size) for i, size in enumerate(sizes)}
+
+    def apply(self, params: Tree, x: Array, hidden: Array, begins: Array) -> Array:
+        *dense, of_inputs, of_state = (params[f"{i}"] for i in range(len(params)))
+        for layer in dense:
+            x = ACTIVATIONS[self.layers.activation](_dense(layer, x))
+        gates = _dense(of_inputs, x)
+        return ops.gru(gates, of_state["kernel"], of_state["bias"], hidden, begins)
 
 
 class AgentDef(NamedTuple):

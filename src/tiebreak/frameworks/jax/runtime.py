@@ -62,12 +62,16 @@ class Runtime(Base):
         with jax.enable_x64(x64), jax.default_matmul_precision(matmul):
             yield
 
-    def compile_act(self, raw: Agent) -> Callable[[State, Array, Array, int], Any]:
-        def act(state, obs, noise, t):
-            return state, raw.act(state, obs, noise[t])
+    def compile_act(self, raw: Agent) -> Callable[..., Any]:
+        def act(state, obs, noise, t, *memory):
+            return state, raw.act(state, obs, noise[t], *memory)
 
         compiled = self.transform(act, keep=True)
-        return lambda state, obs, noise, t: compiled(state, obs, noise, np.int32(t))[1]
+
+        def call(state, obs, noise, t, *memory):
+            return compiled(state, obs, noise, np.int32(t), *memory)[1]
+
+        return call
 
     def compile_exploring_act(
         self, raw: Agent, scales: tuple[float, float]

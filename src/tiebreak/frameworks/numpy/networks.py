@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tiebreak.core.networks import Layers, convolutions, is_convolutional
+from tiebreak.core.networks import GATES, Layers, convolutions, gru_sizes, is_convolutional
 from tiebreak.core.types import EnvSpec
 from tiebreak.frameworks.numpy.ops import (
     Weights,
@@ -23,6 +23,7 @@ from tiebreak.frameworks.numpy.ops import (
     mlp,
     mlp_backward,
     mlp_input_gradient,
+    sigmoid,
 )
 
 
@@ -66,6 +67,94 @@ def action_gradient(
     else:
         d_x = mlp_input_gradient(weights, name, dense, d_out, layers.activation)
     return d_x[:, -spec.action_size :]
+
+
+def input_gradient(
+    layers: Layers, weights: Weights, name: str, cache: Any, d_out: np.ndarray
+) -> np.ndarray:
+    """Return d loss / d x [B, inputs] of a network of dense layers, as heads are."""
+    return mlp_input_gradient(weights, name, cache, d_out, layers.activation)
+
+
+class _Step(NamedTuple):
+    """Hold what the backward pass of one step of a gated recurrent unit needs."""
+
+    before: np.ndarray
+    """[N, H]: the state before the step, zero where an episode begins."""
+    reset: np.ndarray
+    update: np.ndarray
+    candidate: np.ndarray
+    of_state: np.ndarray
+    """[N, H]: the state's part of the candidate, before the reset gate."""
+
+
+def gru(
+    layers: Layers,
+    weights: Weights,
+    name: str,
+    x: np.ndarray,
+    hidden: np.ndarray,
+    begins: np.ndarray,
+):
+    """Return the states [T, N, H] of dense layers and a gated recurrent unit, and their cache.
+
+    Args:
+      x: [T, N, inputs]
+      hidden: [N, H], the state before the first step.
+      begins: [T, N] bool, where the state before a step counts as zero.
+    """
+    *dense, of_inputs, of_state = range(len(gru_sizes(x.shape[-1], layers.sizes)))
+    seen = [x]
+    for i in dense:
+        seen.append(activate(_dense(weights, f"{name}/{i}", seen[-1]), layers.activation))
+    inputs = _dense(weights, f"{name}/{of_inputs}", seen[-1])
+    steps, states = [], []
+    for now, first in zip(inputs, begins, strict=True):
+        before = np.where(first[:, None], 0.0, hidden)
+        products = _dense(weights, f"{name}/{of_state}", before)
+        (x_r, x_z, x_n), (h_r, h_z, h_n) = (np.split(p, GATES, axis=-1) for p in (now, products))
+        reset, update = sigmoid(x_r + h_r), sigmoid(x_z + h_z)
+        candidate = np.tanh(x_n + reset * h_n)
+        hidden = (1.0 - update) * candidate + update * before
+        steps.append(_Step(before, reset, update, candidate, h_n))
+        states.append(hidden)
+    return np.stack(states), (seen, steps)
+
+
+def gru_backward(
+    layers: Layers,
+    weights: Weights,
+    name: str,
+    cache: tuple,
+    begins: np.ndarray,
+    d_states: np.ndarray,
+) -> dict[str, np.ndarray]:
+    """Return d loss / d weight by name, backwards through time; `d_states` is [T, N, H]."""
+    seen, steps = cache
+    *dense, of_inputs, of_state = range(len(gru_sizes(seen[0].shape[-1], layers.sizes)))
+    recurrent = weights[f"{name}/{of_state}/kernel"]
+    d_kernel, d_bias = np.zeros_like(recurrent), np.zeros(recurrent.shape[1])
+    d_inputs, d_later = [], np.zeros_like(d_states[0])
+    for step, first, d_state in reversed(list(zip(steps, begins, d_states, strict=True))):
+        d_hidden = d_state + d_later
+        d_candidate = d_hidden * (1.0 - step.update) * (1.0 - step.candidate**2)
+        d_update = d_hidden * (step.before - step.candidate) * step.update * (1.0 - step.update)
+        d_reset = d_candidate * step.of_state * step.reset * (1.0 - step.reset)
+        d_products = np.concatenate([d_reset, d_update, d_candidate * step.reset], axis=-1)
+        d_kernel += step.before.T @ d_products
+        d_bias += d_products.sum(axis=0)
+        d_before = d_hidden * step.update + d_products @ recurrent.T
+        d_later = np.where(first[:, None], 0.0, d_before)
+        d_inputs.append(np.concatenate([d_reset, d_update, d_candidate], axis=-1))
+    grads = {f"{name}/{of_state}/kernel": d_kernel, f"{name}/{of_state}/bias": d_bias}
+    d_out = np.stack(d_inputs[::-1])
+    for i in (of_inputs, *reversed(dense)):
+        rows, d_rows = (a.reshape(-1, a.shape[-1]) for a in (seen[i], d_out))
+        grads[f"{name}/{i}/kernel"] = rows.T @ d_rows
+        grads[f"{name}/{i}/bias"] = d_rows.sum(axis=0)
+        d_out = d_out @ weights[f"{name}/{i}/kernel"].T
+        d_out = d_out * activation_slope(seen[i], layers.activation)
+    return grads
 
 
 class _Cache(NamedTuple):

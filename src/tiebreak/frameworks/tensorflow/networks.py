@@ -14,7 +14,7 @@ from functools import cached_property
 
 import tensorflow as tf
 
-from tiebreak.core.networks import EXPANSION, Layers, convolutions, dense_sizes
+from tiebreak.core.networks import EXPANSION, Layers, convolutions, dense_sizes, gru_sizes
 from tiebreak.core.types import Array, EnvSpec
 from tiebreak.frameworks.tensorflow.ops import (
     Categorical,
@@ -23,6 +23,7 @@ from tiebreak.frameworks.tensorflow.ops import (
     SquashedGaussian,
     at_least_float32,
     categorical,
+    gru,
 )
 
 ACTIVATIONS: dict[str, Callable] = {
@@ -410,6 +411,43 @@ class ScaledPolicy(_Network):
         mean, raw = tf.split(self.torso(weights, obs), 2, axis=-1)
         std = tf.nn.softplus(raw) * (self.init_std / math.log(2.0)) + 1e-6
         return Gaussian(mean, tf.math.log(std))
+
+
+@dataclass(frozen=True)
+class GRU:
+    """Dense layers, then a gated recurrent unit: x [T, B, observation_size] -> [T, B, H].
+
+    `hidden` [B, H] is the state before the first step; where `begins` [T, B] is true, the state
+    before a step counts as zero.
+    """
+
+    name: str
+    spec: EnvSpec
+    layers: Layers
+
+    @property
+    def sizes(self) -> list[tuple[int, int]]:
+        """[in, out] of every product."""
+        return gru_sizes(self.spec.observation_size, self.layers.sizes)
+
+    def shapes(self) -> _Shapes:
+        """Return canonical names and shapes of the weights."""
+        out: _Shapes = {}
+        for i, (fan_in, fan_out) in enumerate(self.sizes):
+            out[f"{self.name}/{i}/kernel"] = (fan_in, fan_out)
+            out[f"{self.name}/{i}/bias"] = (fan_out,)
+        return out
+
+    def __call__(
+        self, weights: Mapping[str, Array], x: Array, hidden: Array, begins: Array
+    ) -> Array:
+        *dense, of_inputs, of_state = (f"{self.name}/{i}" for i in range(len(self.sizes)))
+        rows = tf.reshape(x, (-1, x.shape[-1]))
+        for name in dense:
+            rows = ACTIVATIONS[self.layers.activation](_dense(weights, name, rows))
+        gates = tf.reshape(_dense(weights, of_inputs, rows), (*x.shape[:2], -1))
+        kernel, bias = weights[f"{of_state}/kernel"], weights[f"{of_state}/bias"]
+        return gru(gates, kernel, bias, hidden, begins)
 
 
 def _norm_shapes(name: str, size: int) -> _Shapes:

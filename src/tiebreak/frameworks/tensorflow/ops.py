@@ -161,6 +161,32 @@ def recurrence(value: Array, coefficient: Array, reverse: bool = False) -> Array
     return value
 
 
+def gru(gates: Array, kernel: Array, bias: Array, hidden: Array, begins: Array) -> Array:
+    """Return the states [T, B, H] of a gated recurrent unit after each of T steps (0063).
+
+    The loop over steps is Python's, which a graph unrolls.
+
+    Args:
+        gates: [T, B, 3H]: the inputs' products for reset gate, update gate and candidate.
+        kernel: [H, 3H]: of the state's products for the same; `bias` [3H] is added to them.
+        hidden: [B, H]: the state before the first step.
+        begins: [T, B] bool: where the state before a step counts as zero.
+    """
+    states = []
+    for gates_now, begins_now in zip(tf.unstack(gates), tf.unstack(begins), strict=True):
+        hidden = tf.where(begins_now[:, None], tf.zeros_like(hidden), hidden)
+        x_reset, x_update, x_candidate = tf.split(gates_now, 3, axis=-1)
+        products = tf.nn.bias_add(tf.matmul(hidden, kernel), bias)
+        h_reset, h_update, h_candidate = tf.split(products, 3, axis=-1)
+
+        reset = tf.sigmoid(x_reset + h_reset)
+        update = tf.sigmoid(x_update + h_update)
+        candidate = tf.tanh(x_candidate + reset * h_candidate)
+        hidden = (1.0 - update) * candidate + update * hidden
+        states.append(hidden)
+    return tf.stack(states)
+
+
 def gae(
     reward: Array, value: Array, next_value: Array, keep: Array, trace: Array,
     gamma: float, gae_lambda: float,

@@ -91,13 +91,17 @@ class Runtime(Base):
             tf.config.experimental.enable_tensor_float_32_execution(self.precision == "tf32")
             yield
 
-    def compile_act(self, raw: Agent) -> Callable[[State, Array, Array, int], Any]:
+    def compile_act(self, raw: Agent) -> Callable[..., Any]:
         # XLA takes bounds of slices as constants: with `noise[t]` it would compile for every t.
-        def act(state, obs, noise, t):
-            return raw.act(state, obs, tf.gather(noise, t))
+        def act(state, obs, noise, t, *memory):
+            return raw.act(state, obs, tf.gather(noise, t), *memory)
 
         compiled, index = self.compile(act), functools.cache(self._tensor)
-        return lambda state, obs, noise, t: compiled(state, obs, noise, index(t))
+
+        def call(state, obs, noise, t, *memory):
+            return compiled(state, obs, noise, index(t), *memory)
+
+        return call
 
     def compile_exploring_act(
         self, raw: Agent, scales: tuple[float, float]

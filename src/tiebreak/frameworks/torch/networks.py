@@ -13,7 +13,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from tiebreak.core.networks import EXPANSION, Layers, convolutions, dense_sizes, is_own
+from tiebreak.core.networks import (
+    EXPANSION,
+    Layers,
+    convolutions,
+    dense_sizes,
+    gru_sizes,
+    is_own,
+)
 from tiebreak.core.types import Array, EnvSpec
 from tiebreak.frameworks.torch.ops import (
     Categorical,
@@ -22,6 +29,7 @@ from tiebreak.frameworks.torch.ops import (
     SquashedGaussian,
     at_least_float32,
     categorical,
+    gru,
 )
 from tiebreak.frameworks.torch.own_network import OwnNetwork
 
@@ -390,6 +398,33 @@ class ScaledPolicy(nn.Module):
     def names(self, prefix: str) -> list[str]:
         """Return canonical names in the order of `parameters`."""
         return self.torso.names(prefix)
+
+
+class GRU(nn.Module):
+    """Linear layers, then a gated recurrent unit: x [T, B, observation_size] -> [T, B, H].
+
+    `hidden` [B, H] is the state before the first step; where `begins` [T, B] is true, the state
+    before a step counts as zero.
+    """
+
+    def __init__(self, spec: EnvSpec, layers: Layers, dtype: torch.dtype):
+        super().__init__()
+        self.activation = ACTIVATIONS[layers.activation]
+        self.layers = nn.ModuleList(
+            nn.Linear(fan_in, fan_out, dtype=dtype, device="meta")
+            for fan_in, fan_out in gru_sizes(spec.observation_size, layers.sizes)
+        )
+
+    def forward(self, x: Array, hidden: Array, begins: Array) -> Array:
+        """Return the states after each step."""
+        *dense, of_inputs, of_state = self.layers
+        for layer in dense:
+            x = self.activation(layer(x))
+        return gru(of_inputs(x), of_state.weight.T, of_state.bias, hidden, begins)
+
+    def names(self, prefix: str) -> list[str]:
+        """Return canonical names in the order of `parameters`."""
+        return _linear_names(prefix, len(self.layers))
 
 
 def _linear_layers(sizes: tuple[int, ...], dtype: torch.dtype) -> nn.ModuleList:

@@ -165,6 +165,31 @@ def recurrence(value: Array, coefficient: Array, reverse: bool = False) -> Array
     return y
 
 
+def gru(gates: Array, kernel: Array, bias: Array, hidden: Array, begins: Array) -> Array:
+    """Return the states [T, B, H] of a gated recurrent unit after each of T steps (0063).
+
+    The loop over steps is Python's, which a compiled mode unrolls.
+
+    Args:
+        gates: [T, B, 3H]: the inputs' products for reset gate, update gate and candidate.
+        kernel: [H, 3H]: of the state's products for the same; `bias` [3H] is added to them.
+        hidden: [B, H]: the state before the first step.
+        begins: [T, B] bool: where the state before a step counts as zero.
+    """
+    states = []
+    for gates_now, begins_now in zip(gates.unbind(), begins.unbind(), strict=True):
+        hidden = hidden.masked_fill(begins_now[:, None], 0.0)
+        x_reset, x_update, x_candidate = gates_now.chunk(3, dim=-1)
+        h_reset, h_update, h_candidate = torch.addmm(bias, hidden, kernel).chunk(3, dim=-1)
+
+        reset = torch.sigmoid(x_reset + h_reset)
+        update = torch.sigmoid(x_update + h_update)
+        candidate = torch.tanh(x_candidate + reset * h_candidate)
+        hidden = (1.0 - update) * candidate + update * hidden
+        states.append(hidden)
+    return torch.stack(states)
+
+
 def gae(
     reward: Array, value: Array, next_value: Array, keep: Array, trace: Array,
     gamma: float, gae_lambda: float,

@@ -63,7 +63,9 @@ class Runtime(Base):
         act = self._compile_agent_act(raw)
         return Agent(
             init=lambda seed: self._mark_static(raw.init(seed)),
-            act=lambda state, obs, noise: act(state, self.asarray(obs), self.asarray(noise)),
+            act=lambda state, obs, noise, *memory: act(
+                state, self.asarray(obs), self.asarray(noise), *_map(self.asarray, memory)
+            ),
             step=lambda state, *args: raw.step(state, *(_map(self.asarray, x) for x in args)),
             dump=raw.dump,
             load=lambda weights: self._mark_static(raw.load(weights)),
@@ -75,10 +77,14 @@ class Runtime(Base):
             _set_precision(self.precision)
             yield
 
-    def compile_act(self, raw: Agent) -> Callable[[State, Array, Array, int], Any]:
+    def compile_act(self, raw: Agent) -> Callable[..., Any]:
         act, asarray = self._compile_agent_act(raw), self.asarray
-        # noise[t] is a view made on the host: indexing inside the program would save no kernel.
-        return lambda state, obs, noise, t: act(state, asarray(obs), noise[t])
+
+        def call(state, obs, noise, t, *memory):
+            # noise[t] is a view made on the host: indexing inside the program would save no kernel.
+            return act(state, asarray(obs), noise[t], *_map(asarray, memory))
+
+        return call
 
     def compile_exploring_act(
         self, raw: Agent, scales: tuple[float, float]
