@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tiebreak.core.networks import GATES, Layers, convolutions, gru_sizes, is_convolutional
+from tiebreak.core.networks import GATES, Layers, convolutions, is_convolutional
 from tiebreak.core.types import EnvSpec
 from tiebreak.frameworks.numpy.ops import (
     Weights,
@@ -98,27 +98,29 @@ def gru(
 ):
     """Return the states [T, N, H] of dense layers and a gated recurrent unit, and their cache.
 
+    The cache has the input and the sums of every layer before the unit, and the unit's steps.
+
     Args:
       x: [T, N, inputs]
       hidden: [N, H], the state before the first step.
       begins: [T, N] bool, where the state before a step counts as zero.
     """
-    *dense, of_inputs, of_state = range(len(gru_sizes(x.shape[-1], layers.sizes)))
-    seen = [x]
-    for i in dense:
-        seen.append(activate(_dense(weights, f"{name}/{i}", seen[-1]), layers.activation))
-    inputs = _dense(weights, f"{name}/{of_inputs}", seen[-1])
-    steps, states = [], []
-    for now, first in zip(inputs, begins, strict=True):
+    unit = len(layers.sizes)  # the number of the layer of its state
+    before_unit, steps, states = [], [], []
+    for i in range(unit):
+        sums = _dense(weights, f"{name}/{i}", x)
+        before_unit.append((x, sums))
+        x = activate(sums, layers.activation)
+    for now, first in zip(sums, begins, strict=True):
         before = np.where(first[:, None], 0.0, hidden)
-        products = _dense(weights, f"{name}/{of_state}", before)
+        products = _dense(weights, f"{name}/{unit}", before)
         (x_r, x_z, x_n), (h_r, h_z, h_n) = (np.split(p, GATES, axis=-1) for p in (now, products))
         reset, update = sigmoid(x_r + h_r), sigmoid(x_z + h_z)
         candidate = np.tanh(x_n + reset * h_n)
         hidden = (1.0 - update) * candidate + update * before
         steps.append(_Step(before, reset, update, candidate, h_n))
         states.append(hidden)
-    return np.stack(states), (seen, steps)
+    return np.stack(states), (before_unit, steps)
 
 
 def gru_backward(
@@ -130,9 +132,9 @@ def gru_backward(
     d_states: np.ndarray,
 ) -> dict[str, np.ndarray]:
     """Return d loss / d weight by name, backwards through time; `d_states` is [T, N, H]."""
-    seen, steps = cache
-    *dense, of_inputs, of_state = range(len(gru_sizes(seen[0].shape[-1], layers.sizes)))
-    recurrent = weights[f"{name}/{of_state}/kernel"]
+    before_unit, steps = cache
+    unit = len(layers.sizes)
+    recurrent = weights[f"{name}/{unit}/kernel"]
     d_kernel, d_bias = np.zeros_like(recurrent), np.zeros(recurrent.shape[1])
     d_inputs, d_later = [], np.zeros_like(d_states[0])
     for step, first, d_state in reversed(list(zip(steps, begins, d_states, strict=True))):
@@ -146,14 +148,16 @@ def gru_backward(
         d_before = d_hidden * step.update + d_products @ recurrent.T
         d_later = np.where(first[:, None], 0.0, d_before)
         d_inputs.append(np.concatenate([d_reset, d_update, d_candidate], axis=-1))
-    grads = {f"{name}/{of_state}/kernel": d_kernel, f"{name}/{of_state}/bias": d_bias}
+    grads = {f"{name}/{unit}/kernel": d_kernel, f"{name}/{unit}/bias": d_bias}
     d_out = np.stack(d_inputs[::-1])
-    for i in (of_inputs, *reversed(dense)):
-        rows, d_rows = (a.reshape(-1, a.shape[-1]) for a in (seen[i], d_out))
+    for i in reversed(range(unit)):
+        x, sums = before_unit[i]
+        if i < unit - 1:
+            d_out = d_out * activation_slope(sums, layers.activation)
+        rows, d_rows = (a.reshape(-1, a.shape[-1]) for a in (x, d_out))
         grads[f"{name}/{i}/kernel"] = rows.T @ d_rows
         grads[f"{name}/{i}/bias"] = d_rows.sum(axis=0)
         d_out = d_out @ weights[f"{name}/{i}/kernel"].T
-        d_out = d_out * activation_slope(seen[i], layers.activation)
     return grads
 
 
