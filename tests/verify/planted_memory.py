@@ -6,6 +6,7 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 from verify.planted import Plant
 
 
@@ -23,6 +24,8 @@ def library_of(x: Any) -> Any:
         import tensorflow as tf
 
         return tf
+    if library == "numpy":  # TensorFlow's eager mode takes minibatches as they are
+        return SimpleNamespace(concat=np.concatenate, reshape=np.reshape)
     import jax
     import jax.numpy as jnp
 

@@ -297,4 +297,4 @@ def _next_states(
 
 def _swap_leading(x: Array) -> Array:
     """Swap the first two axes."""
-    return tf.transpose(x, [1, 0, *range(2, x.shape.rank)])
+    return tf.transpose(x, [1, 0, *range(2, len(x.shape))])
