@@ -350,6 +350,7 @@ class GRU(nnx.Module):
         *dense, of_inputs, of_state = self.layers
         for layer in dense:
             x = ACTIVATIONS[self.activation](layer(x))
+        assert of_state.bias is not None
         return ops.gru(of_inputs(x), of_state.kernel[...], of_state.bias[...], hidden, begins)
 
 
