@@ -156,8 +156,8 @@ CRAFTAX: dict[str, Any] = {
 }  # fmt: skip
 CRAFTAX_SYMBOLIC: dict[str, Any] = {**CRAFTAX, "hidden_sizes": (512, 512, 512)}
 MEMORY: dict[str, Any] = {
-    "num_envs": 64, "num_steps": 32, "learning_rate": 1e-3, "hidden_sizes": (128, 128),
-    "activation": "relu",
+    "total_steps": 100_000, "num_envs": 64, "num_steps": 32, "learning_rate": 1e-3,
+    "hidden_sizes": (128, 128), "activation": "relu",
 }  # fmt: skip
 """Settings for short episodes that need a memory, with `network=gru`."""
 TASKS = {
