@@ -11,7 +11,7 @@ from tiebreak.bench.machine.fingerprint import source
 from tiebreak.core.errors import UsageError
 from tiebreak.report import bench_tables, documents
 from tiebreak.report.bench_tables import StaleFolder, find_stale
-from tiebreak.report.training_tables import rate_of_log
+from tiebreak.report.training_tables import rate_of_log, returns
 
 RESULTS = tree.ROOT / "results"
 DOCUMENTS = [
@@ -130,3 +130,13 @@ def test_the_rate_of_a_log_begins_after_the_last_compilation():
     new = [{**entry, "compiled": n} for entry, n in zip(old, (3, 2, 1, 0), strict=True)]
     assert rate_of_log(new) == pytest.approx(100.0)
     assert rate_of_log(old[:2]) is None
+
+
+def test_agents_of_a_population_are_trainings_of_their_own(tmp_path):
+    for name, stored in (("one", [1.0, 3.0]), ("two", [[2.0, 4.0], [5.0, 9.0]])):
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "config.json").write_text('{"algorithm": "pqn", "framework": "nnx"}')
+        (folder / "result.json").write_text(f'{{"returns": {stored}, "steps": 1000}}')
+    *_, row = returns(tmp_path, ["*"], {})
+    assert row == "| PQN, nnx | 3 | 1.00k | 6 | 4.0 | 1.0 to 9.0 |"

@@ -28,6 +28,12 @@ class Training(NamedTuple):
         """`SAC, nnx`."""
         return f"{self.config['algorithm'].upper()}, {self.config['framework']}"
 
+    @property
+    def returns(self) -> list[list[float]]:
+        """Final greedy returns, a list for each agent of the run."""
+        stored = self.result["returns"]
+        return stored if isinstance(stored[0], list) else [stored]
+
 
 def rate_of_log(log: Sequence[Mapping[str, Any]]) -> float | None:
     """Return the steps per second of a log after everything has compiled; None if it ends before.
@@ -66,17 +72,21 @@ def _return_at(training: Training, steps: int) -> str:
 
 
 def returns(results: Path, paths: Sequence[str], options: Mapping[str, str]) -> Iterator[str]:
-    """Yield the final greedy returns, a row for each algorithm and framework."""
+    """Yield the final greedy returns, a row for each algorithm and framework.
+
+    Agents of a population count as trainings.
+    """
     agents: dict[str, list[Training]] = {}
     for training in _trainings(results, paths):
         agents.setdefault(training.agent, []).append(training)
     rows = []
     for agent, trainings in agents.items():
-        episodes = [r for t in trainings for r in t.result["returns"]]
+        by_agent = [returns for training in trainings for returns in training.returns]
+        episodes = [r for returns in by_agent for r in returns]
         mean = statistics.fmean(episodes)
         steps = {si(t.result["steps"]) for t in trainings}
         spread = f"{min(episodes):.1f} to {max(episodes):.1f}"
-        numbers = [str(len(trainings)), ", ".join(steps), str(len(episodes)), f"{mean:.1f}", spread]
+        numbers = [str(len(by_agent)), ", ".join(steps), str(len(episodes)), f"{mean:.1f}", spread]
         rows.append([agent, *(text.replace("-", "−") for text in numbers)])
     heads = ["", "trainings", "steps", "episodes", "mean return", "from, to"]
     yield from table(heads, rows, "lrrrrr")
