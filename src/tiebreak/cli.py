@@ -31,6 +31,7 @@ COMMANDS = {
     "video": ("tiebreak.commands.video", "film a trained policy, as mp4 or gif"),
     "export": ("tiebreak.commands.export", "write a policy as one file: ONNX, torch, numpy, …"),
     "plot": ("tiebreak.commands.plot", "plot learning curves of training runs, over seeds"),
+    "study": ("tiebreak.commands.study", "show over many seeds whether frameworks learn alike"),
     "run": ("tiebreak.commands.run", "race the frameworks: run a benchmark suite"),
     "peers": ("tiebreak.commands.peers", "list and install other libraries, to race against them"),
     "show": ("tiebreak.commands.show", "show the answer of a results folder"),

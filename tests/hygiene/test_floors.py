@@ -16,7 +16,7 @@ FLOORS = (
     {"algorithms", "loops", "verify"},
     {"training"},
     {"bench", "export"},
-    {"selftest"},
+    {"selftest", "studies"},
     {"report"},
     {"__main__", "cli", "commands"},
 )

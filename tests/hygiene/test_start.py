@@ -7,7 +7,7 @@ import json
 import pytest
 from hygiene import tree
 
-FRAMEWORK_FREE = ("core", "stats", "bench", "report", "commands", "registry")
+FRAMEWORK_FREE = ("core", "stats", "bench", "studies", "report", "commands", "registry")
 LOADED = """
 import importlib, json, sys
 for module in sys.argv[1:]:

@@ -65,3 +65,13 @@ def test_a_profile_is_the_share_of_seeds_above_each_threshold():
     assert share.tolist() == [1.0, 0.75, 0.25, 0.0]
     assert np.all((low <= share) & (share <= high))
     assert (low[0], high[0], low[3], high[3]) == (1, 1, 0, 0)
+
+
+def test_a_stratified_estimate_resamples_within_each_task():
+    apart = [[0.0, 0.0, 0.0, 0.0], [1.0, 1.0, 1.0, 1.0]]
+    found = curves.estimate_strata(apart, seed=0)
+    assert found[:3] == (0.5, 0.5, 0.5)  # no resample mixes the tasks
+    assert found.seeds == 8
+    assert curves.estimate_strata([[1.0, 2.0, 3.0, 9.0]], seed=3).value == 2.5
+    with pytest.raises(ValueError, match="each task"):
+        curves.estimate_strata([[1.0, 2.0], [1.0]], seed=0)

@@ -29,7 +29,7 @@ def parser() -> Parser:
         "directories",
         nargs="+",
         metavar="DIR",
-        help="folders of `tiebreak run`, or of `tiebreak train`",
+        help="folders of `tiebreak run`, or of `tiebreak train`; or one of `tiebreak study`",
     )
     out.add_argument(
         "-o",
@@ -58,9 +58,13 @@ def run(args: argparse.Namespace) -> int:
     from tiebreak.report.html import read_page, write_page
     from tiebreak.report.learning import find_runs
     from tiebreak.report.training_page import write_training_page
+    from tiebreak.studies.seeds import is_results
 
     folders = [Path(directory) for directory in args.directories]
     refuse_input(Path(args.output), folders)
+    if any(map(is_results, folders)):
+        print(_write_evidence(args, folders))
+        return 0
     if any(map(find_runs, folders)):
         if args.reference or args.assets:
             raise UsageError("--reference and --assets are for benchmarks; see: tiebreak plot")
@@ -73,3 +77,15 @@ def run(args: argparse.Namespace) -> int:
         for file in write_assets(page, Path(args.assets)):
             print(file)
     return 0
+
+
+def _write_evidence(args: argparse.Namespace, folders: list[Path]) -> Path:
+    """Write the page about learning studies, and return its path."""
+    from tiebreak.report.learning_evidence import write_evidence_page
+
+    if len(folders) > 1 or args.reference or args.assets:
+        raise UsageError(
+            "a folder of `tiebreak study` has a page of its own: give it alone, without "
+            "--reference and --assets"
+        )
+    return write_evidence_page(folders[0], Path(args.output))

@@ -20,12 +20,17 @@ from pathlib import Path
 
 from tiebreak.core.errors import UsageError, unknown
 from tiebreak.core.files import write_atomic
-from tiebreak.report import bench_tables, metrics_tables, training_tables
+from tiebreak.report import bench_tables, learning_evidence, metrics_tables, training_tables
 
 BLOCK = re.compile(
     r"^<!-- table: (?P<spec>[^\n]*?) -->\n(?P<body>.*?)^<!-- end of table -->$", re.M | re.S
 )
-KINDS = {**bench_tables.KINDS, **training_tables.KINDS, **metrics_tables.KINDS}
+KINDS = {
+    **bench_tables.KINDS,
+    **training_tables.KINDS,
+    **metrics_tables.KINDS,
+    **learning_evidence.KINDS,
+}
 """Name of a kind of table -> function of results/, its arguments and its options, to lines."""
 
 

@@ -25,7 +25,7 @@ POINTS = 200
 AXES = {"steps": "environment steps", "minutes": "minutes of training, compilation included"}
 """Horizontal axis -> its title."""
 
-NAMED = ("algorithm", "framework", "mode", "loop", "task", "precision", "device")
+NAMED = ("algorithm", "framework", "mode", "loop", "task", "precision", "device", "altered")
 """Fields of config.json that tell lines apart, besides the settings."""
 
 

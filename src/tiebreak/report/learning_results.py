@@ -20,9 +20,13 @@ from tiebreak.stats.curves import (
     performance_profile,
     probability_of_improvement,
 )
+from tiebreak.stats.equivalence import compare_means, decide
 
 THRESHOLDS = 100
 """Points of a performance profile."""
+MARGIN_SD = 1.0
+"""Lines whose mean returns over the training differ by less, in standard deviations between seeds,
+count as the same."""
 
 
 def ranked(lines: Sequence[Line]) -> list[Line]:
@@ -35,7 +39,8 @@ def summary_rows(lines: Sequence[Line]) -> list[dict[str, Any]]:
 
     `final` is the interquartile mean of the final returns, `mean` that of the mean return over the
     whole training; `below_first` is the probability that a training of the first line ends above
-    one of this line. Intervals are null for one seed.
+    one of this line. `as_first` says whether its mean return over the training is shown to be the
+    same as the first line's. Intervals are null for one seed.
     """
     order = ranked(lines)
     return [
@@ -45,6 +50,7 @@ def summary_rows(lines: Sequence[Line]) -> list[dict[str, Any]]:
             **_with_ends("final", line.finals, line.label),
             **_with_ends("mean", line.heights, line.label),
             **_below_first(line, order[0]),
+            "as_first": _as_first(line, order[0]),
         }
         for line in order
     ]
@@ -96,6 +102,15 @@ def _below_first(line: Line, first: Line) -> dict[str, Any]:
     seed = derive(0, name, line.label)
     found = probability_of_improvement(first.finals, line.finals, seed)
     return {name: found.value, **_ends(name, found)}
+
+
+def _as_first(line: Line, first: Line) -> str | None:
+    """Return `same`, `different` or `not shown`; None for the first line."""
+    if line is first:
+        return None
+    if min(len(line.seeds), len(first.seeds)) < 2:
+        return "not shown"
+    return decide(compare_means(first.heights, line.heights, MARGIN_SD))
 
 
 def _ends(name: str, found: Estimate | None) -> dict[str, float | None]:

@@ -86,6 +86,11 @@ def _sentence(task: str, summary: Sequence[dict[str, Any]]) -> str:
         return f"{text}; two seeds of each line would show how sure that is."
     if second["below_first_low"] > 0.5:
         return f"{text}; it beats {second['line']} with probability {second['below_first']:.0%}."
+    if second["as_first"] == "same":
+        return (
+            f"{text}; {second['line']} is shown to be the same over the training, within a "
+            "standard deviation between seeds."
+        )
     return f"{text}, but it is not told apart from {second['line']}."
 
 

@@ -10,6 +10,7 @@ compare.py            two results folders: a baseline and a candidate
 result_set.py         one of these folders; hardware_diff.py compares their machines
 regression_limit.py   does any cell slow down by more than a limit?
 curves.py             learning curves: interquartile means over seeds
+equivalence.py        do two programs learn the same? two one-sided tests over seeds
 
 Nothing here prints, imports a framework, or pools iterations of different processes.
 """

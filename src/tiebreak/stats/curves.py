@@ -74,6 +74,28 @@ def estimate(values: Sequence[float], seed: int, confidence: float = 0.95) -> Es
     return Estimate(value=float(iqm(data)), low=float(low), high=float(high), seeds=len(data))
 
 
+def estimate_strata(strata: Sequence[Values], seed: int, confidence: float = 0.95) -> Estimate:
+    """Compute the interquartile mean over tasks and seeds, with a stratified bootstrap interval.
+
+    Seeds are resampled within their own task, so that every task keeps its weight.
+
+    Args:
+      strata: [tasks][seeds] normalized values; the numbers of seeds may differ.
+      seed: seed of the bootstrap.
+      confidence: nominal coverage of the interval.
+
+    Raises ValueError for a task with fewer than two seeds.
+    """
+    if min(len(values) for values in strata) < 2:
+        raise ValueError("an interval over seeds needs at least two of them in each task")
+    rng = np.random.default_rng(seed)
+    data = [np.asarray(values, np.float64) for values in strata]
+    means = iqm(np.concatenate([_resample(values, rng) for values in data], axis=-1))
+    low, high = _interval(means, confidence)
+    pooled = np.concatenate(data)
+    return Estimate(value=float(iqm(pooled)), low=float(low), high=float(high), seeds=len(pooled))
+
+
 def probability_of_improvement(
     ours: Sequence[float], theirs: Sequence[float], seed: int, confidence: float = 0.95
 ) -> Estimate:

@@ -59,7 +59,7 @@ CGROUP = {
 NO_LIMIT = 1 << 60
 """A limit of cgroup v1 from this value on means that there is none."""
 
-NOT_MEASURED = {"cli.py", "commands", "report", "selftest", "stats", "verify"}
+NOT_MEASURED = {"cli.py", "commands", "report", "selftest", "stats", "studies", "verify"}
 """Parts of this package that no worker executes."""
 
 TOOLCHAIN_VARIABLES = ("CC", "CUDA_HOME", "CXX", "LD_LIBRARY_PATH", "MUJOCO_GL")

@@ -91,27 +91,35 @@ class Table:
         return values
 
 
-def read(path: Path, shown: str) -> Table:
-    """Read a TOML file and return its top table; `shown` is its name in messages."""
+def read(path: Path, shown: str, what: str = "suite") -> Table:
+    """Read a TOML file and return its top table.
+
+    `shown` is its name in messages, `what` the kind of file.
+    """
     try:
         text = read_small_text(path)
     except UsageError as error:
-        raise UsageError(f"cannot read suite {shown!r}: {error}") from error
+        raise UsageError(f"cannot read {what} {shown!r}: {error}") from error
     except OSError as error:
-        raise UsageError(f"cannot read suite {shown!r}: {error.strerror}") from error
+        raise UsageError(f"cannot read {what} {shown!r}: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise UsageError(f"{shown}: not TOML: it is not UTF-8 text ({error.reason})") from error
+    return parse(text, shown, what)
+
+
+def parse(text: str, shown: str, what: str = "suite") -> Table:
+    """Return the top table of the text of a TOML file; `shown` and `what` as in `read`."""
     try:
         values = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         match = SYNTAX_ERROR.fullmatch(str(error))
         if match:
-            line, what = match["line"], f"{match['what']} (column {match['column']})"
+            line, problem = match["line"], f"{match['what']} (column {match['column']})"
         else:
-            line, what = text.count("\n") + 1, str(error)
-        raise UsageError(f"{shown}:{line}: not TOML: {what}") from error
+            line, problem = text.count("\n") + 1, str(error)
+        raise UsageError(f"{shown}:{line}: not TOML: {problem}") from error
     except RecursionError as error:
-        raise UsageError(f"{shown}: not a suite: it is nested too deeply") from error
+        raise UsageError(f"{shown}: not a {what}: it is nested too deeply") from error
     table = Table(shown, values, toml_positions.locate(text))
     for place in _unprintable(values):
         raise table.wrong("a text with control characters, which a terminal would obey", *place)
