@@ -12,6 +12,7 @@ import textwrap
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from studies import study_files as small
@@ -80,17 +81,20 @@ def test_measures_by_hand(stub):
     assert seeds.measure(folder, "exploring") == 290.0  # of those that end after step 270
 
 
-def test_a_budget_ends_the_running_training_and_the_next_call_goes_on_with_it(stub):
+def test_a_budget_ends_the_running_training_and_the_next_call_goes_on_with_it(stub, monkeypatch):
     Path("wait-10").touch()
-    jobs, failed, told = run(budget_s=0.3)
+    begun = Path("out/ppo-small/torch/seed-000/config.json")
+    clock = SimpleNamespace(monotonic=lambda: 100.0 if begun.exists() else 0.0, sleep=time.sleep)
+    with monkeypatch.context() as patched:
+        patched.setattr(queue, "time", clock)
+        jobs, failed, told = run(budget_s=60.0)
     assert (failed, told) == ([], [])
     assert len(jobs.left) == 8
     Path("wait-10").unlink()
     run()
-    config = json.loads(Path("out/ppo-small/torch/seed-000/config.json").read_text())
-    assert config["words"][-1] == "--resume"
+    assert json.loads(begun.read_text())["words"][-1] == "--resume"
     note = json.loads(Path("out/ppo-small/torch/seed-000.json").read_text())
-    assert note["seconds"] > 0.3  # of both
+    assert note["seconds"] > 100  # of both
 
 
 def test_a_failure_does_not_end_the_others_and_is_tried_again(stub):
@@ -104,8 +108,8 @@ def test_a_failure_does_not_end_the_others_and_is_tried_again(stub):
 
 def test_a_stop_ends_it_soon(stub):
     Path("wait-11").touch()
-    stop = threading.Event()
-    threading.Timer(0.5, stop.set).start()
+    begun = Path("out/ppo-small/torch/seed-001/config.json")
+    stop = SimpleNamespace(is_set=begun.exists)
     jobs, failed, _ = run(stop=stop)
     assert failed == []
     assert len(jobs.left) == 5

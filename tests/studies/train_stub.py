@@ -18,11 +18,11 @@ def main() -> int:
     seed = int(words[words.index("--seed") + 1])
     folder = Path(words[words.index("--out") + 1])
     folder.mkdir(parents=True, exist_ok=True)
+    stop: list[int] = []
+    signal.signal(signal.SIGINT, lambda number, _: stop.append(number))
     about = {"seed": seed, "words": words, "started_at": "2031-01-01T00:00:00+00:00"}
     about |= {"commit": "c0de", "mode": "jit", "loop": "host", "config_hash": "ab", "versions": {}}
     (folder / "config.json").write_text(json.dumps(about))
-    stop: list[int] = []
-    signal.signal(signal.SIGINT, lambda number, _: stop.append(number))
     while Path(f"wait-{seed}").exists() and not stop:
         time.sleep(0.01)
     if stop or os.getppid() != int(

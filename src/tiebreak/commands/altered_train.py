@@ -6,10 +6,10 @@ training's loop is built, and `config.json` names it, so that no other training 
 
 from __future__ import annotations
 
+import runpy
 import sys
 from typing import Any
 
-from tiebreak.cli import main
 from tiebreak.studies.alterations import plant
 
 
@@ -29,4 +29,4 @@ def alter_trainings(name: str) -> None:
 
 if __name__ == "__main__":
     alter_trainings(sys.argv.pop(1))
-    sys.exit(main())
+    runpy.run_module("tiebreak", run_name="__main__")

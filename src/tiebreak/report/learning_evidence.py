@@ -205,6 +205,7 @@ KINDS = {"learning": learning}
 
 def figure(studies: Sequence[Study], records: Sequence[SeedRecord]) -> dict[str, Any]:
     """Return the Vega-Lite specification of all effects with their intervals and margins."""
+    shown = [row for row in finding_rows(studies, records) if row["effect"] is not None]
     rows = [
         {
             "name": f"{row['study']}: {row['first']} – {row['second']}",
@@ -212,44 +213,41 @@ def figure(studies: Sequence[Study], records: Sequence[SeedRecord]) -> dict[str,
             "margin": row["margin_sd"],
             "minus": -row["margin_sd"],
         }
-        for row in finding_rows(studies, records)
-        if row["effect"] is not None
+        for row in shown
     ]
-    y = {
-        "field": "name", "type": "nominal", "sort": None, "title": None,
-        "axis": {"labelLimit": 420},
-    }  # fmt: skip
-    color = {
-        "field": "verdict",
-        "type": "nominal",
-        "scale": {
-            "domain": [*COLORS, "not shown"],
-            "range": [*COLORS.values(), OTHER_COLOR],
-        },
-        "legend": {"orient": "bottom", "title": None},
-    }
-    title = "difference of the means, in standard deviations between seeds"
-    x = {"type": "quantitative", "title": title}
-    margin = {
-        "mark": {"type": "bar", "color": "#dfe3e8", "height": {"band": 1.0}},
-        "encoding": {"x": {**x, "field": "minus"}, "x2": {"field": "margin"}, "y": y},
-    }
-    interval = {
-        "mark": {"type": "rule", "strokeWidth": 2},
-        "encoding": {"x": {**x, "field": "low"}, "x2": {"field": "high"}, "y": y, "color": color},
-    }
-    point = {
-        "mark": {"type": "point", "filled": True, "size": 70, "opacity": 1},
-        "encoding": {"x": {**x, "field": "effect"}, "y": y, "color": color},
-    }
     return {
         "$schema": "https://vega.github.io/schema/vega-lite/v5.json",
         "background": "white",
         "width": 420,
         "height": {"step": 24},
         "data": {"values": rows},
-        "layer": [margin, interval, point],
+        "layer": _layers(),
     }
+
+
+def _layers() -> list[dict[str, Any]]:
+    """Return the margin as a band, the interval as a line, and the effect as a point."""
+    y = {
+        "field": "name", "type": "nominal", "sort": None, "title": None,
+        "axis": {"labelLimit": 420},
+    }  # fmt: skip
+    domain, colors = [*COLORS, "not shown"], [*COLORS.values(), OTHER_COLOR]
+    color = {
+        "field": "verdict",
+        "type": "nominal",
+        "scale": {"domain": domain, "range": colors},
+        "legend": {"orient": "bottom", "title": None},
+    }
+    title = "difference of the means, in standard deviations between seeds"
+    x = {"type": "quantitative", "title": title}
+    band = {"x": {**x, "field": "minus"}, "x2": {"field": "margin"}, "y": y}
+    interval = {"x": {**x, "field": "low"}, "x2": {"field": "high"}, "y": y, "color": color}
+    point = {"x": {**x, "field": "effect"}, "y": y, "color": color}
+    return [
+        {"mark": {"type": "bar", "color": "#dfe3e8", "height": {"band": 1.0}}, "encoding": band},
+        {"mark": {"type": "rule", "strokeWidth": 2}, "encoding": interval},
+        {"mark": {"type": "point", "filled": True, "size": 70, "opacity": 1}, "encoding": point},
+    ]
 
 
 def write_evidence_page(folder: Path, out: Path) -> Path:

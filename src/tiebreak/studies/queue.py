@@ -185,6 +185,7 @@ def words_of(job: Job) -> list[str]:
     words += ["train", study.algorithm, "--framework", program.framework]
     words += ["--task", str(study.task), "--seed", str(job.seed), "--out", str(job.folder)]
     words += ["--eval-every", str(study.eval_every), "--eval-episodes", str(study.eval_episodes)]
+    words += ["--threads", str(study.threads)]
     for name, value in program.config.items():
         # The last comma makes a list of one value readable as a list.
         text = ",".join(map(str, value)) + "," if isinstance(value, list) else str(value)

@@ -43,6 +43,10 @@ MEASURES: dict[Measure, str] = {
 """What is taken of a training as its one number."""
 
 
+UNDECISIVE = ("about", "minutes", "note")
+"""Keys, of any table of a study, that decide neither numbers nor verdicts."""
+
+
 class ProgramRow(TypedDict):
     """A program as its file has it; what is left out is the study's."""
 
@@ -85,6 +89,7 @@ class StudyRow(TypedDict):
     seeds: Seeds
     first_seed: NotRequired[Count]
     config: NotRequired[dict[str, Any]]
+    threads: NotRequired[Count]
     eval_every: Count
     eval_episodes: Count
     margin_sd: NotRequired[Positive]
@@ -149,6 +154,8 @@ class Study:
     algorithm: str
     task: Task
     measure: Measure
+    threads: int
+    """Threads of each training, as of `tiebreak train --threads`."""
     eval_every: int
     eval_episodes: int
     margin_sd: float
@@ -228,6 +235,7 @@ def _read_study(table: Table, level: float) -> Study:
         algorithm=row["algorithm"],
         task=task,
         measure=row.get("measure", "learning"),
+        threads=row.get("threads", 0),
         eval_every=row["eval_every"],
         eval_episodes=row["eval_episodes"],
         margin_sd=float(row.get("margin_sd", 1.0)),
@@ -300,7 +308,7 @@ def _read_published(table: Table) -> Published | None:
 def _decisive(value: Any) -> Any:
     """Return a row, and all rows in it, without what decides nothing."""
     if isinstance(value, Mapping):
-        return {k: _decisive(v) for k, v in value.items() if k not in ("about", "minutes", "note")}
+        return {k: _decisive(v) for k, v in value.items() if k not in UNDECISIVE}
     return [_decisive(item) for item in value] if isinstance(value, list) else value
 
 
