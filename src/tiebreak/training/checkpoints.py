@@ -32,6 +32,7 @@ FOLDER, SCHEMA, KEPT = "checkpoints", 1, 2
 RUN_SETTINGS = (
     "algorithm", "framework", "task", "mode", "loop", "seed", "precision", "device",
     "eval_episodes", "eval_every", "eval_max_steps", "init_from",
+    "altered",
 )  # fmt: skip
 """Settings that must be equal when a run resumes, beside the algorithm's; not all are in every
 config.json."""
@@ -69,6 +70,7 @@ class RunConfig(TypedDict):
     eval_every: NotRequired[int]
     eval_max_steps: NotRequired[int]
     init_from: NotRequired[str]
+    altered: NotRequired[str]
     command: NotRequired[str]
     config_hash: NotRequired[str]
     extended: NotRequired[list[Extension]]
