@@ -39,13 +39,14 @@ class Part(NamedTuple):
 
 def page(algorithm: str) -> Iterator[str]:
     """Yield the Markdown of an algorithm's page: a section for each function, in all frameworks."""
-    implementations = {name: implementation(algorithm, name) for name in registry.FRAMEWORKS}
+    frameworks = registry.frameworks_of(algorithm)
+    implementations = {name: implementation(algorithm, name) for name in frameworks}
     specification = Specification("index.html", read_decisions(algorithm))
     functions = names(list(implementations.values()))
     yield f"# {algorithm.upper()} in all frameworks"
     yield ""
     yield "The same function of each framework, drawn from the source. Show:"
-    yield from choice(tuple(registry.FRAMEWORKS), shown=("torch", "nnx"))
+    yield from choice(frameworks, shown=("torch", "nnx"))
     yield (
         "Lines with the same decision (D1, D2, …) stand level; [the specification](README.md) has "
         "the equations and the decisions, and a tag's tooltip its text. The frameworks on JAX "

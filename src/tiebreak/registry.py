@@ -29,7 +29,8 @@ class Framework(NamedTuple):
     title: str
     """Its name in sentences."""
     runtime: str
-    """The array library under it, a row of RUNTIMES."""
+    """The array library under it, a row of RUNTIMES; empty if its modes are array libraries, of
+    which a process has the one that its mode names."""
     plumbing: str
     """Module that holds what its agents share: AgentDef, AgentState, prepare, dump, load, …"""
     packages: tuple[str, ...]
@@ -52,6 +53,20 @@ class Framework(NamedTuple):
     same_program_as: str = ""
     """A framework whose fused loops compile to the same operations in the same order, which
     tests/loops/test_same_programs.py proves: timing both is a control of the stopwatch."""
+    algorithms: tuple[str, ...] = ()
+    """The algorithms that it has; empty: all."""
+    backends: str = ""
+    """Module that chooses the array library of this process, for a framework whose modes are array
+    libraries: `load(library)` returns the module with that library's `Runtime`, and
+    `library_here()` the library that the process has already, or an empty text."""
+
+    def library(self, mode: str) -> str:
+        """Return the array library under the framework in a mode, a row of RUNTIMES."""
+        return self.runtime or mode
+
+    def packages_in(self, mode: str) -> tuple[str, ...]:
+        """Return the importable names that must be installed for a mode."""
+        return self.packages if self.runtime else (mode, *self.packages)
 
 
 FRAMEWORKS = {
@@ -125,6 +140,20 @@ FRAMEWORKS = {
         color_dark="#e8ebf0",
         same_program_as="linen",
     ),
+    "keras": Framework(
+        title="Keras",
+        runtime="",
+        plumbing="tiebreak.frameworks.keras.agent",
+        packages=("keras",),
+        extra="keras",
+        modes=("torch", "tensorflow", "jax"),
+        default_mode="jax",
+        color="#9020d8",
+        color_dark="#b45cff",
+        modes_with_cxx=("torch",),
+        algorithms=("ppo", "dqn", "sac"),
+        backends="tiebreak.frameworks.keras.backend",
+    ),
 }
 AUTO = "auto"
 """Mode of trainings alone: eager at first, and the default mode from a fixed update on."""
@@ -139,6 +168,9 @@ MODES = {
     "cached": "nnx.cached_partial: the module's graph is traversed once, not at every call",
     "split": "the state is taken apart into arrays once, then plain jax.jit",
     "flat": "the state is taken apart into arrays once, then plain jax.jit",
+    "torch": "on PyTorch, compiled by TorchInductor",
+    "tensorflow": "on TensorFlow, compiled by XLA",
+    "jax": "on JAX, compiled by jax.jit",
 }
 """How a mode executes the same code, for readers of a report."""
 
@@ -323,9 +355,10 @@ OWN_NETWORKS = "torch"
 IMPLEMENTATIONS = {
     (algorithm, framework): f"{row.package}.{algorithm}_{framework}"
     for algorithm, row in ALGORITHMS.items()
-    for framework in FRAMEWORKS
+    for framework, facts in FRAMEWORKS.items()
+    if not facts.algorithms or algorithm in facts.algorithms
 }
-"""The module of every algorithm in every framework."""
+"""The module of every algorithm in every framework that has it."""
 
 
 class Engine(NamedTuple):
@@ -452,11 +485,32 @@ def framework(name: str) -> Framework:
     return FRAMEWORKS[name]
 
 
+def frameworks_of(algorithm_name: str) -> list[str]:
+    """Return the frameworks that have an algorithm."""
+    return [name for name in FRAMEWORKS if (algorithm_name, name) in IMPLEMENTATIONS]
+
+
+def require_implementation(algorithm_name: str, framework_name: str) -> None:
+    """Raise UsageError if a framework does not have an algorithm, or if one of them is unknown."""
+    algorithm(algorithm_name)
+    row = framework(framework_name)
+    if (algorithm_name, framework_name) not in IMPLEMENTATIONS:
+        raise UsageError(
+            f"framework {framework_name!r} has no {algorithm_name} (it has "
+            f"{', '.join(row.algorithms)}; {algorithm_name} is in "
+            f"{', '.join(frameworks_of(algorithm_name))})"
+        )
+
+
 def mode(framework_name: str, name: str | None) -> str:
-    """Return a valid mode of a framework; None means its default."""
+    """Return a valid mode of a framework; None means its default.
+
+    Where this process has one of the array libraries that are its modes already, that is it.
+    """
     row = framework(framework_name)
     if name is None:
-        return row.default_mode
+        here = load(row.backends).library_here() if row.backends else ""
+        return here if here in row.modes else row.default_mode
     if name not in row.modes:
         raise UsageError(
             f"framework {framework_name!r} has no mode {name!r} (valid: {', '.join(row.modes)})"
@@ -482,11 +536,66 @@ def algorithms_with(fact: str) -> tuple[str, ...]:
     return tuple(name for name, row in ALGORITHMS.items() if getattr(row, fact))
 
 
-def require_packages(subject: str, packages: tuple[str, ...], extra: str) -> None:
+def library(framework_name: str, mode_name: str | None = None) -> str:
+    """Return the array library under a framework in a mode; None means its default mode."""
+    row = framework(framework_name)
+    return row.runtime or mode(framework_name, mode_name)
+
+
+def fused_frameworks() -> list[str]:
+    """Return what can compile environment and learner into one program, as errors name it."""
+    names: list[str] = []
+    for name, row in FRAMEWORKS.items():
+        if row.runtime:
+            names += [name] if RUNTIMES[row.runtime].fused else []
+        else:
+            names += [f"{name} in mode {m}" for m in row.modes if RUNTIMES[m].fused]
+    return names
+
+
+def require_framework(framework_name: str, mode_name: str | None = None) -> None:
+    """Raise MissingDependency, with the command that installs them, for a framework's packages."""
+    chosen = library(framework_name, mode_name)
+    packages = framework(framework_name).packages_in(chosen)
+    require_packages(f"framework {framework_name!r}", packages, *extras(framework_name, chosen))
+
+
+def extras(framework_name: str, mode_name: str) -> tuple[str, ...]:
+    """Return the extras of this package that install what a framework needs in a mode."""
+    row = framework(framework_name)
+    if row.runtime:
+        return (row.extra,)
+    below = next(other.extra for other in FRAMEWORKS.values() if other.runtime == mode_name)
+    return tuple(dict.fromkeys((row.extra, below)))
+
+
+def runtime_module(framework_name: str, mode_name: str | None = None) -> ModuleType:
+    """Import the array library under a framework in a mode; return the module of its `Runtime`.
+
+    Raises UsageError for an unknown name, and for a framework that has another array library in
+    this process; MissingDependency for a missing package.
+    """
+    row = framework(framework_name)
+    require_framework(framework_name, mode_name)
+    if row.backends:
+        return load(row.backends).load(library(framework_name, mode_name))
+    return load(RUNTIMES[row.runtime].module)
+
+
+def import_packages(framework_name: str, mode_name: str | None = None) -> None:
+    """Import the packages of a framework, and first the array library that its mode chooses."""
+    row = framework(framework_name)
+    if row.backends:
+        runtime_module(framework_name, mode_name)
+    for package in row.packages:
+        load(package)
+
+
+def require_packages(subject: str, packages: tuple[str, ...], *extras: str) -> None:
     """Raise MissingDependency, with the command that installs them, unless all are installed."""
     if missing := missing_packages(packages):
         raise MissingDependency(
-            f"{subject} needs {', '.join(missing)}, not installed here: {how_to_install(extra)}"
+            f"{subject} needs {', '.join(missing)}, not installed here: {how_to_install(*extras)}"
         )
 
 
@@ -555,14 +664,14 @@ def sample_batch(
     return data_module(algorithm_name).sample_batch(spec, config, rng)
 
 
-def kept_settings(framework_name: str) -> AbstractContextManager[None]:
+def kept_settings(
+    framework_name: str, mode_name: str | None = None
+) -> AbstractContextManager[None]:
     """Return a context after which an array library's precision is what the process had set.
 
-    Raises UsageError for an unknown framework and MissingDependency for a missing package.
+    Raises as `runtime_module` does.
     """
-    row = framework(framework_name)
-    require_packages(f"framework {framework_name!r}", row.packages, row.extra)
-    return load(RUNTIMES[row.runtime].module).kept_settings()
+    return runtime_module(framework_name, mode_name).kept_settings()
 
 
 def make_runtime(
@@ -572,18 +681,17 @@ def make_runtime(
     device: str = "cpu",
 ) -> Any:
     """Return the runtime under a framework, set to a mode, a precision and a device."""
-    row = framework(framework_name)
     resolve = training_mode if mode_name == AUTO else mode
     chosen = resolve(framework_name, mode_name)
     if precision not in PRECISIONS:
         raise unknown("precision", precision, PRECISIONS)
-    require_packages(f"framework {framework_name!r}", row.packages, row.extra)
-    return load(RUNTIMES[row.runtime].module).Runtime(framework_name, chosen, precision, device)
+    module = runtime_module(framework_name, chosen)
+    return module.Runtime(framework_name, chosen, precision, device)
 
 
 def make_raw_agent(algorithm_name: str, spec: EnvSpec, config: Any, runtime: Any) -> Agent:
     """Return an agent's functions as they are written: not compiled, on the runtime's arrays."""
-    algorithm(algorithm_name)
+    require_implementation(algorithm_name, runtime.framework)
     config = reference_config(algorithm_name, spec) if config is None else config
     config = config_module(algorithm_name).check(config)
     networks.require(config.network, spec)
@@ -625,8 +733,8 @@ def make_agent(
     compute in `precision` whatever the process is set to, and leave its settings as they are.
     Raises UsageError for unknown names and MissingDependency for a missing package.
     """
-    algorithm(algorithm_name)
-    with kept_settings(framework_name):
+    require_implementation(algorithm_name, framework_name)
+    with kept_settings(framework_name, mode):
         runtime = make_runtime(framework_name, mode, precision, device)
         agent = runtime.agent(make_raw_agent(algorithm_name, spec, config, runtime))
     return runtime.isolated(agent)

@@ -13,9 +13,8 @@ import pytest
 
 from tiebreak import __version__, cli, registry
 from tiebreak.commands import options
-from tiebreak.loops.base import frameworks_with_fused_loops
 
-FUSED = frameworks_with_fused_loops()
+FUSED = registry.fused_frameworks()
 TASK = "gymnax/CartPole-v1"
 TRAIN = ("train", "ppo", "--framework", "linen", "--task", TASK)
 

@@ -159,14 +159,15 @@ def test_small_networks_have_one_thread_where_that_is_faster(
 ):
     config = override(registry.config_module("dqn").Config(), overrides)
     row = registry.ENGINES[engine]
-    assert threads_for(framework, device, row, loop, config, cpus=4) == threads
+    library = registry.library(framework)
+    assert threads_for(library, device, row, loop, config, cpus=4) == threads
 
 
 @pytest.mark.parametrize(("agents", "threads"), [(1, 1), (2, 1), (3, 4)])
 def test_agents_of_one_program_are_one_large_network(agents, threads):
     config = registry.config_module("dqn").Config()  # 128 rows by 120 x 120
     row = registry.ENGINES["gymnax"]
-    assert threads_for("linen", "cpu", row, "fused", config, cpus=4, agents=agents) == threads
+    assert threads_for("jax", "cpu", row, "fused", config, cpus=4, agents=agents) == threads
 
 
 @pytest.mark.parametrize("algorithm", registry.ALGORITHMS)

@@ -57,7 +57,8 @@ ALSO = {
     "envs/jax_simulator.py": {"jax"},
     "envs/jax_vector.py": {"jax"},
     "envs/bridge.py": {"jax"},
-    "export/keras_file.py": {"keras"},
+    "frameworks/keras/on_jax.py": {"jax"},
+    "frameworks/keras/on_torch.py": {"keras"},
     "bench/probes/env.py": {"jax"},  # in a worker only: a device engine without an agent
     "commands/framework_info.py": {
         "jax",
@@ -145,7 +146,7 @@ def door(path: Path, target: str) -> bool:
     if words[1] == "frameworks":
         framework = tree.framework(path)
         row = registry.FRAMEWORKS.get(framework or "")
-        folder = row.runtime if row else framework
+        folder = (row.runtime if row else "") or framework
         return words[2] in (folder, "weights")  # no framework's: the initial weights
     return words[1] == "core"
 

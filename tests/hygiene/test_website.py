@@ -36,7 +36,8 @@ def test_no_line_of_an_implementation_is_left_out():
     wrong: list[str] = []
     for algorithm in registry.ALGORITHMS:
         folder = tree.SRC / "algorithms" / algorithm
-        files = [folder / f"{algorithm}_{framework}.py" for framework in registry.FRAMEWORKS]
+        frameworks = registry.frameworks_of(algorithm)
+        files = [folder / f"{algorithm}_{framework}.py" for framework in frameworks]
         for path in [*files, folder / "losses_jax.py"]:
             drawn = [line for part in siblings.parts(path).values() for line in part.lines]
             source = path.read_text("utf-8").splitlines()

@@ -7,9 +7,10 @@ import dataclasses
 import numpy as np
 import pytest
 
+from tiebreak import registry
 from tiebreak.algorithms.ppo.config import Config
 from tiebreak.core.errors import UsageError
-from tiebreak.loops.base import frameworks_with_fused_loops, make_loop
+from tiebreak.loops.base import make_loop
 from tiebreak.loops.episodes import Episodes
 
 SMALL = Config(
@@ -112,7 +113,7 @@ def test_a_host_engine_trains():
     ("framework", "task", "kind", "mode", "said"),
     [
         ("tensorflow", "gymnax/CartPole-v1", "fused", None, "cannot run it"),
-        ("torch", "gymnax/CartPole-v1", "fused", None, ", ".join(frameworks_with_fused_loops())),
+        ("torch", "gymnax/CartPole-v1", "fused", None, ", ".join(registry.fused_frameworks())),
         ("linen", "gymnasium/CartPole-v1", "fused", None, "gymnax, .*playground.*--loop host"),
         ("linen", "gymnax/CartPole-v1", "fused", "eager", "--loop host"),
         ("linen", "gymnax/CartPole-v1", "fussed", None, "valid: host, fused"),

@@ -34,7 +34,7 @@ SIZES = {"fasttd3": FAST, "fastsac": FAST}
 FUSED = {
     name: row.default_mode
     for name, row in registry.FRAMEWORKS.items()
-    if registry.RUNTIMES[row.runtime].fused
+    if row.runtime and registry.RUNTIMES[row.runtime].fused
 }
 """Frameworks that can compile a whole loop, and their default modes."""
 RUNS, AGENTS, SEED = 5, 3, 5

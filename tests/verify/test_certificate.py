@@ -7,6 +7,7 @@ import json
 
 import pytest
 from rich.console import Console
+from verify.runtimes import packages_of
 
 from tiebreak import registry
 from tiebreak.core.errors import UsageError
@@ -92,11 +93,21 @@ def test_unknown_names_are_refused():
         certify_module.certify(["pp0"], ["torch"])
 
 
-@pytest.mark.parametrize("framework", registry.FRAMEWORKS)
-def test_the_full_plan_covers_every_mode_and_kind_of_actions(framework):
-    jobs = list(plan(REQUEST._replace(framework=framework)))
-    public = {(j.mode, j.case.actions) for j in jobs if j.check.__name__ == "check_public"}
-    modes = registry.FRAMEWORKS[framework].modes
+WORKERS = [
+    (name, mode) for name, row in registry.FRAMEWORKS.items()
+    for mode in (("",) if row.runtime else row.modes)
+]  # fmt: skip
+"""Frameworks, and the mode of their workers where each mode needs a process of its own."""
+
+
+@pytest.mark.parametrize(("framework", "only_mode"), WORKERS)
+def test_the_full_plan_covers_every_mode_and_kind_of_actions(framework, only_mode):
+    request = REQUEST._replace(framework=framework, mode=only_mode)
+    jobs = list(plan(request))
+    public = {
+        (only_mode or j.mode, j.case.actions) for j in jobs if j.check.__name__ == "check_public"
+    }
+    modes = (only_mode,) if only_mode else registry.FRAMEWORKS[framework].modes
     assert {pair for pair in public if pair[1] in ACTIONS} == {
         (m, a) for m in modes for a in ACTIONS
     }
@@ -107,7 +118,7 @@ def test_the_full_plan_covers_every_mode_and_kind_of_actions(framework):
         "check_knobs", "check_losses", "check_updates", "check_public", "check_lockstep",
     }  # fmt: skip
     assert {j.case.seed for j in jobs} > {0, 3}
-    quick = list(plan(REQUEST._replace(framework=framework, quick=True)))
+    quick = list(plan(request._replace(quick=True)))
     assert {j.case.seed for j in quick} == {0}
 
 
@@ -140,7 +151,7 @@ def test_what_cannot_be_compared_is_the_worst():
 @pytest.mark.slow
 @pytest.mark.parametrize("framework", registry.FRAMEWORKS)
 def test_quick_certificate_is_green(framework):
-    if registry.missing_packages(registry.FRAMEWORKS[framework].packages):
+    if registry.missing_packages(packages_of(framework)):
         pytest.skip(f"{framework} is not installed")
     certificate = certify_module.certify(["ppo"], [framework], quick=True)
     assert [check for check in certificate["rows"] if not check["ok"]] == []

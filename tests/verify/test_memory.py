@@ -1,4 +1,4 @@
-"""PPO with memory: the oracle, the unit's equations, five frameworks, planted bugs, refusals."""
+"""PPO with memory: the oracle, the unit's equations, all frameworks, planted bugs, refusals."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from verify.oracle_inputs import on_policy_inputs
 from verify.planted_memory import PLANTS
+from verify.runtimes import inner_runtime, packages_of
 from verify.test_planted_bugs import plant_bug
 
 from tiebreak import registry
@@ -22,7 +23,6 @@ from tiebreak.verify import parity
 from tiebreak.verify.case import Case, cases_of, perturbed_weights
 from tiebreak.verify.compare import ErrorTable
 from tiebreak.verify.network_cases import WITH_MEMORY, all_of, of_network
-from tiebreak.verify.worker import inner_mode
 
 STEP = 1e-6
 LAYERS = Layers("gru", (7, 5), "tanh")
@@ -142,12 +142,12 @@ def test_initial_gates_are_orthogonal_one_by_one():
     assert not drawn["memory/1/bias"].any()
 
 
-# --- five frameworks ------------------------------------------------------------------------------
+# --- all frameworks -------------------------------------------------------------------------------
 
 
 def examine(framework: str, name: str = "gru") -> ErrorTable:
     """Check losses, gradients, `act` and a step of a case with memory in float64."""
-    runtime = registry.make_runtime(framework, inner_mode(framework), precision="float64")
+    runtime = inner_runtime(framework)
     errors, case = ErrorTable("ppo", framework, "float64"), of_network("ppo", name)
     for check in (cases_of("ppo").check_losses, parity.check_public):
         check(errors, runtime, case)
@@ -159,10 +159,10 @@ def examine(framework: str, name: str = "gru") -> ErrorTable:
 @pytest.fixture
 def framework(request: pytest.FixtureRequest):
     """Skip frameworks that are not installed; reset JAX to 32 bits afterwards."""
-    if registry.missing_packages(registry.framework(request.param).packages):
+    if registry.missing_packages(packages_of(request.param)):
         pytest.skip(f"{request.param} is not installed")
     yield request.param
-    registry.make_runtime(request.param, inner_mode(request.param), precision="float32")
+    inner_runtime(request.param, precision="float32")
 
 
 SLOW = pytest.mark.slow(share=0.2)

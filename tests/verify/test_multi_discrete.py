@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy import special, stats
 from verify.planted import Plant
+from verify.runtimes import inner_runtime, packages_of
 from verify.test_planted_bugs import plant_bug
 
 from tiebreak import registry
@@ -15,7 +16,7 @@ from tiebreak.core.types import EnvSpec
 from tiebreak.verify import parity
 from tiebreak.verify.case import MULTI_DISCRETE, cases_of, fixed
 from tiebreak.verify.compare import ErrorTable
-from tiebreak.verify.worker import Request, inner_mode, plan
+from tiebreak.verify.worker import Request, plan
 
 CHOICES = EnvSpec.make(observation_shape=(2,), nvec=(3, 1, 4))
 SLOW = pytest.mark.slow(share=0.1)
@@ -23,7 +24,7 @@ SLOW = pytest.mark.slow(share=0.1)
 
 def examine(framework: str) -> ErrorTable:
     """Check losses, gradients, updates, `act` and a step of the small case in float64."""
-    runtime = registry.make_runtime(framework, inner_mode(framework), precision="float64")
+    runtime = inner_runtime(framework)
     errors, cases = ErrorTable("ppo", framework, "float64"), cases_of("ppo")
     for check in (cases.check_losses, cases.check_updates, parity.check_public):
         check(errors, runtime, fixed("ppo", MULTI_DISCRETE))
@@ -55,7 +56,7 @@ def test_one_choice_is_a_discrete_action():
     "framework", ["torch", *(pytest.param(f, marks=SLOW) for f in registry.FRAMEWORKS)]
 )
 def test_every_framework_agrees_with_the_oracle(framework):
-    if registry.missing_packages(registry.framework(framework).packages):
+    if registry.missing_packages(packages_of(framework)):
         pytest.skip(f"{framework} is not installed")
     errors = examine(framework)
     assert errors.ok, errors.failed()
@@ -79,7 +80,7 @@ BUGS = {
 @pytest.mark.parametrize("name", BUGS)
 @pytest.mark.parametrize("framework", registry.FRAMEWORKS)
 def test_planted_bug_is_caught(framework, name, monkeypatch):
-    if registry.missing_packages(registry.framework(framework).packages):
+    if registry.missing_packages(packages_of(framework)):
         pytest.skip(f"{framework} is not installed")
     plant_bug(monkeypatch, "ppo", framework, BUGS[name])
     assert examine(framework).failed()

@@ -7,7 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from verify.planted import Plant
-from verify.test_planted_bugs import plant_bug
+from verify.runtimes import inner_runtime, packages_of
+from verify.test_planted_bugs import plant_bug, skip_where_it_is_not
 
 from tiebreak import registry
 from tiebreak.core.errors import UsageError
@@ -19,14 +20,13 @@ from tiebreak.verify import parity
 from tiebreak.verify.case import cases_of
 from tiebreak.verify.compare import ErrorTable
 from tiebreak.verify.network_cases import VARIANTS, of_network
-from tiebreak.verify.worker import inner_mode
 
 STEP = 1e-6
 
 
 def examine(algorithm: str, framework: str, name: str) -> ErrorTable:
     """Check losses, gradients, `act` and a step of a network's case in float64."""
-    runtime = registry.make_runtime(framework, inner_mode(framework), precision="float64")
+    runtime = inner_runtime(framework)
     errors, case = ErrorTable(algorithm, framework, "float64"), of_network(algorithm, name)
     for check in (cases_of(algorithm).check_losses, parity.check_public):
         check(errors, runtime, case)
@@ -81,7 +81,7 @@ SLOW = pytest.mark.slow(share=0.03)
 @pytest.fixture
 def framework(request: pytest.FixtureRequest):
     """Skip frameworks that are not installed."""
-    if registry.missing_packages(registry.framework(request.param).packages):
+    if registry.missing_packages(packages_of(request.param)):
         pytest.skip(f"{request.param} is not installed")
     return request.param
 
@@ -91,6 +91,7 @@ def framework(request: pytest.FixtureRequest):
 @pytest.mark.parametrize("algorithm", registry.ALGORITHMS)
 @pytest.mark.parametrize("framework", registry.FRAMEWORKS, indirect=True)
 def test_every_framework_agrees_with_the_oracle(framework, algorithm, name):
+    skip_where_it_is_not(algorithm, framework)
     errors = examine(algorithm, framework, name)
     assert errors.ok, errors.failed()
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from verify.oracle_inputs import off_policy_inputs, on_policy_inputs
 from verify.planted import Plant, columns_of, config_of, partly_detached
+from verify.runtimes import inner_runtime, packages_of
 from verify.test_planted_bugs import plant_bug
 
 from tiebreak import registry
@@ -20,7 +21,7 @@ from tiebreak.core.off_policy import Batch
 from tiebreak.verify import parity
 from tiebreak.verify.case import Case, cases_of, options
 from tiebreak.verify.compare import ErrorTable
-from tiebreak.verify.worker import Request, inner_mode, plan
+from tiebreak.verify.worker import Request, plan
 
 STEP = 1e-6
 SLOW = pytest.mark.slow(share=0.1)
@@ -40,9 +41,9 @@ def case_of(algorithm: str, name: str) -> Case:
 
 def examine(algorithm: str, framework: str, name: str) -> ErrorTable:
     """Check losses, gradients, updates, `act` and a step of an option's case in float64."""
-    if registry.missing_packages(registry.framework(framework).packages):
+    if registry.missing_packages(packages_of(framework)):
         pytest.skip(f"{framework} is not installed")
-    runtime = registry.make_runtime(framework, inner_mode(framework), precision="float64")
+    runtime = inner_runtime(framework)
     errors, cases = ErrorTable(algorithm, framework, "float64"), cases_of(algorithm)
     for check in (cases.check_losses, cases.check_updates, parity.check_public):
         check(errors, runtime, case_of(algorithm, name))
@@ -157,7 +158,7 @@ PLANTED = [(*option, bug) for option, bugs in BUGS.items() for bug in bugs]
 @pytest.mark.parametrize(("algorithm", "name", "bug"), PLANTED)
 @pytest.mark.parametrize("framework", registry.FRAMEWORKS)
 def test_planted_bug_is_caught(framework, algorithm, name, bug, monkeypatch):
-    if registry.missing_packages(registry.framework(framework).packages):
+    if registry.missing_packages(packages_of(framework)):
         pytest.skip(f"{framework} is not installed")
     plant_bug(monkeypatch, algorithm, framework, BUGS[algorithm, name][bug])
     assert examine(algorithm, framework, name).failed()

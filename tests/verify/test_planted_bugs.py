@@ -11,6 +11,7 @@ from types import ModuleType
 import pytest
 from verify import planted_mpo
 from verify.planted import Plant
+from verify.runtimes import eager_runtime, library_here, packages_of
 
 from tiebreak import registry
 from tiebreak.verify import parity
@@ -29,7 +30,7 @@ def examine(algorithm: str, framework: str) -> ErrorTable:
 
     Stop at the first check that fails; the knobs come last, because there are many.
     """
-    runtime = registry.make_runtime(framework, "eager", precision="float64")
+    runtime = eager_runtime(framework, "float64")
     errors, cases = ErrorTable(algorithm, framework, "float64"), cases_of(algorithm)
     fixed = [cases.fixed(actions) for actions in cases.ACTIONS]
     checks = cases.check_losses, cases.check_updates, parity.check_public
@@ -46,13 +47,16 @@ def implementation_modules(algorithm: str, framework: str) -> list[ModuleType]:
 
     They are the framework's own room and the algorithm's files in that framework.
     """
+    row = registry.framework(framework)
+    if row.backends:
+        registry.runtime_module(framework, library_here())
     implementation = registry.load(registry.IMPLEMENTATIONS[algorithm, framework])
-    runtime = registry.framework(framework).runtime
-    files = [f"tiebreak.algorithms.{algorithm}.{part}_{runtime}" for part in ("losses", "dual")]
+    room = row.runtime or framework
+    files = [f"tiebreak.algorithms.{algorithm}.{part}_{room}" for part in ("losses", "dual")]
     modules = [
         module
         for name, module in list(sys.modules.items())
-        if name.startswith(f"tiebreak.frameworks.{runtime}.") or name in files
+        if name.startswith(f"tiebreak.frameworks.{room}.") or name in files
     ]
     return [implementation, *modules]
 
@@ -104,20 +108,26 @@ DUAL_BUGS = [("mpo", name) for name in planted_mpo.DUAL]
 @pytest.fixture
 def framework(request: pytest.FixtureRequest):
     """Skip frameworks that are not installed; reset JAX to 32 bits afterwards."""
-    row = registry.framework(request.param)
-    if registry.missing_packages(row.packages):
+    if registry.missing_packages(packages_of(request.param)):
         pytest.skip(f"{request.param} is not installed")
     yield request.param
-    registry.make_runtime(request.param, "eager", precision="float32")
+    eager_runtime(request.param, "float32")
+
+
+def skip_where_it_is_not(algorithm: str, framework: str) -> None:
+    """Skip an algorithm that a framework does not have."""
+    if (algorithm, framework) not in registry.IMPLEMENTATIONS:
+        pytest.skip(f"{framework} has no {algorithm}")
 
 
 @pytest.mark.parametrize("algorithm", PLANTED)
 @pytest.mark.parametrize(
     "framework",
-    ["torch", *(pytest.param(f, marks=pytest.mark.slow) for f in ("tensorflow", "linen"))],
+    ["torch", *(pytest.param(f, marks=pytest.mark.slow) for f in ("tensorflow", "linen", "keras"))],
     indirect=True,
 )
 def test_without_a_bug_everything_agrees(framework, algorithm):
+    skip_where_it_is_not(algorithm, framework)
     errors = examine(algorithm, framework)
     assert errors.ok, errors.failed()
     assert len(errors.entries) > 30
@@ -126,6 +136,7 @@ def test_without_a_bug_everything_agrees(framework, algorithm):
 @pytest.mark.parametrize(("algorithm", "name"), [bug for bug in BUGS if bug not in DUAL_BUGS])
 @pytest.mark.parametrize("framework", FRAMEWORKS, indirect=True)
 def test_planted_bug_is_caught(framework, algorithm, name, monkeypatch):
+    skip_where_it_is_not(algorithm, framework)
     plant_bug(monkeypatch, algorithm, framework, PLANTED[algorithm][name])
     assert examine(algorithm, framework).failed()
 
@@ -133,5 +144,6 @@ def test_planted_bug_is_caught(framework, algorithm, name, monkeypatch):
 @pytest.mark.parametrize(("algorithm", "name"), DUAL_BUGS)
 @pytest.mark.parametrize("framework", FRAMEWORKS, indirect=True)
 def test_planted_bug_in_the_dual_problem_is_caught(framework, algorithm, name, monkeypatch):
+    skip_where_it_is_not(algorithm, framework)
     plant_bug(monkeypatch, algorithm, framework, PLANTED[algorithm][name])
     assert examine(algorithm, framework).failed()

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 from verify.planted import Plant, config_of, partly_detached
+from verify.runtimes import inner_runtime, packages_of
 from verify.test_planted_bugs import plant_bug
 
 from tiebreak import registry
@@ -17,16 +18,16 @@ from tiebreak.core.types import EnvSpec
 from tiebreak.verify import parity
 from tiebreak.verify.case import cases_of, fixed
 from tiebreak.verify.compare import ErrorTable
-from tiebreak.verify.worker import Request, inner_mode, plan
+from tiebreak.verify.worker import Request, plan
 
 SLOW = pytest.mark.slow(share=0.1)
 
 
 def examine(framework: str) -> ErrorTable:
     """Check losses, gradients, updates, `act` and a step of the small case in float64."""
-    if registry.missing_packages(registry.framework(framework).packages):
+    if registry.missing_packages(packages_of(framework)):
         pytest.skip(f"{framework} is not installed")
-    runtime = registry.make_runtime(framework, inner_mode(framework), precision="float64")
+    runtime = inner_runtime(framework)
     errors, cases = ErrorTable("sac", framework, "float64"), cases_of("sac")
     for check in (cases.check_losses, cases.check_updates, parity.check_public):
         check(errors, runtime, fixed("sac", "discrete"))
@@ -101,7 +102,7 @@ BUGS = {
 @pytest.mark.parametrize("name", BUGS)
 @pytest.mark.parametrize("framework", registry.FRAMEWORKS)
 def test_planted_bug_is_caught(framework, name, monkeypatch):
-    if registry.missing_packages(registry.framework(framework).packages):
+    if registry.missing_packages(packages_of(framework)):
         pytest.skip(f"{framework} is not installed")
     plant_bug(monkeypatch, "sac", framework, BUGS[name])
     assert examine(framework).failed()

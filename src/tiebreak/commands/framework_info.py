@@ -44,10 +44,8 @@ def run_in_subprocess(framework: str) -> dict[str, Any]:
 
 def main(framework: str) -> None:
     """Import everything that the framework needs, and print what its array library sees."""
-    row = registry.framework(framework)
-    for package in row.packages:
-        registry.load(package)
-    print(json.dumps(_BY_RUNTIME[row.runtime]()))
+    registry.import_packages(framework)
+    print(json.dumps(_BY_RUNTIME[registry.library(framework)]()))
 
 
 def _torch() -> dict[str, Any]:

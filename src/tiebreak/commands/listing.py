@@ -76,8 +76,10 @@ def collect() -> dict[str, Any]:
     """Return everything that `list` shows."""
     frameworks = {
         name: {
-            **_installed(row.packages, row.extra),
-            "runtime": row.runtime,
+            **_installed(
+                row.packages_in(row.default_mode), *registry.extras(name, row.default_mode)
+            ),
+            "runtime": row.runtime or None,
             "modes": list(row.modes),
             "default_mode": row.default_mode,
             "begins_eager": row.begins_eager,
@@ -105,13 +107,13 @@ def collect() -> dict[str, Any]:
     }
 
 
-def _installed(packages: tuple[str, ...], extra: str) -> dict[str, Any]:
+def _installed(packages: tuple[str, ...], *extras: str) -> dict[str, Any]:
     missing = registry.missing_packages(packages)
     return {
         "installed": not missing,
         "versions": versions(packages),
         "missing": missing,
-        "install": registry.how_to_install(extra) if missing else None,
+        "install": registry.how_to_install(*extras) if missing else None,
     }
 
 

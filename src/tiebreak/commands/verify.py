@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,8 @@ def run(args: argparse.Namespace) -> int:
         registry.algorithm(name)
     for name in args.framework or ():
         registry.framework(name)
+    for pair in itertools.product(args.algorithm or (), args.framework or ()):
+        registry.require_implementation(*pair)
     out = _output(args)
     from tiebreak.bench.manager.certificates import keep_certificate
     from tiebreak.verify.certify import certify, print_certificate

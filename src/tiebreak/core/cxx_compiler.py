@@ -24,13 +24,13 @@ def why_unavailable(mode: str) -> str:
     if not find():
         return (
             f"mode {mode!r} needs a C++ compiler (g++ or clang++), and none is on the PATH: "
-            "install one (apt install g++), or use mode 'eager'"
+            "install one (apt install g++), or use another mode (torch: 'eager')"
         )
     for folder in (tempfile.gettempdir(), os.environ.get("TORCHINDUCTOR_CACHE_DIR", "")):
         if any(sign.isspace() or sign in UNQUOTED for sign in folder):
             return (
                 f"mode {mode!r} compiles in {folder!r}, and torch cannot pass a folder with spaces "
                 "or quotes to its compiler: set TMPDIR and TORCHINDUCTOR_CACHE_DIR to others, or "
-                "use mode 'eager'"
+                "use another mode (torch: 'eager')"
             )
     return ""

@@ -19,7 +19,7 @@ POOLS = ("OMP", "MKL", "OPENBLAS", "NUMEXPR", "VECLIB_MAXIMUM")
 
 
 def threads_for(
-    framework: str,
+    library: str,
     device: str,
     engine: registry.Engine,
     loop: str,
@@ -33,7 +33,7 @@ def threads_for(
     CPU elsewhere: dividing a small operation costs more than it gains.
 
     Args:
-        framework: A row of registry.FRAMEWORKS.
+        library: A row of registry.RUNTIMES.
         device: As in `--device`.
         engine: Of the environments.
         loop: `host` or `fused`.
@@ -41,15 +41,15 @@ def threads_for(
         cpus: CPUs that the process may use.
         agents: Agents that one program trains at once.
     """
-    below = one_thread_below(framework, engine, loop)
+    below = one_thread_below(library, engine, loop)
     if device != "cpu" or agents * largest_pass(config) >= below:
         return cpus
     return 1
 
 
-def one_thread_below(framework: str, engine: registry.Engine, loop: str) -> int:
+def one_thread_below(library: str, engine: registry.Engine, loop: str) -> int:
     """Return the multiplications of `largest_pass` below which one thread is faster; 0: never."""
-    runtime = registry.RUNTIMES[registry.framework(framework).runtime]
+    runtime = registry.RUNTIMES[library]
     if loop == "fused":
         return runtime.one_thread_below_fused if engine.light else 0
     return runtime.one_thread_below if engine.kind == "host" else 0
@@ -84,8 +84,7 @@ def make_runtime(framework: str, mode: str, precision: str, device: str, threads
     they have become is in `Runtime.settings`.
     """
     os.environ.update(thread_variables(threads))
-    for package in registry.framework(framework).packages:
-        registry.load(package)
+    registry.import_packages(framework, mode)
     runtime = registry.make_runtime(framework, mode, precision, device)
     runtime.set_threads(threads)
     return runtime

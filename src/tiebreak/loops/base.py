@@ -174,12 +174,6 @@ def off_policy_draws(algorithm: str, spec: EnvSpec, config: Any) -> OffPolicyDra
     return OffPolicyDraws(act, index, noise)
 
 
-def frameworks_with_fused_loops() -> list[str]:
-    """Return the frameworks that can compile environment and learner into one program."""
-    rows = registry.FRAMEWORKS.items()
-    return [name for name, row in rows if registry.RUNTIMES[row.runtime].fused]
-
-
 def choose_kind(framework: str, task: str | Task, kind: str | None, mode: str | None = None) -> str:
     """Return `kind` if it is possible; for None, `fused` where possible and else `host`.
 
@@ -187,7 +181,7 @@ def choose_kind(framework: str, task: str | Task, kind: str | None, mode: str | 
     """
     task = Task.parse(task)
     eager = registry.training_mode(framework, mode) == "eager"
-    can_fuse = registry.RUNTIMES[registry.framework(framework).runtime].fused
+    can_fuse = registry.RUNTIMES[registry.library(framework, mode)].fused
     on_device = task.row.kind == "device"
     if kind is None:
         return "fused" if can_fuse and on_device and not eager else "host"
@@ -199,7 +193,7 @@ def choose_kind(framework: str, task: str | Task, kind: str | None, mode: str | 
     if not can_fuse:
         raise UsageError(
             f"loop 'fused' compiles environment and agent into one JAX program; {framework!r} "
-            f"cannot run it (valid: {', '.join(frameworks_with_fused_loops())}, or --loop host)"
+            f"cannot run it (valid: {', '.join(registry.fused_frameworks())}, or --loop host)"
         )
     if not on_device:
         engines = [name for name, row in registry.ENGINES.items() if row.kind == "device"]

@@ -39,7 +39,7 @@ def _loop(cell: Mapping[str, Any]) -> str:
     if engine.kind == "host":
         return ""
     framework = FRAMEWORKS.get(cell["framework"])
-    other_library = framework and framework.runtime != "jax"
+    other_library = framework and framework.library(str(cell.get("mode"))) != "jax"
     return "bridge" if other_library and cell["loop"] == "host" else str(cell["loop"])
 
 

@@ -75,7 +75,7 @@ def standing(group: GroupSummary) -> Standing:
 def family(cell: CellSummary) -> str:
     """Return the library under a cell, or its label if it is none of ours."""
     framework = registry.FRAMEWORKS.get(cell.cell["framework"])
-    return framework.runtime if framework else cell.label
+    return framework.library(str(cell.cell["mode"])) if framework else cell.label
 
 
 def _is_level(cell: CellSummary) -> bool:

@@ -70,7 +70,7 @@ def evaluate(
     seed = int(policy.metadata.get("seed", 0)) if seed is None else seed
     check_settings(policy.algorithm, framework, chosen, mode=mode, precision=precision, seed=seed)
     mode = registry.evaluation_mode(framework, mode)
-    with registry.kept_settings(framework):
+    with registry.kept_settings(framework, mode):
         runtime = registry.make_runtime(framework, mode, precision, device)
         found = _run_policy(policy, runtime, chosen, trained_on, episodes, seed, max_steps)
     return _to_result(found, policy.algorithm, str(chosen), framework, mode, seed)

@@ -45,7 +45,7 @@ class LocalExecutor:
             seed_global_generators(request.seed)  # after imports, some of which draw
         run = run_training if request.seeds is None else run_population
         # Before a checkpoint is read, lest another process writes a newer one meanwhile.
-        with request.hold_folder() as held, registry.kept_settings(request.framework):
+        with request.hold_folder() as held, registry.kept_settings(request.framework, request.mode):
             return run(held, progress)
 
 

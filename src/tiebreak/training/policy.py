@@ -159,5 +159,6 @@ def load_policy(
 
 def acting_mode(framework: str) -> str:
     """Return the mode in which a framework acts soonest: compiling for it alone takes longest."""
-    is_jax = registry.framework(framework).runtime == "jax"
-    return registry.mode(framework, None if is_jax else "eager")
+    row = registry.framework(framework)
+    soon = "eager" in row.modes and row.runtime != "jax"
+    return registry.mode(framework, "eager" if soon else None)

@@ -195,7 +195,7 @@ class TrainingRequest:
         if self.threads != 0:
             return self.threads
         return threads_for(
-            self.framework,
+            registry.library(self.framework, self.mode),
             self.device,
             self.task.row,
             loop,
@@ -219,15 +219,14 @@ def check_settings(
 
     Returns the mode, resolved. Raises UsageError or MissingDependency.
     """
-    registry.algorithm(algorithm)
-    row = registry.framework(framework)
+    registry.require_implementation(algorithm, framework)
     mode = registry.training_mode(framework, mode)
     choose_kind(framework, task, loop, mode)
     if not 0 <= seed < 2**31:
         raise UsageError(f"seed is {seed}; it must be in 0 to {2**31 - 1}")
     if precision not in registry.PRECISIONS:
         raise unknown("precision", precision, registry.PRECISIONS)
-    registry.require_packages(f"framework {framework!r}", row.packages, row.extra)
+    registry.require_framework(framework, mode)
     registry.require_packages(f"engine {task.engine!r}", task.row.packages, task.row.extra)
     return mode
 
@@ -306,7 +305,7 @@ def _check_population(request: TrainingRequest) -> bool:
 def _can_be_one_program(request: TrainingRequest) -> bool:
     """Return whether a population can be one compiled program, and nothing else is asked for."""
     mode = registry.training_mode(request.framework, request.mode)
-    runtime = registry.RUNTIMES[registry.framework(request.framework).runtime]
+    runtime = registry.RUNTIMES[registry.library(request.framework, request.mode)]
     is_fused = runtime.fused and mode != "eager" and request.loop != "host"
     numbers = configs.names_of(registry.config_module(request.algorithm).Config, float)
     intervals = request.intervals

@@ -44,7 +44,7 @@ def describe_request(request: TrainingRequest, spec: EnvSpec) -> dict[str, Any]:
         "spec": dataclasses.asdict(spec),
         "command": command_of(request, spec),
         "commit": commit(),
-        "versions": run_versions(request.framework, request.task.engine),
+        "versions": run_versions(request.framework, request.task.engine, request.mode),
         "started_at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
 

@@ -33,10 +33,14 @@ def versions(packages: Iterable[str]) -> dict[str, str]:
     return {package: number for package, number in numbers.items() if number}
 
 
-def run_versions(framework: str, engine: str) -> dict[str, str]:
-    """Return every version that a training run depends on, Python and Tiebreak included."""
+def run_versions(framework: str, engine: str, mode: str | None = None) -> dict[str, str]:
+    """Return every version that a training run depends on, Python and Tiebreak included.
+
+    `mode`: the framework's mode; None means its default.
+    """
     row, env = registry.FRAMEWORKS[framework], registry.ENGINES[engine]
-    packages = {*row.packages, *env.packages, *env.simulators, *_BESIDE}
+    own = row.packages_in(mode or row.default_mode)
+    packages = {*own, *env.packages, *env.simulators, *_BESIDE}
     return {
         "tiebreak": tiebreak.__version__,
         "python": platform.python_version(),

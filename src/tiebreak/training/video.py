@@ -88,7 +88,7 @@ def film(
     check_settings(policy.algorithm, framework, chosen, mode=mode, seed=seed)
     registry.require_packages("a video", ("imageio_ffmpeg",), "video")
 
-    with registry.kept_settings(framework):
+    with registry.kept_settings(framework, mode):
         if chosen != trained_on:
             require_fit(policy, chosen, trained_on)
         runtime = registry.make_runtime(framework, mode, device=device)

@@ -71,7 +71,7 @@ def run(requests: Sequence[Request], progress: bool) -> list[tuple[Request, dict
             pending = [pool.submit(workers.start, request) for request in requests]
             results = []
             for request, future in zip(requests, pending, strict=True):
-                advance(f"{request.algorithm} · {request.framework} · {request.precision}")
+                advance(f"{request.algorithm} · {_name(request)} · {request.precision}")
                 results.append((request, future.result()))
             return results
     finally:
@@ -82,21 +82,37 @@ def run(requests: Sequence[Request], progress: bool) -> list[tuple[Request, dict
 def plan(
     algorithms: Sequence[str], frameworks: Sequence[str], seed: int, quick: bool
 ) -> tuple[list[Request], list[dict]]:
-    """Return the requests to run, and the frameworks that are not installed, with the remedy."""
+    """Return the requests to run, and what is not installed, with the remedy.
+
+    A framework whose modes are array libraries has a request for each, as they need processes of
+    their own. Algorithms that a framework does not have are left out.
+    """
     requests, skipped = [], []
     for framework in frameworks:
         row = registry.framework(framework)
-        try:
-            registry.require_packages(f"framework {framework!r}", row.packages, row.extra)
-        except MissingDependency as problem:
-            skipped.append({"framework": framework, "reason": str(problem)})
-            continue
-        for algorithm in algorithms:
-            registry.algorithm(algorithm)
-            mixed = ("bfloat16",) if registry.ALGORITHMS[algorithm].bfloat16 else ()
-            for precision in (*PRECISIONS, *mixed):
-                requests.append(Request(algorithm, framework, precision, seed, quick))
+        for mode in ("",) if row.runtime else row.modes:
+            try:
+                registry.require_framework(framework, mode or None)
+            except MissingDependency as problem:
+                what = {"framework": framework, "mode": mode} if mode else {"framework": framework}
+                skipped.append({**what, "reason": str(problem)})
+                continue
+            for algorithm, precision in _checked(algorithms, framework):
+                requests.append(Request(algorithm, framework, precision, seed, quick, mode))
     return requests, skipped
+
+
+def _checked(algorithms: Sequence[str], framework: str) -> Iterator[tuple[str, str]]:
+    """Yield each algorithm that a framework has, at each precision that is checked."""
+    for algorithm in algorithms:
+        mixed = ("bfloat16",) if registry.algorithm(algorithm).bfloat16 else ()
+        if (algorithm, framework) in registry.IMPLEMENTATIONS:
+            yield from itertools.product((algorithm,), (*PRECISIONS, *mixed))
+
+
+def _name(request: Request) -> str:
+    """Return the name of what a worker checks: a framework, or one mode of it."""
+    return f"{request.framework} {request.mode}".strip()
 
 
 def spread(results: Sequence[tuple[Request, dict]]) -> Iterator[ErrorTable]:
@@ -104,7 +120,7 @@ def spread(results: Sequence[tuple[Request, dict]]) -> Iterator[ErrorTable]:
     dumps: dict[tuple[str, str], dict[str, dict]] = {}
     for request, result in results:
         key = request.algorithm, request.precision
-        dumps.setdefault(key, {})[request.framework] = result["weights"]
+        dumps.setdefault(key, {})[_name(request)] = result["weights"]
     for (algorithm, precision), by_framework in dumps.items():
         errors = ErrorTable(algorithm, "any two", precision)
         for (one, a), (two, b) in itertools.combinations(by_framework.items(), 2):

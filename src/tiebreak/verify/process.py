@@ -38,7 +38,7 @@ class Workers:
                 result.seek(0)
                 return json.load(result)
         errors = ErrorTable(request.algorithm, request.framework, request.precision)
-        mode = registry.framework(request.framework).default_mode
+        mode = request.mode or registry.framework(request.framework).default_mode
         cases = cases_of(request.algorithm)
         errors.enter(mode, cases.fixed(cases.ACTIONS[0]), "L0", "worker", None, 0.0, reason)
         checks = list(errors.entries.values())

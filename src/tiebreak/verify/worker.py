@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 from tiebreak import registry
@@ -20,7 +20,7 @@ from tiebreak.verify import lockstep, network_cases, parity
 from tiebreak.verify.case import Case, all_actions, cases_of, draws, fixed, options
 from tiebreak.verify.compare import ErrorTable
 
-SLOW_MODES = ("compile", "cudagraph")
+SLOW_MODES = ("compile", "cudagraph", "torch")
 """Modes that compile for tens of seconds per shape: they get the fixed cases only."""
 
 
@@ -34,6 +34,8 @@ class Request(NamedTuple):
     """First seed of the drawn cases."""
     quick: bool
     """Only the default mode and the fixed cases, without L0 and L2."""
+    mode: str = ""
+    """The only mode, for a framework whose modes need a process each; empty: all its modes."""
 
 
 class Job(NamedTuple):
@@ -44,24 +46,40 @@ class Job(NamedTuple):
     check: Callable[[ErrorTable, Any, Case], Any]
 
 
-def inner_mode(framework: str) -> str:
+def inner_mode(framework: str, only_mode: str = "") -> str:
     """Return the mode for checks inside a step: the first one that compiles quickly."""
+    if only_mode:
+        return only_mode if only_mode == "jax" else "eager"
     modes = registry.framework(framework).modes
     return "jit" if "jit" in modes else modes[0]
+
+
+def make_runtime(framework: str, mode: str, precision: str, only_mode: str = "") -> Any:
+    """Return a runtime; in mode `eager` of a framework that has none, it runs op by op.
+
+    `only_mode`: that framework's mode in this process.
+    """
+    if mode in registry.framework(framework).modes:
+        return registry.make_runtime(framework, mode, precision)
+    runtime = registry.make_runtime(framework, only_mode, precision)
+    runtime.mode = mode
+    return runtime
 
 
 def plan(request: Request) -> Iterator[Job]:
     """Yield every check of a request."""
     cases = cases_of(request.algorithm)
-    row, inner = registry.framework(request.framework), inner_mode(request.framework)
-    modes = (row.default_mode,) if request.quick else row.modes
+    row = registry.framework(request.framework)
+    inner = inner_mode(request.framework, request.mode)
+    default = request.mode or row.default_mode
+    modes = (default,) if request.quick or request.mode else row.modes
     # bfloat16 rounds too much for knobs, drawn cases and long runs.
     whole = not request.quick and request.precision != "bfloat16"
     if whole:
         yield Job(inner, cases.fixed(cases.ACTIONS[0]), cases.check_knobs)
     for actions in cases.ACTIONS:
         small = cases.fixed(actions)
-        drawn = _drawn(request, actions, len(modes)) if whole else []
+        drawn = _drawn(request, actions, max(2, len(modes))) if whole else []
         for case in (small, *drawn[:2]) if request.precision == "float64" else (small,):
             yield Job(inner, case, cases.check_losses)
             if not request.quick:
@@ -72,7 +90,7 @@ def plan(request: Request) -> Iterator[Job]:
             if drawn and mode not in SLOW_MODES and not traced_per_op:
                 yield Job(mode, drawn[index], parity.check_public)
         if whole:
-            yield Job(row.default_mode, small, lockstep.check_lockstep)
+            yield Job(default, small, lockstep.check_lockstep)
     if whole and request.precision == "float64":  # in float32 a ReLU may fall to either side
         for actions in set(all_actions(request.algorithm)) - set(cases.ACTIONS):
             for check in (cases.check_losses, cases.check_updates, parity.check_public):
@@ -95,14 +113,14 @@ def run(request: Request) -> dict:
     runtimes: dict[str, Any] = {}
     skipped: dict[str, str] = {}
     weights: dict[str, dict] = {}
-    default = registry.framework(request.framework).default_mode
+    default = request.mode or registry.framework(request.framework).default_mode
     for job in plan(request):
         if job.mode in skipped:
             continue
         try:
             if job.mode not in runtimes:
-                runtimes[job.mode] = registry.make_runtime(
-                    request.framework, job.mode, request.precision
+                runtimes[job.mode] = make_runtime(
+                    request.framework, job.mode, request.precision, request.mode
                 )
         except UsageError as problem:
             skipped[job.mode] = str(problem)
@@ -114,14 +132,15 @@ def run(request: Request) -> dict:
             and job.case == fixed(request.algorithm, job.case.actions)
         ):
             weights[job.case.actions] = {k: v.tolist() for k, v in dump.items()}
+    checks = [{**check, "mode": request.mode or check["mode"]} for check in errors.entries.values()]
     return {
-        "checks": list(errors.entries.values()),
+        "checks": checks,
         "skipped": [
             {"framework": request.framework, "mode": mode, "reason": reason}
             for mode, reason in skipped.items()
         ],
         "weights": weights,
-        "packages": versions(request.framework),
+        "packages": versions(registry.framework(request.framework).packages_in(default)),
     }
 
 
@@ -135,10 +154,10 @@ def attempt(errors: ErrorTable, runtime: Any, job: Job) -> dict | None:
         return None
 
 
-def versions(framework: str) -> dict[str, str]:
-    """Return installed versions of the packages that the framework needs, NumPy included."""
+def versions(packages: Iterable[str]) -> dict[str, str]:
+    """Return installed versions of the packages that a framework needs, NumPy included."""
     out = {}
-    for package in ("numpy", *registry.framework(framework).packages):
+    for package in ("numpy", *packages):
         for name in (package, f"{package}-cpu"):
             try:
                 out[package] = importlib.metadata.version(name)
@@ -152,7 +171,8 @@ def main() -> None:
     """Read the request, install the import guard, write the result."""
     die_with_parent(int(sys.argv[3]))
     request = Request(**json.loads(sys.argv[1]))
-    import_guard.install(registry.allowed_imports(registry.framework(request.framework).packages))
+    row = registry.framework(request.framework)
+    import_guard.install(registry.allowed_imports(row.packages_in(request.mode)))
     text = json.dumps(run(request), allow_nan=False)
     with open(int(sys.argv[2]), "w", encoding="utf-8") as result:
         result.write(text)

@@ -55,9 +55,8 @@ ROWS = [
 def test_clean_cells_are_not_flagged(framework, mode, task, tmp_path):
     if reason := registry.why_mode_unavailable(framework, mode):
         pytest.skip(reason)
-    packages = (
-        registry.framework(framework).packages + registry.ENGINES[task.split("/")[0]].packages
-    )
+    engine = registry.ENGINES[task.split("/")[0]]
+    packages = registry.framework(framework).packages_in(mode) + engine.packages
     if absent := registry.missing_packages(packages):
         pytest.skip(f"{absent} not installed")
     path = tmp_path / "clean.toml"

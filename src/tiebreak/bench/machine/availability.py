@@ -37,7 +37,7 @@ def required_packages(cell: Cell) -> tuple[str, ...]:
     if cell.contestant:
         own = cell.packages
     elif cell.framework in registry.FRAMEWORKS:
-        own = registry.framework(cell.framework).packages
+        own = registry.framework(cell.framework).packages_in(cell.mode)
     else:  # an environment measured alone
         own = ()
     return tuple(dict.fromkeys((*own, *cell.engine.packages)))
@@ -48,4 +48,4 @@ def required_extras(cell: Cell) -> tuple[str, ...]:
     engine = cell.engine.extra
     if cell.framework not in registry.FRAMEWORKS:
         return (engine,)
-    return tuple(dict.fromkeys((registry.framework(cell.framework).extra, engine)))
+    return tuple(dict.fromkeys((*registry.extras(cell.framework, cell.mode), engine)))

@@ -79,6 +79,7 @@ def _concerns(
     row: Mapping[str, Any], algorithms: Collection[str], frameworks: Collection[str]
 ) -> bool:
     """Return True for a row of these algorithms and frameworks, or of two of the frameworks."""
-    any_two = row["framework"] == "any two"  # its mode names them: `torch and linen`
-    compared = row["mode"].split(" and ") if any_two else [row["framework"]]
+    any_two = row["framework"] == "any two"  # its mode names them: `torch and keras jax`
+    names = row["mode"].split(" and ") if any_two else [row["framework"]]
+    compared = [name.partition(" ")[0] for name in names]
     return row["algorithm"] in algorithms and set(compared) <= set(frameworks)

@@ -445,7 +445,7 @@ class Manager:
         frameworks = [
             name
             for name, row in registry.FRAMEWORKS.items()
-            if name in raced and not registry.missing_packages(row.packages)
+            if name in raced and not registry.missing_packages(row.packages_in(row.default_mode))
         ]
         return sorted({cell.algorithm for cell in self.plan.cells}), frameworks
 

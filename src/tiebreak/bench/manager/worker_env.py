@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from tiebreak import registry
 from tiebreak.bench.machine.fingerprint import fixed_variables
-from tiebreak.bench.suite.plan import Job
+from tiebreak.bench.suite.plan import Cell, Job
 from tiebreak.core import user_modules
 from tiebreak.core.process_env import inherited_variables
 
@@ -38,9 +39,15 @@ def worker_environment(job: Job, folder: Path, cache: Path, other: bool = False)
     cell = job.cells[0]
     if cell.device == "cpu":  # otherwise a GPU would be initialised, or used
         env |= {"JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": ""}
-    elif cell.framework in ("torch", "tensorflow"):  # leave memory to a simulator in JAX
+    elif _library(cell) in ("torch", "tensorflow"):  # leave memory to a simulator in JAX
         env |= {"XLA_PYTHON_CLIENT_PREALLOCATE": "false", "TF_FORCE_GPU_ALLOW_GROWTH": "true"}
     return env
+
+
+def _library(cell: Cell) -> str:
+    """Return the array library of a cell's agent; empty for a contestant, or without an agent."""
+    row = registry.FRAMEWORKS.get(cell.framework)
+    return row.library(cell.mode) if row else ""
 
 
 def python_path(other: bool = False, lent: str = "") -> str:

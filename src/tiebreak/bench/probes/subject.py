@@ -36,9 +36,10 @@ class AgentSubject:
     def load(self) -> None:
         """Import all modules that will be used, and set the threads."""
         cell = self.cell
-        if not self._fixed_threads and one_thread_below(cell.framework, cell.engine, cell.loop):
+        library = registry.library(cell.framework, cell.mode)
+        if not self._fixed_threads and one_thread_below(library, cell.engine, cell.loop):
             self.threads = threads_for(
-                cell.framework,
+                library,
                 cell.device,
                 cell.engine,
                 cell.loop,

@@ -187,6 +187,7 @@ def _expand(
         fields["config"] = _read_config([*race_tables, (table, "config")], settings)
         rows.append(Row(table, fields))
         _check_peer(rows[-1], settings)
+        _check_implementation(rows[-1], settings)
     if len({row.fields["precision"] for row in rows}) > 1:
         settings = {**settings, "precision_varies": True}
         rows = [row._replace(fields=_name_precision(row.fields)) for row in rows]
@@ -254,6 +255,7 @@ def _expand_ceiling(
     fields["precision"] = _read_precision(table, settings)
     fields["config"] = _read_config([*race_tables, (table, "config")], ceiling)
     rows = [Row(table, fields)]
+    _check_implementation(rows[0], ceiling)
     probes = _read_probes(table) if "probes" in table.values else race_probes
     for probe in probes:
         if probe not in race_probes:
@@ -395,9 +397,10 @@ def _read_row(
     _refuse_keys_of_contestants(row)
     framework = row.text("framework")
     with row.at("framework"):
-        runtime = registry.framework(framework).runtime
+        default_mode = registry.framework(framework).default_mode
     with row.at("mode"):
-        mode = registry.mode(framework, row.text("mode") if "mode" in row.values else None)
+        mode = registry.mode(framework, row.text("mode", default_mode))
+    runtime = registry.library(framework, mode)
 
     can_fuse = registry.RUNTIMES[runtime].fused and engine.kind == "device"
     loop = row.text("loop", "fused" if can_fuse and mode != "eager" else "host")
@@ -479,6 +482,13 @@ def _check_peer(row: Row, settings: Mapping[str, Any]) -> None:
         raise row.table.wrong(f"peer {name} has no {algorithm} on {engine} ({valid})", "peer")
 
 
+def _check_implementation(row: Row, settings: Mapping[str, Any]) -> None:
+    """Refuse a framework that does not have the algorithm."""
+    if row.fields["framework"] in registry.FRAMEWORKS:
+        with row.table.at("framework"):
+            registry.require_implementation(settings["algorithm"], row.fields["framework"])
+
+
 def differences(row: Table, cell: Cell) -> str:
     """Return in which a contestant is known to differ from our algorithm; empty for ours."""
     if cell.peer:
@@ -510,8 +520,6 @@ def _read_contestant(row: Table, engine: registry.Engine, own: Mapping[str, Any]
 
 
 def _fused_frameworks() -> str:
-    """Return the frameworks that can compile a whole loop: `linen, nnx or equinox`."""
-    fused = [
-        name for name, row in registry.FRAMEWORKS.items() if registry.RUNTIMES[row.runtime].fused
-    ]
+    """Return the frameworks that can compile a whole loop: `linen, nnx or …`."""
+    fused = registry.fused_frameworks()
     return f"{', '.join(fused[:-1])} or {fused[-1]}"

@@ -218,7 +218,7 @@ def _distance(one: Cell, other: Cell) -> float:
 
 def _library(cell: Cell) -> str:
     row = registry.FRAMEWORKS.get(cell.framework)
-    return row.runtime if row else cell.framework
+    return row.library(cell.mode) if row else cell.framework
 
 
 def _work(cell: Cell) -> float:

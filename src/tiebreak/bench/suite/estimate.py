@@ -93,8 +93,10 @@ def turns_s(effort: Effort, cell: Cell, durations: Durations | None = None) -> f
 
 
 def certificate_s(algorithms: Collection[str], frameworks: Collection[str]) -> float:
-    """Return seconds of a short certificate."""
-    return len(frameworks) * sum(registry.ALGORITHMS[name].certificate_s for name in algorithms)
+    """Return seconds of a short certificate; a framework is checked over each of its libraries."""
+    rows = [registry.FRAMEWORKS[name] for name in frameworks]
+    checked = sum(1 if row.runtime else len(row.modes) for row in rows)
+    return checked * sum(registry.ALGORITHMS[name].certificate_s for name in algorithms)
 
 
 def _is_once(cell: Cell) -> bool:

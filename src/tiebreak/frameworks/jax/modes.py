@@ -106,4 +106,5 @@ TRANSFORMS = {
     ("equinox", "jit"): _filter_jit,
     ("equinox", "flat"): _flat,
     ("plain", "jit"): _jit,
+    ("keras", "jax"): _jit,
 }

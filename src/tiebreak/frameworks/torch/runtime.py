@@ -44,7 +44,7 @@ class Runtime(Base):
         if mode == "cudagraph" and self.native_device.type != "cuda":
             raise MissingDevice("mode 'cudagraph' needs a CUDA device; use mode 'compile' on a CPU")
         if mode not in ("eager", registry.AUTO):
-            if self._on_cpu and (reason := registry.why_mode_unavailable("torch", mode)):
+            if self._on_cpu and (reason := registry.why_mode_unavailable(framework, mode)):
                 raise UsageError(reason)
             _set_dynamo()
         self._generator = torch.Generator(self.native_device)

@@ -1,0 +1,1 @@
+"""Keras 3: arithmetic, networks and agents over whichever backend it computes with."""
