@@ -49,6 +49,12 @@ def test_what_decides_nothing_leaves_the_digest():
         ("eval_every = 100", "eval_every = 0", "at least 1"),
         ('"different"', '"other"', "expected is 'other', not one of same, different"),
         ("label =", "alteration = 'x', label =", "small.toml:18: unknown alteration 'x'"),
+        ('{ framework = "torch" }', '{ framework = "jax" }', "unknown framework 'jax'"),
+        (
+            'framework = "nnx", label =',
+            'framework = "keras", alteration = "without-jacobian", label =',
+            "small.toml:18: an alteration needs a framework with one array library, and keras",
+        ),
         ("minutes = 0.5", "minutes = 0.5\npublished = { source = 'x', mean = 1.0 }", "mean and sd"),
     ],
 )

@@ -252,10 +252,16 @@ def _read_program(table: Table, study: Mapping[str, Any]) -> Program:
     table.check_keys("key of a program", ProgramRow.__annotations__)
     row = table.values
     with table.at("framework"):
-        registry.framework(row["framework"])
+        registry.require_implementation(study["algorithm"], row["framework"])
     alteration = row.get("alteration", "")
     if alteration and alteration not in ALTERATIONS:
         raise table.wrong(unknown("alteration", alteration, ALTERATIONS), "alteration")
+    if alteration and not registry.framework(row["framework"]).runtime:
+        raise table.wrong(
+            f"an alteration needs a framework with one array library, and {row['framework']} has "
+            "several: give another framework",
+            "alteration",
+        )
 
     config = {**study.get("config", {}), **row.get("config", {})}
     reference = registry.config_module(study["algorithm"]).Config()
