@@ -83,8 +83,11 @@ def run(args: argparse.Namespace) -> int:
         return 0
     if not args.unregistered:
         _require_registered(chosen, registered, path)
-    failed = _train(args, queue, budget_s)
+    failed, is_stopped = _train(queue, budget_s)
     _write_and_print(args, studies, chosen)
+    if is_stopped:
+        left = plural(len(queue.left), "training")
+        raise KeyboardInterrupt(f"interrupted: {left} left; the same command goes on")
     _print_left(args, queue)
     if failed:
         raise Failure(
@@ -114,8 +117,8 @@ def _require_registered(
         )
 
 
-def _train(args: argparse.Namespace, queue: Queue, budget_s: float) -> list[Outcome]:
-    """Run the queue; raise KeyboardInterrupt, with what is kept, if a signal ends it."""
+def _train(queue: Queue, budget_s: float) -> tuple[list[Outcome], bool]:
+    """Run the queue; return the trainings that failed, and whether a signal has ended it."""
     from tiebreak.core.cache import keep_compiled_programs
     from tiebreak.training.session import interruptible
 
@@ -131,11 +134,7 @@ def _train(args: argparse.Namespace, queue: Queue, budget_s: float) -> list[Outc
 
     with interruptible(lambda: print("stopping soon", file=sys.stderr, flush=True)) as stop:
         failed = queue.run(stop, budget_s, tell)
-    if stop.is_set():
-        raise KeyboardInterrupt(
-            f"interrupted: {plural(len(queue.left), 'training')} left; the same command goes on"
-        )
-    return failed
+    return failed, stop.is_set()
 
 
 def _write_and_print(
