@@ -23,6 +23,7 @@ SECTIONS = {
     "Start": ("README.md", "docs/first-agent.md", "docs/choosing.md", "docs/goals.md"),
     "Training": (
         "docs/training.md",
+        "docs/devices.md",
         "docs/export.md",
         "docs/settings.md",
         "docs/metrics.md",

@@ -20,6 +20,7 @@ from tiebreak.commands.options import Failure
 from tiebreak.commands.signals import EndingSignals, ending_signals
 from tiebreak.core.errors import EnvironmentFailed, UsageError, unknown
 from tiebreak.core.files import DISK_ERRORS, describe_disk_error
+from tiebreak.core.ranks import leave
 from tiebreak.core.text import one_line
 
 COMMANDS = {
@@ -60,7 +61,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper) and not stream.encoding.lower().startswith("utf"):
             stream.reconfigure(errors="replace")  # `?` for signs that it does not have
     with ending_signals(process_ends=argv is None) as signals:
-        return _run(list(sys.argv[1:] if argv is None else argv), signals)
+        status = _run(list(sys.argv[1:] if argv is None else argv), signals)
+        if argv is None:
+            leave(status)
+        return status
 
 
 def _replace_closed_streams() -> None:

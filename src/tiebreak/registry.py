@@ -184,6 +184,8 @@ class Runtime(NamedTuple):
     """Where its `Runtime` lies: compiling, devices, precision, randomness."""
     replay: str
     """Where its replay buffer lies."""
+    ranks: str = ""
+    """Where its `joined` lies, if several processes can train one agent (core/ranks.py)."""
     companions: tuple[str, ...] = ()
     """Array libraries that it cannot be imported without; the import guard lets them in."""
     fused: bool = False
@@ -201,6 +203,7 @@ RUNTIMES = {
         title="torch",
         module="tiebreak.frameworks.torch.runtime",
         replay="tiebreak.frameworks.torch.replay",
+        ranks="tiebreak.frameworks.torch.ranks",
     ),
     "tensorflow": Runtime(
         title="TensorFlow",
@@ -213,6 +216,7 @@ RUNTIMES = {
         title="JAX",
         module="tiebreak.frameworks.jax.runtime",
         replay="tiebreak.frameworks.jax.replay",
+        ranks="tiebreak.frameworks.jax.ranks",
         companions=("jaxlib",),
         fused=True,
         one_thread_below_fused=4_000_000,
@@ -258,6 +262,9 @@ class Algorithm(NamedTuple):
     """Its networks can compute in bfloat16; weights and losses stay float32."""
     privileged: bool = False
     """It sees the privileged part of observations, too (envs/policy_observation.py)."""
+    shares_batches: bool = False
+    """Several processes can each learn from a part of its batches in torch: its losses are means
+    over rows (decision 0067)."""
     schedules: tuple[tuple[str, str], ...] = ()
     """Settings that spread something over total_steps, unless they are off, and what that is."""
     greedy: Greedy = Greedy()
@@ -276,6 +283,7 @@ ALGORITHMS = {
         against="tiebreak.verify.against.ppo",
         stochastic=True,
         multi_discrete=True,
+        shares_batches=True,
         schedules=(("anneal_lr", "the learning rate"),),
         certificate_s=12.0,
         eager_updates=10_000,
@@ -316,6 +324,7 @@ ALGORITHMS = {
         against="tiebreak.verify.against.sac",
         stochastic=True,
         off_policy=True,
+        shares_batches=True,
         greedy=Greedy(squashed=True),
         eager_updates=3_000,
     ),
@@ -332,6 +341,7 @@ ALGORITHMS = {
         cases="tiebreak.verify.fasttd3_cases",
         against="tiebreak.verify.against.fasttd3",
         off_policy=True,
+        shares_batches=True,
         bfloat16=True,
         privileged=True,
         greedy=Greedy(layers="actor_layers", squashed=True),

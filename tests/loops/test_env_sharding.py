@@ -22,6 +22,7 @@ import jax
 import numpy as np
 from tiebreak import registry
 from tiebreak.core import config as configs
+from tiebreak.core.memory import first_memory
 from tiebreak.loops.base import make_loop
 
 algorithm, framework, task, given = json.loads(sys.argv[1])
@@ -36,6 +37,11 @@ many, one = made("cpu:all"), made("cpu")
 progress = [[loop.runtime.to_numpy(loop.run()) for _ in range(4)] for loop in (many, one)]
 assert len(many.obs.sharding.device_set) == 8, many.obs.sharding
 assert many.obs.addressable_shards[0].data.shape[0] == 1
+acted = many.agent.act(
+    many.local_state, one.obs, np.zeros((8, many.spec.action_size), np.float32),
+    *first_memory(config, np.ones(8, bool), np.asarray),
+)
+assert len(jax.tree.leaves(acted)[0].sharding.device_set) == 1  # as evaluations do, on one device
 before = many.runtime.compile_count()
 stored = {name: np.array(x) for name, x in many.dump().items()}
 many.run()

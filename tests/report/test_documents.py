@@ -17,6 +17,7 @@ RESULTS = tree.ROOT / "results"
 DOCUMENTS = [
     tree.ROOT / "README.md",
     tree.ROOT / "docs" / "choosing.md",
+    tree.ROOT / "docs" / "devices.md",
     tree.ROOT / "docs" / "metrics.md",
     *sorted(RESULTS.glob("**/README.md")),
 ]

@@ -10,6 +10,7 @@ import numpy as np
 
 from tiebreak.algorithms.ppo.config import Config
 from tiebreak.algorithms.ppo.data import Metrics, initial_weights
+from tiebreak.core.ranks import ALONE
 from tiebreak.core.types import EnvSpec
 from tiebreak.loops.base import Progress
 
@@ -37,7 +38,7 @@ class FakeRuntime:
 class FakeLoop:
     """Every run is `iterations_per_run` iterations, each of which ends one episode of return 5."""
 
-    kind, agents, failures, memory = "fused", 1, None, None
+    kind, agents, failures, memory, ranks = "fused", 1, None, None, ALONE
 
     def __init__(self, config: Config = CONFIG, per_run: int = 4):
         self.config, self.spec, self.runtime = config, SPEC, FakeRuntime()
@@ -53,6 +54,10 @@ class FakeLoop:
     @property
     def is_warmup(self) -> bool:
         return self.steps < self.warmup_steps
+
+    @property
+    def local_state(self) -> object:
+        return self.state
 
     def run(self) -> Progress:
         self.runs += 1

@@ -12,6 +12,7 @@ from tiebreak.commands.options import Failure, Parser, quoted
 from tiebreak.core.cache import keep_compiled_programs
 from tiebreak.core.config import parse_assignments, parse_sweeps
 from tiebreak.core.process_env import PARENT, die_with_parent
+from tiebreak.core.ranks import AUTO
 
 if TYPE_CHECKING:
     from tiebreak.training.request import TrainingRequest
@@ -31,6 +32,8 @@ def parser() -> Parser:
             "      --out runs/dqn --resume",
             "tiebreak train ppo --framework nnx --task gymnax/CartPole-v1 --seeds 8 \\\n"
             "      --sweep learning_rate=1e-4,3e-4,1e-3 --sweep entropy_coef=0,0.01",
+            "torchrun --nproc-per-node 2 -m tiebreak train sac --framework torch \\\n"
+            "      --task gymnasium/HalfCheetah-v4 --set num_envs=8 --distributed",
         ],
     )
     out.add_argument("algorithm", help=", ".join(registry.ALGORITHMS))
@@ -118,6 +121,16 @@ def _add_device(out: Parser) -> None:
         "of a fused loop over all of them",
     )
     out.add_argument(
+        "--distributed",
+        nargs="?",
+        const=AUTO,
+        metavar="HOST:PORT,RANK,COUNT",
+        help="train one agent in several processes, each started with this command: torch shares "
+        "out environments and batches, JAX's fused loops environments, over the devices of all "
+        "processes. Without a value (write it last), torch takes the addresses of torchrun, JAX "
+        "those of SLURM, MPI or TPUs",
+    )
+    out.add_argument(
         "--threads",
         type=int,
         default=0,
@@ -190,6 +203,8 @@ def run(args: argparse.Namespace) -> int:
     except TrainingFailed as error:
         raise Failure(str(error)) from error
 
+    if result.rank:  # rank 0 prints it
+        return 0
     if request.seeds is None:
         _print_result(result)
         return 0
@@ -222,6 +237,7 @@ def _request(args: argparse.Namespace) -> TrainingRequest:
         precision=args.precision,
         device=args.device,
         threads=args.threads,
+        distributed=args.distributed,
         intervals=Intervals(
             eval_episodes=args.eval_episodes,
             eval_every=args.eval_every,

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tiebreak.core.errors import UsageError
+from tiebreak.core.ranks import ALONE, Ranks
 
 Array = Any  # of NumPy or of a runtime's library
 State = Any  # opaque to everything but the agent that made it
@@ -178,6 +179,8 @@ class Build(NamedTuple):
     """True if a program in the mode at hand can call Python while it runs."""
     network_dtype: str = ""
     """Name of the floating type that networks compute in, if it is not `dtype`: bfloat16."""
+    ranks: Ranks = ALONE
+    """The processes that each learn from a part of every batch, in torch."""
 
 
 class EnvStep(NamedTuple):

@@ -110,19 +110,19 @@ def make_env(
     processes: int = 1,
     render: bool = False,
     evaluating: bool = False,
+    first: int = 0,
 ) -> Any:
     """Make a HostEnv or DeviceEnv for a task, e.g. `gymnasium/HalfCheetah-v4`.
 
     Args:
-        task: A user's own Gymnasium id works, also as `gymnasium/module:EnvId-v0`, which imports
-            the module.
+        task: A user's own Gymnasium id works; `gymnasium/module:EnvId-v0` imports the module.
         seed: Of host environments; device environments take keys.
         processes: Processes that share the environments' steps; 1: this process.
         render: Whether `env.render` will be called; only in this process.
         evaluating: Leave out what only training sees, where an engine has `training_rules`.
+        first: Index of the first one, where other processes make those before it.
 
-    Raises:
-        UsageError for unknown names, and MissingDependency for a missing engine.
+    Raises UsageError for unknown names, and MissingDependency for a missing engine.
     """
     task = Task.parse(task)
     if num_envs < 1:
@@ -136,7 +136,7 @@ def make_env(
     if row.kind == "device":
         require_devices()
     if render or processes == 1:
-        options = _options(row, render, evaluating)
+        options = _options(row, render, evaluating) | ({"first": first} if first else {})
         return registry.load(row.module).make(task.engine_name, num_envs, seed, **options)
 
     _require_shareable(task, num_envs, processes)
@@ -145,7 +145,7 @@ def make_env(
     return ProcessesEnv(row.module, task.engine_name, num_envs, seed, processes)
 
 
-def _options(row: registry.Engine, render: bool, evaluating: bool) -> dict[str, bool]:
+def _options(row: registry.Engine, render: bool, evaluating: bool) -> dict[str, Any]:
     """Return the keywords that an engine's `make` takes beside name, number and seed."""
     options = {"render": True} if render else {}
     return options | ({"evaluating": evaluating} if row.training_rules else {})

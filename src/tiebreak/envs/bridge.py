@@ -115,7 +115,7 @@ def find_device(name: str) -> Any:
     """
     kind, _, index = name.lower().removesuffix(":all").partition(":")
     try:
-        return jax.devices("cpu" if kind == "cpu" else "gpu")[int(index or 0)]
+        return jax.local_devices(backend="cpu" if kind == "cpu" else "gpu")[int(index or 0)]
     except (RuntimeError, IndexError) as error:
         raise MissingDevice(
             f"device engines are JAX programs, and JAX sees no device {name!r} here: install JAX "

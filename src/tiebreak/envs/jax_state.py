@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from tiebreak.core.jax_devices import put_global, to_host
 from tiebreak.core.prefixes import Arrays
 from tiebreak.core.seeding import derive
 from tiebreak.core.types import Array, Tree
@@ -31,7 +32,7 @@ def chunk_key(steps_key: Array, index: Array | int) -> Array:
 def dump_tree(tree: Tree) -> Arrays:
     """Return every leaf as NumPy, by its path in the tree."""
     leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
-    return {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in leaves}
+    return {jax.tree_util.keystr(path): to_host(leaf) for path, leaf in leaves}
 
 
 def load_tree(like: Tree, arrays: Mapping[str, np.ndarray]) -> Tree:
@@ -40,7 +41,7 @@ def load_tree(like: Tree, arrays: Mapping[str, np.ndarray]) -> Tree:
     def leaf(path, old):
         # Copied: a buffer that NumPy owns cannot be donated to a program.
         new = jnp.array(arrays[jax.tree_util.keystr(path)], old.dtype, copy=True)
-        return jax.device_put(new.reshape(old.shape), old.sharding)
+        return put_global(new.reshape(old.shape), old.sharding)
 
     return jax.tree_util.tree_map_with_path(leaf, like)
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from tiebreak.core.off_policy import ActNoise, Explored, Exploring
+from tiebreak.core.ranks import ALONE, Ranks
 from tiebreak.core.types import Agent, Array, Build, State, Tree
 
 
@@ -36,12 +37,16 @@ class Runtime(abc.ABC):
     prng: str
     """JAX's generator of random bits. A loop sets it from its configuration."""
 
+    ranks: Ranks
+    """The processes that train one agent together. A loop sets it before agents are made."""
+
     def __init__(self, framework: str, mode: str, precision: str, device: str):
         self.framework = framework
         self.mode = mode
         self.precision = precision
         self.device = device
         self.prng = "threefry2x32"
+        self.ranks = ALONE
 
     @abc.abstractmethod
     def build(self) -> Build:

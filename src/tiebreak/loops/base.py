@@ -13,6 +13,7 @@ from tiebreak.core.errors import UsageError
 from tiebreak.core.noise import Draw
 from tiebreak.core.off_policy import ActNoise
 from tiebreak.core.prefixes import Arrays, add_prefix, strip_prefix
+from tiebreak.core.ranks import ALONE, Ranks, require_parts
 from tiebreak.core.types import Array, EnvSpec, Tree
 from tiebreak.envs.base import DeviceEnv, make_env, make_spec, require_device_for
 from tiebreak.envs.policy_observation import hide_privileged
@@ -89,6 +90,8 @@ class Loop(abc.ABC):
     """memory_estimate.Memory of a fused loop."""
     agents: int = 1
     """Agents trained side by side (fused_population.py); all counters are of one of them."""
+    ranks: Ranks = ALONE
+    """The processes that run this loop together; counters are of all of them."""
 
     @property
     def is_warmup(self) -> bool:
@@ -100,6 +103,11 @@ class Loop(abc.ABC):
     @abc.abstractmethod
     def obs(self) -> Array:
         """Observations [N, *obs] from which the agent chooses its next actions."""
+
+    @property
+    def local_state(self) -> Tree:
+        """Return the agent's state for `act` outside the loop, on this process's device."""
+        return self.state
 
     @property
     def failures(self) -> Any:
@@ -127,7 +135,7 @@ class Loop(abc.ABC):
     def dump(self) -> Arrays:
         """Return everything but settings and seed that decides how later runs continue.
 
-        Call between runs. Some arrays are views, to be stored before the next `run`.
+        Call between runs, in all ranks. Some arrays are views, to be stored before the next `run`.
         """
         counts = np.array([self.steps, self.collected, self.updates])
         return {"counts": counts, **add_prefix("agent", self.agent.dump(self.state))}
@@ -218,11 +226,13 @@ def make_loop(
     device: str = "cpu",
     seed: int = 0,
     chunk: int | None = None,
+    ranks: Ranks = ALONE,
 ) -> Loop:
     """Make a loop that is ready to run; None is the default of each setting.
 
     `loop`: `host` or `fused` (where possible, the default). `chunk`: iterations per `run` of a
-    fused loop, by default about CHUNK_STEPS environment steps.
+    fused loop, by default about CHUNK_STEPS environment steps. `ranks`: the processes that share
+    out its environments, each of which makes the loop with the same arguments.
     """
     registry.algorithm(algorithm)
     task = Task.parse(task)
@@ -231,9 +241,8 @@ def make_loop(
     runtime = registry.make_runtime(framework, mode, precision, device)
     if config is None:
         config = registry.reference_config(algorithm, make_spec(task), str(task))
-    runtime.prng = config.prng
-    env = make_env(task, config.num_envs, seed, config.env_processes)
-    env = hide_privileged(env, algorithm)
+    runtime.prng, runtime.ranks = config.prng, ranks
+    env = hide_privileged(_make_env(task, kind, config, seed, ranks), algorithm)
     require_device_for(task, device)
     raw_agent = registry.make_raw_agent(algorithm, env.spec, config, runtime)
 
@@ -243,7 +252,27 @@ def make_loop(
         return loop_class(algorithm, runtime, raw_agent, env, config, seed)
     chunk = chunk or max(1, CHUNK_STEPS // config.iteration_steps)
     made = loop_class(algorithm, runtime, raw_agent, env, config, seed, chunk)
-    return _on_all_devices(made) if device.endswith(":all") else made
+    is_shared = device.endswith(":all") or ranks.count > 1
+    return _on_all_devices(made, ranks) if is_shared else made
+
+
+def _make_env(task: Task, kind: str, config: Any, seed: int, ranks: Ranks) -> Any:
+    """Make all environments; of a host loop of several ranks this one's, which are equal to those
+    of one process.
+    """
+    if kind == "fused" or ranks.count == 1:
+        return make_env(task, config.num_envs, seed, config.env_processes)
+    if task.row.kind != "host" or not task.row.shareable or config.env_processes > 1:
+        shareable = [name for name, row in registry.ENGINES.items() if row.shareable]
+        raise UsageError(
+            f"processes can share out environments of {' or '.join(shareable)} in a host loop, "
+            f"each stepping its own (env_processes=1); asked for is {str(task)!r} with "
+            f"env_processes={config.env_processes}; JAX frameworks share out those of device "
+            "engines, in a fused loop"
+        )
+    require_parts("num_envs", config.num_envs, ranks.count)
+    count = config.num_envs // ranks.count
+    return make_env(task, count, seed, first=ranks.rank * count)
 
 
 def _require_one_device(kind: str, device: str) -> None:
@@ -255,11 +284,11 @@ def _require_one_device(kind: str, device: str) -> None:
         )
 
 
-def _on_all_devices(loop: Any) -> Loop:
-    """Distribute the environments of a fused loop over all devices of its kind."""
+def _on_all_devices(loop: Any, ranks: Ranks) -> Loop:
+    """Distribute the environments of a fused loop over all devices of its kind, of all ranks."""
     from tiebreak.loops.env_sharding import share_environments
 
-    share_environments(loop)
+    share_environments(loop, ranks)
     return loop
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from tiebreak.core.jax_devices import to_host
 from tiebreak.core.seeding import derive
 from tiebreak.core.types import Agent, Array, State, Tree
 from tiebreak.envs.base import DeviceEnv
@@ -34,6 +35,8 @@ class FusedLoop(Loop):
     """
 
     kind = "fused"
+    shares_environments = False
+    """Whether its environments are distributed over devices (env_sharding.py)."""
     axes: Any
     """Axes of a population's carry for vmap: 0 for a field of each agent, None for a shared one."""
 
@@ -48,6 +51,13 @@ class FusedLoop(Loop):
     @abc.abstractmethod
     def start(self, seed: int) -> tuple[Any, Keys]:
         """Return all that the seed decides beside the weights: first carry, keys of all draws."""
+
+    @property
+    def local_state(self) -> State:
+        """Return the state as this process's first device has it, where all have the same."""
+        if not self.shares_environments:
+            return self.state
+        return jax.tree.map(lambda leaf: leaf.addressable_data(0), self.state)
 
     @abc.abstractmethod
     def begin(self, state: State, carry: Any, keys: Any, wrap: Callable = lambda fn: fn) -> None:
@@ -65,7 +75,8 @@ class FusedLoop(Loop):
         return self._carry.obs
 
     def _failures(self) -> Array | None:
-        return self.env.failures(self._carry.env_state)
+        counts = self.env.failures(self._carry.env_state)
+        return None if counts is None else to_host(counts)
 
     def _begin_first(self, seed: int, carry: Any, keys: Keys) -> None:
         """Begin with the seed's weights.

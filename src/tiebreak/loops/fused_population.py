@@ -20,7 +20,9 @@ from jax.sharding import Mesh
 
 from tiebreak import registry
 from tiebreak.core.errors import MissingMemory, UsageError
+from tiebreak.core.jax_devices import put_tree
 from tiebreak.core.procfs import available_bytes
+from tiebreak.core.ranks import ALONE, Ranks
 from tiebreak.core.seeding import derive
 from tiebreak.core.types import Tree
 from tiebreak.envs.base import require_device_for
@@ -76,11 +78,12 @@ def make_population(
     seed: int = 0,
     chunk: int | None = None,
     variants: Sequence[Mapping[str, float]] = ({},),
+    ranks: Ranks = ALONE,
 ) -> Population:
     """Make agents with the seeds `seed`, `seed` + 1, … and each variant's settings, ready to run.
 
-    `device` without a number is all devices of its kind: as many as divide the agents. `chunk`:
-    iterations per `run`, by default about CHUNK_STEPS environment steps of all agents together.
+    `device` without a number is all devices of its kind, of all `ranks`: as many as divide the
+    agents. `chunk`: iterations per `run`, by default about CHUNK_STEPS steps of all agents.
     Raises MissingMemory if they do not fit, and UsageError if a variant decides what is compiled.
     """
     task = Task.parse(task)
@@ -89,14 +92,14 @@ def make_population(
     settings = tuple(variant for variant in variants for _ in range(agents))
     agents = len(seeds)
 
-    one_device = device.removesuffix(":all")  # it is the agents that are distributed
     loop: Any = make_loop(
         algorithm, framework, task, mode=mode, loop="fused", config=config, precision=precision,
-        device=one_device, seed=seed,
+        device=device.removesuffix(":all"), seed=seed,  # it is the agents that are distributed
     )  # fmt: skip
     if loop.config.prng != "threefry2x32":  # under vmap, rbg draws what no single run draws
         raise UsageError(f"prng is {loop.config.prng!r}; agents of a population need threefry2x32")
     loop.iterations_per_run = chunk or max(1, CHUNK_STEPS // (agents * loop.config.iteration_steps))
+    loop.ranks = loop.runtime.ranks = ranks
     devices = _devices(loop.runtime, agents)
     memory = _require_memory(loop, agents, devices)
     mesh = Mesh(np.array(devices), (AXIS,)) if len(devices) > 1 else None
@@ -126,11 +129,19 @@ def _become_population(
         return vmap_agents(of_agent, inputs, outputs, mesh)
 
     loop.begin(
-        jax.device_put(state, per_agent),
-        jax.device_put(carry, fill_axes(loop.axes, per_agent, shared)),
-        jax.device_put(keys, per_agent),
+        put_tree(state, per_agent),
+        put_tree(carry, fill_axes(loop.axes, per_agent, shared)),
+        put_tree(keys, per_agent),
         wrap=of_all,
     )
+    if loop.ranks.count > 1:
+        _gather_dumps(loop, shared)
+
+
+def _gather_dumps(loop: Any, everywhere: Any) -> None:
+    """Let `dump` of weights collect those of all ranks first; all of them call it."""
+    gather, dump = jax.jit(lambda tree: tree, out_shardings=everywhere), loop.agent.dump
+    loop.agent = loop.agent._replace(dump=lambda state: dump(gather(state)))
 
 
 def _stack_carries(axes: Any, carries: Sequence[Any]) -> Any:
@@ -172,14 +183,17 @@ def _empty_replays(loop: Any, agents: int, per_agent: Any, shared: Any) -> jax_r
 def _devices(runtime: Any, agents: int) -> list[Any]:
     """Return the device that was named; for a kind, as many of that kind as divide the agents."""
     device = runtime.native_device
-    return [device] if ":" in runtime.device else devices_for(device, agents)
+    if ":" in runtime.device:
+        return [device]
+    return devices_for(device, agents, runtime.ranks, "the number of agents")
 
 
 def _require_memory(loop: Any, agents: int, devices: Sequence[Any]) -> Memory:
     """Return the memory of all agents; MissingMemory if it does not fit. `loop` is one agent's."""
     agent_bytes, working_bytes = loop.memory.agent_bytes, loop.memory.working_bytes
-    each = agent_bytes + working_bytes
-    free = _free_bytes(devices)
+    each, all_bytes = agent_bytes + working_bytes, agents * (agent_bytes + working_bytes)
+    own = [device for device in devices if device.process_index == loop.ranks.rank]
+    free, agents = _free_bytes(own), agents * len(own) // len(devices)
     usable = (1.0 - LEFT_OVER) * free
     if agents * each > usable:
         fits = int(usable / each)
@@ -189,7 +203,7 @@ def _require_memory(loop: Any, agents: int, devices: Sequence[Any]) -> Memory:
             f"rollout), and {free / 2**30:.1f} GiB are free here; "
             + (f"at most --seeds {fits} fits" if fits else "not one agent fits")
         )
-    return Memory(agent_bytes, working_bytes, agents * each)
+    return Memory(agent_bytes, working_bytes, all_bytes)
 
 
 def _free_bytes(devices: Sequence[Any]) -> float:

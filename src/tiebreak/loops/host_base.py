@@ -29,12 +29,13 @@ class HostLoop(Loop):
     def __init__(self, runtime: Runtime, raw_agent: Agent, env: HostEnv, config: Any, seed: int):
         self.runtime, self.raw_agent, self.env = runtime, raw_agent, env
         self.spec, self.config = env.spec, config
+        self.ranks = runtime.ranks
         self.agent = runtime.agent(raw_agent)
         self.state = self.agent.init(derive(seed, "weights"))
         self._noise_seed = derive(seed, "noise")
         self._obs = env.reset()
         self._on_device = not isinstance(self._obs, np.ndarray)
-        self._episodes = Episodes(env.num_envs)
+        self._episodes = Episodes(self.ranks.count * env.num_envs)
 
     @property
     def obs(self) -> Array:
@@ -47,10 +48,11 @@ class HostLoop(Loop):
     def dump(self) -> Arrays:
         """Return the learner's state and, where the engine takes snapshots, the environments'."""
         arrays = super().dump()
-        env = self.env.snapshot()
+        env = self._joined_snapshot()
         if env is None:
             return arrays
         obs = self.runtime.to_numpy((self._obs,))[0] if self._on_device else self._obs
+        (obs,) = self.ranks.gather((obs,), axis=0)
         episodes = add_prefix("episodes", self._episodes.dump())
         return {**arrays, "obs": obs, **episodes, **add_prefix("env", env)}
 
@@ -58,10 +60,29 @@ class HostLoop(Loop):
         super().load(arrays)
         if "obs" not in arrays:
             return False
-        self.env.restore(strip_prefix("env", arrays))
+        self.env.restore(self._own_snapshot(strip_prefix("env", arrays)))
         self._episodes.load(strip_prefix("episodes", arrays))
-        self._obs = self._to_env_side(arrays["obs"])
+        self._obs = self._to_env_side(self.ranks.part(arrays["obs"], axis=0))
         return True
+
+    def _joined_snapshot(self) -> Arrays | None:
+        """Return the snapshot of all ranks' environments, numbered as in one process."""
+        own = self.env.snapshot()
+        if self.ranks.count == 1 or own is None:  # an engine that takes none takes none anywhere
+            return own
+        joined: Arrays = {}
+        for rank, snapshot in enumerate(self.ranks.gather_all(own)):
+            joined |= _renumbered(snapshot, rank * self.env.num_envs)
+        return joined
+
+    def _own_snapshot(self, joined: Arrays) -> Arrays:
+        """Return this rank's part of a snapshot of all environments."""
+        if self.ranks.count == 1:
+            return joined
+        first = self.ranks.rank * self.env.num_envs
+        own = [str(first + i) for i in range(self.env.num_envs)]
+        arrays = {name: x for name, x in joined.items() if name.partition("/")[0] in own}
+        return _renumbered(arrays, -first)
 
     def _check_observations(self, obs: Array) -> None:
         """Raise EnvironmentFailed for observations [T, N, …] that are NaN or infinite.
@@ -84,3 +105,12 @@ class HostLoop(Loop):
     def _stack(self, steps: list[Tree]) -> Tree:
         """Stack steps of all environments along a new leading axis T."""
         return self.runtime.stack(steps) if self._on_device else numpy_stack(steps)
+
+
+def _renumbered(snapshot: Mapping[str, np.ndarray], shift: int) -> Arrays:
+    """Return a snapshot whose names begin with the number of an environment, shifted."""
+    out: Arrays = {}
+    for name, array in snapshot.items():
+        number, _, rest = name.partition("/")
+        out[f"{int(number) + shift}/{rest}"] = array
+    return out

@@ -56,7 +56,7 @@ class HostOffPolicy(HostLoop):
         return Progress(metrics, *self._ended_episodes(rounds))
 
     def collect(self) -> Tree:
-        noise = self.runtime.draw(self._draws, self._noise_seed, self._iteration)
+        noise = self._draw_noise()
         rounds = [self._round(noise.act, r) for r in range(self.config.num_rounds)]
         self.steps += self.config.iteration_steps
         self.collected += self.config.iteration_steps
@@ -66,7 +66,7 @@ class HostOffPolicy(HostLoop):
         arrays = {**super().dump(), **add_prefix("replay", self.ring.dump())}
         exploring = self.runtime.to_numpy(self._exploring) if self._on_device else self._exploring
         for state in exploring:
-            arrays.update(add_prefix("exploring", state._asdict()))
+            arrays.update(add_prefix("exploring", self.ranks.gather(state, axis=0)._asdict()))
         return arrays
 
     def load(self, arrays: Mapping[str, np.ndarray]) -> bool:
@@ -74,13 +74,14 @@ class HostOffPolicy(HostLoop):
         self.ring.load(strip_prefix("replay", arrays))
         if restored and self._exploring:
             stored = strip_prefix("exploring", arrays)
-            fields = [self._to_env_side(stored[name]) for name in Exploring._fields]
-            self._exploring = (Exploring(*fields),)
+            fields = Exploring(*(stored[name] for name in Exploring._fields))
+            own = self.ranks.part(fields, axis=0)
+            self._exploring = (Exploring(*map(self._to_env_side, own)),)
         return restored
 
     def _learn_rounds(self) -> tuple[list[Transition], Tree]:
         """Act and learn for one iteration; return its rounds, and metrics of each round."""
-        noise = self.runtime.draw(self._draws, self._noise_seed, self._iteration)
+        noise = self._draw_noise()
         rounds, metrics = [], []
         for r in range(self.config.num_rounds):
             transitions = self._round(noise.act, r)
@@ -89,12 +90,25 @@ class HostOffPolicy(HostLoop):
             rounds.append(transitions)
             metrics.append(of_round)
         self.updates += self.config.updates_per_iteration
-        return rounds, self.runtime.stack(metrics)
+        stacked = self.runtime.stack(metrics)
+        if self.ranks.count > 1:  # each has learnt from its part of every batch
+            stacked = type(stacked)(*self.ranks.mean(stacked))
+        return rounds, stacked
+
+    def _draw_noise(self) -> Any:
+        """Draw an iteration's noise, of which a rank needs the part of its environments and rows.
+
+        Indices are those of whole batches: all ranks have the whole replay.
+        """
+        noise = self.runtime.draw(self._draws, self._noise_seed, self._iteration)
+        act, step = self.ranks.part(noise.act, axis=1), self.ranks.part(noise.step, axis=2)
+        return noise._replace(act=act, step=step)
 
     def _fill_replay(self) -> list[Transition]:
         """Store one iteration of uniformly random actions, without learning."""
         draw = random_draw(self.spec, self.config)
         noise = self.runtime.draw(draw, self._noise_seed, self._iteration)
+        noise = self.ranks.part(noise, axis=1)
         rounds = []
         for r in range(self.config.num_rounds):
             transitions = self._round(self.runtime.to_numpy(noise), r, random=True)
@@ -103,10 +117,10 @@ class HostOffPolicy(HostLoop):
         return rounds
 
     def _round(self, noise: Tree, r: int, random: bool = False) -> Transition:
-        """Take `num_steps` steps of every environment; return [T, N, …]."""
+        """Take `num_steps` steps of every environment, of all ranks; return [T, N, …]."""
         num_steps = self.config.num_steps
         steps = [self._step(noise, r * num_steps + t, random) for t in range(num_steps)]
-        return self._stack(steps)
+        return self.ranks.gather(self._stack(steps), axis=1)
 
     def _step(self, noise: Tree, t: int, random: bool) -> Transition:
         """Take one step of every environment, with row t of the noise."""

@@ -53,32 +53,45 @@ class HostOnPolicy(HostLoop):
         if self._on_device:
             outcome = self.runtime.to_numpy(outcome)
         reward, terminated, truncated = outcome
+        if self.ranks.count > 1:  # each has learnt from its part of every minibatch
+            metrics = type(metrics)(*self.ranks.mean(metrics))
         return Progress(metrics, *self._episodes.take(reward, terminated | truncated))
 
     def dump(self) -> Arrays:
         arrays = super().dump()
-        for memory in self.runtime.to_numpy(self._remembered):
+        for memory in self.runtime.to_numpy(self._of_all_ranks(self._remembered)):
             arrays.update(add_prefix("memory", memory._asdict()))
         return arrays
 
     def load(self, arrays: Mapping[str, np.ndarray]) -> bool:
         restored = super().load(arrays)
         if restored and self._remembered:  # else new episodes begin
-            stored = strip_prefix("memory", arrays)
-            hidden = self.runtime.asarray(stored["hidden"])
-            self._remembered = (Memory(hidden, self._to_env_side(stored["begins"])),)
+            stored = self.ranks.part(Memory(**strip_prefix("memory", arrays)), axis=0)
+            hidden = self.runtime.asarray(stored.hidden)
+            self._remembered = (Memory(hidden, self._to_env_side(stored.begins)),)
         return restored
 
     def _rollout(self) -> tuple[Tree, Tree]:
-        """Collect `num_steps` steps; return the batch [T, N, …] and the noise to learn with."""
+        """Collect `num_steps` steps; return the batch [T, N, …] and the noise to learn with.
+
+        Of several ranks each draws the noise of all, steps its environments, and gets the batch of
+        all.
+        """
         noise = self.runtime.draw(self._draws, self._noise_seed, self._iteration)
-        before = self._remembered
-        steps = [self._step(noise.act, t) for t in range(self.config.num_steps)]
+        before, act_noise = self._remembered, self.ranks.part(noise.act, axis=1)
+        steps = [self._step(act_noise, t) for t in range(self.config.num_steps)]
         self.steps += self.config.iteration_steps
-        batch = self._stack(steps)
+        batch = self.ranks.gather(self._stack(steps), axis=1)
         if before:
-            batch = self._data.with_memory(batch, *before)
+            batch = self._data.with_memory(batch, *self._of_all_ranks(before))
         return batch, noise.step
+
+    def _of_all_ranks(self, remembered: tuple[Memory, ...]) -> tuple[Memory, ...]:
+        """Return a memory of this rank's environments as that of all ranks'."""
+        if self.ranks.count == 1:
+            return remembered
+        own = self.runtime.to_numpy(remembered)
+        return tuple(self.ranks.gather(memory, axis=0) for memory in own)
 
     def _step(self, noise: Tree, t: int) -> Tree:
         act = acted = self._act(self.state, self._obs, noise, t, *self._remembered)

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from tiebreak import registry
+from tiebreak.core.jax_devices import put_tree
 from tiebreak.core.memory import first_memory, next_memory
 from tiebreak.core.seeding import derive
 from tiebreak.core.types import Agent, Array, State
@@ -37,7 +38,8 @@ class PopulationEvaluator:
         noise_shape = registry.data_module(algorithm).act_noise(env.spec, episodes).shape
         keys = [env_keys(derive(seed, "evaluation")) for seed in population.seeds]
         per_agent, _ = shardings(population.mesh, loop.runtime.native_device)
-        self._keys = jax.device_put(stack_trees(keys), per_agent)
+        self._keys = put_tree(stack_trees(keys), per_agent)
+        self._to_numpy = loop.runtime.to_numpy
 
         self.limit = episode_limit(0, max_steps)
         """Steps after which episodes are cut."""
@@ -49,7 +51,7 @@ class PopulationEvaluator:
 
     def returns(self, state: State) -> list[list[float]]:
         """Return the undiscounted return of each agent in each environment, from its start."""
-        returns, running = jax.device_get(self._evaluate(state, self._keys)[1])
+        returns, running = self._to_numpy(self._evaluate(state, self._keys)[1])
         self.cut = int(running.sum())
         return returns.tolist()
 

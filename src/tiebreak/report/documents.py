@@ -20,7 +20,13 @@ from pathlib import Path
 
 from tiebreak.core.errors import UsageError, unknown
 from tiebreak.core.files import write_atomic
-from tiebreak.report import bench_tables, learning_evidence, metrics_tables, training_tables
+from tiebreak.report import (
+    bench_tables,
+    devices_tables,
+    learning_evidence,
+    metrics_tables,
+    training_tables,
+)
 
 BLOCK = re.compile(
     r"^<!-- table: (?P<spec>[^\n]*?) -->\n(?P<body>.*?)^<!-- end of table -->$", re.M | re.S
@@ -30,6 +36,7 @@ KINDS = {
     **training_tables.KINDS,
     **metrics_tables.KINDS,
     **learning_evidence.KINDS,
+    **devices_tables.KINDS,
 }
 """Name of a kind of table -> function of results/, its arguments and its options, to lines."""
 

@@ -75,6 +75,7 @@ class RunConfig(TypedDict):
     config_hash: NotRequired[str]
     extended: NotRequired[list[Extension]]
     threads: NotRequired[int]
+    ranks: NotRequired[int]
     versions: NotRequired[dict[str, Any]]
 
 
@@ -372,6 +373,8 @@ def _what_has_changed(stored: Mapping[str, Any], now: Mapping[str, Any]) -> list
     ]
     if "threads" in stored and stored["threads"] != now.get("threads"):
         changed.append(f"threads {stored['threads']} -> {now.get('threads', 'as they are')}")
+    if stored.get("ranks", 1) != now.get("ranks", 1):
+        changed.append(f"processes {stored.get('ranks', 1)} -> {now.get('ranks', 1)}")
     if not changed:
         return []
     return [f"perhaps not bit for bit: other than before are {', '.join(changed)}"]

@@ -10,6 +10,7 @@ from typing import Protocol
 from tiebreak import registry
 from tiebreak.core.seeding import seed_global_generators
 from tiebreak.frameworks.threads import make_runtime
+from tiebreak.training.distributed import train_in_ranks
 from tiebreak.training.population import run_population
 from tiebreak.training.processes import run_processes
 from tiebreak.training.request import TrainingRequest
@@ -62,6 +63,8 @@ EXECUTORS: dict[str, type[Executor]] = {"local": LocalExecutor, "processes": Pro
 
 def start(request: TrainingRequest, *, executor: str = "", progress: bool = True) -> TrainResult:
     """Resolve a request, and train with the named executor; "": the one that the request needs."""
+    if request.distributed is not None:  # processes join before anything is resolved
+        return train_in_ranks(request, progress=progress)
     resolved = request.resolve()
     name = executor or ("processes" if resolved.jobs else "local")
     return EXECUTORS[name]().train(resolved, progress=progress)

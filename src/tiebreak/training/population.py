@@ -16,20 +16,24 @@ import numpy as np
 
 from tiebreak import registry
 from tiebreak.core.config import digest
+from tiebreak.core.ranks import ALONE, Ranks
 from tiebreak.stats.curves import iqm
 from tiebreak.training import policy_files
 from tiebreak.training.checkpoints import Marks
 from tiebreak.training.request import TrainingRequest
 from tiebreak.training.result import TrainResult
 from tiebreak.training.run_config import describe
-from tiebreak.training.session import Session
+from tiebreak.training.session import Follower, Session
 from tiebreak.training.summaries import summarize_agents
 
 
-def run_population(request: TrainingRequest, progress: bool = True) -> TrainResult:
+def run_population(
+    request: TrainingRequest, progress: bool = True, ranks: Ranks = ALONE
+) -> TrainResult:
     """Train all agents of a resolved request at once; no checkpoints are stored.
 
-    Raises UsageError, too, where the agents cannot be one program or do not fit into memory.
+    Of several ranks, each calls this; the result of rank 0 is that of all. Raises UsageError, too,
+    where the agents cannot be one program or do not fit into memory.
     """
     population = registry.load("tiebreak.loops.fused_population").make_population(
         request.algorithm,
@@ -42,10 +46,12 @@ def run_population(request: TrainingRequest, progress: bool = True) -> TrainResu
         device=request.device,
         seed=request.seed,
         variants=request.variants,
+        ranks=ranks,
     )
+    session = PopulationSession if ranks.rank == 0 else PopulationFollower
     with contextlib.closing(population.loop):
         config = describe_population(request, population)
-        return PopulationSession(request, population, config, progress).run(Marks())
+        return session(request, population, config, progress).run(Marks())
 
 
 class PopulationSession(Session):
@@ -94,6 +100,19 @@ class PopulationSession(Session):
             groups = by_settings(settings, returns)
             summary["by_settings"] = [{**group, **prefixed(numbers)} for group, numbers in groups]
         return summary
+
+
+class PopulationFollower(Follower, PopulationSession):
+    """A rank other than 0 of many agents: all ranks evaluate their agents, rank 0 records."""
+
+    def _returns_during_training(self) -> list[Any]:
+        return Session._returns_during_training(self)
+
+    def _final_returns(self) -> list[Any]:
+        return PopulationSession._final_returns(self)
+
+    def _save_policies(self) -> None:
+        self.loop.agent.dump(self.loop.state)  # for rank 0
 
 
 def across_agents(returns: Sequence[Sequence[float]]) -> dict[str, float]:

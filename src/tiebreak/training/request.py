@@ -113,6 +113,9 @@ class TrainingRequest:
     intervals: Intervals = dataclasses.field(default_factory=Intervals)
     out: str | Path | None = None
     """Folder of the run; None: a new one under `runs/`."""
+    distributed: str | None = None
+    """Where the other processes are that train this agent, too: `auto`, as the launcher's variables
+    say, or HOST:PORT,RANK,COUNT; None: this process trains alone."""
     resume: bool = False
     """Continue the run in `out`, with the same settings; `total_steps` may be larger."""
     init_from: str | Path | None = None

@@ -47,6 +47,8 @@ class TrainResult:
     """With `keep_best`: `policy` (a file in `out`), its `return_mean`, and the `steps` it had."""
     cut: int = 0
     """Episodes of the final evaluation that did not end by themselves, and were cut."""
+    rank: int = 0
+    """Which of several processes returns it; rank 0 has stored it."""
 
     task: Task | None = dataclasses.field(default=None, repr=False)
     """The task, with the function of its environment if it has one."""

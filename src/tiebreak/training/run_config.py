@@ -30,7 +30,8 @@ def describe(request: TrainingRequest, loop: Any) -> dict[str, Any]:
         config=loop.config,
     )
     memory = {"memory": loop.memory._asdict()} if loop.memory else {}
-    return {**describe_request(as_run, loop.spec), **memory}
+    ranks = {"ranks": loop.ranks.count} if loop.ranks.count > 1 else {}
+    return {**describe_request(as_run, loop.spec), **ranks, **memory}
 
 
 def describe_request(request: TrainingRequest, spec: EnvSpec) -> dict[str, Any]:

@@ -16,6 +16,8 @@ import numpy as np
 from tiebreak.core import config as configs
 from tiebreak.core.errors import UsageError
 from tiebreak.core.files import DISK_ERRORS, describe_disk_error, write_json
+from tiebreak.core.prefixes import Arrays
+from tiebreak.core.ranks import ALONE, INTERRUPTED, Ranks
 from tiebreak.core.text import nan_to_null, one_line
 from tiebreak.frameworks.weights import Weights
 from tiebreak.loops.base import make_loop
@@ -39,8 +41,13 @@ class TrainingInterrupted(KeyboardInterrupt):
     """Ctrl-C ended a run; the message says what is kept."""
 
 
-def run_training(request: TrainingRequest, progress: bool = True) -> TrainResult:
-    """Train one agent as a resolved request says, from its checkpoint if it resumes."""
+def run_training(
+    request: TrainingRequest, progress: bool = True, ranks: Ranks = ALONE
+) -> TrainResult:
+    """Train one agent as a resolved request says, from its checkpoint if it resumes.
+
+    Of several ranks, each calls this; the result of rank 0 is that of all.
+    """
     loop = make_loop(
         request.algorithm,
         request.framework,
@@ -51,7 +58,9 @@ def run_training(request: TrainingRequest, progress: bool = True) -> TrainResult
         precision=request.precision,
         device=request.device,
         seed=request.seed,
+        ranks=ranks,
     )
+    session = Session if ranks.rank == 0 else Follower
     with contextlib.closing(loop):
         config = describe(request, loop)
         marks, notes = Marks(), []
@@ -61,7 +70,7 @@ def run_training(request: TrainingRequest, progress: bool = True) -> TrainResult
             notes += initial_policy.put_into(
                 loop, request.init_from, request.algorithm, request.seed
             )
-        return Session(request, loop, config, progress).run(marks, notes)
+        return session(request, loop, config, progress).run(marks, notes)
 
 
 class Session:
@@ -197,15 +206,27 @@ class Session:
         return returns
 
     def _run_loop(self, stop: threading.Event) -> None:
-        """Run the loop to its end, to `stop` or `stop_at`; log intervals, evaluate and store."""
-        stop_every = (self._eval_every, self._checkpoint_every)
-        self._do_what_is_due(stop)
-        announce, change = self.trackers.log_status, self._start_compiler()
-        intervals = run_intervals(self.loop, self.total_steps, stop_every, stop, announce, change)
+        """Run the loop to its end, to `stop` or `stop_at`; log intervals, evaluate and store.
+
+        Several ranks end together, between two intervals.
+        """
+        is_alone = self.loop.ranks.count == 1
+        at_once = stop if is_alone else threading.Event()
+        self._do_what_is_due(at_once)
+        intervals = run_intervals(
+            self.loop,
+            self.total_steps,
+            stop_every=(self._eval_every, self._checkpoint_every),
+            stop=at_once,
+            announce=self.trackers.log_status,
+            change=self._start_compiler(),
+            agree=lambda runs: runs if is_alone else self._agree(runs, stop),
+        )
         while not (why := self._why_ended()) and (interval := next(intervals, None)):
             self._log_interval(interval)
-            self._do_what_is_due(stop)
+            self._do_what_is_due(at_once)
         if why:
+            self.loop.ranks.agree(0)
             self._stopped_at = self.loop.steps
             self.trackers.log_note(f"training ends at {self.loop.steps:,} steps: {why}")
 
@@ -214,6 +235,13 @@ class Session:
             self.trackers.log_note(
                 f"the simulator failed {failures} times (NaN): new episodes began"
             )
+
+    def _agree(self, runs: int, stop: threading.Event) -> int:
+        """Return the runs of the next interval of all ranks; 0 where rank 0 ends training."""
+        agreed = self.loop.ranks.agree(INTERRUPTED if stop.is_set() else runs)
+        if agreed == INTERRUPTED:
+            stop.set()
+        return max(agreed, 0)
 
     def _start_compiler(self) -> Change:
         """Return where mode `auto` goes on compiled; a process compiles meanwhile."""
@@ -299,7 +327,7 @@ class Session:
         """Evaluate the current state on environments that are built once per run."""
         if self._evaluator is None:
             self._evaluator = self._make_evaluator()
-        returns = self._evaluator.returns(self.loop.state)
+        returns = self._evaluator.returns(self.loop.local_state)
         self._report_cut(self._evaluator.cut, np.size(returns), self._evaluator.limit)
         return returns
 
@@ -361,8 +389,12 @@ class Session:
         if not self._checkpoint_every or self.marks.saved_at == self.loop.steps:
             return
         self.marks.saved_at = self.loop.steps
+        self._store(self.loop.dump())
+
+    def _store(self, arrays: Arrays) -> None:
+        """Store the arrays of a loop's `dump` as the checkpoint of this moment."""
         self.marks = self.marks.with_positions(self.trackers.position())
-        checkpoints.save(self.folder, self.loop.dump(), self.config["config_hash"], self.marks)
+        checkpoints.save(self.folder, arrays, self.config["config_hash"], self.marks)
 
     def _save_policies(self) -> None:
         weights = self.loop.agent.dump(self.loop.state)
@@ -493,6 +525,41 @@ class Session:
     def _remove_files(self) -> None:
         for name in (policy_files.CONFIG, "metrics.jsonl", "eval.jsonl"):
             (self.folder / name).unlink(missing_ok=True)
+
+
+class Follower(Session):
+    """A rank other than 0 of a run: it computes the same, and leaves all records to rank 0."""
+
+    def _open(self, notes: Sequence[str]) -> None:
+        del notes
+
+    def _why_ended(self) -> str:
+        return ""  # rank 0 says so
+
+    def _returns_during_training(self) -> list[Any]:
+        return []
+
+    def _log_evaluation(self, returns: list[Any]) -> None:
+        del returns
+        self.marks.evaluated_at = self.loop.steps
+
+    def _save_policies(self) -> None:
+        pass
+
+    def _store(self, arrays: Arrays) -> None:
+        del arrays
+
+    def _final_returns(self) -> list[Any]:
+        return []
+
+    def _end_complete(self, returns: list[Any]) -> TrainResult:
+        return self._result(returns)
+
+    def _end_interrupted(self) -> str:
+        return f"interrupted after {self.loop.steps} steps; rank 0 says what is kept"
+
+    def _end(self, status: str, **details: Any) -> None:
+        pass
 
 
 def is_diverged(value: Any) -> bool:

@@ -56,22 +56,22 @@ def run_intervals(
     stop: threading.Event,
     announce: Callable[[str], None] = lambda text: None,
     change: Change = Change(),  # noqa: B008, it is immutable
+    agree: Callable[[int], int] = lambda runs: runs,
 ) -> Iterator[Interval]:
     """Run `loop` until it has taken `total_steps`, or `stop` is set; yield every interval.
 
     Intervals last about LOG_EVERY_S. They also end with the iteration that reaches a multiple of
     any number in `stop_every` (0: none), so that the caller can evaluate and store checkpoints
     there, at a `change` of mode `auto`, and where filling the replay ends and learning begins. The
-    first interval of each phase is one iteration: it compiles, and as little else as possible
-    shares its time. How the iterations are divided into runs and intervals changes no number.
-    `announce` is called with what takes long before it begins.
+    first interval of each phase is one iteration: it compiles, and little else shares its time.
+    How iterations are divided into runs changes no number. `announce` is called with what begins
+    and takes long, `agree` with the runs of the next interval: it returns all ranks', or 0 to end.
     """
-    iterations_per_run = loop.iterations_per_run
-    runs, phases_so_far = 1, set[Phase]()
+    iterations_per_run, runs, phases_so_far = loop.iterations_per_run, 1, set[Phase]()
     while loop.steps < total_steps and not stop.is_set():
-        end = _next_stop(loop.steps, total_steps, stop_every)
-        if loop.steps < change.steps:
-            end = min(end, change.steps)
+        end = _next_stop(loop.steps, total_steps, stop_every, change)
+        if not (runs := agree(runs)):
+            return
         phase = _phase(loop, change)
         is_first = phase not in phases_so_far
         phases_so_far.add(phase)
@@ -122,9 +122,10 @@ def passes_multiple(every: int, last: int, steps: int) -> bool:
     return bool(every) and steps // every > last // every
 
 
-def _next_stop(steps: int, total_steps: int, stop_every: Sequence[int]) -> int:
+def _next_stop(steps: int, total_steps: int, stop_every: Sequence[int], change: Change) -> int:
     multiples = [(steps // every + 1) * every for every in stop_every if every]
-    return min([total_steps, *multiples])
+    changes = [change.steps] if steps < change.steps else []
+    return min([total_steps, *multiples, *changes])
 
 
 def _run_interval(

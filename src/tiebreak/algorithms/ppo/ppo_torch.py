@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -47,8 +48,7 @@ def policy_loss(ratio: Array, advantage: Array, config: Config) -> Array:
     With `drift` "dpo", it is the plain surrogate less a drift.
     """
     if config.normalize_advantage:
-        std = advantage.std(correction=0)
-        advantage = (advantage - advantage.mean()) / (std + 1e-8)  # D5
+        advantage = _standardize(advantage)  # D5
     if config.drift == "dpo":
         return (dpo_drift(ratio, advantage, config) - advantage * ratio).mean()  # D15
     clipped = ratio.clamp(1.0 - config.clip, 1.0 + config.clip)
@@ -167,6 +167,8 @@ def make_agent_def(spec: EnvSpec, config: Config, build: Build) -> AgentDef:
         agent: AgentDef, state: AgentState, rows: Minibatch | Sequences, index: Array
     ) -> Array:
         minibatch = type(rows)(*(x.index_select(0, index) for x in rows))
+        if agent.ranks.count > 1:
+            agent, minibatch = _own_part(agent, minibatch)
         _, metrics = update(agent, state, minibatch)
         return torch.stack(metrics)
 
@@ -272,6 +274,26 @@ def make_agent(spec: EnvSpec, config: Config, build: Build) -> Agent:
     """Return the five functions of the contract."""
     agent = make_agent_def(spec, config, build)
     return plumbing.make_agent(agent, initial_weights, act, step)  # D12
+
+
+def _standardize(advantage: Array) -> Array:
+    """Return advantages with mean 0 and standard deviation 1."""
+    std = advantage.std(correction=0)
+    return (advantage - advantage.mean()) / (std + 1e-8)
+
+
+def _own_part(
+    agent: AgentDef, minibatch: Minibatch | Sequences
+) -> tuple[AgentDef, Minibatch | Sequences]:
+    """Return a rank's part of a minibatch, and an agent that learns from it.
+
+    Advantages are normalized here, as they depend on the other ranks' rows.
+    """
+    config = agent.config
+    if config.normalize_advantage:
+        minibatch = minibatch._replace(advantage=_standardize(minibatch.advantage))
+        config = replace(config, normalize_advantage=False)
+    return agent._replace(config=config), agent.ranks.part(minibatch, axis=0)
 
 
 def _networks(agent: AgentDef, params: Parameters) -> tuple[Callable, Callable]:

@@ -18,7 +18,7 @@ import numpy as np
 from jax.extend.backend import clear_backends
 
 from tiebreak.core.errors import MissingDevice
-from tiebreak.core.jax_devices import require_devices
+from tiebreak.core.jax_devices import require_devices, to_host
 from tiebreak.core.noise import Draw
 from tiebreak.core.off_policy import Explored, exploring_act
 from tiebreak.core.types import Agent, Array, Build, State, Tree
@@ -136,6 +136,8 @@ class Runtime(Base):
         return array if isinstance(array, jax.Array) else jnp.from_dlpack(array)
 
     def to_numpy(self, tree: Tree) -> Tree:
+        if self.ranks.count > 1:
+            return jax.tree.map(to_host, tree)
         if self.native_device.platform != "cpu":  # start all copies before waiting for the first
             tree = jax.device_get(tree)
         return jax.tree.map(np.asarray, tree)
@@ -182,6 +184,8 @@ class Runtime(Base):
         read its spec.
         """
         global _sleeping_threads
+        if jax.distributed.is_initialized():
+            return  # the other processes know this client; it was started with its threads
         if self.native_device.platform == "cpu" and _pool_size() not in (threads, "unknown"):
             clear_backends()
             left = count_threads(POOL)
@@ -305,7 +309,7 @@ def _find_device(name: str) -> Any:
     platforms = require_devices()
     kind, _, index = name.removesuffix(":all").partition(":")
     try:
-        return jax.devices({"gpu": "cuda"}.get(kind, kind))[int(index or 0)]
+        return jax.local_devices(backend={"gpu": "cuda"}.get(kind, kind))[int(index or 0)]
     except (RuntimeError, ValueError, IndexError) as error:
         available = ", ".join(sorted({*platforms, "cpu"}))
         raise MissingDevice(f"JAX sees no device {name!r} here (it sees: {available})") from error

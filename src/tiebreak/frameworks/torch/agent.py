@@ -18,6 +18,7 @@ from torch import nn
 
 from tiebreak.core.errors import UsageError
 from tiebreak.core.off_policy import Batch
+from tiebreak.core.ranks import Ranks
 from tiebreak.core.seeding import derive
 from tiebreak.core.types import Agent, Array, Build, EnvSpec, RunningStats
 from tiebreak.frameworks.torch import ops
@@ -53,6 +54,8 @@ class AgentDef(NamedTuple):
     """Functions compiled in the mode at hand, by name."""
     data: ModuleType
     """The algorithm's data.py: NETWORKS, COUNTS, TARGETS and STATISTICS."""
+    ranks: Ranks
+    """Processes that each learn from a part of every batch; they average their gradients."""
 
 
 class Parameters(NamedTuple):
@@ -111,6 +114,7 @@ def define(
         bounds=[torch.tensor(bound, dtype=dtype, device=device) for bound in spec.bounds],
         compiled={name: build.compile(function) for name, function in compiled.items()},
         data=data,
+        ranks=build.ranks,
     )
 
 
@@ -166,8 +170,11 @@ def features(agent: AgentDef, state: AgentState, obs: Array) -> Array:
 
 @torch.no_grad()
 def prepare(agent: AgentDef, state: AgentState, batch: Batch) -> Batch:
-    """Return an off-policy batch in the working precision, with features for observations."""
-    batch = cast(batch, agent.dtype)
+    """Return an off-policy batch in the working precision, with features for observations.
+
+    Of several ranks each gets its part of the rows of every update.
+    """
+    batch = cast(agent.ranks.part(batch, axis=1), agent.dtype)
     obs = features(agent, state, batch.obs)
     next_obs = features(agent, state, batch.next_obs)
     return batch._replace(obs=obs, next_obs=next_obs)
@@ -195,8 +202,10 @@ def apply_gradients(
     agent: AgentDef, state: AgentState, name: str, grads: Gradients
 ) -> tuple[AgentState, Array]:
     """Take one step of an optimizer; return the state and the gradient norm before clipping."""
-    optimizer = agent.optimizers[name]
-    norm = optimizer(state.params[name].tensors, grads[name], state.opt_state[name])
+    optimizer, own = agent.optimizers[name], grads[name]
+    if agent.ranks.count > 1:
+        own = agent.ranks.mean(own)  # of parts of one size, so that it is the whole batch's
+    norm = optimizer(state.params[name].tensors, own, state.opt_state[name])
     return state, norm
 
 

@@ -57,6 +57,7 @@ class Runtime(Base):
             device=str(self.native_device),
             compile=self.compile,
             network_dtype="bfloat16" if self.precision == "bfloat16" else "",
+            ranks=self.ranks,
         )
 
     def agent(self, raw: Agent) -> Agent:
