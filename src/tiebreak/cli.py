@@ -37,6 +37,8 @@ COMMANDS = {
     "peers": ("tiebreak.commands.peers", "list and install other libraries, to race against them"),
     "show": ("tiebreak.commands.show", "show the answer of a results folder"),
     "compare": ("tiebreak.commands.compare", "compare two results folders, cell by cell"),
+    "merge": ("tiebreak.commands.merge", "put results folders of one suite together"),
+    "history": ("tiebreak.commands.history", "follow ratios over commits, and mark changes"),
     "report": ("tiebreak.commands.report", "make one offline HTML page of results"),
 }
 """Name: (module with `parser()` and `run(args) -> status`, one line of help)."""

@@ -157,10 +157,12 @@ def test_a_seed_and_a_device_reach_the_run(monkeypatch, mine):
     monkeypatch.setattr(manager, "run_suite", run_suite)
     assert cli.main(["run", mine, "--seed", "0"]) == 130
     assert cli.main(["run", mine, "--scale", "full", "--device", "gpu"]) == 130
-    common = {"out": None, "resume": False}
+    assert cli.main(["run", mine, "--share", "2/3"]) == 130
+    common = {"out": None, "resume": False, "scale": None, "seed": None, "device": None}
     assert called == [
-        {**common, "scale": None, "seed": 0, "device": None},
-        {**common, "scale": "full", "seed": None, "device": "gpu"},
+        {**common, "seed": 0, "share": None},
+        {**common, "scale": "full", "device": "gpu", "share": None},
+        {**common, "share": "2/3"},
     ]
 
 

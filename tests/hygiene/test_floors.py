@@ -121,6 +121,7 @@ BENCH = (
     "probes",
     "worker",
     "manager",
+    "hosts",
 )
 """Rooms of bench, bottom first; bench/__init__.py has the picture."""
 

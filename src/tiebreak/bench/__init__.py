@@ -8,6 +8,7 @@ A room imports only from those above it, and no room of the manager's side impor
     machine                       fingerprint, canary, contention; whether a cell can run here
     probes  <-  worker            what a worker process builds, and how it measures that
     manager                       plan -> worker processes -> records in a results folder
+    hosts                         a manager on each of several hosts; folders put together
 
 Numbers travel from a worker to the manager as JSON only.
 """

@@ -252,6 +252,19 @@ class ScaleFields(TypedDict):
     half_width: NotRequired[float | None]
 
 
+class MergedFolder(TypedDict):
+    """A results folder whose records were put into another one."""
+
+    name: str
+    run_id: NotRequired[str]
+    command: NotRequired[str]
+    seed: NotRequired[int]
+    version: NotRequired[str]
+    commit: NotRequired[str | None]
+    created_at: NotRequired[str]
+    blocks_planned: NotRequired[Count]
+
+
 class Suite(TypedDict):
     """suite.json."""
 
@@ -268,6 +281,11 @@ class Suite(TypedDict):
     published: NotRequired[list[Published]]
     differences: NotRequired[list[Difference]]
     device: NotRequired[str | None]
+    share: NotRequired[str | None]
+    hosts: NotRequired[list[str]]
+    """Names of the hosts that the suite is run on."""
+    merged: NotRequired[list[MergedFolder]]
+    """The folders whose records these are; empty before there are any."""
     run_id: NotRequired[Any]
     """Stricter: `store.read_run_id` checks it."""
     created_at: NotRequired[str]

@@ -11,6 +11,7 @@ from tiebreak.bench.machine.availability import why_unavailable
 from tiebreak.bench.manager.learn import known_durations
 from tiebreak.bench.suite import estimate, suite
 from tiebreak.bench.suite.plan import Plan
+from tiebreak.bench.suite.share import Share, take_share
 from tiebreak.commands.options import print_json
 from tiebreak.core.text import duration
 
@@ -20,12 +21,13 @@ HOW = (
 )
 
 
-def show(name: str, scale: str | None, device: str | None, json: bool) -> None:
-    """Print a suite's cells, runs, blocks and time.
+def show(name: str, scale: str | None, device: str | None, share: str | None, json: bool) -> None:
+    """Print a suite's cells, runs, blocks and time, or those of a share of it.
 
     Raises UsageError for anything that is wrong in the suite file.
     """
     plan = suite.load(name, scale, 0, device)
+    plan = take_share(plan, Share.parse(share)) if share else plan
     missing = {cell.id: reason for cell in plan.cells if (reason := why_unavailable(cell))}
     forecast = estimate.forecast(plan, missing, known_durations())
     if json:

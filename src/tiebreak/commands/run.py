@@ -23,7 +23,7 @@ def parser() -> Parser:
         [
             "tiebreak run quick",
             "tiebreak run --example > my-suite.toml",
-            "tiebreak run my-suite.toml --dry-run",
+            "tiebreak run my-suite.toml --scale full --on hosts.toml",
             "tiebreak run self-test --only faults,writers --out results/self-test",
         ],
     )
@@ -40,10 +40,26 @@ def parser() -> Parser:
     )
     out.add_argument("--dry-run", action="store_true", help="show cells, runs and time; run none")
     out.add_argument("--seed", metavar="N", type=int, help="repeat the order of an earlier run")
+    _add_division(out)
     out.add_argument("--only", metavar="CHECK[,CHECK]", help=f"checks of {SELF_TEST}")
     out.add_argument("--example", action="store_true", help="print a suite file to begin with")
     out.add_json()
     return out
+
+
+def _add_division(out: Parser) -> None:
+    """Add the options that divide a suite's blocks."""
+    out.add_argument(
+        "--on",
+        metavar="FILE",
+        type=Path,
+        help="run on the hosts of a .toml file, which divide the blocks (docs/benchmarks.md)",
+    )
+    out.add_argument(
+        "--share",
+        metavar="K/N",
+        help="run one part of the blocks, such as 1/2; `tiebreak merge` puts the parts together",
+    )
 
 
 def suites() -> dict[str, str]:
@@ -63,7 +79,7 @@ def run(args: argparse.Namespace) -> int:
     elif args.dry_run:
         from tiebreak.commands import dry_run
 
-        dry_run.show(args.suite, args.scale, args.device, args.json)
+        dry_run.show(args.suite, args.scale, args.device, args.share, args.json)
     else:
         _run_suite(args)
     return 0
@@ -80,9 +96,12 @@ def _check(args: argparse.Namespace) -> None:
         raise UsageError("--example prints a file to begin with: leave the suite out")
     if args.suite and not args.suite.endswith(".toml") and args.suite not in names:
         raise unknown("suite", args.suite, names, "(or give the path of a .toml file)")
-    wrong = {"seed", "device", "dry_run"} if args.suite == SELF_TEST else {"only"}
+    ours = {"seed", "device", "dry_run", "on", "share"}
+    wrong = ours if args.suite == SELF_TEST else {"only"}
     if extra := sorted(wrong & given):
         raise UsageError(f"{_option(extra[0])} does not go with suite {args.suite!r}")
+    if args.on and (extra := sorted({"dry_run", "share"} & given)):
+        raise UsageError(f"{_option(extra[0])} does not go with --on, whose hosts have shares")
     if args.resume and (extra := sorted({"seed", "dry_run"} & given)):
         raise UsageError(f"{_option(extra[0])} does not go with --resume, which has what it needs")
 
@@ -108,14 +127,19 @@ def _run_suite(args: argparse.Namespace) -> None:
     from tiebreak.report.page import arrange
     from tiebreak.report.page_data import read_folders
 
-    folder = run_suite(
-        args.suite,
-        out=args.out,
-        scale=args.scale,
-        resume=args.resume,
-        seed=args.seed,
-        device=args.device,
-    )
+    stopped: list[str] = []
+    if args.on:
+        folder, stopped = _run_on_hosts(args)
+    else:
+        folder = run_suite(
+            args.suite,
+            out=args.out,
+            scale=args.scale,
+            resume=args.resume,
+            seed=args.seed,
+            device=args.device,
+            share=args.share,
+        )
     folders = read_folders([folder])
     report = write_page(arrange(folders), folder / "report.html")
     if args.json:
@@ -124,7 +148,22 @@ def _run_suite(args: argparse.Namespace) -> None:
         show.print_results(folders[0], tables=False)
         print(f"all tables: tiebreak show {quoted(folder)} --tables")
         print(f"report: {report}")
-    _fail(list(_failures(read_records(folder))))
+    _fail([*stopped, *_failures(read_records(folder))])
+
+
+def _run_on_hosts(args: argparse.Namespace) -> tuple[Path, list[str]]:
+    """Run a suite on several hosts; return its folder, and a line for each that has stopped."""
+    from tiebreak.bench.hosts.run import Request, run_on
+
+    request = Request(
+        suite=args.suite,
+        hosts_file=args.on,
+        out=args.out,
+        scale=args.scale,
+        seed=args.seed,
+        device=args.device,
+    )
+    return run_on(request, resume=args.resume)
 
 
 def _run_self_test(args: argparse.Namespace) -> None:

@@ -302,7 +302,13 @@ def _on(cards: Sequence[Card], clashing: Collection[str]) -> str:
 
 
 def _over_all(groups: Sequence[GroupSummary]) -> str:
-    """Return the geometric mean over groups of each cell's speed relative to their reference."""
+    """Return the geometric mean over groups of each cell's speed relative to their reference.
+
+    Groups of several machines are not averaged.
+    """
+    machines = len({group.fingerprint for group in groups})
+    if machines > 1:
+        return f"{machines} machines raced {len(groups)} groups, each with an answer of its own."
     reference, compared = overall.comparable(groups)
     means = overall.means(compared)
     if not means:

@@ -92,7 +92,8 @@ def fastest(views: Sequence[FolderView]) -> str:
 def columns(views: Sequence[FolderView]) -> dict[tuple[str, str], str]:
     """Return {(id of a folder, fingerprint): name of the machine}, all names different.
 
-    They are the machines' own names if these tell them apart, else those of the folders.
+    They are the machines' own names if these tell them apart, else those of the folders, or of
+    the fingerprints in a single folder.
     """
     keys = [
         (view, mark)
@@ -101,7 +102,9 @@ def columns(views: Sequence[FolderView]) -> dict[tuple[str, str], str]:
     ]
     own = [view.data.machine_titles.get(mark, view.data.machine_title) for view, mark in keys]
     folders = [view.data.name for view, _ in keys]
-    for names in (own, folders):
+    marks = [f"machine {mark[:6]}" for _, mark in keys]
+    in_one_folder = len({view.id for view, _ in keys}) == 1
+    for names in (own, marks if in_one_folder else folders):
         if len(set(names)) == len(names):
             break
     else:

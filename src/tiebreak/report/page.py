@@ -99,7 +99,7 @@ class Page(NamedTuple):
     kicker: tuple[str, ...]
     folders: tuple[FolderView, ...]
     across: AcrossMachines | None
-    """What is shown instead of charts of each folder, if several raced."""
+    """What is shown instead of charts of each folder, if several machines raced."""
     version: str
     open_cards: int = OPEN_CARDS
     open_charts: int = OPEN_CHARTS
@@ -112,21 +112,33 @@ def arrange(folders: Sequence[PageData]) -> Page:
     """Return the page of folders that were read."""
     views = tuple(_folder_view(data, number) for number, data in enumerate(folders))
     raced = [view for view in views if view.groups] or [views[0]]
-    several = len(raced) > 1
+    columns = len(machines.columns(raced))
+    several = len(raced) > 1 or columns > 1
     return Page(
         title=_title(raced),
-        kicker=(f"{len(raced)} results, never pooled",) if several else raced[0].facts,
+        kicker=_kicker(raced, columns),
         folders=views,
         across=machines.across(raced) if several else None,
         version=str(folders[0].suite["version"]),
     )
 
 
+def _kicker(views: Sequence[FolderView], columns: int) -> tuple[str, ...]:
+    """Return what stands above the title: facts of one machine, or how many there are."""
+    if len(views) > 1:
+        return (f"{len(views)} results, never pooled",)
+    if columns > 1:
+        return (f"{columns} machines, never pooled", *views[0].facts)
+    return views[0].facts
+
+
 def _title(views: Sequence[FolderView]) -> str:
-    """Return the answer of one folder; of several, the times of their machines."""
-    if len(views) == 1:
+    """Return the answer of one machine; of several, their times."""
+    columns = len(machines.columns(views))
+    if len(views) == 1 and columns < 2:
         return views[0].title
-    return machines.fastest(views) or f"{len(views)} results side by side"
+    sides = f"{len(views)} results" if len(views) > 1 else f"{columns} machines"
+    return machines.fastest(views) or f"{sides} side by side"
 
 
 def _folder_view(data: PageData, number: int) -> FolderView:

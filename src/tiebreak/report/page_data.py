@@ -105,15 +105,17 @@ def _read(folder: Path, reference: str | None) -> PageData:
     checks = selftests.check_results(log.records, printable(folder.resolve().name))
     times = sorted([*(r["started_at"] for r in visits), *(check.at for check in checks)])
     machines = {r["fingerprint"]: r["machine"] for r in log.records if r["kind"] == "machine"}
+    titles = _machine_titles(machines, log.records, suite)
     certificates = [r["certificate"] for r in log.records if r["kind"] == "certificate"]
+    found = answer(groups, suite, certificates[-1] if certificates else None)
     return PageData(
         name=printable(folder.resolve().name),
         suite=suite,
         groups=groups,
-        answer=answer(groups, suite, certificates[-1] if certificates else None),
+        answer=_name_machines(found, titles),
         machines=[(mark, _machine_facts(machine)) for mark, machine in machines.items()],
         machine_title=_machine_title(list(machines.values())),
-        machine_titles={mark: _machine_title([machine]) for mark, machine in machines.items()},
+        machine_titles=titles,
         certificate=certificate_table(certificates[-1]) if certificates else None,
         failures=_by_reason([*_failures(cells), *_never_visited(suite, cells)]),
         flags=[(_marked(c), group, describe_flags(c)) for group, c in cells if c.flags],
@@ -206,6 +208,44 @@ def _never_visited(
     ]
 
 
+def _machine_titles(
+    machines: Mapping[str, Mapping[str, Any]],
+    records: Sequence[Mapping[str, Any]],
+    suite: Mapping[str, Any],
+) -> dict[str, str]:
+    """Return {fingerprint: title}; machines of one kind also have the names of their folders.
+
+    These are known of a folder whose records were put together, by their run_ids.
+    """
+    titles = {mark: _machine_title([machine]) for mark, machine in machines.items()}
+    if len(set(titles.values())) == len(titles):
+        return titles
+    names = {part.get("run_id"): part["name"] for part in suite.get("merged", [])}
+    folders: dict[str, dict[str, None]] = {mark: {} for mark in titles}
+    for r in records:
+        if r["kind"] == "machine" and r.get("run_id") in names:
+            folders[r["fingerprint"]][names[r["run_id"]]] = None
+    return {
+        mark: " · ".join([title, *([", ".join(folders[mark])] if folders[mark] else [])])
+        for mark, title in titles.items()
+    }
+
+
+def _name_machines(found: Answer, titles: Mapping[str, str]) -> Answer:
+    """Return an answer about several machines that names them, if their titles tell them apart."""
+    if len(set(titles.values())) < max(2, len(titles)):
+        return found
+    marks = {f"machine {mark[:6]}": title for mark, title in titles.items()}
+
+    def named(text: str) -> str:
+        for mark, title in marks.items():
+            text = text.replace(mark, title)
+        return text
+
+    cards = tuple(card._replace(title=named(card.title)) for card in found.cards)
+    return found._replace(title=named(found.title), cards=cards)
+
+
 def _machine_title(machines: Sequence[Mapping[str, Any]]) -> str:
     titles = []
     for machine in machines:
@@ -241,11 +281,16 @@ def schedule(
     blocks = {(r["run_id"], r["block"]) for r in records if r["kind"] == "visit"}
     if not blocks:
         return []
-    planned = suite.get("blocks_planned", "unknown")
+    merged = suite.get("merged")
+    if merged:
+        planned: Any = sum(part.get("blocks_planned", 0) for part in merged)
+    else:
+        planned = suite.get("blocks_planned", "unknown")
     seed = suite.get("seed", "unknown")
-    facts = [
-        ("schedule", f"{len(blocks)} of {planned} planned blocks, order drawn from seed {seed}")
-    ]
+    order = "in orders of their own" if merged else f"order drawn from seed {seed}"
+    facts = [("schedule", f"{len(blocks)} of {planned} planned blocks, {order}")]
+    if merged:
+        facts.append(("folders", ", ".join(part["name"] for part in merged)))
     settings = suite.get("settings") or {}
     if stages := settings.get("stages"):
         facts.append(("stages", _stages(stages, settings.get("half_width"))))

@@ -33,6 +33,11 @@ def same_hardware(a: Machine, b: Machine) -> bool:
     return _hardware_digest(a) == _hardware_digest(b)
 
 
+def hardware_id(machine: Machine) -> str:
+    """Return a digest of the machine without its software, 16 hex digits."""
+    return str(machine.get("hardware") or _hardware_digest(machine))
+
+
 def _hardware_digest(machine: Machine) -> str:
     return digest({name: machine.get(name) for name in HARDWARE})
 

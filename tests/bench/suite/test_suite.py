@@ -8,6 +8,7 @@ import pytest
 from hygiene.test_documents import blocks
 
 from tiebreak import registry
+from tiebreak.bench.hosts import hosts_file
 from tiebreak.bench.suite import suite
 from tiebreak.bench.suite.plan import Cell
 from tiebreak.core.errors import UsageError
@@ -234,9 +235,11 @@ def test_the_example_is_a_suite_and_no_built_in_one():
 
 
 def test_the_race_in_the_documents_loads(tmp_path):
-    race, versions, mine, precisions, threads, simulators, many = blocks(
+    race, versions, mine, precisions, threads, simulators, many, on_hosts = blocks(
         "toml", "docs/benchmarks.md"
     )
+    (tmp_path / "hosts.toml").write_text(on_hosts)
+    assert [host.name for host in hosts_file.read(tmp_path / "hosts.toml")][-1] == "node"
     plan = load(tmp_path, MINIMAL.partition("[[races]]")[0] + race)
     assert len(plan.groups()) == 3 * 2 * 2 * 2
     plan = load(tmp_path, MINIMAL.partition("[[races]]")[0] + versions)

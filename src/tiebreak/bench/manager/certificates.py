@@ -6,27 +6,64 @@ of all packages, the same Python and the same instruction set of the CPU. Only g
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+from tiebreak import registry
 from tiebreak.bench.machine import fingerprint
+from tiebreak.bench.record_fields import Certificate
+from tiebreak.bench.suite.plan import Plan
 from tiebreak.core.cache import cache_folder, read_cached, write_cached
 from tiebreak.core.config import digest
+from tiebreak.core.schema import check
+
+CERTIFICATES = "certificates"
+"""Folder of certificates: in the cache, and in a results folder that another host has sent some."""
 
 NOT_VERIFIED = {"cli.py", "commands", "report", "selftest", "stats", "bench", "training"}
 """Parts of this package that no certificate depends on."""
 
 
+def raced(plan: Plan) -> tuple[list[str], list[str]]:
+    """Return the algorithms and the installed frameworks of a race."""
+    named = {cell.framework for cell in plan.cells}
+    frameworks = [
+        name
+        for name, row in registry.FRAMEWORKS.items()
+        if name in named and not registry.missing_packages(row.packages_in(row.default_mode))
+    ]
+    return sorted({cell.algorithm for cell in plan.cells}), frameworks
+
+
+def make_certificate(plan: Plan, say: Callable[[str], None]) -> dict[str, Any]:
+    """Verify the frameworks of a race, and keep the certificate if it is green."""
+    from tiebreak.verify.certify import certify
+
+    say("verifying that the frameworks compute the same numbers")
+    certificate = certify(*raced(plan), quick=plan.scale != "full")
+    keep_certificate(certificate)
+    return certificate
+
+
+def kept_files() -> dict[str, bytes]:
+    """Return the names and contents of the certificates of this code with these packages."""
+    return {path.name: path.read_bytes() for path in _folder().glob(f"{_key()}-*.json")}
+
+
 def find_certificate(
-    algorithms: Collection[str], frameworks: Collection[str], quick: bool
+    algorithms: Collection[str],
+    frameworks: Collection[str],
+    quick: bool,
+    also: Path | None = None,
 ) -> dict[str, Any] | None:
     """Return the newest kept certificate of all these; None if there is none.
 
     A full certificate also serves where a `quick` one would do. Rows of other algorithms and
-    frameworks are left out.
+    frameworks are left out. `also` is a further folder to look in.
     """
-    kept = [read_cached(path) for path in _folder().glob(f"{_key()}-*.json")]
+    folders = [_folder(), *([also] if also else [])]
+    kept = [read_cached(path) for f in folders for path in f.glob(f"{_key()}-*.json")]
     good = [c for c in kept if _covers(c, algorithms, frameworks) and c["quick"] <= quick]
     if not good:
         return None
@@ -48,7 +85,7 @@ def keep_certificate(certificate: Mapping[str, Any]) -> None:
 
 
 def _folder() -> Path:
-    return cache_folder() / "certificates"
+    return cache_folder() / CERTIFICATES
 
 
 def _key() -> str:
@@ -62,7 +99,8 @@ def _covers(
     """Return True for a whole, green certificate of all these algorithms and frameworks."""
     try:
         return (
-            certificate["green"] is True
+            not check(certificate, Certificate)
+            and certificate["green"] is True
             and isinstance(certificate["quick"], bool)
             and set(algorithms) <= set(certificate["algorithms"])
             and set(frameworks) <= _frameworks(certificate)

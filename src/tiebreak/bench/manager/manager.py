@@ -13,13 +13,18 @@ from pathlib import Path
 from shlex import quote
 from typing import Any
 
-from tiebreak import __version__, registry
+from tiebreak import __version__
 from tiebreak.bench.clock import Timer, stamp, utc_now
 from tiebreak.bench.machine import environment, nvidia_smi
 from tiebreak.bench.machine.canary import canary
 from tiebreak.bench.manager import store
 from tiebreak.bench.manager.budget import Budget
-from tiebreak.bench.manager.certificates import find_certificate, keep_certificate
+from tiebreak.bench.manager.certificates import (
+    CERTIFICATES,
+    find_certificate,
+    make_certificate,
+    raced,
+)
 from tiebreak.bench.manager.learn import keep_durations, known_durations
 from tiebreak.bench.manager.pending import (
     Stage,
@@ -36,9 +41,11 @@ from tiebreak.bench.record import dumps
 from tiebreak.bench.suite import estimate
 from tiebreak.bench.suite import suite as suites
 from tiebreak.bench.suite.plan import CALIBRATION, Plan, Run
+from tiebreak.bench.suite.share import Share, take_share
 from tiebreak.core.errors import UsageError, unknown
 from tiebreak.core.files import DISK_ERRORS, remove_leftovers, write_json
 from tiebreak.core.git import commit
+from tiebreak.core.seeding import derive
 from tiebreak.core.text import duration, nan_to_null, plural
 
 RESULTS = "bench-results"
@@ -65,6 +72,7 @@ def run_suite(
     *,
     seed: int | None = None,
     device: str | None = None,
+    share: str | None = None,
     subject: str = "",
 ) -> Path:
     """Run a built-in suite, or a .toml file, and return its results folder.
@@ -75,6 +83,8 @@ def run_suite(
         resume: Run what is missing in `out`.
         seed: Seed of the order of runs; None draws one.
         device: Replaces the devices named by the suite.
+        share: Which part of the blocks to run, such as `1/2`; None: all, or with `resume` that of
+            the folder. Each part draws an order of its own, of the same `seed` as well.
         subject: `module:function` that replaces what workers measure; for tests.
 
     Raises UsageError before anything runs, or when the disk is full, and Interrupted on Ctrl-C.
@@ -82,14 +92,24 @@ def run_suite(
     if resume:
         stored = _read_stored(out)
         scale, seed = scale or stored.get("scale"), stored.get("seed", 0)
-        device = device or stored.get("device")
+        device, share = device or stored.get("device"), share or stored.get("share")
     _check_device(device)
-    plan = suites.load(suite, scale, secrets.randbelow(2**31) if seed is None else seed, device)
+    seed = secrets.randbelow(2**31) if seed is None else seed
+    if share and not resume:
+        seed = derive(seed, "share", share)
+    plan = suites.load(suite, scale, seed, device)
+    plan = take_share(plan, Share.parse(share)) if share else plan
     folder = Path(out) if out else Path(RESULTS) / f"{plan.suite}-{stamp()}"
-    command = f"tiebreak run {quote(suite)} --scale {plan.scale} --out {quote(str(folder))}"
-    command += f" --device {device}" if device else ""
+    command = command_of(suite, plan, folder, device)
     _run(plan, folder, command, device, resume=resume, subject=subject, progress=progress)
     return folder
+
+
+def command_of(suite: str, plan: Plan, folder: Path, device: str | None) -> str:
+    """Return the command that runs a plan into a folder, to be gone on with by `--resume`."""
+    command = f"tiebreak run {quote(suite)} --scale {plan.scale} --out {quote(str(folder))}"
+    command += f" --device {device}" if device else ""
+    return command + (f" --share {plan.share}" if plan.share else "")
 
 
 def run_plan(plan: Plan, folder: Path, *, subject: str = "", progress: bool = True) -> Path:
@@ -114,11 +134,11 @@ def _run(
     """Prepare or check the results folder, lock it and fill it."""
     environment.describe_all(plan.cells)  # each is usable, or nothing runs
     if not resume:
-        _refuse_used(folder)
+        refuse_used(folder)
     with store.hold(folder):
         remove_leftovers(folder, store.SUITE)
         if resume:
-            _check_same(plan, folder)
+            check_same(plan, folder)
         else:
             _begin(plan, folder, command, device)
         _fill(plan, folder, subject, progress, f"{command} --resume" if command else "")
@@ -128,7 +148,11 @@ def _read_stored(out: Path | None) -> dict[str, Any]:
     """Return suite.json of the folder to resume."""
     if out is None:
         raise UsageError("--resume needs the folder to go on with: --out DIR")
-    return store.read_suite(out)
+    stored = store.read_suite(out)
+    if "merged" in stored:
+        on_hosts = "add --on with its hosts" if stored.get("hosts") else "resume one of those"
+        raise UsageError(f"{out} holds the records of other folders: {on_hosts}")
+    return stored
 
 
 def _check_device(device: str | None) -> None:
@@ -141,7 +165,8 @@ def _check_device(device: str | None) -> None:
         raise UsageError(f"{reason}; leave --device out, or use --device cpu")
 
 
-def _refuse_used(folder: Path) -> None:
+def refuse_used(folder: Path) -> None:
+    """Raise UsageError for a folder that holds results, or whose name cannot be a run's."""
     store.check_name(folder.name)
     records = folder / store.RECORDS
     if (folder / store.SUITE).exists() or (records.exists() and records.stat().st_size):
@@ -150,8 +175,14 @@ def _refuse_used(folder: Path) -> None:
 
 def _begin(plan: Plan, folder: Path, command: str, device: str | None = None) -> None:
     """Write suite.json, then make the records file: a folder with records can be resumed."""
-    _refuse_used(folder)  # again, now that nobody else can write there
-    description = {
+    refuse_used(folder)  # again, now that nobody else can write there
+    write_suite(folder, describe(plan, command, device))
+    store.Store(folder).close()
+
+
+def describe(plan: Plan, command: str, device: str | None = None) -> dict[str, Any]:
+    """Return suite.json of a new results folder."""
+    return {
         **_identity(plan),
         "version": __version__,
         "commit": commit(),
@@ -162,14 +193,17 @@ def _begin(plan: Plan, folder: Path, command: str, device: str | None = None) ->
         "published": list(plan.published),
         "differences": list(plan.differences),
     }
+
+
+def write_suite(folder: Path, description: Mapping[str, Any]) -> None:
+    """Write suite.json; raise UsageError where that is not possible."""
     try:
         write_json(folder / store.SUITE, description)
     except OSError as error:
         raise UsageError(f"cannot write results to {folder}: {error.strerror}") from error
-    store.Store(folder).close()
 
 
-def _check_same(plan: Plan, folder: Path) -> None:
+def check_same(plan: Plan, folder: Path) -> None:
     """Raise UsageError unless the folder holds results of this plan."""
     stored = store.read_suite(folder)
     differs = _first_difference(_identity(plan), stored)
@@ -188,6 +222,7 @@ def _identity(plan: Plan) -> dict[str, Any]:
         "cells": [{**cell.to_json(), "id": cell.id} for cell in plan.cells],
         "groups": plan.groups(),
         "blocks_planned": plan.settings.blocks,
+        "share": plan.share or None,
     }
     return json.loads(dumps(fields))
 
@@ -409,9 +444,9 @@ class Manager:
         )
 
     def _find_certificate(self) -> None:
-        """Store the certificate that an earlier run has left on the disk, if there is one."""
-        algorithms, frameworks = self._raced()
-        kept = find_certificate(algorithms, frameworks, quick=self.plan.scale != "full")
+        """Store a certificate that an earlier run, or another host, has left on the disk."""
+        given = self.folder / CERTIFICATES
+        kept = find_certificate(*raced(self.plan), quick=self.plan.scale != "full", also=given)
         if self._needs_certificate() and kept is not None:
             self._store_certificate(kept)
 
@@ -422,32 +457,16 @@ class Manager:
         """
         if not self._needs_certificate():
             return
-        algorithms, frameworks = self._raced()
+        algorithms, frameworks = raced(self.plan)
         needed_s = estimate.certificate_s(algorithms, frameworks)
         budget_s = self.plan.settings.budget_s
         if budget_s is not None and self.budget.timer.elapsed_s() + needed_s > budget_s:
             self._store_pending(algorithms, frameworks)
             return
-
-        from tiebreak.verify.certify import certify
-
-        self.progress.say("verifying that the frameworks compute the same numbers")
-        certificate = certify(algorithms, frameworks, quick=self.plan.scale != "full")
-        keep_certificate(certificate)
-        self._store_certificate(certificate)
+        self._store_certificate(make_certificate(self.plan, self.progress.say))
 
     def _needs_certificate(self) -> bool:
         return self.plan.settings.certificate and not self.runner.certified
-
-    def _raced(self) -> tuple[list[str], list[str]]:
-        """Return the algorithms and the installed frameworks of the race."""
-        raced = {cell.framework for cell in self.plan.cells}
-        frameworks = [
-            name
-            for name, row in registry.FRAMEWORKS.items()
-            if name in raced and not registry.missing_packages(row.packages_in(row.default_mode))
-        ]
-        return sorted({cell.algorithm for cell in self.plan.cells}), frameworks
 
     def _store_certificate(self, certificate: Mapping[str, Any]) -> None:
         self.runner.append("certificate", certificate=nan_to_null(certificate))

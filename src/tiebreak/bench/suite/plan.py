@@ -282,6 +282,8 @@ class Plan:
     """Tables published by others (suite/published.py), shown beside the results."""
     differences: tuple[Mapping[str, str], ...] = ()
     """In what contestants are known to differ from our algorithm: label, algorithm, text."""
+    share: str = ""
+    """Which part of the suite's blocks it is, such as `2/3` (suite/share.py); empty: all."""
 
     def modules(self) -> list[str]:
         """Return the names of the users' own modules that its runs import."""
