@@ -59,13 +59,13 @@ def test_a_table_has_what_was_measured_beside_what_is_predicted(tmp_path):
     def ranks(own_s: float) -> dict[str, float]:
         return {"own_s": own_s, **SENT._asdict()}
 
-    case = {"ranks": {"1": ranks(1.0), "2": ranks(0.5), "8": ranks(0.2)}, "two_s": 0.625}
+    case = {"ranks": {"1": ranks(1.0), "16": ranks(0.2), "2": ranks(0.5)}, "two_s": 0.625}
     (tmp_path / "docs").mkdir()
     measured = {"link": RING._asdict(), "cases": {"ppo": case}}
     (tmp_path / devices_tables.FILE).write_text(json.dumps(measured))
     lines = list(devices_tables.devices(tmp_path / "results", [], {}))
-    assert lines[0] == "|  | link | two, measured | 2 | 8 |"
-    assert lines[2] == "| ppo | this machine, gloo | 1.60 | 1.9 | 3.6 |"
+    assert lines[0] == "|  | link | two, measured | 2 | 16 |"
+    assert lines[2] == "| ppo | this machine, gloo | 1.60 | 1.9 | 2.9 |"
     assert len(lines) == 3 + len(devices_tables.LINKS)
     (row,) = list(devices_tables.sent(tmp_path / "results", [], {}))[2:]
     assert row == "| ppo | 1000.0 ms | 500.0 ms | 2 × 0 kB | 3 × 3 kB |"

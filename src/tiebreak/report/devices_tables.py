@@ -22,7 +22,8 @@ def devices(results: Path, paths: Sequence[str], options: Mapping[str, str]) -> 
         raise UsageError("the table devices takes no words: it is of all that was measured")
     measured = json.loads((results.parent / FILE).read_text(encoding="utf-8"))
     links = {HERE: Link(**measured["link"]), **LINKS}
-    counts = list(next(iter(measured["cases"].values()))["ranks"])[1:]
+    first = next(iter(measured["cases"].values()))
+    counts = sorted(first["ranks"], key=int)[1:]
     rows = [
         _row(algorithm, case, name, link, counts)
         for algorithm, case in measured["cases"].items()

@@ -43,7 +43,7 @@ CASES: dict[str, dict[str, Any]] = {
 """Algorithm -> settings beside `num_envs`, on TASK, in torch."""
 OFF_POLICY = {"num_rounds": 1, "learning_starts": ENVS, "replay_size": 64 * ENVS}
 TASK = "gymnasium/Pendulum-v1"
-MEASURE_S, MOST_RUNS = 6.0, 8
+MEASURE_S, MOST_RUNS = 3.0, 8
 """Seconds and iterations after which a measurement ends, whichever comes first."""
 LARGE = 1 << 22
 """Numbers in the message by which a link's bandwidth is measured."""
