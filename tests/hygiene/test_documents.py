@@ -16,6 +16,7 @@ from tiebreak import _PUBLIC, registry
 from tiebreak.core.config import override, parse_assignments, parse_sweeps
 from tiebreak.core.errors import UsageError
 from tiebreak.training.policy_files import POLICY
+from tiebreak.training.search import read_space
 
 DOCUMENTS = [p for p in tree.published() if p.suffix == ".md" and "results" not in p.parts]
 OF_OTHERS = {"CHANGELOG.md", "coming-from.md"}
@@ -114,14 +115,17 @@ def test_settings_in_documents_exist():
 def refused(algorithm: str, settings: list[str], sweeps: list[str]) -> list[str]:
     """Return why an algorithm refuses settings, one line each."""
     config = registry.config_module(algorithm).Config()
-    values = [{name: value} for name, value in parse_assignments(settings).items()]
-    values += [{name: v} for name, listed in parse_sweeps(sweeps).items() for v in listed]
     found: list[str] = []
-    for value in values:
+    for name, value in parse_assignments(settings).items():
         try:
-            override(config, value)
+            override(config, {name: value})
         except UsageError as error:
-            found.append(f"{algorithm} {value}: {error}")
+            found.append(f"{algorithm} {name}={value}: {error}")
+    for name, values in parse_sweeps(sweeps).items():
+        try:
+            read_space(algorithm, config, {name: values})
+        except UsageError as error:
+            found.append(f"{algorithm} {name}={values}: {error}")
     return found
 
 

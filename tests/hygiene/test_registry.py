@@ -7,6 +7,7 @@ from pathlib import Path
 from hygiene import tree
 
 from tiebreak import registry
+from tiebreak.training.launchers import LAUNCHERS
 from tiebreak.training.trackers import TRACKERS
 
 
@@ -96,6 +97,11 @@ def test_extras_that_the_registry_recommends_exist():
     import tomllib
 
     project = tomllib.loads((tree.ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    rows = [*registry.FRAMEWORKS.values(), *registry.ENGINES.values(), *TRACKERS.values()]
+    rows = [
+        *registry.FRAMEWORKS.values(),
+        *registry.ENGINES.values(),
+        *TRACKERS.values(),
+        *LAUNCHERS.values(),
+    ]
     absent = {row.extra for row in rows if row.packages} - set(project["optional-dependencies"])
     assert not absent, f"pyproject.toml has no extra {sorted(absent)}"

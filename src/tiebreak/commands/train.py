@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from tiebreak.training.request import TrainingRequest
     from tiebreak.training.result import TrainResult
 
+MOST_GROUPS = 20
+"""Combinations of settings that are printed, the best first."""
+
 
 def parser() -> Parser:
     """Return the parser of `tiebreak train`."""
@@ -34,6 +37,8 @@ def parser() -> Parser:
             "      --sweep learning_rate=1e-4,3e-4,1e-3 --sweep entropy_coef=0,0.01",
             "torchrun --nproc-per-node 2 -m tiebreak train sac --framework torch \\\n"
             "      --task gymnasium/HalfCheetah-v4 --set num_envs=8 --distributed",
+            "tiebreak train sac --framework torch --task gymnasium/Pendulum-v1 --sampler tpe \\\n"
+            "      --trials 40 --sweep actor_lr=1e-5..1e-2:log --executor submitit:partition=cpu",
         ],
     )
     out.add_argument("algorithm", help=", ".join(registry.ALGORITHMS))
@@ -46,6 +51,7 @@ def parser() -> Parser:
     )
     out.add_argument("--loop", help="host, or fused (JAX frameworks on device engines)")
     _add_seeds(out)
+    _add_executors(out)
     _add_settings(out)
     _add_evaluations(out)
     _add_checkpoints(out)
@@ -103,11 +109,36 @@ def _add_seeds(out: Parser) -> None:
         "in brackets: hidden_sizes=(64,64),(256,256)",
     )
     out.add_argument(
+        "--sampler",
+        default="",
+        help="draw --trials combinations of --sweep with Optuna: random, or tpe, which learns from "
+        "those before. A setting may then have a range: KEY=LOW..HIGH or KEY=LOW..HIGH:log",
+    )
+    out.add_argument("--trials", type=int, metavar="N", help="combinations that --sampler draws")
+    out.add_argument(
+        "--prune",
+        action="store_true",
+        help="end a trial of --sampler whose evaluations are below the median of others (needs "
+        "--eval-every)",
+    )
+
+
+def _add_executors(out: Parser) -> None:
+    """Add the options that say where many agents are trained."""
+    out.add_argument(
         "--jobs",
         type=int,
         metavar="J",
         help="train the agents of --seeds and --sweep in processes, J at once (default: as many as "
         "there are CPUs; one on a GPU)",
+    )
+    out.add_argument(
+        "--executor",
+        default="",
+        metavar="NAME[:OPTIONS]",
+        help="who trains these agents: local (one program or one by one), processes:J, submitit "
+        "(SLURM) or ray; options as in submitit:partition=gpu,timeout_min=240 or "
+        "ray:address=auto,num_gpus=1. A job that is killed is started again, and goes on",
     )
 
 
@@ -195,7 +226,7 @@ def run(args: argparse.Namespace) -> int:
     from tiebreak.training.session import TrainingFailed
 
     keep_compiled_programs()
-    if parent := os.environ.pop(PARENT, ""):  # of an agent among many (training/processes.py)
+    if parent := os.environ.pop(PARENT, ""):  # of an agent among many (training/jobs.py)
         die_with_parent(int(parent))
     request = _request(args)
     try:
@@ -234,6 +265,10 @@ def _request(args: argparse.Namespace) -> TrainingRequest:
         seeds=seeds,
         sweep=parse_sweeps(args.sweeps),
         jobs=args.jobs,
+        executor=args.executor,
+        sampler=args.sampler,
+        trials=args.trials,
+        prune=args.prune,
         precision=args.precision,
         device=args.device,
         threads=args.threads,
@@ -325,9 +360,14 @@ def _return_lines(result: TrainResult) -> list[str]:
         return []
     episodes = f"means of {len(result.returns[0])} episodes by agent"
     lines = [f"greedy return, {episodes}: {_spread(result.summary)}"]
-    for group in result.summary.get("by_settings", []):
+    groups = result.summary.get("by_settings", [])
+    for group in groups[:MOST_GROUPS]:
         settings = [f"{k} {_text(v)}" for k, v in group.items() if not k.startswith("return_")]
         lines.append(f"  {', '.join(settings)}: {_spread(group)}")
+    if len(groups) > MOST_GROUPS:
+        lines.append(f"  … {len(groups) - MOST_GROUPS} more in {result.out / 'result.json'}")
+    if pruned := result.summary.get("pruned"):
+        lines.append(f"{pruned} agents were pruned: their trials were below the median")
     return lines
 
 

@@ -217,7 +217,7 @@ def _coerce(key: str, value: Any, hint: Any) -> Any:
         if not isinstance(value, str) or value not in args:
             raise unknown(f"value for {key}", str(value), args)
         return value
-    parsed = _parse(value) if isinstance(value, str) and hint is not str else value
+    parsed = parse_value(value) if isinstance(value, str) and hint is not str else value
     if origin is tuple:
         items = parsed if isinstance(parsed, (tuple, list)) else (parsed,)
         return tuple(_coerce(key, item, args[0]) for item in items)
@@ -240,7 +240,8 @@ def _to_float(number: int) -> float:
         return math.inf
 
 
-def _parse(text: str) -> Any:
+def parse_value(text: str) -> Any:
+    """Return the number, truth value or list that a text stands for; else the text."""
     if text.lower() in ("true", "false"):
         return text.lower() == "true"
     if len(text) > LONGEST_TEXT:

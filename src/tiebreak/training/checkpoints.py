@@ -154,6 +154,11 @@ def exists(folder: Path) -> bool:
     return bool(_all(folder))
 
 
+def newest_steps(folder: Path) -> int:
+    """Return the steps of the newest checkpoint; 0 if there is none."""
+    return max((int(path.stem) for path in _all(folder) if path.stem.isdecimal()), default=0)
+
+
 def require_out(out: str | Path | None) -> Path:
     """Return the folder that is to be resumed; UsageError if none is named."""
     if out is None:
@@ -218,7 +223,8 @@ def describe_run(folder: Path) -> str:
         return f"its training has not ended, and goes on with: {command}"
     if "stopped_at" in result:
         return f"its training has reached its --stop-at, and goes on with a higher one: {command}"
-    return f"its training is complete, and goes on with: {command} --set total_steps=N"
+    more = "--trials N" if "search" in stored else "--set total_steps=N"
+    return f"its training is complete, and goes on with: {command} {more}"
 
 
 def _is_complete(folder: Path) -> bool:

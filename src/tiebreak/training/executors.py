@@ -1,18 +1,17 @@
-"""Executors: who starts a training: this process, or a process for each agent.
-
-To add one, write a class with `train` and add its row to EXECUTORS.
-"""
+"""Executors: who starts a training: this process, or a job for each agent (launchers.py)."""
 
 from __future__ import annotations
 
+import contextlib
 from typing import Protocol
 
 from tiebreak import registry
 from tiebreak.core.seeding import seed_global_generators
 from tiebreak.frameworks.threads import make_runtime
+from tiebreak.training.agents import run_agents
 from tiebreak.training.distributed import train_in_ranks
+from tiebreak.training.launchers import parse_executor
 from tiebreak.training.population import run_population
-from tiebreak.training.processes import run_processes
 from tiebreak.training.request import TrainingRequest
 from tiebreak.training.result import TrainResult
 from tiebreak.training.session import run_training
@@ -50,15 +49,17 @@ class LocalExecutor:
             return run(held, progress)
 
 
-class ProcessExecutor:
-    """Trains each agent of a population in a process of its own; this one imports no framework."""
+class JobExecutor:
+    """Trains each agent of a population as a job of its own; this process imports no framework."""
 
     def train(self, request: TrainingRequest, *, progress: bool = True) -> TrainResult:
         with request.hold_folder() as held:
-            return run_processes(held, progress)
+            launcher = parse_executor(held.executor).make(held)
+            with contextlib.closing(launcher):
+                return run_agents(held, launcher, progress)
 
 
-EXECUTORS: dict[str, type[Executor]] = {"local": LocalExecutor, "processes": ProcessExecutor}
+EXECUTORS: dict[str, type[Executor]] = {"local": LocalExecutor, "jobs": JobExecutor}
 
 
 def start(request: TrainingRequest, *, executor: str = "", progress: bool = True) -> TrainResult:
@@ -66,5 +67,5 @@ def start(request: TrainingRequest, *, executor: str = "", progress: bool = True
     if request.distributed is not None:  # processes join before anything is resolved
         return train_in_ranks(request, progress=progress)
     resolved = request.resolve()
-    name = executor or ("processes" if resolved.jobs else "local")
+    name = executor or ("jobs" if resolved.jobs else "local")
     return EXECUTORS[name]().train(resolved, progress=progress)

@@ -25,7 +25,9 @@ from tiebreak.envs.task import Task
 from tiebreak.frameworks.threads import threads_for
 from tiebreak.loops.base import choose_kind
 from tiebreak.training import checkpoints, initial_policy, policy_files
+from tiebreak.training.launchers import LOCAL, Executor, parse_executor
 from tiebreak.training.memory_needs import require_training
+from tiebreak.training.search import check_search, read_space
 from tiebreak.training.trackers import Tracker, require_trackers
 
 
@@ -99,10 +101,21 @@ class TrainingRequest:
     seeds: int | None = None
     """Number of seeds, `seed` and up, trained as a population; None: one agent."""
     jobs: int | None = None
-    """Processes at once, where each agent of a population is a process; None: as many as the CPUs
-    allow, or one program where that is possible. Set by `resolve` for agents in processes only."""
+    """Jobs at once, where each agent of a population is one (launchers.py); None: as many as the
+    CPUs allow, or one program where that is possible. Set by `resolve` for agents that are jobs."""
+    executor: str = ""
+    """Who trains the agents of a population: `local`, or a launcher with its options, as in
+    `processes:4` or `submitit:partition=gpu`; "": one program where possible, else processes. Set
+    by `resolve` for agents that are jobs."""
     sweep: Mapping[str, Sequence[Any]] = dataclasses.field(default_factory=dict)
-    """Setting -> values; the population has `seeds` agents for every combination."""
+    """Setting -> values; the population has `seeds` agents for every combination. With a `sampler`
+    the one value may be a range, `1e-4..1e-2:log`."""
+    sampler: str = ""
+    """Sampler of `trials` combinations out of `sweep` (search.py); "": all combinations."""
+    trials: int | None = None
+    """Combinations that the sampler draws."""
+    prune: bool = False
+    """End a trial that is below the median of the others at the same number of steps."""
     variants: Sequence[Mapping[str, Any]] = ({},)
     """Settings of each combination of `sweep`, the last name changing fastest; set by `resolve`."""
     precision: str = "float32"
@@ -130,6 +143,11 @@ class TrainingRequest:
     """True if `resolve` chose `out`: where it is taken, the run gets the next number."""
 
     @property
+    def combinations(self) -> int:
+        """Combinations of settings, each of which `seeds` agents have."""
+        return self.trials or math.prod(len(values) for values in self.sweep.values())
+
+    @property
     def folder(self) -> Path:
         """The folder of a resolved request."""
         assert self.out is not None, "the request is not resolved"
@@ -144,8 +162,8 @@ class TrainingRequest:
 
     def _resolve(self) -> TrainingRequest:
         loop, intervals = self.loop, self.intervals
-        in_processes = _check_population(self)
-        if self.seeds is not None and not in_processes:
+        executor = _choose_executor(self)
+        if self.seeds is not None and executor is None:
             loop = loop or "fused"
             intervals = intervals._replace(checkpoint_every=0)
 
@@ -163,20 +181,20 @@ class TrainingRequest:
 
         spec = make_spec(self.task)
         config = resolve_config(self.algorithm, self.task, self.config, self.overrides, spec)
-        variants = resolve_variants(self.algorithm, config, self.sweep)
-        jobs = _choose_jobs(self, config, len(variants)) if in_processes else None
+        jobs = None if executor is None else _choose_jobs(self, config, executor)
         kind = choose_kind(self.framework, self.task, loop, mode)
-        _check_config(self, folder, spec, config, jobs)
+        _check_config(self, folder, spec, config, _agents_here(self, executor, jobs))
         return dataclasses.replace(
             self,
             mode=mode,
             loop=kind,
             config=config,
             overrides={},
-            variants=variants,
+            variants=self._choose_variants(config),
             jobs=jobs,
+            executor="" if executor is None else self.executor or executor.name,
             intervals=intervals,
-            threads=self._choose_threads(kind, config, jobs, (self.seeds or 1) * len(variants)),
+            threads=self._choose_threads(kind, config, executor, jobs),
             track=require_trackers(self.track),
             out=folder,
             init_from=None if self.init_from is None else str(Path(self.init_from).resolve()),
@@ -193,8 +211,17 @@ class TrainingRequest:
         with holding as folder:
             yield dataclasses.replace(self, out=folder)
 
-    def _choose_threads(self, loop: str, config: Any, jobs: int | None, agents: int) -> int | None:
-        """Return the threads of each process; without `jobs` it trains all agents at once."""
+    def _choose_variants(self, config: Any) -> list[dict[str, Any]]:
+        """Return every combination of the sweep; [{}] where a sampler will draw them."""
+        if not self.sampler:
+            return resolve_variants(self.algorithm, config, self.sweep)
+        read_space(self.algorithm, config, self.sweep)
+        return [{}]
+
+    def _choose_threads(
+        self, loop: str, config: Any, executor: Executor | None, jobs: int | None
+    ) -> int | None:
+        """Return the threads of each process; without an executor it trains all agents at once."""
         if self.threads != 0:
             return self.threads
         return threads_for(
@@ -203,8 +230,8 @@ class TrainingRequest:
             self.task.row,
             loop,
             config,
-            cpus=max(1, len(affinity()) // (jobs or 1)),
-            agents=1 if jobs else agents,
+            cpus=len(affinity()) if not executor else executor.cpus(jobs or 1),
+            agents=1 if jobs else (self.seeds or 1) * self.combinations,
         )
 
 
@@ -243,16 +270,22 @@ def _check_numbers(request: TrainingRequest) -> None:
         configs.override(registry.config_module(request.algorithm).Config(), request.overrides)
 
 
+def _agents_here(request: TrainingRequest, executor: Executor | None, jobs: int | None) -> int:
+    """Return how many agents share the memory of this machine; 1 where they go elsewhere."""
+    if executor is None:
+        return (request.seeds or 1) * request.combinations
+    return (jobs or 1) if executor.runs_here else 1
+
+
 def _check_config(
-    request: TrainingRequest, folder: Path, spec: EnvSpec, config: Any, jobs: int | None
+    request: TrainingRequest, folder: Path, spec: EnvSpec, config: Any, agents: int
 ) -> None:
     """Refuse a network for other observations, to resume a complete run, and too much memory."""
     networks.require(config.network, spec)
     if request.resume and request.seeds is None:
         checkpoints.require_more(folder, config.total_steps)
-    agents = (request.seeds or 1) * math.prod(len(values) for values in request.sweep.values())
     episodes = request.intervals.eval_episodes
-    require_training(spec, config, jobs or agents, request.device == "cpu", episodes)
+    require_training(spec, config, agents, request.device == "cpu", episodes)
 
 
 def _check_initial_policy(request: TrainingRequest) -> None:
@@ -274,35 +307,56 @@ def _without_aliases(request: TrainingRequest) -> TrainingRequest:
     )
 
 
-def _choose_jobs(request: TrainingRequest, config: Any, combinations: int) -> int:
-    """Return how many processes train at once: one on an accelerator, which JAX takes whole."""
-    cpus = len(affinity()) // config.env_processes if request.device == "cpu" else 1
-    agents = combinations * (request.seeds or 1)
-    return min(agents, request.jobs or max(1, cpus))
+def _choose_jobs(request: TrainingRequest, config: Any, executor: Executor) -> int:
+    """Return how many jobs there are at once: one on an accelerator, which JAX takes whole.
 
-
-def _check_population(request: TrainingRequest) -> bool:
-    """Return whether the agents of a population have to be processes; False for one agent.
-
-    Raises UsageError for wrong numbers.
+    Those that do not share this machine are all queued at once.
     """
-    if request.jobs is not None and request.jobs < 1:
-        raise UsageError(f"jobs is {request.jobs}; it must be at least 1")
+    agents = request.combinations * (request.seeds or 1)
+    if executor.name == LOCAL:
+        return 1
+    cpus = len(affinity()) // config.env_processes if request.device == "cpu" else 1
+    most = max(1, cpus) if executor.runs_here else agents
+    return min(agents, executor.jobs or request.jobs or most)
+
+
+def _choose_executor(request: TrainingRequest) -> Executor | None:
+    """Return who trains the agents of a population one by one; None: this process, all at once.
+
+    Raises UsageError for wrong numbers, and for options that do not go together.
+    """
+    executor = parse_executor(request.executor)
+    for name, jobs in (("jobs", request.jobs), (f"executor {executor.name}", executor.jobs)):
+        if jobs is not None and jobs < 1:
+            raise UsageError(f"{name} is {jobs}; it must be at least 1")
+    evaluates = bool(request.intervals.eval_every)
+    check_search(request.sampler, request.trials, request.prune, request.sweep, evaluates)
     if request.seeds is None:
-        if request.jobs is not None:
-            raise UsageError("--jobs is for many agents: add --seeds N or --sweep KEY=V1,V2,…")
-        return False
-    seeds = request.seeds
-    if seeds < 1 or request.seed + seeds > 2**31:
-        raise UsageError(f"seeds is {seeds}; it must be at least 1, and the last below {2**31}")
-    if _can_be_one_program(request):
-        return False
+        has_jobs = request.jobs is not None
+        given = {"jobs": has_jobs, "executor": executor.name, "sampler": request.sampler}
+        for option in (name for name, is_set in given.items() if is_set):
+            raise UsageError(f"--{option} is for many agents: add --seeds N or --sweep KEY=V1,V2,…")
+        return None
+    if request.jobs and (executor.jobs or executor.name == LOCAL):
+        raise UsageError(f"--jobs {request.jobs} and --executor {request.executor}: give one")
+    _check_seeds(request)
+    if executor.name in ("", LOCAL) and _can_be_one_program(request):
+        return None
     if request.trackers or request.task.is_function:
         raise UsageError(
             "these agents are trained in processes of their own, which cannot call a function of "
             "this program (callback=, env=): train them one by one, with seed="
         )
-    return True
+    return executor if executor.name else executor._replace(name="processes")
+
+
+def _check_seeds(request: TrainingRequest) -> None:
+    """Raise UsageError for a number of seeds that cannot be, and a search without evaluations."""
+    seeds = request.seeds or 0
+    if seeds < 1 or request.seed + seeds > 2**31:
+        raise UsageError(f"seeds is {seeds}; it must be at least 1, and the last below {2**31}")
+    if request.sampler and not request.intervals.eval_episodes:
+        raise UsageError("--sampler compares evaluations, but eval_episodes is 0")
 
 
 def _can_be_one_program(request: TrainingRequest) -> bool:
@@ -314,6 +368,7 @@ def _can_be_one_program(request: TrainingRequest) -> bool:
     intervals = request.intervals
     wants_processes = (
         request.jobs is not None
+        or request.sampler
         or request.resume
         or request.init_from is not None
         or intervals.checkpoint_every
@@ -344,8 +399,7 @@ def _choose_folder(request: TrainingRequest) -> Path:
     _check_initial_policy(request)
     name = f"{request.algorithm}-{request.framework}-{request.task}-s{request.seed}"
     if request.seeds is not None:
-        combinations = math.prod(len(values) for values in request.sweep.values())
-        name += f"-n{request.seeds * combinations}"
+        name += f"-n{request.seeds * request.combinations}"
     return policy_files.choose_folder(request.out, name)
 
 

@@ -17,7 +17,8 @@ from tiebreak.training.trackers import Tracker, as_tracker
 
 OPTIONS = (
     "mode", "loop", "seed", "out", "config", "overrides", "precision", "device", "resume",
-    "init_from", "track", "seeds", "sweep", "jobs", "distributed",
+    "init_from", "track", "seeds", "sweep", "jobs", "executor", "sampler", "trials", "prune",
+    "distributed",
 )  # fmt: skip
 """Keywords of `train` that are fields of TrainingRequest."""
 

@@ -1,4 +1,4 @@
-"""`--seeds` and `--sweep` where the agents are processes: folders, failures, Ctrl-C, resuming."""
+"""`--seeds` and `--sweep` where each agent is a job: folders, failures, Ctrl-C, resuming."""
 
 from __future__ import annotations
 
@@ -7,60 +7,19 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
 
 import pytest
-from training.fakes import CONFIG, SPEC
+from training.many_agents import asked, stored, train, words
 
-from tiebreak import Tracker, cli, registry
+from tiebreak import Tracker, cli
 from tiebreak.core.errors import UsageError
 from tiebreak.envs.task import Task
-from tiebreak.training import processes, request
-from tiebreak.training.executors import start
-from tiebreak.training.request import Intervals, TrainingRequest
+from tiebreak.training import request
+from tiebreak.training.request import Intervals
 from tiebreak.training.session import TrainingFailed, TrainingInterrupted
-
-STUB = Path(__file__).with_name("agent_stub.py")
-
-
-@pytest.fixture
-def stub(monkeypatch, tmp_path):
-    """Agents are stubs; the working folder is empty."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(processes, "PROGRAM", (sys.executable, "-S", str(STUB)))
-    monkeypatch.setattr(processes, "POLL_S", 0.01)
-    monkeypatch.setattr(registry, "missing_packages", lambda packages: [])
-    for module in (request, processes):
-        monkeypatch.setattr(module, "make_spec", lambda task: SPEC)
-
-
-def asked(**changes):
-    fields = {
-        "algorithm": "ppo",
-        "framework": "torch",
-        "task": Task.parse("gymnasium/CartPole-v1"),
-        "config": dataclasses.replace(CONFIG, total_steps=64),
-        "seeds": 3,
-        "seed": 5,
-        "out": "run",
-        **changes,
-    }
-    return TrainingRequest(**fields)
-
-
-def train(**changes):
-    return start(asked(**changes), progress=False)
-
-
-def words(agent):
-    return json.loads(Path(f"run/agent-00{agent}/config.json").read_text())["words"]
-
-
-def stored(name="result.json"):
-    return json.loads((Path("run") / name).read_text())
 
 
 def test_each_agent_has_a_folder_and_all_have_one_result(stub):
