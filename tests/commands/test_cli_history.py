@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 from stats import synthetic
@@ -19,7 +20,7 @@ def folders(tmp_path):
         version = "0.10.2" if number < 4 else "0.11.0"
         about["machine"] = {**about["machine"], "packages": {"jax": version}}
         speeds = {"torch compile": 1.0, "nnx split": nnx}
-        more = {"fingerprint": f"{number}" * 16, "run_id": f"run-{number}"}
+        more: dict[str, Any] = {"fingerprint": f"{number}" * 16, "run_id": f"run-{number}"}
         records = [about, *synthetic.race(speeds, blocks=4, seed=number, **more)]
         made.append(str(synthetic.store(tmp_path / f"v{number}", records, commit=f"{number}" * 12)))
     return made
