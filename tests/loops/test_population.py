@@ -13,6 +13,7 @@ from loops.test_off_policy_loops import SMALL as DQN
 from tiebreak import registry
 from tiebreak.core.config import override, to_dict
 from tiebreak.core.errors import UsageError
+from tiebreak.core.ranks import ALONE
 from tiebreak.core.seeding import derive
 from tiebreak.loops import fused_population
 from tiebreak.loops.base import make_loop
@@ -197,7 +198,8 @@ def test_eight_devices_give_the_result_of_one(algorithm, framework):
 )
 def test_as_many_devices_as_divide_the_agents(monkeypatch, device, agents, used):
     monkeypatch.setattr(fused_population.jax, "local_devices", lambda backend: list(range(8)))
-    runtime = SimpleNamespace(native_device=SimpleNamespace(platform="cpu"), device=device)
+    cpu = SimpleNamespace(platform="cpu")
+    runtime = SimpleNamespace(native_device=cpu, device=device, ranks=ALONE)
     assert len(fused_population._devices(runtime, agents)) == used
 
 
