@@ -5,10 +5,14 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tiebreak.commands.options import Parser, print_json
 from tiebreak.core.errors import UsageError
 from tiebreak.core.files import write_atomic
+
+if TYPE_CHECKING:
+    from tiebreak.report.history import History
 
 FILES = (".svg", ".png")
 
@@ -62,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _draw(history: object, out: Path) -> None:
+def _draw(history: History, out: Path) -> None:
     from tiebreak.report import history_chart
 
     draw = history_chart.to_png if out.suffix == ".png" else history_chart.to_svg
