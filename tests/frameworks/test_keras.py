@@ -101,6 +101,7 @@ from tiebreak.core.types import EnvSpec
 from tiebreak.verify import parity
 from tiebreak.verify.case import cases_of, fixed
 from tiebreak.verify.compare import ErrorTable
+from tiebreak.verify.network_cases import of_network
 
 library = sys.argv[1]
 import_guard.install(registry.allowed_imports(registry.FRAMEWORKS["keras"].packages_in(library)))
@@ -113,6 +114,8 @@ for algorithm in sys.argv[2:]:
     errors = ErrorTable(algorithm, "keras", "float64")
     for actions in cases_of(algorithm).ACTIONS:
         parity.check_public(errors, runtime, fixed(algorithm, actions))
+    if algorithm == "ppo":  # the steps of a memory are unrolled in the program
+        parity.check_public(errors, runtime, of_network("ppo", "gru"))
     failed += errors.failed()
 found = {"failed": failed, "mode": runtime.mode, "compiled": runtime.compile_count(),
          "fallbacks": sum(runtime.fallbacks().values())}
