@@ -66,7 +66,11 @@ class Framework(NamedTuple):
 
     def packages_in(self, mode: str) -> tuple[str, ...]:
         """Return the importable names that must be installed for a mode."""
-        return self.packages if self.runtime else (mode, *self.packages)
+        if self.runtime:
+            return self.packages
+        # Fused loops share JAX's arithmetic, whose module imports optax.
+        library = ("jax", "optax") if mode == "jax" else (mode,)
+        return (*library, *self.packages)
 
 
 FRAMEWORKS = {
