@@ -10,6 +10,7 @@ from training.fakes import CONFIG
 
 from tiebreak import registry
 from tiebreak.algorithms.fasttd3.config import Config
+from tiebreak.core.ranks import ALONE
 from tiebreak.core.types import EnvSpec
 from tiebreak.envs.task import Task
 from tiebreak.training import request, versions
@@ -93,7 +94,7 @@ def test_the_command_that_repeats_a_run_leaves_the_tasks_own_settings_out():
     task = "playground/CheetahRun"
     runtime = SimpleNamespace(memory=None, mode="split", precision="float32", device="cpu")
     loop = SimpleNamespace(
-        runtime=runtime, kind="fused", memory=None, spec=BOX, config=reference(task)
+        runtime=runtime, kind="fused", memory=None, spec=BOX, config=reference(task), ranks=ALONE
     )
     about = describe(TrainingRequest("fasttd3", "nnx", Task.parse(task)), loop)
     assert "--set" not in about["command"]

@@ -29,8 +29,6 @@ def parser() -> Parser:
         "Train one agent, evaluate it greedily, and keep log and policy in a folder.",
         [
             "tiebreak train ppo --framework nnx --task gymnax/CartPole-v1",
-            "tiebreak train ppo --framework linen --task gymnax/CartPole-v1 --loop host \\\n"
-            "      --set num_envs=64 --set total_steps=1e6 --out runs/wide",
             "tiebreak train dqn --framework linen --task gymnax/CartPole-v1 --eval-every 50000 \\\n"
             "      --out runs/dqn --resume",
             "tiebreak train ppo --framework nnx --task gymnax/CartPole-v1 --seeds 8 \\\n"
