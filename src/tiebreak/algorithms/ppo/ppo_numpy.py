@@ -220,12 +220,13 @@ def gradients(spec: EnvSpec, config: Config, weights: Weights, batch: Minibatch 
 
 
 def recurrent_gradients(spec: EnvSpec, config: Config, weights: Weights, batch: Sequences):
-    """Return the same of a recurrent network: the gradients of the states go back through time."""
+    """Return LossTerms and gradients of a recurrent network, back through time."""
     obs, begins = np.swapaxes(batch.obs, 0, 1), batch.begins.T
     hidden, cache = remember(config, weights, obs, batch.hidden, begins)
     columns = (np.swapaxes(hidden, 0, 1), *batch[1:6])
     rows = Minibatch(*(x.reshape(-1, *x.shape[2:]) for x in columns))
     terms, grads, d_rows = head_gradients(spec, config, weights, rows)
+    assert d_rows is not None, "a recurrent network has features"
     d_states = np.swapaxes(d_rows.reshape(*batch.begins.shape, -1), 0, 1)
     grads |= networks.gru_backward(config.layers, weights, "memory", cache, begins, d_states)
     return terms, grads
