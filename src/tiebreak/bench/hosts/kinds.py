@@ -52,7 +52,7 @@ class LocalHost:
 
     @property
     def is_here(self) -> bool:
-        """Whether its manager runs on this machine."""
+        """Return whether its manager runs on this machine."""
         return True
 
     def lacks(self) -> str:
