@@ -10,6 +10,7 @@ import pytest
 
 from tiebreak import registry
 from tiebreak.core.noise import Draw
+from tiebreak.frameworks.jax import runtime as runtimes
 from tiebreak.frameworks.jax.runtime import draw_tree
 
 SIZE = 40_000
@@ -93,6 +94,26 @@ def test_every_permutation_is_equally_likely(runtime):
     counts = np.unique(rows.reshape(-1, 4), axis=0, return_counts=True)[1]
     assert len(counts) == 24
     assert abs(counts - 250).max() < 80  # five standard deviations
+
+
+@pytest.mark.parametrize("size", [1, 2, 5, 64, 4097])
+@pytest.mark.parametrize("max_index_bits", [20, 0])  # single numbers are sorted, and pairs
+def test_permutations_have_every_index_once(monkeypatch, size, max_index_bits):
+    monkeypatch.setattr(runtimes, "MAX_INDEX_BITS", max_index_bits)
+    order = np.asarray(runtimes.permutations(jax.random.key(0), 3, size))
+    assert order.dtype == np.int32
+    np.testing.assert_array_equal(np.sort(order), np.tile(np.arange(size), (3, 1)))
+
+
+def test_each_part_of_a_long_row_is_spread_evenly_over_minibatches():
+    """Fourteen bits are random, so that sixteen indices share a number and stay together."""
+    rows, size, parts = 8, 1 << 18, 8
+    order = np.asarray(runtimes.permutations(jax.random.key(1), rows, size))
+    minibatch = np.tile(np.arange(size) * parts // size, rows)
+    part = order.reshape(-1) * parts // size
+    counts = np.bincount(part * parts + minibatch, minlength=parts**2)
+    expected = rows * size / parts**2
+    assert abs(counts - expected).max() < 5 * np.sqrt(expected)
 
 
 def test_draws_depend_on_seed_and_index_alone(runtime, drawn):

@@ -83,7 +83,7 @@ def act(
 def prepare(
     agent: AgentDef, state: AgentState, batch: Rollout | RecurrentRollout
 ) -> tuple[AgentState, Minibatch | Sequences]:
-    """Return advantages and targets of a rollout as B rows; statistics take it in."""
+    """Return advantages and targets of a rollout as rows or, with a memory, as sequences."""
     batch = trees.cast(batch, agent.dtype)
     state, reward = _scale_rewards(agent, state, batch)
 
