@@ -43,7 +43,7 @@ test-all: $(VENV)/.tiebreak-dev compiler  ## install, run every test, also every
 	@$(PY) -m pytest -q $(TEST_ARGS) --slow-all
 
 tables: $(VENV)/.tiebreak-dev  ## make the tables of README.md and results/ anew from the records
-	@$(PY) -m tiebreak.report.documents README.md docs/choosing.md docs/devices.md docs/metrics.md $(wildcard results/README.md results/*/README.md)
+	@$(PY) -m tiebreak.report.documents README.md docs/choosing.md docs/devices.md docs/findings.md docs/metrics.md $(wildcard results/README.md results/*/README.md)
 
 docs: $(VENV)/.tiebreak-docs  ## install, build the documentation as a site into build/docs/site; dead links fail
 	@cd docs && ../$(PY) -m website

@@ -20,7 +20,13 @@ WEBSITE = Path(__file__).resolve().parent
 ALGORITHMS = "src/tiebreak/algorithms"
 LINK = re.compile(r"\]\(([^)#\s]+)[^)]*\)")
 SECTIONS = {
-    "Start": ("README.md", "docs/first-agent.md", "docs/choosing.md", "docs/goals.md"),
+    "Start": (
+        "README.md",
+        "docs/findings.md",
+        "docs/first-agent.md",
+        "docs/choosing.md",
+        "docs/goals.md",
+    ),
     "Training": (
         "docs/training.md",
         "docs/devices.md",

@@ -18,6 +18,7 @@ DOCUMENTS = [
     tree.ROOT / "README.md",
     tree.ROOT / "docs" / "choosing.md",
     tree.ROOT / "docs" / "devices.md",
+    tree.ROOT / "docs" / "findings.md",
     tree.ROOT / "docs" / "metrics.md",
     *sorted(RESULTS.glob("**/README.md")),
 ]
@@ -39,7 +40,7 @@ def test_tables_are_those_of_the_records(document):
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=tree.name)
 def test_no_figure_is_written_by_hand(document):
-    prose = documents.BLOCK.sub("", text_of(document))
+    prose = documents.prose(text_of(document))
     prose = re.sub(r"^```.*?^```|`[^`\n]*`", "", prose, flags=re.M | re.S)
     prose = prose.partition("## What there is")[0]  # of README.md; below it nothing is measured
     found = [line for line in prose.splitlines() if FIGURE.search(line)]
@@ -113,12 +114,27 @@ def test_an_answer_is_what_the_command_prints(capsys):
         ),
         ("<!-- table: metrics ppo -->\n<!-- end of table -->", "takes no words"),
         ("<!-- table: race x y -->\n<!-- end of table -->", "takes one folder or file"),
+        ("<!-- table: race m/quikc -->\n<!-- end of table -->", "no suite of that name"),
         ("<!-- table: returns none/* -->\n<!-- end of table -->", "no training below"),
     ],
 )
 def test_what_is_no_table_is_refused(text, message):
     with pytest.raises(UsageError, match=message):
         documents.render(text, RESULTS)
+
+
+def test_a_suite_that_is_not_measured_yet_says_how_to_measure_it(tmp_path):
+    text = "<!-- table: race m/leaks -->\n<!-- end of table -->"
+    made = documents.render(text, tmp_path)
+    assert "\nNot measured yet: `tiebreak run leaks --out results/m/leaks`.\n" in made
+    rows = list(bench_tables.suites(tmp_path, ["m"], {}))
+    assert any(row.startswith("| `tiebreak run leaks` | ") and "not yet" in row for row in rows)
+
+
+def test_every_suite_is_listed_with_the_day_of_its_records():
+    rows = list(bench_tables.suites(RESULTS, ["amd-epyc-2-cores"], {}))
+    (quick,) = (row for row in rows if "`tiebreak run quick`" in row)
+    assert re.search(r"\| 2026-\d\d-\d\d \| quick \|", quick)
 
 
 def line(steps: int, seconds: float, updates: int, **more) -> dict:

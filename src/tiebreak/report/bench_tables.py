@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tiebreak.bench.manager.store import RECORDS, read_records, read_suite
+from tiebreak.bench.suite import suite as suite_files
 from tiebreak.bench.suite.cells import CONTESTANT
 from tiebreak.bench.suite.plan import Cell
 from tiebreak.core.errors import UsageError
 from tiebreak.core.text import plural
-from tiebreak.report import cross_tables, phrases
+from tiebreak.report import cross_tables, phrases, published
 from tiebreak.report.formatting import DASH, measured_time, ratio, share, si
 from tiebreak.report.markdown import escape, table
 from tiebreak.report.page_data import read_folders
@@ -73,9 +74,14 @@ def race(results: Path, paths: Sequence[str], options: Options) -> Iterator[str]
     """Yield a race: a row for each cell, a column for each group, fastest of the first group first.
 
     Options: `probe` and `group` (a pattern) select groups, `reference` names what ratios are
-    relative to, `value` is time (default), rate, thousand (seconds per 1000 units) or none.
+    relative to, `value` is time (default), rate, thousand (seconds per 1000 units) or none. Of a
+    built-in suite that is not measured yet, it is a line that says how to measure it.
     """
-    folder = results / _only(paths)
+    path = _only(paths)
+    folder = results / path
+    if not (folder / RECORDS).is_file():
+        yield _not_measured(path)
+        return
     groups = _groups(folder, options.get("reference"))
     chosen = [g for g in groups if _is_chosen(g, options) and any(c.visits for c in g.cells)]
     if not chosen:
@@ -103,7 +109,7 @@ def peers(results: Path, paths: Sequence[str], options: Options) -> Iterator[str
     path = _only(paths)
     folder = results / path
     if not (folder / RECORDS).is_file():
-        yield f"Not measured yet: `tiebreak run peers --out results/{path}`."
+        yield _not_measured(path)
         return
     games = [_with_fastest_of_ours(folder, group) for group in _groups(folder, None)]
     titles = phrases.titles([group for group, _ in games])
@@ -123,6 +129,14 @@ def peers(results: Path, paths: Sequence[str], options: Options) -> Iterator[str
     if options.get("details"):
         yield ""
         yield from _details(folder, titles, [group for group, _ in games])
+
+
+def _not_measured(path: str) -> str:
+    """Return how to measure a built-in suite whose folder is not there yet."""
+    name = Path(path).name
+    if name not in suite_files.names():
+        raise UsageError(f"there are no records in {path}, and no suite of that name")
+    return f"Not measured yet: `tiebreak run {name} --out results/{path}`."
 
 
 def _with_fastest_of_ours(
@@ -271,12 +285,49 @@ def cross(results: Path, paths: Sequence[str], options: Options) -> Iterator[str
     for one in tables:
         if not re.search(options.get("title", ""), one.title):
             continue
-        yield f"**{escape(one.title)}**"
-        yield ""
-        rows = [list(map(escape, row)) for row in one.rows]
-        yield from table(list(map(escape, one.headings)), rows, "l" + "r" * (len(one.headings) - 1))
+        yield from _titled(one, "l" + "r" * (len(one.headings) - 1))
+    yield _about(folder)
+
+
+def _titled(one: cross_tables.CrossTable, align: str) -> Iterator[str]:
+    """Yield a cross table below its title."""
+    yield f"**{escape(one.title)}**"
+    yield ""
+    rows = [list(map(escape, row)) for row in one.rows]
+    yield from table(list(map(escape, one.headings)), rows, align)
+    yield ""
+
+
+def others(results: Path, paths: Sequence[str], options: Options) -> Iterator[str]:
+    """Yield what others published beside what was measured here, a table for each source.
+
+    Option: `source` (a pattern) selects sources.
+    """
+    folder = results / _only(paths)
+    tables = read_suite(folder).get("published", [])
+    chosen = [one for one in tables if re.search(options.get("source", ""), one["source"])]
+    for one in published.cross_tables(_groups(folder, None), chosen):
+        yield from _titled(one, "lrrl")
+        yield escape(one.note)
         yield ""
     yield _about(folder)
+
+
+def suites(results: Path, paths: Sequence[str], options: Options) -> Iterator[str]:
+    """Yield a row for each built-in suite: when it was measured on a machine, if it was."""
+    machine = _only(paths)
+    stale = stale_folders(results)
+    rows = []
+    for name, description in suite_files.descriptions().items():
+        folder = f"{machine}/{name}"
+        measured = ["not yet", "", ""]
+        if (results / folder / RECORDS).is_file():
+            entry = find_stale(stale, folder)
+            since = entry.reason if entry else "nothing"
+            day = _records(results / folder)[0]["at"][:10]
+            measured = [day, read_suite(results / folder)["scale"], escape(since)]
+        rows.append([f"`tiebreak run {name}`", escape(description), *measured])
+    yield from table(["", "what it races", "measured", "scale", "changed since"], rows)
 
 
 def folders(results: Path, paths: Sequence[str], options: Options) -> Iterator[str]:
@@ -419,6 +470,8 @@ KINDS = {
     "race": race,
     "peers": peers,
     "cross": cross,
+    "others": others,
+    "suites": suites,
     "folders": folders,
     "selftest": selftest,
     "certificates": certificates,

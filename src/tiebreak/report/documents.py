@@ -1,4 +1,4 @@
-"""Keep the tables of Markdown documents equal to the records that they are made from.
+"""Keep the tables and numbers of Markdown documents equal to the records that they are made from.
 
     python -m tiebreak.report.documents README.md results/*/README.md
     python -m tiebreak.report.documents --check README.md
@@ -8,6 +8,9 @@ results/. Everything between them is replaced:
 
     <!-- table: race amd-epyc-2-cores/quick probe=train -->
     <!-- end of table -->
+
+Numbers within sentences are links whose definitions name an entry of such a table
+(inline_numbers.py).
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ from tiebreak.core.files import write_atomic
 from tiebreak.report import (
     bench_tables,
     devices_tables,
+    inline_numbers,
     learning_evidence,
     metrics_tables,
     training_tables,
@@ -42,23 +46,33 @@ KINDS = {
 
 
 def render(text: str, results: Path) -> str:
-    """Return a document with every table made anew from the records below `results`.
+    """Return a document with every table and number made anew from the records below `results`.
 
-    Raises UsageError for a table that is not known, and for a comment without its end.
+    Raises UsageError for a table or a number that is not known, and for a comment without its end.
     """
     if len(BLOCK.findall(text)) != text.count("<!-- table:"):
         raise UsageError("a table has no end: add a line <!-- end of table -->")
-    return BLOCK.sub(lambda match: _render_block(match["spec"], results), text)
+
+    def replace(match: re.Match[str]) -> str:
+        lines = "\n".join(_table(match["spec"], results))
+        return f"<!-- table: {match['spec']} -->\n{lines}\n<!-- end of table -->"
+
+    return inline_numbers.render(BLOCK.sub(replace, text), lambda spec: _table(spec, results))
 
 
-def _render_block(spec: str, results: Path) -> str:
+def prose(text: str) -> str:
+    """Return what of a document is written by hand: without tables and numbers of records."""
+    return inline_numbers.without_numbers(BLOCK.sub("", text))
+
+
+def _table(spec: str, results: Path) -> list[str]:
+    """Return the lines of a table, by the words of its comment."""
     kind, *words = shlex.split(spec)
     if kind not in KINDS:
         raise unknown("kind of table", kind, KINDS)
     options = dict(word.split("=", 1) for word in words if "=" in word)
     paths = [word for word in words if "=" not in word]
-    lines = "\n".join(KINDS[kind](results, paths, options))
-    return f"<!-- table: {spec} -->\n{lines}\n<!-- end of table -->"
+    return list(KINDS[kind](results, paths, options))
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -193,11 +193,18 @@ PARTS = {
 
 
 def learning(results: Path, paths: Sequence[str], options: Mapping[str, str]) -> Iterator[str]:
-    """Yield a part of what a folder of studies shows: `part=frameworks`, `controls`, …"""
+    """Yield a part of what a folder of studies shows: `part=frameworks`, `controls`, …
+
+    A part without a row is a line that says so.
+    """
     part = options.get("part", "frameworks")
     if len(paths) != 1 or part not in PARTS:
         raise UsageError(f"the table learning takes one folder and part={'|'.join(PARTS)}")
-    yield from PARTS[part](*seeds.read(results / paths[0]))
+    heads, rule, *rows = PARTS[part](*seeds.read(results / paths[0]))
+    if rows:
+        yield from (heads, rule, *rows)
+    else:
+        yield "No such study is complete yet: `tiebreak study --plan` says what is left."
 
 
 KINDS = {"learning": learning}

@@ -32,3 +32,21 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[str]], align: str = "
     for row in rows:
         lines.append("| " + " | ".join(row) + " |")
     return lines
+
+
+def read_tables(lines: Iterable[str]) -> list[list[list[str]]]:
+    """Return the tables among lines that `table` made: headings, then rows, as plain text."""
+    tables: list[list[list[str]]] = []
+    is_inside = False
+    for line in lines:
+        if line.startswith("| "):
+            if not is_inside:
+                tables.append([])
+            cells = line.removeprefix("| ").removesuffix(" |").split(" | ")
+            tables[-1].append([_unescape(cell) for cell in cells])
+        is_inside = line.startswith("|")
+    return tables
+
+
+def _unescape(text: str) -> str:
+    return re.sub(r"\\(.)", r"\1", text).replace("&#64;", "@")
