@@ -9,7 +9,7 @@ from hygiene import tree
 
 from tiebreak.bench.machine.fingerprint import source
 from tiebreak.core.errors import UsageError
-from tiebreak.report import bench_tables, documents
+from tiebreak.report import bench_tables, documents, learning_evidence
 from tiebreak.report.bench_tables import StaleFolder, find_stale
 from tiebreak.report.training_tables import rate_of_log, returns
 
@@ -157,3 +157,14 @@ def test_agents_of_a_population_are_trainings_of_their_own(tmp_path):
         (folder / "result.json").write_text(f'{{"returns": {stored}, "steps": 1000}}')
     *_, row = returns(tmp_path, ["*"], {})
     assert row == "| PQN, nnx | 3 | 1.00k | 6 | 4.0 | 1.0 to 9.0 |"
+
+
+def test_a_part_of_studies_without_a_row_says_so(monkeypatch):
+    folder = ["amd-epyc-2-cores/learning"]
+    whole = list(learning_evidence.learning(RESULTS, folder, {"part": "controls"}))
+    assert len(whole) > 2
+    for rows in ([], ["| row |"]):
+        part = ["| head |", "|---|", *rows]
+        monkeypatch.setitem(learning_evidence.PARTS, "controls", lambda *_, part=part: iter(part))
+        (first, *_) = learning_evidence.learning(RESULTS, folder, {"part": "controls"})
+        assert first.startswith("| head |" if rows else "No such study is complete yet")
