@@ -15,6 +15,7 @@ Numbers within sentences are links whose definitions name an entry of such a tab
 
 from __future__ import annotations
 
+import functools
 import re
 import shlex
 import sys
@@ -53,11 +54,15 @@ def render(text: str, results: Path) -> str:
     if len(BLOCK.findall(text)) != text.count("<!-- table:"):
         raise UsageError("a table has no end: add a line <!-- end of table -->")
 
+    @functools.cache
+    def make_table(spec: str) -> list[str]:
+        return _table(spec, results)
+
     def replace(match: re.Match[str]) -> str:
-        lines = "\n".join(_table(match["spec"], results))
+        lines = "\n".join(make_table(match["spec"]))
         return f"<!-- table: {match['spec']} -->\n{lines}\n<!-- end of table -->"
 
-    return inline_numbers.render(BLOCK.sub(replace, text), lambda spec: _table(spec, results))
+    return inline_numbers.render(BLOCK.sub(replace, text), make_table)
 
 
 def prose(text: str) -> str:
