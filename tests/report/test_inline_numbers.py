@@ -84,7 +84,7 @@ def test_what_is_written_by_hand_is_without_numbers():
         ("race m | torch compile | CartPole-v1 | ratio", "has no ratio"),
         ("race m | linen jit | CartPole-v1 | ratios", "unknown part of a number"),
         ("quotient linen", "takes two names"),
-        ("quotient linen toch", "unknown number 'toch'; did you mean 'torch'"),
+        ("quotient linen torhc", "unknown number 'torhc'"),
         ("quotient linen two | CartPole-v1", "takes two names"),
         ("share linen whole2", "unknown number"),
     ],
