@@ -179,6 +179,22 @@ def test_compiling_pays_where_it_saves_what_it_costs():
     assert float(found[2]) == pytest.approx(8, rel=0.1)
 
 
+@pytest.mark.parametrize(("compile_s", "is_named"), [(4.0, False), (60.0, True)])
+def test_who_is_first_because_it_starts_sooner_is_named(compile_s, is_named):
+    # a million steps: 50 s in compiled torch, 60 s in TensorFlow
+    records = synthetic.race({"torch compile": 1.2, "tensorflow xla": 1.0}, group=HOST, unit_s=6e-5)
+    for record in records:
+        first_call = compile_s if record["cell"]["framework"] == "torch" else 3.5
+        record["phases_s"] = {"import": 1.2, "build": 0.3, "first_call": first_call}
+    (card,) = answered(records).cards
+    assert card.sentence.startswith("Compiled torch is")
+    named = (
+        "For a million env steps, start and compilation included, TensorFlow needs the least time: "
+        "it starts 56 s sooner than compiled torch."
+    )
+    assert card.break_even == (named if is_named else "")
+
+
 def test_identical_programs_are_a_control():
     records = synthetic.race(FIVE, group=FUSED)
     assert re.search(r"Linen and Equinox .* came out 1\.0\d×", answered(records).controls)

@@ -20,7 +20,16 @@ from tiebreak.core.text import duration
 from tiebreak.registry import ENGINES, FRAMEWORKS, RUNTIMES
 from tiebreak.report import phrases
 from tiebreak.report.cross_tables import agents_text
-from tiebreak.report.formatting import DASH, factor, interval, join, measured_time, percent, si
+from tiebreak.report.formatting import (
+    DASH,
+    about_time,
+    factor,
+    interval,
+    join,
+    measured_time,
+    percent,
+    si,
+)
 from tiebreak.report.standing import Cluster, Confidence, Standing, family, standing
 from tiebreak.stats import overall
 from tiebreak.stats.agents_per_time import agent_races, is_baseline, is_population
@@ -46,6 +55,9 @@ MOST_CLAIMS = 3
 """Different answers that the title gives one by one; more of them are averaged,"""
 LONGEST_TITLE = 300
 """and so are answers that take more characters."""
+
+LEAST_SAVING = 0.05
+"""Share of the leader's time by which another has to end earlier to be named."""
 
 
 def work(unit: str) -> tuple[int, str]:
@@ -92,7 +104,7 @@ class Card(NamedTuple):
     ceilings: tuple[TrainingTime, ...]
     """Cells of other engines, which are shown beside it and compared with nothing."""
     break_even: str
-    """After how many units compiling has paid for itself; empty if that was not raced."""
+    """After how many units compiling has paid for itself, and who is first by starting sooner."""
 
 
 class Answer(NamedTuple):
@@ -190,7 +202,8 @@ def sentence(group: GroupSummary) -> str:
     stands = standing(group)
     if group.ceiling_of and stands.leader:
         return f"{_name(stands.leader, group)} on {_task(group)}, {phrases.NOT_COMPARABLE}."
-    return f"{_claim(group, stands, short=False)}{_left_out(group, stands)}."
+    text = f"{_claim(group, stands, short=False)}{_left_out(group, stands)}."
+    return text[0].upper() + text[1:]
 
 
 def _answering_groups(groups: Sequence[GroupSummary]) -> list[GroupSummary]:
@@ -254,7 +267,7 @@ def _card(group: GroupSummary, title: str, ceilings: tuple[TrainingTime, ...]) -
         group=group,
         times=times,
         ceilings=ceilings,
-        break_even=_break_even(group, times),
+        break_even=" ".join(filter(None, (_break_even(group, times), _sooner(group, times)))),
     )
 
 
@@ -552,6 +565,23 @@ def _break_even(group: GroupSummary, times: Sequence[TrainingTime]) -> str:
                     f"{compiled.name} pays after {si(units)} {group.unit} ({spent} of training)."
                 )
     return " ".join(text[0].upper() + text[1:] for text in texts)
+
+
+def _sooner(group: GroupSummary, times: Sequence[TrainingTime]) -> str:
+    """Say who needs least time if start and compilation count, where it is not the leader."""
+    leader = standing(group).leader
+    amount, units = work(group.unit)
+    valid = [time for time in times if not time.barred]
+    leading = [time for time in valid if leader and time.cell.cell_id == leader.cell_id]
+    if amount == 1 or not leading:
+        return ""
+    first = min(valid, key=lambda time: time.total_s)
+    if first.total_s > (1.0 - LEAST_SAVING) * leading[0].total_s:
+        return ""
+    return (
+        f"For {units}, start and compilation included, {first.name} needs the least time: "
+        f"it starts {about_time(leading[0].start_s - first.start_s)} sooner than {leading[0].name}."
+    )
 
 
 def _program(cell: CellSummary) -> tuple[str, str]:
