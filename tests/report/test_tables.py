@@ -95,7 +95,7 @@ def test_json_holds_the_headline_and_only_finite_numbers():
     assert len(value) == 3
     assert value[0]["cells"][0]["comparison"]["ratio"] > 1
     assert value[0]["cells"][0]["flags"] == [{"name": "nan", "value": None, "visits": 1}]
-    assert value[0]["headline"].startswith("no conclusion: every cell that finished is barred (nan")
+    assert value[0]["headline"].startswith("No conclusion: every cell that finished is barred (nan")
 
 
 def test_numbers_in_words():
