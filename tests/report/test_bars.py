@@ -68,10 +68,21 @@ def test_several_machines_are_colors_of_one_chart():
     times = {one.cell.label: one for one in raced.times}
     slow = times["torch compile"]
     rows = {"nnx": {"a": times["nnx split"], "b": slow}, "torch": {"b": slow}}
-    chart = bars.machines_chart("task", raced.group, rows)
+    chart = bars.machines_chart("task", raced.group, rows, ("a", "b"))
     assert chart.legend == (("machine-0", "a"), ("machine-1", "b"))
     assert [bar.name for bar in chart.bars] == ["nnx", "", "torch"]
     assert [bar.segments[1].series for bar in chart.bars] == ["machine-0", "machine-1", "machine-1"]
+
+
+def test_a_machine_has_one_color_in_all_charts():
+    raced = card(synthetic.race(blocks=3))
+    slow = raced.times[0]
+    rows = {"torch": {"c": slow}, "nnx": {"b": slow._replace(barred=("fell_to_eager",))}}
+    chart = bars.machines_chart("task", raced.group, rows, ("a", "b", "c"))
+    assert chart.legend == (("machine-1", "b"), ("machine-2", "c"))
+    assert [bar.segments[1].series for bar in chart.bars] == ["machine-2", "machine-1"]
+    (note,) = chart.notes
+    assert note.startswith("nnx on b is kept out of conclusions: fell_to_eager")
 
 
 def test_start_up_is_what_precedes_the_first_sample():

@@ -9,8 +9,11 @@ import pytest
 from report import browser as chromium
 from report.browser import SCREENS, Browser
 from report.test_ceilings import raced
+from report.test_history_page import folders as versions
 from stats import synthetic
 
+from tiebreak.report.history import read_history
+from tiebreak.report.history_page import to_html
 from tiebreak.report.html import write_report
 
 RESULTS = Path(__file__).parents[2] / "results" / "amd-epyc-2-cores"
@@ -46,6 +49,41 @@ def everything(tmp_path_factory: pytest.TempPathFactory) -> Path:
         synthetic.self_test(folder / "self-test", [synthetic.machine(), *rows]),
     ]
     return write_report(folders, folder / "everything.html")
+
+
+@pytest.fixture(scope="module")
+def history(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page of a history of many folders, with two changes close to one another."""
+    folder = tmp_path_factory.mktemp("history")
+    speeds = [2.0] * 6 + [3.0] * 2 + [1.8] * 6
+    page = folder / "history.html"
+    page.write_text(to_html(read_history(versions(folder, speeds))))
+    return page
+
+
+@WIDTHS
+def test_a_history_is_readable_on_every_screen(browser, history, width):
+    outside = """
+      return [...document.querySelectorAll('.plot span, .plot svg, h1, h2, p, figcaption')]
+        .map((e) => e.getBoundingClientRect())
+        .filter((box) => box.left < -0.5 || box.right > innerWidth + 0.5).length"""
+    overlapping = """
+      const boxes = [...document.querySelectorAll('.plot .change')]
+        .map((e) => e.getBoundingClientRect());
+      return boxes.filter((a, i) => boxes.some((b, j) => i < j && a.left < b.right &&
+        b.left < a.right && a.top < b.bottom && b.top < a.bottom)).length"""
+    for dark in (False, True):
+        browser.show(history, width, dark)
+        browser.open_details()
+        assert browser.logs("browser") == []
+        assert browser.requests() == [history.as_uri()]
+        assert browser.run("return document.documentElement.scrollWidth") == width
+        assert browser.run(outside) == 0
+        assert browser.run("return document.querySelectorAll('.plot .change').length") == 2
+        assert browser.run(overlapping) == 0
+        found = browser.run(chromium.CONTRASTS)
+        assert len(found) > 80
+        assert not [one for one in found if one["ratio"] < one["least"]]
 
 
 @WIDTHS

@@ -170,6 +170,7 @@ def _speed_rows(view: FolderView) -> Iterator[Row]:
             yield {
                 "folder": view.data.name,
                 "group": row.group,
+                "fingerprint": row.fingerprint,
                 "probe": row.probe,
                 "column": column,
                 "ratio": cell.value,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from tiebreak.report.answer import Card, TrainingTime, work
@@ -106,7 +106,10 @@ def time_chart(name: str, card: Card) -> BarChart:
 
 
 def machines_chart(
-    name: str, group: GroupSummary, rows: Mapping[str, Mapping[str, TrainingTime]]
+    name: str,
+    group: GroupSummary,
+    rows: Mapping[str, Mapping[str, TrainingTime]],
+    machines: Sequence[str],
 ) -> BarChart:
     """Draw the same for several machines, a color for each.
 
@@ -114,9 +117,10 @@ def machines_chart(
       name: name of the task.
       group: one of its groups.
       rows: {name of a cell: {name of a machine: its time}}.
+      machines: names of all machines of the page; each has the color of its place in every chart.
     """
-    machines = list(dict.fromkeys(machine for times in rows.values() for machine in times))
     every = [one for times in rows.values() for one in times.values()]
+    raced = {machine for times in rows.values() for machine in times}
     scale_s = _scale_s(every)
     bars = []
     for label, times in rows.items():
@@ -129,7 +133,15 @@ def machines_chart(
         unit=unit_words(group),
         bars=tuple(bars),
         caption=_caption(unit_words(group), every),
-        legend=tuple((machine_series(i), machine) for i, machine in enumerate(machines)),
+        legend=tuple(
+            (machine_series(i), machine) for i, machine in enumerate(machines) if machine in raced
+        ),
+        notes=tuple(
+            note
+            for label, times in rows.items()
+            for machine, one in times.items()
+            for note in _notes([one._replace(name=f"{label} on {machine}")])
+        ),
     )
 
 

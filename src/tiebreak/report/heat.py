@@ -57,6 +57,8 @@ class HeatRow(NamedTuple):
     """Name of the group, or what an average is over."""
     probe: str
     cells: tuple[HeatCell, ...]
+    fingerprint: str = ""
+    """Of the machine; empty for an average."""
 
 
 class HeatSection(NamedTuple):
@@ -181,6 +183,7 @@ def _sections(
             group=group.group,
             probe=probe,
             cells=tuple(_cell(group, cells.get(name)) for name in columns),
+            fingerprint=group.fingerprint,
         )
         by_task.setdefault(task, []).append(row)
     return [

@@ -1,30 +1,26 @@
-"""Ratios of cells over several results folders: as a table, as JSON, and where they changed."""
+"""Read several results folders of one suite as the history of its cells' ratios."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import itertools
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
-
-from tiebreak.bench.manager.store import read_log, read_suite
+from tiebreak.bench.manager.store import RECORDS, read_log, read_suite
 from tiebreak.core.errors import UsageError
-from tiebreak.core.text import plural, printable, sparkline
-from tiebreak.report.formatting import DASH, join, ratio, times
-from tiebreak.stats.hardware_diff import Machine, differences
-from tiebreak.stats.history import Change, Point, Series, histories
+from tiebreak.core.text import printable, quoted
+from tiebreak.report.formatting import join
+from tiebreak.report.learning import find_runs
+from tiebreak.stats.hardware_diff import Machine
+from tiebreak.stats.history import Series, histories, series_of
+from tiebreak.studies.seeds import is_results
 
-NOT_TOLD = {
-    "boot_id", "commit", "installed", "installed_digest", "memory_bytes", "source", "user_hash",
-}  # fmt: skip
-"""Facts of machines that say nothing to a reader, or that are shown elsewhere."""
+MOST_FOLDERS = 4
+"""Folders that a message names."""
 
-MOST_FACTS = 6
-"""Facts that are listed of a change."""
+Records = Sequence[dict[str, Any]]
+"""The records of one folder."""
 
 
 class Folder(NamedTuple):
@@ -33,17 +29,34 @@ class Folder(NamedTuple):
     name: str
     commit: str
     """The first digits of its commit; empty if unknown."""
-    at: str
-    """Day of its first record."""
+    version: str
+    """Tiebreak's."""
+    suite: str
+    """Its suite and scale: `quick at scale full`."""
+    measured_at: str
+    """When its first run started, or else the suite: `2026-01-02T03:04:05Z`; empty if unknown."""
     machines: Mapping[str, Machine]
     """Fingerprint -> facts."""
+    runs: frozenset[str]
+    """run_ids of its visits."""
     loss: str
     """Records that cannot be read, and why, in one line; empty if there are none."""
+
+    @property
+    def at(self) -> str:
+        """Day of its first run."""
+        return self.measured_at[:10]
+
+    @property
+    def named(self) -> str:
+        """Its name and commit: `v4, commit 44444444`."""
+        return f"{self.name}, commit {self.commit}" if self.commit else self.name
 
     def described(self) -> str:
         """Return its name, commit and date."""
         commit = f"commit {self.commit}" if self.commit else ""
-        return f"{self.name} ({', '.join(filter(None, (commit, self.at)))})"
+        about = ", ".join(filter(None, (commit, self.at)))
+        return f"{self.name} ({about})" if about else self.name
 
 
 class History(NamedTuple):
@@ -51,166 +64,129 @@ class History(NamedTuple):
 
     folders: tuple[Folder, ...]
     series: tuple[Series, ...]
+    notes: tuple[str, ...] = ()
+    """What a reader should know of the folders, a line each."""
 
 
-def read_history(paths: Sequence[Path], relative_to: str | None = None) -> History:
-    """Read folders in the order of the history.
+def read_history(
+    paths: Sequence[Path], relative_to: str | None = None, as_given: bool = False
+) -> History:
+    """Read folders, in the order in which their first runs started.
 
-    Raises UsageError for fewer than two folders, and if no cell has a ratio in two of them.
+    Args:
+      paths: results folders.
+      relative_to: label or framework of the cell that ratios are relative to.
+      as_given: keep the order of `paths`. Folders of one date keep it anyway.
+
+    Raises UsageError for fewer than two folders, for one that is no results folder, for two that
+    hold the same run, and if no cell has a ratio in two of them.
     """
     if len(paths) < 2:
-        raise UsageError("a history needs two results folders or more, the earliest first")
-    folders, records = [], []
-    for path in paths:
-        log, suite = read_log(path, for_tables=True), read_suite(path)
-        machines = {r["fingerprint"]: r["machine"] for r in log.records if r["kind"] == "machine"}
-        folders.append(
-            Folder(
-                name=printable(path.resolve().name),
-                commit=str(suite.get("commit") or "")[:8],
-                at=str(suite.get("created_at", ""))[:10],
-                machines=machines,
-                loss=log.loss(),
-            )
-        )
-        records.append(log.records)
+        raise UsageError("a history needs two results folders or more, one for each commit")
+    read = [_read(path) for path in paths]
+    _refuse_copies([folder for folder, _ in read])
+    ordered = read if as_given else sorted(read, key=lambda one: one[0].measured_at)
+    folders = [folder for folder, _ in ordered]
+    records = [found for _, found in ordered]
     series = histories(records, relative_to)
     if not series:
-        raise UsageError(
-            "no cell has a ratio with an interval in two of the folders, on one kind of hardware: "
-            "run the same suite for each, with two blocks or more"
+        raise UsageError(_why_none(folders, records, relative_to))
+
+    notes = _notes(folders, series)
+    if ordered != read:
+        notes.append("ordered by the dates of their first runs; --as-given keeps the order given")
+    return History(tuple(folders), tuple(series), tuple(notes))
+
+
+def _notes(folders: Sequence[Folder], series: Sequence[Series]) -> list[str]:
+    """Return what a reader should know of folders that cannot be read whole, or do not match."""
+    notes = [f"{folder.name}: {folder.loss}" for folder in folders if folder.loss]
+    if len({folder.suite for folder in folders}) > 1:
+        notes.append(
+            f"not one suite: {_by_suite(folders)}; what looks like a change between them may be "
+            "one of how it was measured"
         )
-    return History(tuple(folders), tuple(series))
+    used = {point.folder for one in series for point in one.points}
+    if unused := [folder.name for i, folder in enumerate(folders) if i not in used]:
+        verb = "has" if len(unused) == 1 else "have"
+        notes.append(
+            f"{_some(unused)} {verb} no ratio that another folder has on the same hardware"
+        )
+    return notes
 
 
-def to_json(history: History) -> dict[str, Any]:
-    """Return a history as JSON-ready values."""
-    folders = [{"name": f.name, "commit": f.commit, "at": f.at} for f in history.folders]
-    return {"folders": folders, "series": [_series_json(history, one) for one in history.series]}
+def _read(path: Path) -> tuple[Folder, Records]:
+    """Read one folder; what is stored by another command is said to be that."""
+    other = ""
+    if not (path / RECORDS).exists():
+        other = "studies" if is_results(path) else "training runs" if find_runs(path) else ""
+    if other:
+        raise UsageError(
+            f"{str(path)!r} holds {other}; a history is made from results folders "
+            "(tiebreak run SUITE --out DIR makes one)"
+        )
+    log, suite = read_log(path, for_tables=True), read_suite(path)
+    visits = [r for r in log.records if r["kind"] == "visit"]
+    folder = Folder(
+        name=printable(path.resolve().name),
+        commit=str(suite.get("commit") or "")[:8],
+        version=suite["version"],
+        suite=f"{suite['suite']} at scale {suite['scale']}",
+        measured_at=min((r["started_at"] for r in visits), default=suite.get("created_at", "")),
+        machines={r["fingerprint"]: r["machine"] for r in log.records if r["kind"] == "machine"},
+        runs=frozenset(r["run_id"] for r in visits),
+        loss=log.loss(),
+    )
+    return folder, log.records
 
 
-def _series_json(history: History, one: Series) -> dict[str, Any]:
-    return {
-        "group": one.group,
-        "cell": one.label,
-        "relative_to": one.reference,
-        "hardware": one.hardware,
-        "points": [
-            {
-                "folder": point.folder,
-                "ratio": point.comparison.ratio,
-                "low": point.comparison.low,
-                "high": point.comparison.high,
-                "blocks": point.comparison.blocks,
-            }
-            for point in one.points
-        ],
-        "changes": [
-            {
-                "after": one.points[change.before].folder,
-                "before": one.points[change.before + 1].folder,
-                "ratio_before": change.ratio_before,
-                "ratio_after": change.ratio_after,
-                "p": change.p,
-                "differences": _facts(history, one, change),
-            }
-            for change in one.changes
-        ],
-    }
+def _refuse_copies(folders: Sequence[Folder]) -> None:
+    """Raise UsageError if two folders hold the same run: it would count twice."""
+    for one, other in itertools.combinations(folders, 2):
+        if one.runs & other.runs:
+            raise UsageError(
+                f"{quoted(one.name)} and {quoted(other.name)} hold the same run, which would "
+                "count twice: leave one of them out"
+            )
 
 
-def print_history(history: History, console: Console) -> None:
-    """Print the folders, a table for each group, and every change."""
-    for number, folder in enumerate(history.folders, 1):
-        console.print(Text(f"{number}  {folder.described()}"))
-    for title, series in by_group(history).items():
-        console.print(Text(f"\n{title}", style="bold"))
-        console.print(_table(series))
-    console.print()
-    for line in conclusions(history):
-        console.print(Text(line))
-
-
-def by_group(history: History) -> dict[str, list[Series]]:
-    """Return title -> series of each group; titles name the machine if there are several."""
-    several = len({one.hardware for one in history.series}) > 1
-    groups: dict[str, list[Series]] = {}
-    for one in history.series:
-        machine = f" · hardware {one.hardware[:6]}" if several else ""
-        title = f"{one.group}{machine}: speed relative to {one.reference}"
-        groups.setdefault(title, []).append(one)
-    return groups
-
-
-def _table(series: Sequence[Series]) -> Table:
-    table = Table(box=SIMPLE_HEAD, padding=(0, 2, 0, 0), pad_edge=False, show_edge=False)
-    table.add_column("cell", overflow="fold")
-    for heading in ("folders", "first", "last", "in turn", "changes"):
-        table.add_column(heading, justify="left" if heading in ("in turn", "changes") else "right")
-    for one in series:
-        table.add_row(*map(Text, _row(one)))
-    return table
-
-
-def _row(one: Series) -> tuple[str, ...]:
-    values = [point.comparison.ratio for point in one.points]
-    changes = [
-        f"{times(change.factor)} from {one.points[change.before + 1].folder + 1}"
-        for change in one.changes
+def _why_none(
+    folders: Sequence[Folder], records: Sequence[Records], relative_to: str | None
+) -> str:
+    """Return why there is no series, and what to do."""
+    keys = [set(series_of(found, relative_to)) for found in records]
+    empty = [
+        f"{folder.name} ({folder.loss})" if folder.loss else folder.name
+        for folder, found in zip(folders, keys, strict=True)
+        if not found
     ]
+    if len(folders) - len(empty) < 2:
+        return (
+            f"no ratio with an interval in {_some(empty)}, and a history needs two folders with "
+            "one: run the suite with two blocks or more, and two cells in a group"
+        )
+    anywhere = [{key._replace(hardware="") for key in found} for found in keys]
+    if any(a & b for a, b in itertools.combinations(anywhere, 2)):
+        return (
+            "the folders were measured on different hardware, over which no ratio is followed; "
+            "`tiebreak report` puts machines side by side"
+        )
     return (
-        one.label,
-        _numbers(one.points),
-        ratio(one.points[0].comparison),
-        ratio(one.points[-1].comparison),
-        sparkline(values),
-        ", ".join(changes) or DASH,
+        f"no cell is in two of the folders ({_by_suite(folders)}): run the same suite for each, "
+        "or name a reference that they share by --relative-to"
     )
 
 
-def _numbers(points: Sequence[Point]) -> str:
-    """Return the numbers of the folders of points, as `1–12` or `1–4, 7`."""
-    numbers = sorted({point.folder + 1 for point in points})
-    runs: list[list[int]] = []
-    for number in numbers:
-        if runs and number == runs[-1][-1] + 1:
-            runs[-1].append(number)
-        else:
-            runs.append([number])
-    return ", ".join(f"{r[0]}–{r[-1]}" if len(r) > 1 else str(r[0]) for r in runs)
+def _by_suite(folders: Sequence[Folder]) -> str:
+    """Return `quick at scale quick (v1 and v2), speed at scale full (v3)`."""
+    names: dict[str, list[str]] = {}
+    for folder in folders:
+        names.setdefault(folder.suite, []).append(folder.name)
+    return ", ".join(f"{suite} ({_some(of)})" for suite, of in names.items())
 
 
-def conclusions(history: History) -> Iterator[str]:
-    """Yield a line for each change, with what differs between its two folders."""
-    changed = False
-    for one in history.series:
-        for change in one.changes:
-            changed = True
-            yield _sentence(history, one, change)
-    if not changed:
-        count = plural(len(history.series), "cell")
-        yield f"→ no change is certain: {count} over {plural(len(history.folders), 'folder')}"
-
-
-def _sentence(history: History, one: Series, change: Change) -> str:
-    """Return one change: of what, from what to what, when, and what else changed then."""
-    first = one.points[change.before].folder
-    second = one.points[change.before + 1].folder
-    facts = _facts(history, one, change)
-    listed = [f"{name} {a or DASH} → {b or DASH}" for name, (a, b) in facts.items()]
-    if len(listed) > MOST_FACTS:
-        listed = [*listed[:MOST_FACTS], f"{len(listed) - MOST_FACTS} more"]
-    between = f"; what differs: {join(listed)}" if listed else "; no package differs"
-    return (
-        f"→ {one.label} ({one.group}) became {times(change.factor)} as fast relative to "
-        f"{one.reference}: {times(change.ratio_before)} up to {first + 1}, "
-        f"{times(change.ratio_after)} from {second + 1}, p = {change.p:.2g}{between}"
-    )
-
-
-def _facts(history: History, one: Series, change: Change) -> dict[str, tuple[str, str]]:
-    """Return what differs between the machines of the folders on both sides of a change."""
-    before, after = one.points[change.before], one.points[change.before + 1]
-    machines = [history.folders[p.folder].machines.get(p.fingerprint, {}) for p in (before, after)]
-    found = differences(*machines)
-    return {fact.name: (fact.a, fact.b) for fact in found if fact.name not in NOT_TOLD}
+def _some(names: Sequence[str]) -> str:
+    """Return the first few names as a list."""
+    shown = list(names[:MOST_FOLDERS])
+    more = [f"{len(names) - MOST_FOLDERS} more"] if len(names) > MOST_FOLDERS else []
+    return join([*shown, *more])

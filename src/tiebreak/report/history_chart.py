@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from tiebreak.report.history import History, by_group
+from tiebreak.report.history import History
+from tiebreak.report.history_tables import by_group
 from tiebreak.report.learning_chart import FURTHER
 
 WIDTH, HEIGHT = 640, 200
@@ -48,7 +49,7 @@ def _rows(history: History) -> dict[str, list[dict[str, Any]]]:
                 "ratio": point.comparison.ratio,
                 "low": point.comparison.low,
                 "high": point.comparison.high,
-                "changed": any(change.before + 1 == index for change in one.changes),
+                "changed": one.change_at(index) is not None,
             }
             for one in series
             for index, point in enumerate(one.points)

@@ -60,11 +60,15 @@ def render(page: Page) -> str:
     )
 
 
-def style() -> str:
-    """Return the style sheet with the colors of bars, without what browsers do not need."""
+def style(*more: str) -> str:
+    """Return the style sheet with the colors of bars, without what browsers do not need.
+
+    more: names of style sheets of one kind of page, which are added.
+    """
     light = "".join(f".s-{n}{{background:{c.light}}}" for n, c in palette.SERIES.items())
     dark = "".join(f".s-{n}{{background:{c.dark}}}" for n, c in palette.SERIES.items())
-    written = (TEMPLATES / "report.css").read_text(encoding="utf-8")
+    sheets = [TEMPLATES / name for name in ("report.css", *more)]
+    written = "".join(sheet.read_text(encoding="utf-8") for sheet in sheets)
     written += f"{light}@media (prefers-color-scheme: dark) {{{dark}}}"
     return re.sub(r"\s*([{};])\s*|(?<=[a-z]:)\s+", lambda match: match[1] or "", written)
 

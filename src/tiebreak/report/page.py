@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from tiebreak.core.text import plural
@@ -144,10 +144,9 @@ def _title(views: Sequence[FolderView]) -> str:
 def _folder_view(data: PageData, number: int) -> FolderView:
     shown = [group for group in data.groups if not phrases.why_absent(group)] or data.groups
     groups = tuple(
-        _group_view(data, group, title) for group, title in zip(shown, tasks(shown), strict=True)
+        _group_view(data, group, data.name_machines(title))
+        for group, title in zip(shown, tasks(shown), strict=True)
     )
-    tables = cross_tables.cross_tables(data.groups)
-    tables += published.cross_tables(data.groups, data.suite.get("published", []))
     return FolderView(
         id=f"run{number}",
         data=data,
@@ -159,12 +158,25 @@ def _folder_view(data: PageData, number: int) -> FolderView:
         absent_groups=tuple(phrases.absent_groups(data.groups)),
         unfinished=_unfinished(data),
         times=tuple(answer.table(data.answer)),
-        cross_tables=tuple(tables),
+        cross_tables=tuple(_cross_tables(data)),
         badges=_badges(data.answer),
         trust=tuple(_trust(data)),
         how=_how(data),
         glossary=flags.glossary(flags.flag_names(data.groups)),
     )
+
+
+def _cross_tables(data: PageData) -> Iterator[CrossTable]:
+    """Yield the tables across groups, those of each machine by itself."""
+    machines = dict.fromkeys(group.fingerprint for group in data.groups)
+    for machine in machines:
+        groups = [group for group in data.groups if group.fingerprint == machine]
+        tables = cross_tables.cross_tables(groups)
+        tables += published.cross_tables(groups, data.suite.get("published", []))
+        for table in tables:
+            name = data.name_machines(phrases.machine(machine))
+            title = f"{table.title} · {name}" if len(machines) > 1 else table.title
+            yield table._replace(title=title)
 
 
 def _charts(answered: Answer) -> list[tuple[Card, BarChart]]:

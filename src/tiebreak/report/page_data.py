@@ -81,6 +81,22 @@ class PageData:
     """Digest of records.jsonl."""
     records_name: str = RECORDS
 
+    def name_machines(self, text: str) -> str:
+        """Return a text that names machines by their titles, if these tell them apart."""
+        return name_machines(text, self.machine_titles)
+
+
+def name_machines(text: str, titles: Mapping[str, str]) -> str:
+    """Return a text with titles of machines instead of their marks, if these tell them apart.
+
+    titles: {fingerprint: title}.
+    """
+    if len(set(titles.values())) < max(2, len(titles)):
+        return text
+    for fingerprint, title in titles.items():
+        text = text.replace(phrases.machine(fingerprint), title)
+    return text
+
 
 def read_folders(folders: Sequence[Path], reference: str | None = None) -> list[PageData]:
     """Read folders; self-tests among them or next to them count for all with the same hardware.
@@ -100,12 +116,12 @@ def _read(folder: Path, reference: str | None) -> PageData:
     log = _log(folder)
     suite = read_suite(folder)
     groups = summarize(log.records, reference)
-    cells = [(group.group, cell) for group in groups for cell in group.cells]
     visits = [r for r in log.records if r["kind"] == "visit"]
     checks = selftests.check_results(log.records, printable(folder.resolve().name))
     times = sorted([*(r["started_at"] for r in visits), *(check.at for check in checks)])
     machines = {r["fingerprint"]: r["machine"] for r in log.records if r["kind"] == "machine"}
     titles = _machine_titles(machines, log.records, suite)
+    cells = _cells(groups, titles)
     certificates = [r["certificate"] for r in log.records if r["kind"] == "certificate"]
     found = answer(groups, suite, certificates[-1] if certificates else None)
     return PageData(
@@ -114,7 +130,7 @@ def _read(folder: Path, reference: str | None) -> PageData:
         groups=groups,
         answer=_name_machines(found, titles),
         machines=[(mark, _machine_facts(machine)) for mark, machine in machines.items()],
-        machine_title=_machine_title(list(machines.values())),
+        machine_title=machine_title(list(machines.values())),
         machine_titles=titles,
         certificate=certificate_table(certificates[-1]) if certificates else None,
         failures=_by_reason([*_failures(cells), *_never_visited(suite, cells)]),
@@ -179,6 +195,22 @@ def _failures(cells: Sequence[tuple[str, CellSummary]]) -> list[tuple[str, str, 
     ]
 
 
+def _cells(
+    groups: Sequence[GroupSummary], titles: Mapping[str, str]
+) -> list[tuple[str, CellSummary]]:
+    """Return (name of its group, cell); names have the machine if there are several.
+
+    titles: {fingerprint: title}.
+    """
+    several = len({group.fingerprint for group in groups}) > 1
+    cells = []
+    for group in groups:
+        machine = name_machines(phrases.machine(group.fingerprint), titles)
+        name = f"{group.group} · {machine}" if several else group.group
+        cells += [(name, cell) for cell in group.cells]
+    return cells
+
+
 def _marked(cell: CellSummary) -> str:
     """Return a cell's name, with a mark if it is kept out of conclusions."""
     return phrases.name(cell) + (" ⚑" if cell.barred else "")
@@ -217,7 +249,7 @@ def _machine_titles(
 
     These are known of a folder whose records were put together, by their run_ids.
     """
-    titles = {mark: _machine_title([machine]) for mark, machine in machines.items()}
+    titles = {mark: machine_title([machine]) for mark, machine in machines.items()}
     if len(set(titles.values())) == len(titles):
         return titles
     names = {part.get("run_id"): part["name"] for part in suite.get("merged", [])}
@@ -232,21 +264,13 @@ def _machine_titles(
 
 
 def _name_machines(found: Answer, titles: Mapping[str, str]) -> Answer:
-    """Return an answer about several machines that names them, if their titles tell them apart."""
-    if len(set(titles.values())) < max(2, len(titles)):
-        return found
-    marks = {f"machine {mark[:6]}": title for mark, title in titles.items()}
-
-    def named(text: str) -> str:
-        for mark, title in marks.items():
-            text = text.replace(mark, title)
-        return text
-
-    cards = tuple(card._replace(title=named(card.title)) for card in found.cards)
-    return found._replace(title=named(found.title), cards=cards)
+    """Return an answer about several machines that names them."""
+    cards = tuple(card._replace(title=name_machines(card.title, titles)) for card in found.cards)
+    return found._replace(title=name_machines(found.title, titles), cards=cards)
 
 
-def _machine_title(machines: Sequence[Mapping[str, Any]]) -> str:
+def machine_title(machines: Sequence[Mapping[str, Any]]) -> str:
+    """Return the processors of machines, with their cores, each once."""
     titles = []
     for machine in machines:
         cpu = str(machine.get("cpu", "unknown CPU"))

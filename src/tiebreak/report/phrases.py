@@ -58,6 +58,11 @@ def absent_groups(groups: Sequence[GroupSummary]) -> list[str]:
     return [f"{plural(n, 'group')} could not run here: {why}" for why, n in reasons.items()]
 
 
+def machine(fingerprint: str) -> str:
+    """Return the name of a machine of which nothing else is known."""
+    return f"machine {fingerprint[:6]}"
+
+
 def titles(groups: Sequence[GroupSummary]) -> list[str]:
     """Return the names of groups without the parts that all of them share.
 
@@ -66,8 +71,8 @@ def titles(groups: Sequence[GroupSummary]) -> list[str]:
     several = len({g.fingerprint for g in groups}) > 1
     parts = []
     for group in groups:
-        machine = f" · machine {group.fingerprint[:6]}" if several else ""
-        parts.append((group.group + machine).split(" · "))
+        where = f" · {machine(group.fingerprint)}" if several else ""
+        parts.append((group.group + where).split(" · "))
     shared = set.intersection(*map(set, parts)) if len(parts) > 1 else set()
     return [" · ".join(p for p in own if p not in shared) or " · ".join(own) for own in parts]
 

@@ -66,8 +66,8 @@ class Change(NamedTuple):
         return self.ratio_after / self.ratio_before
 
 
-class Series(NamedTuple):
-    """The history of one cell relative to its group's reference, on one kind of hardware."""
+class SeriesKey(NamedTuple):
+    """What the points of one series have in common."""
 
     group: str
     label: str
@@ -76,8 +76,25 @@ class Series(NamedTuple):
     framework: str
     hardware: str
     """Digest of the machine without its software."""
+
+
+class Series(NamedTuple):
+    """The history of one cell relative to its group's reference, on one kind of hardware.
+
+    Its first fields are those of SeriesKey.
+    """
+
+    group: str
+    label: str
+    reference: str
+    framework: str
+    hardware: str
     points: tuple[Point, ...]
     changes: tuple[Change, ...] = ()
+
+    def change_at(self, index: int) -> Change | None:
+        """Return the change that a point is the first one after; None for all others."""
+        return next((change for change in self.changes if change.before + 1 == index), None)
 
 
 def histories(
@@ -91,7 +108,7 @@ def histories(
         the first by label, as everywhere. Where it differs between folders, there are two series.
       level: probability of marking any change at all where nothing changed.
     """
-    points: dict[tuple[str, ...], list[Point]] = {}
+    points: dict[SeriesKey, list[Point]] = {}
     for number, records in enumerate(folders):
         for key, point in _points(number, records, relative_to):
             points.setdefault(key, []).append(point)
@@ -102,10 +119,15 @@ def histories(
     ]
 
 
+def series_of(records: Sequence[dict], relative_to: str | None = None) -> list[SeriesKey]:
+    """Return the series that one folder has a point of."""
+    return [key for key, _ in _points(0, records, relative_to)]
+
+
 def _points(
     number: int, records: Sequence[dict], relative_to: str | None
-) -> list[tuple[tuple[str, ...], Point]]:
-    """Return (fields of the series, point) of each cell of a folder that has an interval."""
+) -> list[tuple[SeriesKey, Point]]:
+    """Return (key of its series, point) of each cell of a folder that has an interval."""
     machines: Mapping[str, Machine] = {
         r["fingerprint"]: r["machine"] for r in records if r["kind"] == "machine"
     }
@@ -116,9 +138,10 @@ def _points(
             continue
         hardware = hardware_id(machines.get(group.fingerprint, {}))
         for cell in group.cells:
-            if cell.comparison and cell.comparison.half_width and not cell.barred:
+            width = cell.comparison.half_width if cell.comparison else None
+            if cell.comparison and width and math.isfinite(width) and not cell.barred:
                 framework = str(cell.cell["framework"])
-                key = (group.group, cell.label, reference.label, framework, hardware)
+                key = SeriesKey(group.group, cell.label, reference.label, framework, hardware)
                 found.append((key, Point(number, group.fingerprint, cell.comparison)))
     return found
 
