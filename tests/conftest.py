@@ -109,24 +109,43 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def draw(slow: list[pytest.Item], share: float, seed: int) -> set[str]:
     """Return the ids of a sample, drawn in each stratum of the slow tests on its own.
 
-    A stratum is a test function, or each combination of the parameters that its mark names:
-    `slow(each=("algorithm", "framework"))` runs at least one case of every combination.
-    `slow(share=0.5)` sets another share. What a stratum's share leaves over after whole tests is
-    drawn too, so that every test is run once in 1 / share runs on average.
+    A stratum is the cases of a test function whose marks have the same options.
+    `slow(each=("algorithm", "framework"))` runs at least one case of every algorithm and one of
+    every framework, but not of every pair. `slow(share=0.5)` sets another share. What a stratum's
+    share leaves over after whole tests is drawn too, so that every test is run once in 1 / share
+    runs on average.
     """
-    strata: dict[tuple, list[str]] = defaultdict(list)
+    strata: dict[tuple, dict[str, set]] = defaultdict(dict)
     for item in slow:
-        strata[_stratum(item, share)].append(item.nodeid)
+        stratum, values = _stratum(item, share)
+        strata[stratum][item.nodeid] = values
     drawn: set[str] = set()
-    for (function, *combination, least, part), names in sorted(strata.items()):
-        rng = random.Random(f"{seed} {function} {combination}")
-        count = int(part * len(names) + rng.random())
-        drawn.update(rng.sample(sorted(names), max(count, least)))
+    for (function, each, part), cases in sorted(strata.items()):
+        rng = random.Random(f"{seed} {function} {each} {part}")
+        count = int(part * len(cases) + rng.random())
+        names = rng.sample(sorted(cases), len(cases))
+        drawn.update(names[:count])
+        drawn.update(_one_of_each({name: cases[name] for name in names}, names[:count]))
     return drawn
 
 
-def _stratum(item: pytest.Item, share: float) -> tuple:
-    """Return (test function, values of `each` in its mark, …, least number, share)."""
+def _one_of_each(cases: dict[str, set], drawn: list[str]) -> list[str]:
+    """Return the cases that must join those drawn before every value occurs in one.
+
+    Cases come first that bring more new values, and among them the first ones.
+    """
+    seen = set().union(*(cases[name] for name in drawn))
+    joining: list[str] = []
+    for least in range(max(map(len, cases.values())), 0, -1):
+        for name, values in cases.items():
+            if len(values - seen) >= least:
+                joining.append(name)
+                seen |= values
+    return joining
+
+
+def _stratum(item: pytest.Item, share: float) -> tuple[tuple, set]:
+    """Return (test function, names in `each`, share), and the values that those names have."""
     options: dict[str, Any] = {}
     for mark in SAMPLED:
         for found in reversed(list(item.iter_markers(mark))):
@@ -134,8 +153,8 @@ def _stratum(item: pytest.Item, share: float) -> tuple:
     each = options.get("each", ())
     parameters = item.callspec.params if hasattr(item, "callspec") else {}  # type: ignore
     function = item.nodeid.partition("[")[0]
-    values = [str(parameters[name]) for name in each]
-    return (function, *values, int(bool(each)), options.get("share", share))
+    values = {(name, str(parameters[name])) for name in each}
+    return (function, each, options.get("share", share)), values
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

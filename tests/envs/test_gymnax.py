@@ -169,6 +169,7 @@ def test_every_kind_of_key_works(impl):
     assert np.isfinite(steps.obs).all()
 
 
+@pytest.mark.slow(share=0.3)
 @pytest.mark.parametrize("name", [name for name in gymnax_engine.tasks() if name not in LEFT_OUT])
 def test_every_task_keeps_the_contract(name):
     env = make_env(f"gymnax/{name}", NUM_ENVS, 0)

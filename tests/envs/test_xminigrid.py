@@ -61,6 +61,7 @@ def test_goals_terminate_and_limits_truncate():
     assert (steps.final_obs[solved] != first[0]).any(axis=(1, 2, 3)).all()
 
 
+@pytest.mark.slow(share=0.3)
 def test_steps_are_its_own_and_its_state_can_be_stored():
     env = make_env("xminigrid/MiniGrid-DoorKey-5x5", 2, 0)
     actions = np.random.default_rng(1).integers(6, size=(30, 2))

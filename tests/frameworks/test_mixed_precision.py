@@ -12,7 +12,7 @@ PAIRS = [
     ("torch", "eager"),
     ("tensorflow", "eager"),
     *(
-        pytest.param(name, row.default_mode, marks=pytest.mark.slow(share=0.2))
+        pytest.param(name, row.default_mode, marks=pytest.mark.slow(share=0.04))
         for name, row in registry.FRAMEWORKS.items()
         if row.runtime == "jax"
     ),

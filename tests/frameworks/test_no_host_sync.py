@@ -19,12 +19,7 @@ CASES = {
     "mpo continuous, newton": {**EVERY, "dual": "newton"},
 }
 """Algorithm and kind of actions -> settings. (MPO's temperature by SciPy is found on the host.)"""
-SOME = pytest.mark.slow(each=("framework",), share=0.1)
-IN_JAX = [
-    pytest.param(name, marks=[] if name == "linen" else SOME)
-    for name, row in registry.FRAMEWORKS.items()
-    if row.runtime == "jax"
-]
+IN_JAX = [name for name, row in registry.FRAMEWORKS.items() if row.runtime == "jax"]
 SYNCHRONIZING = ("_local_scalar_dense", "nonzero", "equal.default", "is_nonzero", "masked_select")
 CALLBACKS = ("pure_callback", "io_callback", "debug_callback", "PyFunc", "EagerPyFunc")
 
@@ -61,6 +56,7 @@ def test_torch_reads_no_scalar(name):
     assert any(SYNCHRONIZING[0] in op for op in seen)  # the recorder does see one
 
 
+@pytest.mark.slow(each=("framework", "name"), share=0.0)  # the losses are the same functions
 @pytest.mark.parametrize("name", CASES)
 @pytest.mark.parametrize("framework", IN_JAX)
 def test_jax_is_one_program_without_callbacks(framework, name):

@@ -71,6 +71,7 @@ def test_the_command_has_the_threads_of_the_probe(framework, tmp_path):
     assert json.loads((tmp_path / "run/config.json").read_text())["threads"] == chosen
 
 
+@pytest.mark.slow(share=0.5)
 @pytest.mark.parametrize(("num_envs", "threads"), [(4, 1), (256, len(affinity()))])
 def test_a_small_fused_loop_has_one_thread_of_xla(tmp_path, num_envs, threads):
     """Its spec is read before the number of threads is known, which starts XLA."""
@@ -84,6 +85,7 @@ def test_a_small_fused_loop_has_one_thread_of_xla(tmp_path, num_envs, threads):
     assert threads_of(program) == {"threads": threads}
 
 
+@pytest.mark.slow(share=0.34)
 @pytest.mark.parametrize("framework", MODES)
 def test_one_thread_is_one_thread(framework, tmp_path):
     pytest.importorskip({"linen": "jax"}.get(framework, framework))
@@ -92,6 +94,7 @@ def test_one_thread_is_one_thread(framework, tmp_path):
     assert set(found.values()) == {1}
 
 
+@pytest.mark.slow(share=0.34)
 def test_a_row_s_own_threads_are_not_chosen_anew():
     pytest.importorskip("tensorflow")
     probe = PROBE.format(framework="tensorflow", mode="function", threads=2, fixed=True)

@@ -215,6 +215,7 @@ def test_versions_agree():
     assert f"## {__version__}" in (tree.ROOT / "CHANGELOG.md").read_text()
 
 
+@pytest.mark.slow(share=0.3)
 def test_the_example_of_agents_runs():
     pytest.importorskip("torch")
     pytest.importorskip("jax")
@@ -226,7 +227,7 @@ def test_the_example_of_agents_runs():
     assert numbers[0] == pytest.approx(numbers[1], rel=1e-4), result.stdout
 
 
-@pytest.mark.slow(share=0.5)
+@pytest.mark.slow(share=0.3)
 def test_the_example_of_training_runs(tmp_path):
     pytest.importorskip("torch")
     example, _ = blocks("python", "README.md")

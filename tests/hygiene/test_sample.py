@@ -1,4 +1,4 @@
-"""The sample of slow tests: one of every stratum, its share of the rest, the same for one seed."""
+"""The sample of slow tests: one of every value, a share of the rest, the same for one seed."""
 
 from __future__ import annotations
 
@@ -30,16 +30,39 @@ def of_function(drawn, function):
     return [name for name in drawn if name.startswith(f"{function}[")]
 
 
-def test_every_stratum_that_a_mark_names_is_drawn_from(draw):
-    items = [
-        item("planted", framework=framework, number=number, each=("framework",), share=0.01)
+def grid(**options):
+    """Return a case of `planted` for every framework and number."""
+    return [
+        item("planted", framework=framework, number=number, **options)
         for framework in FRAMEWORKS
         for number in BUGS
     ]
+
+
+def test_every_value_that_a_mark_names_is_drawn(draw):
     for seed in range(20):
-        drawn = draw(items, 0.1, seed)
+        drawn = draw(grid(each=("framework",), share=0.01), 0.1, seed)
         for framework in FRAMEWORKS:
             assert any(name.startswith(f"planted[{framework}-") for name in drawn)
+
+
+def test_of_two_parameters_each_value_is_drawn_and_no_more_than_that_takes(draw):
+    for seed in range(20):
+        drawn = draw(grid(each=("framework", "number"), share=0.0), 0.1, seed)
+        words = [name[len("planted[") : -1].split("-") for name in drawn]
+        assert {framework for framework, _ in words} == set(FRAMEWORKS)
+        assert sorted(int(number) for _, number in words) == list(BUGS)
+
+
+def test_pairs_that_were_not_drawn_are_drawn_by_other_seeds(draw):
+    items = grid(each=("framework", "number"), share=0.0)
+    drawn = set().union(*(draw(items, 0.1, seed) for seed in range(40)))
+    assert drawn == {item.nodeid for item in items}
+
+
+def test_what_is_drawn_by_the_share_counts(draw):
+    items = grid(each=("framework",), share=0.5)
+    assert all(len(draw(items, 0.1, seed)) == len(items) // 2 for seed in range(20))
 
 
 def test_shares_are_kept_on_average(draw):

@@ -66,7 +66,7 @@ OWN = {"ppo": {"num_minibatches": 4}, "dqn": {"target_every": 16}}
 @pytest.mark.parametrize(
     ("algorithm", "framework", "more"),
     [
-        ("ppo", "linen", {}),
+        pytest.param("ppo", "linen", {}, marks=pytest.mark.slow(share=0.3)),
         pytest.param("ppo", "equinox", MEMORY, marks=pytest.mark.slow),
         pytest.param("dqn", "nnx", {}, marks=pytest.mark.slow),
         pytest.param("fasttd3", "equinox", {}, marks=pytest.mark.slow),

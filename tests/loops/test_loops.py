@@ -20,6 +20,8 @@ NORMALIZED = Config(
     num_envs=3, num_steps=20, num_minibatches=3, num_epochs=2, hidden_sizes=(8,), total_steps=600,
     normalize_obs=True, normalize_reward=True, truncation="terminal",
 )  # fmt: skip
+RBG = dataclasses.replace(NORMALIZED, prng="rbg")
+OFTEN, SELDOM = pytest.mark.slow(share=0.3), pytest.mark.slow(share=0.1)
 
 
 def train(framework, kind, task, config, iterations, **options):
@@ -32,13 +34,11 @@ def train(framework, kind, task, config, iterations, **options):
     ("framework", "mode", "task", "config"),
     [
         ("linen", "jit", "gymnax/CartPole-v1", SMALL),
-        ("nnx", "split", "gymnax/Pendulum-v1", NORMALIZED),
-        ("equinox", "flat", "gymnax/CartPole-v1", dataclasses.replace(NORMALIZED, prng="rbg")),
+        pytest.param("nnx", "split", "gymnax/Pendulum-v1", NORMALIZED, marks=OFTEN),
+        pytest.param("equinox", "flat", "gymnax/CartPole-v1", RBG, marks=OFTEN),
         pytest.param("linen", "jit", "gymnax/Pendulum-v1", NORMALIZED, marks=pytest.mark.slow),
-        pytest.param("nnx", "jit", "gymnax/CartPole-v1", SMALL, marks=pytest.mark.slow(share=0.3)),
-        pytest.param(
-            "nnx", "cached", "gymnax/CartPole-v1", SMALL, marks=pytest.mark.slow(share=0.3)
-        ),
+        pytest.param("nnx", "jit", "gymnax/CartPole-v1", SMALL, marks=SELDOM),
+        pytest.param("nnx", "cached", "gymnax/CartPole-v1", SMALL, marks=SELDOM),
         pytest.param("equinox", "jit", "gymnax/CartPole-v1", SMALL, marks=pytest.mark.slow),
         pytest.param("plain", "jit", "gymnax/Pendulum-v1", NORMALIZED, marks=pytest.mark.slow),
     ],

@@ -21,7 +21,7 @@ from tiebreak.loops.population_evaluation import PopulationEvaluator
 GRU = {"network": "gru", "hidden_sizes": (6, 5)}
 CONFIG = dataclasses.replace(SMALL, **GRU)
 CHAIN, CARTPOLE, PENDULUM = "gymnax/MemoryChain-bsuite", "gymnax/CartPole-v1", "gymnax/Pendulum-v1"
-SLOW = pytest.mark.slow(share=0.3)
+SLOW = pytest.mark.slow(share=0.1)
 
 
 def make(framework, task, kind, mode=None, config=CONFIG, **options):
@@ -96,7 +96,7 @@ def test_host_and_fused_give_the_same_numbers(framework, task, config):
         np.testing.assert_allclose(fused[name], expected, rtol=1e-4, atol=2e-5, err_msg=name)
 
 
-@pytest.mark.slow(share=0.3)
+@SLOW
 @pytest.mark.parametrize("framework", ["linen", "nnx", "equinox"])
 def test_an_agent_of_a_population_is_the_same_agent_alone(framework):
     many = make_population("ppo", framework, CHAIN, 3, config=CONFIG, seed=5, chunk=2)

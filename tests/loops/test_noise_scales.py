@@ -37,7 +37,7 @@ def test_only_algorithms_that_say_so_have_them():
         ("tensorflow", "eager"),
         pytest.param("tensorflow", "xla", marks=pytest.mark.slow),
         pytest.param("torch", "compile", marks=pytest.mark.slow),
-        pytest.param("nnx", "cached", marks=pytest.mark.slow(share=0.3)),
+        pytest.param("nnx", "cached", marks=pytest.mark.slow(share=0.1)),
         pytest.param("equinox", "jit", marks=pytest.mark.slow),
     ],
 )
@@ -74,6 +74,7 @@ def trained(kind, framework="linen", mode="jit"):
     return loop, np.array(scales), loop.agent.dump(loop.state)
 
 
+@pytest.mark.slow(share=0.3)
 def test_host_and_fused_give_the_same_numbers():
     host_loop, host_scales, host = trained("host")
     fused_loop, fused_scales, fused = trained("fused")

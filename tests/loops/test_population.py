@@ -75,7 +75,7 @@ def run(loop):
 
 ROWS = [
     ("ppo", "linen", "jit"),
-    pytest.param("dqn", "equinox", "flat", marks=pytest.mark.slow(share=0.3)),
+    pytest.param("dqn", "equinox", "flat", marks=pytest.mark.slow(share=0.1)),
     *(
         pytest.param(algorithm, framework, mode, marks=pytest.mark.slow)
         for algorithm in registry.ALGORITHMS

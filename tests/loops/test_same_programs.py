@@ -36,7 +36,7 @@ NOTHING = ("parameter", "get-tuple-element", "tuple", "bitcast", "constant", "wh
 """What computes nothing, or stands for what is counted inside it."""
 LARGE = ("dot", "sort", "scatter", "gather", "custom-call", "dynamic-update-slice", "convolution")
 CASES = [
-    ("dqn", CARTPOLE),
+    pytest.param("dqn", CARTPOLE, marks=pytest.mark.slow(share=0.3)),
     *(
         pytest.param(algorithm, task, marks=pytest.mark.slow)
         for algorithm, task in [

@@ -34,6 +34,25 @@ def ctx(tmp_path):
     return Small(tmp_path, "smoke", 3, lambda text: None)
 
 
+@pytest.fixture
+def few(ctx):
+    """A context whose every count is 600: enough for what must fail, and 7200 of quick runs'."""
+    ctx.count = lambda smoke, quick, full: 600
+    return ctx
+
+
+@pytest.fixture(scope="module")
+def planted(order):
+    """What `slowdown` finds of planted work on the usual machine."""
+    return slowdown.planted(np.random.default_rng(5), LEVELS["usual"], order, SUITES)
+
+
+@pytest.fixture(scope="module")
+def covered(tmp_path_factory):
+    """How often intervals of the tool cover the truth."""
+    return false_alarms.coverage(Small(tmp_path_factory.mktemp("x"), "smoke", 3, lambda text: None))
+
+
 def raced(level, order, effect=0.0, seed=3):
     d, _ = false_alarms._raced(np.random.default_rng(seed), LEVELS[level], order, SUITES, effect)
     return d
@@ -56,15 +75,15 @@ def test_without_interleaving_identical_programs_are_called_different():
     assert false_alarms.false_alarms(d)["fixed"] > 0.3
 
 
-def test_without_mirrored_blocks_a_warming_machine_tells_programs_apart(ctx, monkeypatch):
+def test_without_mirrored_blocks_a_warming_machine_tells_programs_apart(few, monkeypatch):
     schedules = simulator.orders
     monkeypatch.setattr(simulator, "orders", lambda *a: np.ones_like(schedules(*a)))
-    outcome = false_alarms.simulated_aa(ctx)
+    outcome = false_alarms.simulated_aa(few)
     assert outcome.passed is False
     assert outcome.measured["usual"]["staged"] > 0.1
 
 
-def test_stopping_at_the_first_significant_stage_fails(ctx, monkeypatch):
+def test_stopping_at_the_first_significant_stage_fails(few, monkeypatch):
     def lucky(d):
         judged = simulator.fixed(d, 10)
         for blocks in simulator.STAGES[1:]:
@@ -74,7 +93,7 @@ def test_stopping_at_the_first_significant_stage_fails(ctx, monkeypatch):
         return judged
 
     monkeypatch.setattr(simulator, "staged", lucky)
-    outcome = false_alarms.simulated_aa(ctx)
+    outcome = false_alarms.simulated_aa(few)
     assert outcome.passed is False
     assert min(outcome.measured[level]["staged"] for level in LEVELS) > 0.08
 
@@ -92,10 +111,9 @@ def normal_instead_of_t(d, level=0.05):
     return intervals.Interval(mean, mean - half, mean + half, np.ones_like(mean), sd)
 
 
-def test_intervals_cover_and_normal_ones_do_not(ctx, monkeypatch):
-    outcome = false_alarms.coverage(ctx)
-    assert outcome.passed, outcome
-    few = outcome.measured["normal"]["3"]
+def test_intervals_cover_and_normal_ones_do_not(covered, ctx, monkeypatch):
+    assert covered.passed, covered
+    few = covered.measured["normal"]["3"]
     assert few == pytest.approx(0.95, abs=0.025)
     monkeypatch.setattr(intervals, "t_interval", normal_instead_of_t)
     broken = false_alarms.coverage(ctx)
@@ -103,11 +121,10 @@ def test_intervals_cover_and_normal_ones_do_not(ctx, monkeypatch):
     assert broken.passed is False
 
 
-def test_what_intervals_cannot_hold_is_told(ctx):
-    outcome = false_alarms.coverage(ctx)
-    for covered in outcome.measured["limits"].values():
-        assert covered["10"] < 0.9
-    assert "known limits" in outcome.detail
+def test_what_intervals_cannot_hold_is_told(covered):
+    for shares in covered.measured["limits"].values():
+        assert shares["10"] < 0.9
+    assert "known limits" in covered.detail
 
 
 def test_stages_end_where_the_interval_is_narrow(order):
@@ -141,12 +158,11 @@ def test_blocks_are_the_managers_own(order):
     assert 0.3 < order[:, 0::2].mean() < 0.7  # drawn
 
 
-def test_planted_work_is_seen(order):
-    found = slowdown.planted(np.random.default_rng(5), LEVELS["usual"], order, SUITES)
+def test_planted_work_is_seen(planted):
     for effect in ("5%", "10%", "20%"):
-        assert found[effect]["covered"] >= slowdown.COVERED
-        assert found[effect]["seen_of_visible"] >= 0.99
-        assert found[effect]["wrong_sign"] == 0
+        assert planted[effect]["covered"] >= slowdown.COVERED
+        assert planted[effect]["seen_of_visible"] >= 0.99
+        assert planted[effect]["wrong_sign"] == 0
 
 
 def test_a_ratio_the_wrong_way_round_is_caught(order):
@@ -187,17 +203,8 @@ def test_a_wrong_sign_below_five_percent_is_chance():
     assert slowdown.judge([one], 10_000)[0]
 
 
-def test_four_in_five_see_the_printed_effect(order):
-    found = slowdown.planted(np.random.default_rng(5), LEVELS["usual"], order, SUITES)
-    assert found["at the printed effect, 4 blocks"] >= slowdown.least_share(SUITES)
-
-
-@pytest.fixture
-def few(tmp_path):
-    """A context for simulated quick runs, of which 600 are 7200 intervals."""
-    ctx = Small(tmp_path, "smoke", 3, lambda text: None)
-    ctx.count = lambda smoke, quick, full: 600
-    return ctx
+def test_four_in_five_see_the_printed_effect(planted):
+    assert planted["at the printed effect, 4 blocks"] >= slowdown.least_share(SUITES)
 
 
 def test_quick_runs_are_as_sure_as_they_say(few):

@@ -109,7 +109,7 @@ def distance(algorithm: str, framework: str, fault: str = "") -> float:
 ON_JAX = [name for name, row in registry.FRAMEWORKS.items() if row.runtime == "jax"]
 
 
-@pytest.mark.learning(share=0.1)
+@pytest.mark.learning(share=0.05)
 @pytest.mark.parametrize("framework", ON_JAX)
 @pytest.mark.parametrize("algorithm", CONFIGS)
 def test_a_reward_goes_back_one_step(algorithm, framework):
@@ -130,7 +130,7 @@ FAULTY += [(algorithm, "targets still") for algorithm in STILL]
 FAULTY = [pair for pair in FAULTY if pair not in LEARNT_ALL_THE_SAME]
 
 
-@pytest.mark.slow(share=0.05)
+@pytest.mark.slow(share=0.025)
 @pytest.mark.parametrize(("algorithm", "fault"), FAULTY)
 def test_a_fault_in_the_loop_is_seen(algorithm, fault):
     assert distance(algorithm, "linen", fault) > LEARNT

@@ -43,7 +43,7 @@ def save(folder):
     ("framework", "mode", "kind", "task"),
     [
         ("torch", "eager", "host", CARTPOLE),
-        pytest.param("linen", "jit", "fused", CHAIN, marks=pytest.mark.slow(share=0.3)),
+        pytest.param("linen", "jit", "fused", CHAIN, marks=pytest.mark.slow(share=0.1)),
         pytest.param("nnx", "split", "host", CHAIN, marks=pytest.mark.slow),
         pytest.param("equinox", "flat", "fused", CHAIN, marks=pytest.mark.slow),
         pytest.param("tensorflow", "function", "host", CARTPOLE, marks=pytest.mark.slow),
@@ -143,7 +143,7 @@ def test_a_policy_without_memory_has_nothing_to_forget(tmp_path):
     assert policy.act(np.zeros((3, 4))).shape == (3,)
 
 
-@pytest.mark.slow(share=0.3)
+@pytest.mark.slow(share=0.1)
 def test_a_training_ends_with_a_policy_that_is_evaluated(tmp_path):
     result = tiebreak.train(
         "ppo", "linen", CHAIN, out=tmp_path / "run", overrides={**SETTINGS, "total_steps": 144},

@@ -65,7 +65,7 @@ SWEPT = {
 @pytest.mark.parametrize(
     ("algorithm", "framework"),
     [
-        pytest.param("fasttd3", "equinox", marks=pytest.mark.slow(share=0.3)),
+        pytest.param("fasttd3", "equinox", marks=pytest.mark.slow(share=0.1)),
         *(
             pytest.param(algorithm, framework, marks=pytest.mark.slow)
             for algorithm in SWEPT

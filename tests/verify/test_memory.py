@@ -165,7 +165,7 @@ def framework(request: pytest.FixtureRequest):
     inner_runtime(request.param, precision="float32")
 
 
-SLOW = pytest.mark.slow(share=0.2)
+SLOW = pytest.mark.slow(share=0.1)
 FRAMEWORKS = ["torch", *(pytest.param(f, marks=SLOW) for f in registry.FRAMEWORKS if f != "torch")]
 
 
@@ -179,7 +179,7 @@ def test_every_framework_agrees_with_the_oracle(framework, name):
     }
 
 
-@pytest.mark.slow(share=0.1)
+@pytest.mark.slow(share=0.05)
 @pytest.mark.parametrize(
     ("framework", "mode"),
     [
@@ -199,7 +199,7 @@ def test_every_mode_computes_the_same(framework, mode):
     assert errors.ok, errors.failed()
 
 
-@pytest.mark.slow(share=0.05)
+@pytest.mark.slow(share=0.02)
 @pytest.mark.parametrize("name", PLANTS)
 @pytest.mark.parametrize("framework", registry.FRAMEWORKS, indirect=True)
 def test_planted_bug_is_caught(framework, name, monkeypatch):

@@ -52,6 +52,7 @@ KINDS = {
 }
 
 
+@pytest.mark.slow(each=("kind", "library"), share=0.0)
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("library", LIBRARIES)
 def test_newton_finds_the_minimum(library, kind):

@@ -154,7 +154,7 @@ BUGS = {
 PLANTED = [(*option, bug) for option, bugs in BUGS.items() for bug in bugs]
 
 
-@SLOW
+@pytest.mark.slow(share=0.02)
 @pytest.mark.parametrize(("algorithm", "name", "bug"), PLANTED)
 @pytest.mark.parametrize("framework", registry.FRAMEWORKS)
 def test_planted_bug_is_caught(framework, algorithm, name, bug, monkeypatch):

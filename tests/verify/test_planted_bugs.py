@@ -85,24 +85,22 @@ def called_by_position(wrong: Callable, like: Callable) -> Callable:
     return call
 
 
-SLOW = pytest.mark.slow(each=("algorithm", "framework"), share=0.03)
-QUICKER = pytest.mark.slow(each=("algorithm", "framework"), share=0.2)
-"""At least one planted bug for every algorithm in every framework, drawn by the printed seed."""
-SAME = pytest.mark.slow(each=("framework",), share=0.01)
-"""At least one in all: tests/loops/test_same_programs.py proves its programs to be another's."""
-
-
-def sample_of(framework: str) -> pytest.MarkDecorator:
-    """Return the mark that says how many planted bugs of a framework a sampled run has."""
-    if registry.framework(framework).same_program_as:
-        return SAME
-    return QUICKER if framework == "torch" else SLOW
-
-
-FRAMEWORKS = [pytest.param(name, marks=sample_of(name)) for name in registry.FRAMEWORKS]
+IN_TORCH = pytest.mark.slow(each=("algorithm",), share=0.02)
+ELSEWHERE = pytest.mark.slow(each=("algorithm", "framework"), share=0.0)
+"""In a sampled run one planted bug for every algorithm, in torch and in one of the others, and one
+for every other framework: the checks are the same for all frameworks (decision 0034)."""
 BUGS = [(algorithm, name) for algorithm, plants in PLANTED.items() for name in plants]
 DUAL_BUGS = [("mpo", name) for name in planted_mpo.DUAL]
 """Each framework has a dual problem of its own."""
+
+
+def in_all_frameworks(bugs: list[tuple[str, str]]) -> list:
+    """Return (framework, algorithm, name) for every bug and framework that has its algorithm."""
+    return [
+        pytest.param(framework, *bug, marks=IN_TORCH if framework == "torch" else ELSEWHERE)
+        for bug in bugs
+        for framework in registry.frameworks_of(bug[0])
+    ]
 
 
 @pytest.fixture
@@ -133,17 +131,19 @@ def test_without_a_bug_everything_agrees(framework, algorithm):
     assert len(errors.entries) > 30
 
 
-@pytest.mark.parametrize(("algorithm", "name"), [bug for bug in BUGS if bug not in DUAL_BUGS])
-@pytest.mark.parametrize("framework", FRAMEWORKS, indirect=True)
+@pytest.mark.parametrize(
+    ("framework", "algorithm", "name"),
+    in_all_frameworks([bug for bug in BUGS if bug not in DUAL_BUGS]),
+    indirect=["framework"],
+)
 def test_planted_bug_is_caught(framework, algorithm, name, monkeypatch):
-    skip_where_it_is_not(algorithm, framework)
     plant_bug(monkeypatch, algorithm, framework, PLANTED[algorithm][name])
     assert examine(algorithm, framework).failed()
 
 
+@pytest.mark.slow(share=0.04)
 @pytest.mark.parametrize(("algorithm", "name"), DUAL_BUGS)
-@pytest.mark.parametrize("framework", FRAMEWORKS, indirect=True)
+@pytest.mark.parametrize("framework", registry.frameworks_of("mpo"), indirect=True)
 def test_planted_bug_in_the_dual_problem_is_caught(framework, algorithm, name, monkeypatch):
-    skip_where_it_is_not(algorithm, framework)
     plant_bug(monkeypatch, algorithm, framework, PLANTED[algorithm][name])
     assert examine(algorithm, framework).failed()

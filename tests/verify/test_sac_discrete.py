@@ -98,7 +98,7 @@ BUGS = {
 }
 
 
-@SLOW
+@pytest.mark.slow(share=0.03)
 @pytest.mark.parametrize("name", BUGS)
 @pytest.mark.parametrize("framework", registry.FRAMEWORKS)
 def test_planted_bug_is_caught(framework, name, monkeypatch):

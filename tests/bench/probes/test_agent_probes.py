@@ -37,7 +37,7 @@ def measured(made, probes=PROBES):
 
 IN_JAX = {name: row for name, row in registry.FRAMEWORKS.items() if row.runtime == "jax"}
 ROWS = [
-    pytest.param("linen", "jit", "gymnax/CartPole-v1", "fused", marks=pytest.mark.slow(share=0.5)),
+    pytest.param("linen", "jit", "gymnax/CartPole-v1", "fused", marks=pytest.mark.slow(share=0.2)),
     *(
         pytest.param(framework, mode, "gymnax/CartPole-v1", "fused", marks=pytest.mark.slow)
         for framework, row in IN_JAX.items()
