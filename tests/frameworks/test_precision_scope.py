@@ -28,12 +28,12 @@ def jax():
 
 
 def test_a_float64_agent_stays_one_beside_a_float32_one_and_the_users_settings_stay(jax):
-    batch, noise = tiebreak.sample_batch("ppo", SPEC, None, np.random.default_rng(0))
-    wide = tiebreak.make_agent("ppo", "linen", SPEC, precision="float64")
-    narrow = tiebreak.make_agent("ppo", "linen", SPEC)
+    batch, noise = tiebreak.sample_batch("dqn", SPEC, None, np.random.default_rng(0))
+    wide = tiebreak.make_agent("dqn", "linen", SPEC, precision="float64")
+    narrow = tiebreak.make_agent("dqn", "linen", SPEC)
     for agent, dtype in ((wide, np.float64), (narrow, np.float32), (wide, np.float64)):
         state, _ = agent.step(agent.init(0), batch, noise)
-        assert agent.dump(state)["actor/0/kernel"].dtype == dtype
+        assert agent.dump(state)["q/0/kernel"].dtype == dtype
     assert jax.numpy.arange(3.0).dtype == np.float64
     assert jax.config.jax_default_matmul_precision is None
 
