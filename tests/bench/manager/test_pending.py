@@ -198,6 +198,26 @@ def test_the_time_left_is_told_by_the_visits_made(measure, monkeypatch):
     assert told[4:] == [pytest.approx(min(told[0], 30.0)), pytest.approx(told[4] - 14.0)]
 
 
+def test_what_cannot_run_here_is_counted_neither_as_runs_nor_as_time(measure, monkeypatch):
+    told, added = [], []
+    monkeypatch.setattr(
+        manager.Progress, "start", lambda self, run, left_s, interleaved: told.append(left_s)
+    )
+    monkeypatch.setattr(manager.Progress, "add", lambda self, count: added.append(count))
+    monkeypatch.setattr(
+        pending, "why_unavailable", lambda cell: "no GPU" if cell.device == "gpu" else ""
+    )
+    settings = replace(a_plan().settings, stages=(), blocks=2)
+    here = a_plan().cells[:2]
+    plan = replace(a_plan(), cells=here, settings=settings)
+    measure(plan, {"update": WIDE})
+    expected, told[:] = told[0], []
+    there = tuple(replace(cell, device="gpu") for cell in here)
+    measure(replace(plan, cells=here + there), {"update": WIDE}, folder="b")
+    assert added == [4, 4]
+    assert told[0] == pytest.approx(expected)
+
+
 def test_a_block_that_takes_too_long_is_said(measure, monkeypatch):
     said = []
     monkeypatch.setattr(manager.Progress, "say", lambda self, text: said.append(text))

@@ -56,6 +56,22 @@ def test_elsewhere_than_on_a_terminal_each_visit_is_a_line(monkeypatch, visits):
     assert third.endswith(": crash: ended by [SIGSEGV]")
 
 
+def test_what_cannot_be_made_here_is_said_once_and_not_counted(monkeypatch, visits):
+    said = shown(monkeypatch, io.StringIO())
+    progress = Progress(1)
+    missing = {"status": "missing", "error": "nvidia-smi is missing"}
+    for block in range(3):
+        progress.finish(visits[0]._replace(block=block), [(None, missing)])
+    progress.start(visits[1], None)
+    progress.finish(visits[1], [(None, {"status": "ok"})])
+    progress.close()
+    first, second = said.getvalue().splitlines()
+    assert first.endswith(": left out: nvidia-smi is missing")
+    assert "block" not in first
+    assert second.startswith("[1/1] ")
+    assert progress.finished == 1
+
+
 def test_on_a_terminal_there_is_a_bar_with_the_time_left(monkeypatch, visits, clock_s):
     said = shown(monkeypatch, Terminal())
     progress = Progress(12)

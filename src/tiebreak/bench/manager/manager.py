@@ -34,6 +34,7 @@ from tiebreak.bench.manager.pending import (
     pending_runs,
     split_by_device,
     stages,
+    that_take_time,
 )
 from tiebreak.bench.manager.progress import Progress
 from tiebreak.bench.manager.runner import Runner
@@ -327,7 +328,8 @@ class Manager:
         pending = {block: self._pending(block, stage.probes) for block in stage.blocks}
         self._add_todo([runs for part in pending.values() for runs in part])
         for block, interleavings in pending.items():
-            if self.has_begun and not self.budget.is_in_time(block, interleavings):
+            in_time = self.budget.is_in_time(block, that_take_time(interleavings))
+            if self.has_begun and not in_time:
                 self._say_stopped(block)
                 return False
             for runs in interleavings:
@@ -377,7 +379,7 @@ class Manager:
 
     def _add_todo(self, interleavings: list[list[Run]]) -> None:
         self.todo += interleavings
-        self.progress.add(sum(map(len, interleavings)))
+        self.progress.add(sum(map(len, that_take_time(interleavings))))
 
     def _left(self) -> list[list[Run]]:
         """Return the interleavings that are left in this stage, and in later ones.
@@ -385,12 +387,13 @@ class Manager:
         Stages that end on the width of intervals may never come: they are left out.
         """
         later = [] if self.plan.settings.stages else self.later
-        return self.todo + [
+        further = [
             runs
             for stage in later
             for block in stage.blocks
             for runs in self._pending(block, stage.probes)
         ]
+        return that_take_time(self.todo + further)
 
     def _must_follow(self, runs: list[Run]) -> list[list[Run]]:
         """Return the interleavings that are to be made in time after this one."""
@@ -398,9 +401,10 @@ class Manager:
         later = [other for other in self.todo if other is not runs]
         same_block = [other for other in later if other[0].block == runs[0].block]
         further = range(runs[0].block + 1, settings.least_blocks)
-        return same_block + [
-            other for block in further for other in self._pending(block, settings.first)
-        ]
+        return that_take_time(
+            same_block
+            + [other for block in further for other in self._pending(block, settings.first)]
+        )
 
     def _run_interleaving(self, runs: list[Run]) -> None:
         """Execute an interleaving between two canaries."""

@@ -7,9 +7,10 @@ interval would report too many differences.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
+from tiebreak.bench.machine.availability import why_unavailable
 from tiebreak.bench.record import Record
 from tiebreak.bench.suite.plan import Plan, Run, Scale
 from tiebreak.stats.ratios import summarize
@@ -75,6 +76,12 @@ def pending_runs(
         if remaining:
             interleavings.append(remaining)
     return interleavings
+
+
+def that_take_time(interleavings: Iterable[list[Run]]) -> list[list[Run]]:
+    """Return interleavings without the runs that cannot be made on this machine."""
+    made = [[run for run in runs if not why_unavailable(run.cells[0])] for runs in interleavings]
+    return [runs for runs in made if runs]
 
 
 def contended_runs(plan: Plan, records: Sequence[Record], blocks: range) -> list[list[Run]]:

@@ -30,7 +30,9 @@ class Progress:
         self.started = 0
         """Runs that have started."""
         self.finished = 0
-        """Runs that are over."""
+        """Runs that are over, without those that cannot be made here."""
+        self.said_missing: set[str] = set()
+        """What cannot be made here, and why: said once, and not in every block."""
         self.left_s: float | None = None
         """Seconds left when `since` was started; None if unknown."""
         self.since = Timer()
@@ -61,12 +63,21 @@ class Progress:
 
     def finish(self, run: Run, results: Sequence[tuple[Cell, Result]]) -> None:
         """Show that a run is over, with a line for each kind of failure."""
+        if results and all(result["status"] == "missing" for _, result in results):
+            self._say_missing(run, results[0][1]["error"])
+            return
         self.finished += 1
         if self.bar:
             self.bar.update(self.task, completed=self.finished)
         failures = {r["error"]: r["status"] for _, r in results if r["status"] != "ok"}
         for error, status in failures.items():
             self.say(f"{_name(run)}: {status}: {error}")
+
+    def _say_missing(self, run: Run, error: str) -> None:
+        line = f"{_row(run)}: left out: {error}"
+        if line not in self.said_missing:
+            self.said_missing.add(line)
+            self.say(line)
 
     def say(self, text: str) -> None:
         """Print one line above the bar."""
@@ -106,7 +117,12 @@ def _bar(progress: Progress) -> Any:
 
 def _name(run: Run, row: str = "") -> str:
     """Return block, row and group of a run; `row` replaces the label of its row."""
-    cell = run.cells[0]
     block = "calibration" if run.block < 0 else f"block {run.block + 1}"
-    group = replace(cell, probe=", ".join(c.probe for c in run.cells)).group
-    return f"{block} · {row or cell.label} · {group}"
+    return f"{block} · {_row(run, row)}"
+
+
+def _row(run: Run, row: str = "") -> str:
+    """Return row and group of a run, in every block the same if it has the same probes."""
+    cell = run.cells[0]
+    probes = ", ".join(sorted(c.probe for c in run.cells))
+    return f"{row or cell.label} · {replace(cell, probe=probes).group}"
