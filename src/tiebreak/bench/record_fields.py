@@ -143,6 +143,13 @@ class Canary(Origin):
     when: str
     values_s: dict[str, float]
     groups: NotRequired[list[str]]
+    seconds: NotRequired[float]
+    """All between the two records of an interleaving; this and what follows, in the closing one."""
+    rounds: NotRequired[int]
+    """Rounds of paced probes, and their seconds."""
+    rounds_s: NotRequired[float]
+    measured: NotRequired[list[str]]
+    """Ids of the cells that were measured."""
 
 
 class Check(TypedDict):

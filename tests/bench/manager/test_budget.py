@@ -191,6 +191,22 @@ def test_the_time_left_counts_all_blocks_that_will_be_made(monkeypatch, tmp_path
     assert told[4] == pytest.approx(machine.clock.now - 180.0, rel=0.3)  # after a first block
 
 
+def test_a_resumed_race_knows_how_long_its_blocks_took(monkeypatch, tmp_path):
+    told = []
+    monkeypatch.setattr(
+        manager.Progress, "start", lambda self, run, left_s, interleaved: told.append(left_s)
+    )
+    # A round takes a hundred times what is estimated, and so blocks several times.
+    machine = Machine(monkeypatch, tmp_path / "out", round_s=10.0)
+    short = plan(blocks=3, budget_s=10_000.0, limit_s=10_000.0)
+    machine.race(short)
+    began, told[:] = machine.clock.now, []
+    longer = plan(blocks=5, budget_s=10_000.0, limit_s=10_000.0)
+    with store.hold(tmp_path / "out"):
+        manager._fill(longer, tmp_path / "out", "", False, "")
+    assert told[0] == pytest.approx(machine.clock.now - began, rel=0.1)
+
+
 def test_only_the_first_block_is_prepared_one_by_one(monkeypatch, tmp_path):
     machine = Machine(monkeypatch, tmp_path / "out")
     machine.race(plan())

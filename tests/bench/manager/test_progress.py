@@ -49,7 +49,7 @@ def test_elsewhere_than_on_a_terminal_each_visit_is_a_line(monkeypatch, visits):
     progress.close()
     first, second, third = said.getvalue().splitlines()
     cell = visits[0].cells[0]
-    probes = ", ".join(c.probe for c in visits[0].cells)
+    probes = ", ".join(sorted(c.probe for c in visits[0].cells))
     about = f"{cell.label} · ppo · {cell.task} · {probes} · num_envs 4"
     assert first == f"[1/3, 2 min left] block 2 · {about}"
     assert second.startswith("[2/5] block 2 · ")

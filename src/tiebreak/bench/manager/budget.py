@@ -6,14 +6,15 @@ Only the clock decides here, never a measured value.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from tiebreak.bench.clock import Timer
 from tiebreak.bench.manager.interleave import Pace
+from tiebreak.bench.record import Record
 from tiebreak.bench.suite import estimate
 from tiebreak.bench.suite.durations import Durations, shipped
-from tiebreak.bench.suite.plan import Cell, Run, Scale
+from tiebreak.bench.suite.plan import Cell, Plan, Run, Scale
 
 Interleaving = Sequence[Run]
 
@@ -100,14 +101,37 @@ class Budget:
         """Return the pace of an interleaving; `later` are those that must follow in time."""
         return BudgetPace(self, runs, [self._required(other) for other in later])
 
-    def note(self, runs: Interleaving, seconds: float, pace: BudgetPace) -> None:
-        """Learn from an interleaving that took so many seconds."""
-        round_s = pace.seconds / pace.rounds if pace.rounds else 0.0
-        rest_s = max(0.0, seconds - pace.seconds)
-        measured = _only(runs, lambda cell: cell in pace.measured)
+    def note(self, runs: Interleaving, seconds: float, pace: BudgetPace) -> dict[str, Any]:
+        """Learn from an interleaving that took so many seconds; return what `recall` takes."""
+        timing = {
+            "seconds": seconds,
+            "rounds": pace.rounds,
+            "rounds_s": pace.seconds,
+            "measured": sorted(cell.id for cell in cells_of(runs) if cell in pace.measured),
+        }
+        self._learn(runs, timing)
+        return timing
+
+    def recall(self, plan: Plan, records: Iterable[Record]) -> None:
+        """Learn from what earlier managers of a folder have noted in its records."""
+        for record in records:
+            if record["kind"] != "canary" or "rounds_s" not in record:
+                continue
+            for runs in plan.block(record["block"]):
+                if set(record["measured"]) <= _ids(runs):
+                    self._learn(runs, record)
+                    break
+
+    def _learn(self, runs: Interleaving, timing: Mapping[str, Any]) -> None:
+        rounds, rounds_s = timing["rounds"], timing["rounds_s"]
+        rest_s = max(0.0, timing["seconds"] - rounds_s)
+        measured = _only(runs, lambda cell: cell.id in timing["measured"])
+        if not measured:
+            return
         cells, first = _ids(measured), self._is_first(measured)
         self._measured_s += rest_s
         self._estimated_s += self._estimate_s(measured, first, self.at_once(runs))
+        round_s = rounds_s / rounds if rounds else 0.0
         self.timings[cells] = Timing(rest_s, round_s, self.at_once(runs), first)
 
     @property

@@ -283,6 +283,7 @@ class Manager:
         self.resume_command = resume_command
         self.runner = Runner(plan, folder, subject)
         self.budget = Budget(plan.settings, len(self.runner.cpus), known_durations())
+        self.budget.recall(plan, store.read_records(folder))
         self.progress = Progress(0, progress)
         self.closed: set[str] = set()
         """Groups whose intervals are narrow enough."""
@@ -419,13 +420,13 @@ class Manager:
             for run, results in self.runner.execute(part, on_start, at_once, pace):
                 self.progress.finish(run, results)
         seconds = round(timer.elapsed_s(), 3)
-        self._append_canary(block, groups, when="close", seconds=seconds)
-        self.budget.note(runs, seconds, pace)
+        timing = self.budget.note(runs, seconds, pace)
+        self._append_canary(block, groups, when="close", **timing)
         self.todo = [other for other in self.todo if other is not runs]
         if seconds > LONGEST_BLOCK_S:
             self._warn_of_length(groups[0], seconds)
 
-    def _append_canary(self, block: int, groups: list[str], when: str, **fields: float) -> None:
+    def _append_canary(self, block: int, groups: list[str], when: str, **fields: Any) -> None:
         self.runner.append(
             "canary", block=block, groups=groups, when=when, values_s=canary(), **fields
         )
